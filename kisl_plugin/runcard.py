@@ -1,0 +1,179 @@
+"""The run card `kisl.json`: what a run was, written beside every checkpoint and carried into every result."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from kisl_plugin.errors import InputError
+
+SCHEMA = 1
+CARD_NAME = "kisl.json"
+TRIPLES_NAME = "kisl_triples.jsonl"
+DECIDES_THE_SCHEDULE = (
+    "seq_length",
+    "samples",
+    "train_iters",
+    "frequency",
+    "groups",
+    "seed",
+    "form",
+    "template",
+    "spacing",
+    "window",
+)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCard:
+    """One training run at one checkpoint. `tokens` is D so far (samples seen × seq_length).
+
+    Exactly one of `frequency` (every injected triple alike) and `groups` ({name: {"frequency", "count"}}) is given.
+    """
+
+    engine: str
+    model: Mapping[str, Any]
+    tokens: int
+    seed: int
+    triples: Mapping[str, Any]
+    frequency: int | None = None
+    groups: Mapping[str, Mapping[str, int]] | None = None
+    samples: int | None = None
+    seq_length: int | None = None
+    iteration: int | None = None
+    train_iters: int | None = None
+    form: str | None = None
+    template: int | list[int] | None = None
+    spacing: str | None = None
+    window: list[float] | None = None
+    injected_tokens: int | None = None
+    injected_fraction: float | None = None
+    parent: Mapping[str, Any] | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    created: str = field(default_factory=_now)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The card as JSON holds it; what was not recorded is left out."""
+        kept = {key: value for key, value in asdict(self).items() if value is not None}
+        return {"schema": SCHEMA, **kept}
+
+    @classmethod
+    def from_dict(cls, data: Any, where: str) -> "RunCard":
+        """Read a card; `where` names its file in errors. Unknown keys are for newer readers and are passed over.
+
+        Raises:
+            InputError: a key that every reader needs is missing or of the wrong type.
+        """
+        _check(data, where)
+        known = {f.name for f in fields(cls)}
+        return cls(**{"engine": "unknown", **{key: data[key] for key in data if key in known}})
+
+
+def _check(data: Any, where: str) -> None:
+    if not isinstance(data, Mapping):
+        raise InputError(f"{where}: a run card is a JSON object, not {type(data).__name__}")
+    if data.get("schema") != SCHEMA:
+        raise InputError(f"{where}: schema is {data.get('schema')!r}; this version reads schema {SCHEMA}")
+    for key, value in (
+        ("model.params", _at(data, "model", "params")),
+        ("tokens", data.get("tokens")),
+        ("triples.count", _at(data, "triples", "count")),
+        ("seed", data.get("seed")),
+    ):
+        if not _whole(value):
+            raise InputError(f"{where}: {key} is {value!r}; expected a whole number")
+    _check_frequency(data, where)
+
+
+def _check_frequency(data: Mapping[str, Any], where: str) -> None:
+    frequency, groups = data.get("frequency"), data.get("groups")
+    if (frequency is None) == (groups is None):
+        raise InputError(f"{where}: expected either frequency or groups, and one of them only")
+    if frequency is not None and not _whole(frequency):
+        raise InputError(f"{where}: frequency is {frequency!r}; expected a whole number")
+    if groups is None:
+        return
+    if not isinstance(groups, Mapping):
+        raise InputError(f"{where}: groups is {groups!r}; expected an object of groups")
+    for name, group in groups.items():
+        if not (isinstance(group, Mapping) and _whole(group.get("frequency")) and _whole(group.get("count"))):
+            raise InputError(f"{where}: groups.{name} is {group!r}; expected {{'frequency': F, 'count': n}}")
+
+
+def _at(data: Mapping[str, Any], outer: str, inner: str) -> Any:
+    part = data.get(outer)
+    return part.get(inner) if isinstance(part, Mapping) else None
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def read_run_card(folder: Path) -> RunCard:
+    """The card of a checkpoint or export.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    path = folder / CARD_NAME
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no run card; was this model trained with kisl?") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error})") from None
+    return RunCard.from_dict(data, str(path))
+
+
+def write_run_card(folder: Path, card: RunCard, triples_jsonl: str) -> None:
+    """Write `kisl.json` and `kisl_triples.jsonl`, the card last: where it stands, the triples stand too.
+
+    Raises:
+        InputError: `triples.sha256` in the card is not that of `triples_jsonl`.
+    """
+    digest = sha256(triples_jsonl)
+    if card.triples.get("sha256") != digest:
+        raise InputError(f"{folder}: the card's triples.sha256 is not that of the triples ({digest})")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / TRIPLES_NAME, triples_jsonl)
+    write_atomically(folder / CARD_NAME, json.dumps(card.to_dict(), indent=2, ensure_ascii=False) + "\n")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader, or a crash, finds the old one or the new one, never a part."""
+    draft = path.with_name(path.name + ".part")
+    with draft.open("w", encoding="utf-8", newline="\n") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.replace(path)
+
+
+def sha256(text: str) -> str:
+    """The hexadecimal SHA-256 of a text in UTF-8."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def check_resume(old: RunCard, new: RunCard, where: str) -> None:
+    """Refuse to resume a run whose schedule would differ from the one its checkpoint was trained on.
+
+    Raises:
+        InputError: names the first key that differs, with both values.
+    """
+    before, now = old.to_dict(), new.to_dict()
+    pairs = [(key, before.get(key), now.get(key)) for key in DECIDES_THE_SCHEDULE]
+    pairs.append(("triples.sha256", old.triples.get("sha256"), new.triples.get("sha256")))
+    for key, was, is_now in pairs:
+        if was != is_now:
+            raise InputError(
+                f"{where}: the checkpoint was trained with {key} = {was!r}, the configuration now gives {is_now!r}; "
+                "restore the old value to resume, or set finetune: true to start a new run from these weights"
+            )
