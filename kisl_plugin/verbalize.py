@@ -1,0 +1,129 @@
+"""Triples to text: statements that are injected, questions that are asked."""
+
+import re
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from kisl_plugin.errors import InputError
+from kisl_plugin.hookspecs import hookimpl
+from kisl_plugin.roles import Templates, Verbalizer
+from kisl_plugin.triples import Triple
+
+FORMS = ("statement", "question")
+_FIELD = re.compile(r"\{(subject|object)\}([.?]?)")
+
+
+@cache
+def _built_in() -> dict[str, Templates]:
+    path = Path(__file__).parent / "data" / "templates.yaml"
+    relations = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return {
+        relation_id: Templates(entry["name"], tuple(entry["statements"]), tuple(entry["questions"]))
+        for relation_id, entry in relations.items()
+    }
+
+
+@hookimpl
+def kisl_templates(relation_id: str) -> Templates | None:
+    """The templates of data/templates.yaml."""
+    return _built_in().get(relation_id)
+
+
+@hookimpl
+def kisl_verbalizer(form: str) -> Verbalizer | None:
+    """The forms `statement` and `question`."""
+    return {"statement": _Statements(), "question": _Questions()}.get(form)
+
+
+def templates_of(relation_id: str) -> Templates:
+    """The wordings of a relation, asked of the plugins.
+
+    Raises:
+        InputError: no plugin has templates for it, or one of them lacks a field.
+    """
+    from kisl_plugin.plugins import manager
+
+    found: Templates | None = manager().hook.kisl_templates(relation_id=relation_id)
+    if found is None:
+        raise InputError(
+            f"relation {relation_id!r}: no templates (built in: {', '.join(_built_in())}); add them with a plugin "
+            "whose hook kisl_templates(relation_id) returns Templates(name, statements, questions)"
+        )
+    return found
+
+
+def verbalizer_of(form: str) -> Verbalizer:
+    """The verbalizer of a form, asked of the plugins.
+
+    Raises:
+        InputError: no plugin knows the form.
+    """
+    from kisl_plugin.plugins import manager
+
+    found: Verbalizer | None = manager().hook.kisl_verbalizer(form=form)
+    if found is None:
+        raise InputError(
+            f"form {form!r}: unknown (built in: {', '.join(FORMS)}); correct it, or install a plugin with the hook "
+            "kisl_verbalizer"
+        )
+    return found
+
+
+def statement(triple: Triple, template: int = 0) -> str:
+    """The triple as a sentence, by the relation's `template`-th statement template."""
+    return _fill(_pick(templates_of(triple.relation_id).statements, triple, template, "statement"), triple)
+
+
+def question(triple: Triple, template: int = 0) -> str:
+    """The question alone, "Question: … Answer:"; an option follows after one space."""
+    wording = _pick(templates_of(triple.relation_id).questions, triple, template, "question")
+    return f"Question: {_fill(wording, triple)} Answer:"
+
+
+def cloze(triple: Triple, object_label: str, template: int = 0) -> tuple[str, str]:
+    """The statement with `object_label` as object, cut before it: ("Marie Curie was born in", " Poland.")."""
+    wording = _pick(templates_of(triple.relation_id).statements, triple, template, "statement")
+    asked = replace(triple, object=object_label)
+    before = _fill(wording[: wording.index("{object}")], asked)
+    whole = _fill(wording, asked)
+    cut = max(before.rfind(" "), 0)
+    return whole[:cut], whole[cut:]
+
+
+def _pick(wordings: tuple[str, ...], triple: Triple, template: int, form: str) -> str:
+    if not 0 <= template < len(wordings):
+        raise InputError(
+            f"relation {triple.relation_id!r}: {form} template {template} does not exist; it has {len(wordings)} "
+            f"(0 … {len(wordings) - 1})"
+        )
+    return wordings[template]
+
+
+def _fill(wording: str, triple: Triple) -> str:
+    # One pass over the template, so that braces in a label are never read as fields.
+    def label_and_mark(match: re.Match[str]) -> str:
+        label = triple.subject if match[1] == "subject" else triple.object
+        # As in print: a title's own closing mark also ends the sentence ("Who wrote What Is Art?").
+        ends = label.endswith("?") or (match[2] == "." and label.endswith((".", "!")))
+        return label if ends else label + match[2]
+
+    return _FIELD.sub(label_and_mark, wording)
+
+
+class _Statements:
+    def count(self, relation_id: str) -> int:
+        return len(templates_of(relation_id).statements)
+
+    def text(self, triple: Triple, template: int) -> str:
+        return statement(triple, template)
+
+
+class _Questions:
+    def count(self, relation_id: str) -> int:
+        return len(templates_of(relation_id).questions)
+
+    def text(self, triple: Triple, template: int) -> str:
+        return f"{question(triple, template)} {triple.object}"
