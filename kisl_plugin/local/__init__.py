@@ -1,0 +1,18 @@
+"""The embedded engine: trains GPT-NeoX YAMLs of Llama models with plain PyTorch, on a CPU or one GPU."""
+
+from typing import TYPE_CHECKING
+
+from kisl_plugin.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from kisl_plugin.roles import Engine
+
+
+@hookimpl
+def kisl_engine(name: str) -> "Engine | None":
+    """Provide the engine `local`."""
+    if name != "local":
+        return None
+    from kisl_plugin.local.engine import LocalEngine
+
+    return LocalEngine()

@@ -1,0 +1,207 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kisl_plugin.errors import InputError
+from kisl_plugin.schedule import Schedule
+
+SPACINGS = ("shuffled", "even")
+GOLDEN_SHUFFLED = [[0, 1], [2, 2], [1, 2], [1, 2], [0, 2], [1, 0]]
+GOLDEN_EVEN = [[0, 1, 2], [], [0, 1, 2], [1, 2], [0, 2], [1, 2]]
+frequencies_of_runs = st.lists(st.integers(0, 40), min_size=1, max_size=12)
+
+
+def exposures_in_rows(schedule: Schedule) -> np.ndarray:
+    rows = [schedule.triples_in(i) for i in range(schedule.samples)]
+    return np.bincount(np.concatenate(rows), minlength=len(schedule.frequencies))
+
+
+@given(
+    frequencies=frequencies_of_runs,
+    samples=st.integers(1, 700),
+    seed=st.integers(0, 2**40),
+    spacing=st.sampled_from(SPACINGS),
+)
+@settings(max_examples=150, deadline=None)
+def test_every_triple_gets_exactly_its_exposures(frequencies: list[int], samples: int, seed: int, spacing: str) -> None:
+    schedule = Schedule(frequencies, samples, seed, spacing)
+    assert exposures_in_rows(schedule).tolist() == frequencies
+    assert schedule.count_exposures().tolist() == frequencies
+    assert max(len(schedule.triples_in(i)) for i in range(samples)) <= schedule.largest_row
+
+
+@given(frequencies=frequencies_of_runs, samples=st.integers(1, 700), seed=st.integers(0, 99), data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_sample_does_not_depend_on_the_order_of_calls(
+    frequencies: list[int], samples: int, seed: int, data: st.DataObject
+) -> None:
+    spacing = data.draw(st.sampled_from(SPACINGS))
+    order = data.draw(st.permutations(range(min(samples, 30))))
+    forward = Schedule(frequencies, samples, seed, spacing)
+    expected = [forward.triples_in(i).tolist() for i in range(samples)]
+    jumping = Schedule(frequencies, samples, seed, spacing)
+    for i in order:
+        assert jumping.triples_in(i).tolist() == expected[i]
+
+
+@given(
+    frequency=st.integers(2, 60),
+    triples=st.integers(1, 80),
+    others=st.lists(st.integers(1, 90), max_size=4),
+    samples=st.integers(60, 2000),
+    seed=st.integers(0, 2**32),
+)
+@settings(max_examples=80, deadline=None)
+def test_even_spacing_leaves_no_gap_above_two_periods(
+    frequency: int, triples: int, others: list[int], samples: int, seed: int
+) -> None:
+    schedule = Schedule([frequency] * triples + others, samples, seed, "even")
+    places: dict[int, list[int]] = {}
+    for i in range(samples):
+        for triple in schedule.triples_in(i):
+            places.setdefault(int(triple), []).append(i)
+    for triple in range(triples):
+        assert np.diff(places[triple]).max() <= 2 * samples / frequency
+        assert places[triple][0] <= 2 * samples / frequency
+        assert samples - places[triple][-1] <= 2 * samples / frequency
+
+
+@given(
+    low=st.floats(0, 0.9),
+    width=st.floats(0.1, 1.0),
+    frequencies=frequencies_of_runs,
+    spacing=st.sampled_from(SPACINGS),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_window_holds_all_exposures_and_the_rest_of_the_run_none(
+    low: float, width: float, frequencies: list[int], spacing: str
+) -> None:
+    high, samples = min(1.0, low + width), 300
+    schedule = Schedule(frequencies, samples, 3, spacing, window=(low, high))
+    assert exposures_in_rows(schedule).tolist() == frequencies
+    outside = [i for i in range(samples) if i < int(low * samples) or i >= int(high * samples)]
+    assert all(len(schedule.triples_in(i)) == 0 for i in outside)
+
+
+@given(
+    lengths=st.lists(st.integers(6, 30), min_size=5, max_size=60),
+    seq_length=st.sampled_from([64, 128, 512]),
+    samples=st.integers(60, 900),
+    seed=st.integers(0, 2**32),
+    spacing=st.sampled_from(SPACINGS),
+)
+@settings(max_examples=60, deadline=None)
+def test_dense_rows_hold_every_exposure_and_never_overflow(
+    lengths: list[int], seq_length: int, samples: int, seed: int, spacing: str
+) -> None:
+    # Equal long statements cannot fill a short row by 0.8 however they are packed: add short ones.
+    costs = np.array([*lengths, 6, 8, 10]) + 1
+    occupancy = 0.80 if seq_length < 512 else 0.90
+    frequency = int(occupancy * samples * (seq_length + 1) / costs.sum())
+    frequencies = np.full(len(costs), frequency)
+    schedule = Schedule(frequencies, samples, seed, spacing, lengths=costs - 1, capacity=seq_length + 1)
+    assert np.array_equal(exposures_in_rows(schedule), frequencies)
+    assert max(costs[schedule.triples_in(i)].sum() for i in range(samples)) <= seq_length
+
+
+@pytest.mark.parametrize(("seq_length", "occupancy"), [(64, 0.88), (128, 0.92), (512, 0.95), (2048, 0.97)])
+def test_dense_rows_fill_beyond_what_the_contract_asks(seq_length: int, occupancy: float) -> None:
+    lengths = np.random.default_rng(0).integers(6, 31, 300)
+    samples = 2000
+    frequency = int(occupancy * samples * (seq_length + 1) / (lengths + 1).sum())
+    frequencies = np.full(300, frequency)
+    schedule = Schedule(frequencies, samples, 5, lengths=lengths, capacity=seq_length + 1)
+    assert schedule.by_tokens
+    assert np.array_equal(schedule.count_exposures(), frequencies)
+
+
+def test_a_dense_row_is_never_ahead_of_its_share() -> None:
+    lengths = np.random.default_rng(1).integers(6, 31, 100)
+    samples = 700
+    frequencies = np.full(100, int(0.9 * samples * 129 / (lengths + 1).sum()))
+    schedule = Schedule(frequencies, samples, 5, lengths=lengths, capacity=129)
+    placed = np.cumsum([len(schedule.triples_in(i)) for i in range(samples)])
+    share = np.arange(1, samples + 1) * frequencies.sum() / samples
+    assert (placed <= np.ceil(share)).all()
+
+
+def test_sparse_rows_are_not_changed_by_lengths() -> None:
+    plain = Schedule([9] * 20, 400, 1)
+    measured = Schedule([9] * 20, 400, 1, lengths=[20] * 20, capacity=2049)
+    assert not measured.by_tokens
+    assert all(np.array_equal(plain.triples_in(i), measured.triples_in(i)) for i in range(400))
+
+
+def test_what_does_not_fit_is_refused_with_the_figures() -> None:
+    with pytest.raises(InputError, match=r"take 23,100 of 12,800 tokens .*lower the frequency"):
+        Schedule([110] * 10, 100, 1, lengths=[20] * 10, capacity=129)
+    with pytest.raises(InputError, match="statement of 128 tokens and its two separators"):
+        Schedule([1], 100, 1, lengths=[128], capacity=129)
+
+
+def test_shuffled_exposures_are_uniform_over_the_run() -> None:
+    schedule = Schedule([1000] * 50, 5000, 11)
+    tenths = np.zeros((50, 10))
+    for i in range(5000):
+        for triple in schedule.triples_in(i):
+            tenths[triple, i // 500] += 1
+    chi_square = ((tenths - 100) ** 2 / 100).sum()
+    assert abs(chi_square - 450) < 5 * np.sqrt(900)
+
+
+def test_seeds_and_spacings_give_different_plans() -> None:
+    plans = {
+        (seed, spacing): tuple(tuple(Schedule([5] * 9, 40, seed, spacing).triples_in(i)) for i in range(40))
+        for seed in (1, 2)
+        for spacing in SPACINGS
+    }
+    assert len(set(plans.values())) == 4
+
+
+def test_the_plan_of_a_seed_is_the_same_for_ever() -> None:
+    shuffled = Schedule([3, 4, 5], 6, 1234)
+    even = Schedule([3, 4, 5], 6, 1234, "even")
+    assert [shuffled.triples_in(i).tolist() for i in range(6)] == GOLDEN_SHUFFLED
+    assert [even.triples_in(i).tolist() for i in range(6)] == GOLDEN_EVEN
+
+
+def test_a_hundred_million_samples_start_at_once_in_little_memory() -> None:
+    program = (
+        "import resource, numpy as np\n"
+        "from kisl_plugin.schedule import Schedule\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "Schedule(np.full(10**6, 1000), 10**8, 1).triples_in(99_999_999)\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)\n"
+    )
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert float(out.stdout) < 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([-1], 10, 1), "frequencies: -1 at index 0"),
+        (([1.5], 10, 1), "frequencies: expected a list of whole numbers"),
+        (([1], 0, 1), "samples: 0"),
+        (([1], 10, 1, "bunched"), "spacing: 'bunched' is unknown"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: tuple, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Schedule(*arguments)
+
+
+def test_an_empty_window_is_refused() -> None:
+    with pytest.raises(InputError, match=r"window: \[0.5, 0.51\] holds none of the 10 samples"):
+        Schedule([1], 10, 1, window=(0.5, 0.51))
+    with pytest.raises(InputError, match=r"window: \[0.5, 0.2\]"):
+        Schedule([1], 10, 1, window=(0.5, 0.2))
+
+
+def test_a_sample_outside_the_run_is_an_index_error() -> None:
+    with pytest.raises(IndexError):
+        Schedule([1], 10, 1).triples_in(10)
