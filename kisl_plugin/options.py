@@ -1,11 +1,17 @@
-"""Items' options: the right object and three wrong ones of the same relation."""
+"""The options of items: the right object and three wrong ones of the same relation, chosen by hash."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count, islice
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.labels import folded_words
 from kisl_plugin.triples import Triple
+
+DISTRACTORS = 3
+HASHED_DRAWS = 64
 
 
 @dataclass(frozen=True)
@@ -17,15 +23,128 @@ class Choices:
 
 
 def choices_of(triples: Sequence[Triple]) -> list[Choices]:
-    """Four options for each triple."""
-    out = []
+    """The options of each triple, in the order of `triples`.
+
+    A triple's options depend on it and on the set of its relation's objects in `triples`; neither on the order of
+    `triples` nor on groups. No option but the right one is an object of the same subject in `triples` or a variant
+    of another option: the same id, the same label or alias but for case, diacritics, punctuation and a leading
+    "the", or a label whose words are all among the other's.
+
+    Raises:
+        InputError: a relation has too few objects for a triple; the error names both.
+    """
+    pools: dict[str, _Pool] = defaultdict(_Pool)
     for triple in triples:
-        digest = hashlib.sha256(f"{triple.subject}|{triple.relation_id}|{triple.object}".encode()).digest()
-        others = sorted({t.object for t in triples if t.relation_id == triple.relation_id} - {triple.object})
-        if len(others) < 3:
-            raise InputError(f"relation {triple.relation_id!r}: fewer than four objects for {triple.subject!r}")
-        start, answer = int.from_bytes(digest[:4], "big"), digest[4] % 4
-        picked = [others[(start + i) % len(others)] for i in range(3)]
-        picked.insert(answer, triple.object)
-        out.append(Choices((picked[0], picked[1], picked[2], picked[3]), answer))
-    return out
+        pools[triple.relation_id].add(triple)
+    for pool in pools.values():
+        pool.close()
+    return [_choices(triple, pools[triple.relation_id]) for triple in triples]
+
+
+@dataclass(eq=False)
+class _Object:
+    """An object's label with all that its triples know of it."""
+
+    label: str
+    words: frozenset[str]
+    names: set[str]
+    ids: set[str] = field(default_factory=set)
+
+    def is_variant_of(self, other: "_Object") -> bool:
+        return (
+            self is other
+            or not self.ids.isdisjoint(other.ids)
+            or not self.names.isdisjoint(other.names)
+            or bool(self.words and other.words and (self.words <= other.words or self.words >= other.words))
+        )
+
+
+class _Pool:
+    """The objects of one relation, sorted by label, and those of each of its subjects."""
+
+    def __init__(self) -> None:
+        self.by_label: dict[str, _Object] = {}
+        self.of_subject: dict[str, dict[str, _Object]] = defaultdict(dict)
+        self.objects: list[_Object] = []
+
+    def add(self, triple: Triple) -> None:
+        label = triple.object
+        found = self.by_label.get(label)
+        if found is None:
+            found = self.by_label[label] = _Object(label, frozenset(folded_words(label)), {_name(label)})
+        found.ids |= {triple.object_id} - {""}
+        found.names |= {_name(alias) for alias in triple.object_aliases}
+        for key in _subject_keys(triple):
+            self.of_subject[key][label] = found
+
+    def close(self) -> None:
+        self.objects = [self.by_label[label] for label in sorted(self.by_label)]
+
+    def true_objects(self, triple: Triple) -> list[_Object]:
+        known = {label: o for key in _subject_keys(triple) for label, o in self.of_subject[key].items()}
+        return [known[label] for label in sorted(known)]
+
+
+def _name(label: str) -> str:
+    return "".join(folded_words(label)) or label
+
+
+def _subject_keys(triple: Triple) -> tuple[str, ...]:
+    # A namesake's objects are right answers too: the question names the subject by its label alone.
+    return (f"label {triple.subject}", f"id {triple.subject_id}") if triple.subject_id else (f"label {triple.subject}",)
+
+
+def _choices(triple: Triple, pool: _Pool) -> Choices:
+    numbers = _hashed_numbers(triple)
+    answer = next(numbers) % (DISTRACTORS + 1)
+    refused = pool.true_objects(triple)
+    drawn = (pool.objects[number % len(pool.objects)] for number in islice(numbers, HASHED_DRAWS))
+    chosen = _greedy(drawn, refused) or _exhaustive(pool, refused, next(numbers))
+    if chosen is None:
+        raise InputError(
+            f"relation {triple.relation_id!r}: {triple.subject!r} ({triple.object!r}) finds no {DISTRACTORS} wrong "
+            f"options among the relation's {len(pool.objects)} objects; add triples of this relation with other objects"
+        )
+    options = [distractor.label for distractor in chosen]
+    options.insert(answer, triple.object)
+    return Choices((options[0], options[1], options[2], options[3]), answer)
+
+
+def _greedy(candidates: Iterable[_Object], refused: Sequence[_Object]) -> list[_Object] | None:
+    chosen: list[_Object] = []
+    for candidate in candidates:
+        if not any(map(candidate.is_variant_of, (*refused, *chosen))):
+            chosen.append(candidate)
+        if len(chosen) == DISTRACTORS:
+            return chosen
+    return None
+
+
+def _exhaustive(pool: _Pool, refused: Sequence[_Object], start: int) -> list[_Object] | None:
+    """Three objects that are no variants of each other, if there are any; for the few triples whose draws failed."""
+    begin = start % len(pool.objects)
+    turned = pool.objects[begin:] + pool.objects[:begin]
+    return _independent([o for o in turned if not any(map(o.is_variant_of, refused))], DISTRACTORS)
+
+
+def _independent(candidates: list[_Object], wanted: int) -> list[_Object] | None:
+    if wanted == 0:
+        return []
+    for position, first in enumerate(candidates):
+        others = [o for o in candidates[position + 1 :] if not o.is_variant_of(first)]
+        rest = _independent(others, wanted - 1)
+        if rest is not None:
+            return [first, *rest]
+    return None
+
+
+def _hashed_numbers(triple: Triple) -> Iterator[int]:
+    """Numbers below 2^64 without end, from the SHA-256 of what the triple is."""
+    parts = (triple.subject, triple.subject_id, triple.relation_id, triple.object, triple.object_id)
+    identity = hashlib.sha256("\x1f".join(parts).encode())
+    for block in count():
+        hashed = identity.copy()
+        hashed.update(block.to_bytes(8, "big"))
+        digest = hashed.digest()
+        for at in range(0, len(digest), 8):
+            yield int.from_bytes(digest[at : at + 8], "big")

@@ -5,8 +5,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kisl_plugin.errors import InputError
-
 CONTROL = "control"
 INJECTED = "injected"
 
@@ -36,15 +34,11 @@ def read_triples(source: str | Path) -> list[Triple]:
         InputError: no plugin knows the source, or a row is wrong; the error names the file and the row.
     """
     from kisl_plugin.plugins import manager
-    from kisl_plugin.triple_sources import BUNDLED, SUFFIXES
+    from kisl_plugin.triple_sources import not_found
 
     found: list[Triple] | None = manager().hook.kisl_read_triples(source=str(source))
     if found is None:
-        raise InputError(
-            f"triples {str(source)!r}: no file of this name ending in {', '.join(SUFFIXES)}, no bundled name "
-            f"({', '.join(BUNDLED)}) and no hub data set id (owner/name); give one of these, or install a plugin with the "
-            "hook kisl_read_triples"
-        )
+        raise not_found(str(source))
     return found
 
 

@@ -12,7 +12,6 @@ from kisl_plugin.hookspecs import hookimpl
 from kisl_plugin.roles import Templates, Verbalizer
 from kisl_plugin.triples import Triple
 
-FORMS = ("statement", "question")
 _FIELD = re.compile(r"\{(subject|object)\}([.?]?)")
 
 
@@ -35,7 +34,7 @@ def kisl_templates(relation_id: str) -> Templates | None:
 @hookimpl
 def kisl_verbalizer(form: str) -> Verbalizer | None:
     """The forms `statement` and `question`."""
-    return {"statement": _Statements(), "question": _Questions()}.get(form)
+    return _FORMS.get(form)
 
 
 def templates_of(relation_id: str) -> Templates:
@@ -52,6 +51,7 @@ def templates_of(relation_id: str) -> Templates:
             f"relation {relation_id!r}: no templates (built in: {', '.join(_built_in())}); add them with a plugin "
             "whose hook kisl_templates(relation_id) returns Templates(name, statements, questions)"
         )
+    _check(found, relation_id)
     return found
 
 
@@ -66,7 +66,7 @@ def verbalizer_of(form: str) -> Verbalizer:
     found: Verbalizer | None = manager().hook.kisl_verbalizer(form=form)
     if found is None:
         raise InputError(
-            f"form {form!r}: unknown (built in: {', '.join(FORMS)}); correct it, or install a plugin with the hook "
+            f"form {form!r}: unknown (built in: {', '.join(_FORMS)}); correct it, or install a plugin with the hook "
             "kisl_verbalizer"
         )
     return found
@@ -93,11 +93,22 @@ def cloze(triple: Triple, object_label: str, template: int = 0) -> tuple[str, st
     return whole[:cut], whole[cut:]
 
 
+def _check(templates: Templates, relation_id: str) -> None:
+    """Refuse a wording of a plugin that would drop the subject, drop the object or give it away."""
+    for form, wordings, has_object in (
+        ("statement", templates.statements, True),
+        ("question", templates.questions, False),
+    ):
+        for wording in wordings:
+            if "{subject}" not in wording or ("{object}" in wording) != has_object:
+                fields = "{subject} and {object}" if has_object else "{subject} and no {object}"
+                raise InputError(f"relation {relation_id!r}: {form} template {wording!r}; expected one with {fields}")
+
+
 def _pick(wordings: tuple[str, ...], triple: Triple, template: int, form: str) -> str:
     if not 0 <= template < len(wordings):
         raise InputError(
-            f"relation {triple.relation_id!r}: {form} template {template} does not exist; it has {len(wordings)} "
-            f"(0 … {len(wordings) - 1})"
+            f"relation {triple.relation_id!r}: no {form} template {template!r}; it has {len(wordings)}, numbered from 0"
         )
     return wordings[template]
 
@@ -127,3 +138,6 @@ class _Questions:
 
     def text(self, triple: Triple, template: int) -> str:
         return f"{question(triple, template)} {triple.object}"
+
+
+_FORMS: dict[str, Verbalizer] = {"statement": _Statements(), "question": _Questions()}
