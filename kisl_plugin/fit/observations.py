@@ -1,0 +1,61 @@
+"""What a results file says of one run: how many items it got right at which frequency."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from kisl_plugin.runcard import RunCard
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """`correct` of `total` items right at `frequency`; of a run with groups, those of one `group`."""
+
+    path: str
+    model: str
+    card: RunCard
+    frequency: int
+    group: str | None
+    correct: int
+    total: int
+    control_correct: int | None
+    control_total: int | None
+    date: float
+
+    @property
+    def params(self) -> int:
+        """N, all parameters."""
+        return int(self.card.model["params"])
+
+    @property
+    def tokens(self) -> int:
+        """D, the tokens trained on."""
+        return self.card.tokens
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run's schedule."""
+        return self.card.seed
+
+    @property
+    def baseline(self) -> bool:
+        """Whether nothing was injected in the whole run (F = 0): it shows what guessing reaches."""
+        groups = self.card.groups
+        return self.frequency == 0 and (groups is None or all(g["frequency"] == 0 for g in groups.values()))
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """A file (or folder) that is not used, and why, in one line."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """The observations of one results file; runs of equal `identity` are probes of the same training run."""
+
+    path: str
+    date: float
+    identity: tuple[Any, ...]
+    observations: tuple[Observation, ...]

@@ -1,0 +1,194 @@
+"""lm-eval results files → observations. Nothing is dropped in silence: what is not used is listed with its reason."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kisl_plugin.errors import InputError
+from kisl_plugin.fit.observations import Observation, Run, SetAside
+from kisl_plugin.fit.walking import claims_to_be_results, find_json
+from kisl_plugin.runcard import RunCard
+
+TASK = "kisl_wikidata"
+WHOLE = 0.01  # acc × n may be off a whole number by this much: lm-eval may round, a wrong n is off by more
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The observations of the runs that are used, and what was set aside."""
+
+    observations: tuple[Observation, ...]
+    set_aside: tuple[SetAside, ...]
+
+
+def read_results(paths: Sequence[Path], task: str = TASK) -> Reading:
+    """Read every lm-eval results file under `paths` (folders or files) for `task`.
+
+    Raises:
+        InputError: a path does not exist, or there is no results file at all.
+    """
+    files, aside = find_json(paths)
+    named = {path for path in paths if path.is_file()}
+    runs: list[Run] = []
+    for file in files:
+        try:
+            data = _load(file, must_be_results=file in named or claims_to_be_results(file))
+            if data is not None:
+                runs.append(_run(data, file, task))
+        except InputError as reason:
+            aside.append(SetAside(str(file), str(reason)))
+    if not runs and not aside:
+        raise InputError(
+            f"{', '.join(map(str, paths))}: no lm-eval results found; looked for results_*.json, and any *.json with "
+            f"'results' and 'configs'. Write some: lm_eval --tasks {task} --output_path results ..."
+        )
+    latest, superseded = _latest(runs)
+    return Reading(tuple(seen for run in latest for seen in run.observations), (*aside, *superseded))
+
+
+def _load(file: Path, must_be_results: bool) -> dict[str, Any] | None:
+    """The file's data, or None for some other JSON file."""
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        if must_be_results:
+            raise InputError(f"cannot be read as JSON ({error})") from None
+        return None
+    if isinstance(data, dict) and "results" in data and ("configs" in data or "n-samples" in data):
+        return data
+    if must_be_results:
+        raise InputError("not lm-eval results: they are a JSON object with 'results' and 'configs'")
+    return None
+
+
+def _run(data: Mapping[str, Any], file: Path, task: str) -> Run:
+    metrics = _object(data, "results", task)
+    if not metrics:
+        there = ", ".join(sorted(_object(data, "results"))) or "no task at all"
+        raise InputError(f"no results of task {task}; it holds {there} (choose with --task)")
+    raw = _object(data, "configs", task, "metadata").get("kisl")
+    if raw is None:
+        raise InputError("no run card (metadata.kisl): probe a model trained with kisl, its kisl.json beside it")
+    card = RunCard.from_dict(raw, "run card")
+    _check_card(card)
+    _check_complete(data, card, task)
+    when = data.get("date")
+    date = float(when) if isinstance(when, int | float) else 0.0
+    model = str(data.get("model_name") or _object(data, "config").get("model") or "")
+    seen = tuple(_observations(metrics, card, str(file), model, date))
+    return Run(str(file), date, _identity(raw), seen)
+
+
+def _object(data: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
+    """The object at `keys`, empty if there is none."""
+    part: Any = data
+    for key in keys:
+        part = part.get(key) if isinstance(part, Mapping) else None
+    return part if isinstance(part, Mapping) else {}
+
+
+def _identity(raw: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What makes a training run: the same for every probe of it. From the raw card, since RunCard dates itself."""
+    frequency = json.dumps(raw.get("groups", raw.get("frequency")), sort_keys=True)
+    triples = raw["triples"].get("sha256")
+    keys = ("tokens", "seed", "engine", "created")
+    return (raw["model"]["params"], frequency, triples, *(str(raw.get(key)) for key in keys))
+
+
+def _check_card(card: RunCard) -> None:
+    for key, value in (("model.params", card.model["params"]), ("tokens", card.tokens)):
+        if value == 0:
+            raise InputError(f"run card: {key} is 0; expected a positive number")
+    done, planned = card.iteration, card.train_iters
+    if isinstance(done, int) and isinstance(planned, int) and done < planned:
+        raise InputError(f"unfinished run: iteration {done} of {planned}, so not every exposure was seen")
+    if card.groups is not None and not card.groups:
+        raise InputError("run card: groups is empty; expected at least one group")
+
+
+def _check_complete(data: Mapping[str, Any], card: RunCard, task: str) -> None:
+    """Refuse a run on part of the items.
+
+    `effective` is not the number of items: lm-eval up to 0.4.11 gives that of one metric, later the largest
+    of them, so any of the metrics' n is right.
+    """
+    limit = _object(data, "config").get("limit")
+    if limit is not None:
+        raise InputError(f"run with --limit {limit}: probe all items")
+    effective = _object(data, "n-samples", task).get("effective")
+    if not isinstance(effective, int):
+        return
+    count, control = card.triples["count"], _control(card)
+    groups = [group["count"] for group in (card.groups or {}).values()]
+    if effective in {count, count + (control or 0), *groups, *([control] if control else [])}:
+        return
+    if control is None and effective > count:
+        return
+    expected = f"{count} injected" + (f" and {control} control" if control else "")
+    raise InputError(f"{effective} items answered; the run card says {expected} triples: probe all items")
+
+
+def _control(card: RunCard) -> int | None:
+    count = card.triples.get("control")
+    return count if isinstance(count, int) else None
+
+
+def _observations(
+    metrics: Mapping[str, Any], card: RunCard, path: str, model: str, date: float
+) -> list[Observation]:
+    control = _control(card)
+    right = _right(metrics, "acc_control", control) if control and "acc_control,none" in metrics else None
+    cells: list[tuple[str | None, str, int, int]] = []
+    for name, group in (card.groups or {}).items():
+        cells.append((name, f"acc_{name}", group["frequency"], group["count"]))
+    if card.frequency is not None:
+        cells.append((None, "acc", card.frequency, card.triples["count"]))
+    return [
+        Observation(
+            path=path,
+            model=model,
+            card=card,
+            frequency=frequency,
+            group=group_name,
+            correct=_right(metrics, metric, total),
+            total=total,
+            control_correct=right,
+            control_total=control if right is not None else None,
+            date=date,
+        )
+        for group_name, metric, frequency, total in cells
+    ]
+
+
+def _right(metrics: Mapping[str, Any], metric: str, total: int) -> int:
+    """How many of `total` items were right, from the accuracy."""
+    key = f"{metric},none"
+    if key not in metrics:
+        raise InputError(f"no metric {key} among {', '.join(sorted(metrics))}")
+    share = metrics[key]
+    if not isinstance(share, int | float) or isinstance(share, bool) or not 0 <= share <= 1:
+        raise InputError(f"{key} is {share!r}; expected a share between 0 and 1")
+    if total == 0:
+        raise InputError(f"{key}: the run card counts 0 triples for it")
+    if abs(share * total - round(share * total)) > WHOLE:
+        raise InputError(
+            f"{key} is {share!r}, which is no whole number of the {total} triples that the run card counts"
+        )
+    return round(share * total)
+
+
+def _latest(runs: Sequence[Run]) -> tuple[list[Run], list[SetAside]]:
+    """Of several probes of one training run the last, by lm-eval's date; the others, and what superseded them."""
+    keep: dict[tuple[Any, ...], Run] = {}
+    for run in runs:
+        kept = keep.setdefault(run.identity, run)
+        if run.date > kept.date:
+            keep[run.identity] = run
+    aside = [
+        SetAside(run.path, f"superseded by {keep[run.identity].path}, a probe of the same run")
+        for run in runs
+        if keep[run.identity] is not run
+    ]
+    return list(keep.values()), aside
