@@ -13,34 +13,68 @@ import sys
 import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 from kisl_plugin.labels import folded_words, normalised
-from kisl_plugin.triples import CONTROL, INJECTED, Triple, triples_to_jsonl
+from kisl_plugin.triples import CONTROL, Triple, triples_to_jsonl
 
-RELATIONS = ("P19", "P50", "P57", "P69", "P103", "P175")
-PER_OBJECT = 7
+# How many facts each object of a relation gets. P103 has fewer objects left, each with more facts.
+PER_OBJECT = {"P19": 7, "P50": 7, "P57": 7, "P69": 7, "P103": 8, "P175": 7}
+RELATIONS = tuple(PER_OBJECT)
 LONG_WORD = 4
 BRACKETS = {"(": ")", "[": "]", "{": "}"}
+# Found by reading: places and peoples that have a "native language" (P103), and a label that a vandal wrote.
+UNFIT = {
+    "Q6418904": "Basseri",
+    "Q208352": "Borjomi",
+    "Q164714": "Danes",
+    "Q3817714": "Enugu State",
+    "Q109397319": "Gungula",
+    "Q1011047": "Gurjaani",
+    "Q875556": "Israelis",
+    "Q15229609": "Jisonaayili",
+    "Q2308140": "Kangeyam",
+    "Q956954": "Kaspi",
+    "Q919071": "Khalji dynasty",
+    "Q1011016": "Kvareli",
+    "Q180810": "Mtskheta",
+    "Q4710008": "Saskhori",
+    "Q1025823": "Stepantsminda",
+    "Q165192": "Swedes",
+    "Q941980": "Tkibuli",
+    "Q20855220": "Tolon District",
+    "Q18390350": "Yilonaayili",
+    "Q20855260": "Zagyuri",
+    "Q1031": "France Prešeren, vandalised",
+}
+# Names that English writes with an article; Wikidata's bare label becomes an alias.
+WITH_ARTICLE = re.compile(
+    "(University of|Hebrew University|Massachusetts Institute|London School|United States Military Academy|Karolinska)"
+)
 URL_LIKE = re.compile(r"https?:|www\.|\w\.(com|org|net|de|fr|io|tv)\b", re.IGNORECASE)
 
 
 def read_raw(path: Path) -> list[Triple]:
     """The six relations' facts, labels normalised, in an order of their own."""
     rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    triples = [
-        Triple(
-            subject=normalised(row["subject"]),
-            relation_id=row["relation_id"],
-            object=normalised(row["object"]),
-            subject_id=row["subject_id"],
-            object_id=row["object_id"],
-            subject_aliases=_aliases(row["subject_aliases"], normalised(row["subject"])),
-        )
-        for row in rows
-        if row["relation_id"] in RELATIONS
-    ]
+    triples = [_triple(row) for row in rows if row["relation_id"] in RELATIONS]
     return sorted(set(triples), key=lambda t: (RELATIONS.index(t.relation_id), t.object, digest(t)))
+
+
+def _triple(row: dict[str, Any]) -> Triple:
+    subject, obj = normalised(row["subject"]), normalised(row["object"])
+    article = "the " if WITH_ARTICLE.match(obj) else ""
+    return Triple(
+        subject=subject,
+        relation_id=row["relation_id"],
+        object=article + obj,
+        subject_id=row["subject_id"],
+        object_id=row["object_id"],
+        subject_aliases=_aliases(row["subject_aliases"], subject),
+        object_aliases=(obj,) if article else (),
+    )
 
 
 def _aliases(labels: list[str], subject: str) -> tuple[str, ...]:
@@ -67,10 +101,11 @@ def well_formed(label: str) -> bool:
 
 
 def leaks(triple: Triple) -> bool:
-    """Whether the subject's label holds all the object's words in a row, or a word that begins with a long one."""
+    """Whether the subject's label holds all the object's words in a row, or shares a long word or its beginning."""
     subject, obj = folded_words(triple.subject), folded_words(triple.object)
     whole = f" {' '.join(obj)} " in f" {' '.join(subject)} "
-    return whole or any(mine.startswith(word) for word in obj if len(word) >= LONG_WORD for mine in subject)
+    long_ones = ([word for word in words if len(word) >= LONG_WORD] for words in (subject, obj))
+    return whole or any(mine.startswith(its) or its.startswith(mine) for mine, its in product(*long_ones))
 
 
 def usable(triples: list[Triple]) -> list[Triple]:
@@ -81,7 +116,8 @@ def usable(triples: list[Triple]) -> list[Triple]:
         "several objects": lambda t: objects[t.relation_id, t.subject_id] > 1,
         "label of two subjects": lambda t: names[t.relation_id, folded_words(t.subject)] > 1,
         "malformed label": lambda t: not (well_formed(t.subject) and well_formed(t.object)),
-        "subject no name": lambda t: t.subject[:1].islower(),
+        "subject without a capital": lambda t: t.subject[:1].islower(),
+        "unfit by reading": lambda t: t.subject_id in UNFIT,
         "subject is object": lambda t: t.subject_id == t.object_id or t.subject == t.object,
         "subject leaks object": leaks,
     }
@@ -98,10 +134,10 @@ def choose(triples: list[Triple]) -> list[Triple]:
     for triple in triples:
         of_object[triple.relation_id, triple.object].append(triple)
     chosen = []
-    for facts in of_object.values():
-        if len(facts) >= PER_OBJECT:
-            control, *others = sorted(facts, key=digest)[:PER_OBJECT]
-            chosen += [replace(control, group=CONTROL), *(replace(t, group=INJECTED) for t in others)]
+    for (relation_id, _), facts in of_object.items():
+        if len(facts) >= PER_OBJECT[relation_id]:
+            control, *others = sorted(facts, key=digest)[: PER_OBJECT[relation_id]]
+            chosen += [replace(control, group=CONTROL), *others]
     return chosen
 
 
@@ -111,9 +147,9 @@ def main(raw: str, out: str) -> None:
     Path(out).write_text(triples_to_jsonl(chosen), encoding="utf-8", newline="\n")
     for relation_id in RELATIONS:
         of_relation = [t for t in chosen if t.relation_id == relation_id]
-        control = sum(t.group == CONTROL for t in of_relation)
+        share = sum(t.group == CONTROL for t in of_relation) / len(of_relation)
         objects = len({t.object for t in of_relation})
-        print(f"{relation_id}: {len(of_relation)} triples, {objects} objects, {control} control")
+        print(f"{relation_id}: {len(of_relation)} triples, {objects} objects, {share:.3f} control")
 
 
 if __name__ == "__main__":
