@@ -1,0 +1,34 @@
+"""`kisl probe`: many models in one process, in lm_eval's own result format."""
+
+from pathlib import Path
+
+import click
+
+from kisl_plugin.cli.errors import Command
+from kisl_plugin.probe.run import HEADLINE, Probed, probe_models
+
+
+@click.command(cls=Command)
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder for lm_eval's result files.")
+@click.option("--tasks", default=HEADLINE, show_default=True, help="Tasks, separated by commas.")
+@click.option("--batch-size", "--batch_size", default=64, show_default=True, type=click.IntRange(min=1))
+@click.option("--device", default=None, help="cpu, cuda:0, …; if left out, cuda where there is one.")
+@click.option("--verbose", is_flag=True, help="Show lm_eval's own log and bars.")
+def probe(
+    models: tuple[Path, ...], output: Path, tasks: str, batch_size: int, device: str | None, verbose: bool
+) -> None:
+    """Ask each MODEL, a Hugging Face folder, for the triples in it (without a run card: for the bundled ones).
+
+    Prints a line per model and task: the share of right answers, and in brackets of how many.
+    """
+    names = [task.strip() for task in tasks.split(",") if task.strip()]
+    shown = {model.resolve(): str(model) for model in models}
+    width, task_width = max(map(len, shown.values())), max(map(len, names), default=0)
+
+    def show(probed: Probed) -> None:
+        for task, scores in probed.scores.items():
+            parts = [f"{name} {score.value:.3f} ({score.count:,})" for name, score in scores.items()]
+            click.echo("  ".join([shown[probed.model].ljust(width), task.ljust(task_width), *parts]))
+
+    probe_models(models, output, names, batch_size, device, on_done=show, verbose=verbose)
