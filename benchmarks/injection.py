@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from kisl_plugin.local.indexed import IndexedDataset, IndexedWriter
+from kisl_plugin.indexed import IndexedDataset, IndexedWriter
 from kisl_plugin.local.rows import PackedRows
 
 from kisl_plugin.injection import InjectedDataset, Rows

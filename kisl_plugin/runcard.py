@@ -21,6 +21,7 @@ DECIDES_THE_SCHEDULE = (
     "frequency",
     "groups",
     "seed",
+    "train_seed",
     "form",
     "template",
     "spacing",
@@ -37,6 +38,7 @@ class RunCard:
     """One training run at one checkpoint. `tokens` is D so far (samples seen × seq_length).
 
     Exactly one of `frequency` (every injected triple alike) and `groups` ({name: {"frequency", "count"}}) is given.
+    `seed` is the injection's, `train_seed` that of initialisation and row order.
     """
 
     engine: str
@@ -58,6 +60,7 @@ class RunCard:
     injected_fraction: float | None = None
     parent: Mapping[str, Any] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    train_seed: int | None = None
     created: str = field(default_factory=_now)
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,0 +1,34 @@
+"""The command `kisl`: one subcommand a job, each loaded when it is called."""
+
+from importlib import import_module
+
+import click
+
+from kisl_plugin import __version__
+
+COMMANDS = {
+    "demo": ("kisl_plugin.cli.demo", "demo"),
+    "train": ("kisl_plugin.cli.train", "train"),
+    "probe": ("kisl_plugin.cli.probe", "probe"),
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="kisl")
+def main() -> None:
+    """How often must a fact be in the training data so that the model keeps it, and when is it too often?
+
+    Example: kisl demo
+    """

@@ -1,0 +1,122 @@
+"""GPT-NeoX's `.bin/.idx` format (Megatron's memory-mapped indexed dataset), byte for byte."""
+
+import struct
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kisl_plugin.errors import InputError
+
+MAGIC = b"MMIDIDX\x00\x00"
+VERSION = 1
+CODES: dict[int, Any] = {
+    1: np.uint8,
+    2: np.int8,
+    3: np.int16,
+    4: np.int32,
+    5: np.int64,
+    6: np.float32,
+    7: np.float64,
+    8: np.uint16,
+}
+_HEADER = struct.Struct("<9sQBQQ")
+
+
+def file_of(prefix: Path, ending: str) -> Path:
+    """`prefix` with `.bin` or `.idx` appended; a dot within the prefix stays."""
+    return prefix.with_name(prefix.name + ending)
+
+
+class IndexedDataset:
+    """Documents of token ids, memory-mapped. `sizes`: tokens of each document, int32 [documents].
+
+    Raises:
+        InputError: a file is missing, is not of this format, or is cut short.
+    """
+
+    def __init__(self, prefix: Path) -> None:
+        index, data = file_of(prefix, ".idx"), file_of(prefix, ".bin")
+        for path in (index, data):
+            if not path.is_file():
+                raise InputError(f"{path}: no such file; data_path is the common beginning of a .bin and an .idx file")
+        count, documents, code = _read_header(index)
+        raw = np.memmap(index, mode="r", offset=_HEADER.size).view(np.ndarray)
+        if len(raw) != count * 12 + documents * 8:
+            raise InputError(f"{index}: {len(raw)} bytes after the header; {count} documents need {count * 12 + documents * 8}")
+        self.sizes: NDArray[np.int32] = raw[: count * 4].view(np.int32)
+        self._pointers = raw[count * 4 : count * 12].view(np.int64)
+        self.dtype = np.dtype(CODES[code])
+        self._tokens = _mapped(data, self.dtype)
+        if int(self.sizes.sum(dtype=np.int64)) != len(self._tokens):
+            raise InputError(f"{data}: {len(self._tokens)} tokens; {index.name} speaks of {self.sizes.sum(dtype=np.int64)}")
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def get(self, document: int, offset: int = 0, length: int | None = None) -> NDArray[Any]:
+        """Tokens offset … offset+length-1 of a document (to its end without `length`)."""
+        begin = int(self._pointers[document]) // self.dtype.itemsize + offset
+        size = int(self.sizes[document]) - offset if length is None else length
+        return self._tokens[begin : begin + size]
+
+
+class IndexedWriter:
+    """Writes documents to `prefix`.bin and, when closed, `prefix`.idx. Tokens are uint16 below 65,500 ids, else int32.
+
+    Used in a with statement: after an error there is no index, so nobody reads half a corpus.
+    """
+
+    def __init__(self, prefix: Path, vocab_size: int) -> None:
+        self._prefix = prefix
+        self._dtype: Any = np.uint16 if vocab_size < 65_500 else np.int32
+        self._sizes: list[int] = []
+        prefix.parent.mkdir(parents=True, exist_ok=True)
+        file_of(prefix, ".idx").unlink(missing_ok=True)
+        self._stream = file_of(prefix, ".bin").open("wb")
+
+    def __enter__(self) -> "IndexedWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream.close()
+        if kind is None:
+            self._write_index()
+
+    def add(self, tokens: Any) -> None:
+        """Append a document (int array [n], its end-of-document token included)."""
+        self._stream.write(np.asarray(tokens, dtype=self._dtype).tobytes())
+        self._sizes.append(len(tokens))
+
+    def _write_index(self) -> None:
+        sizes = np.array(self._sizes, dtype=np.int32)
+        pointers = np.zeros(len(sizes), dtype=np.int64)
+        np.cumsum(sizes[:-1], out=pointers[1:])
+        code = next(code for code, dtype in CODES.items() if dtype == self._dtype)
+        draft = file_of(self._prefix, ".idx.part")
+        with draft.open("wb") as stream:
+            stream.write(_HEADER.pack(MAGIC, VERSION, code, len(sizes), len(sizes) + 1))
+            stream.write(sizes.tobytes())
+            stream.write((pointers * np.dtype(self._dtype).itemsize).tobytes())
+            stream.write(np.arange(len(sizes) + 1, dtype=np.int64).tobytes())
+        draft.replace(file_of(self._prefix, ".idx"))
+
+
+def _mapped(path: Path, dtype: Any) -> NDArray[Any]:
+    # A plain array: slicing the memmap subclass costs microseconds a document.
+    return np.memmap(path, mode="r", dtype=dtype).view(np.ndarray) if path.stat().st_size else np.zeros(0, dtype)
+
+
+def _read_header(path: Path) -> tuple[int, int, int]:
+    with path.open("rb") as stream:
+        head = stream.read(_HEADER.size)
+    if len(head) < _HEADER.size or not head.startswith(MAGIC):
+        raise InputError(f"{path}: not an index of GPT-NeoX's mmap format (it begins with {head[:9]!r})")
+    _, version, code, count, documents = _HEADER.unpack(head)
+    if version != VERSION or code not in CODES:
+        raise InputError(f"{path}: version {version}, token type {code}; expected version 1 and a type of 1 to 8")
+    return count, documents, code

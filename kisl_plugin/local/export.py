@@ -1,0 +1,40 @@
+"""The finished model as a Hugging Face folder, with tokenizer, run card and triples."""
+
+import json
+import shutil
+from pathlib import Path
+
+from tokenizers import Tokenizer
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from kisl_plugin.local.data import EOD_TOKEN
+from kisl_plugin.runcard import RunCard, write_run_card
+
+
+def write_model(
+    folder: Path, model: LlamaForCausalLM, tokenizer: Tokenizer, card: RunCard | None, triples_jsonl: str
+) -> None:
+    """Write safetensors, config, tokenizer (its end of document is bos and eos) and, last, the run card."""
+    draft = folder.with_name(folder.name + ".part")
+    shutil.rmtree(draft, ignore_errors=True)
+    model.save_pretrained(draft, safe_serialization=True)
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=EOD_TOKEN,
+        eos_token=EOD_TOKEN,
+        pad_token=EOD_TOKEN,
+        model_max_length=model.config.max_position_embeddings,
+    )
+    wrapped.save_pretrained(draft)
+    _name_tokenizer_class(draft / "tokenizer_config.json")
+    if card is not None:
+        write_run_card(draft, card, triples_jsonl)
+    shutil.rmtree(folder, ignore_errors=True)
+    draft.rename(folder)
+
+
+def _name_tokenizer_class(path: Path) -> None:
+    """Transformers 5 writes a class of its own that transformers 4 does not know."""
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,100 @@
+"""Llama models of the sizes that a GPT-NeoX YAML names, with GPT-NeoX's own initialisation."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from kisl_plugin.errors import InputError
+from kisl_plugin.local.config import Config
+
+Fill = Callable[[torch.Tensor], object]
+
+
+def swiglu_width(intermediate_size: int | None, hidden_size: int, multiple_of: int) -> int:
+    """The inner width that GPT-NeoX gives a swiglu layer: two thirds of half `intermediate_size`, rounded up.
+
+    Source: ParallelMLP in megatron/model/transformer.py. The two projections are rounded on their own there.
+
+    Raises:
+        InputError: they would not fit each other.
+    """
+    both = int((intermediate_size or 4 * hidden_size) * 2 / 3)
+    wide = 2 * multiple_of * -(-both // (2 * multiple_of))
+    narrow = multiple_of * -(-(both // 2) // multiple_of)
+    if wide != 2 * narrow:
+        raise InputError(
+            f"intermediate_size {intermediate_size} with mlp_multiple_of {multiple_of}: GPT-NeoX's swiglu would have "
+            f"{wide} outputs for {narrow} inputs; take a multiple of {6 * multiple_of}"
+        )
+    return narrow
+
+
+def padded_vocabulary(size: int, config: Config) -> int:
+    """The vocabulary's size rounded up as GPT-NeoX does."""
+    multiple = config["make_vocab_size_divisible_by"] * config["model_parallel_size"]
+    return int(multiple * -(-size // multiple))
+
+
+def build_model(config: Config, vocabulary: int, eod: int) -> LlamaForCausalLM:
+    """A freshly initialised model in fp32 on the CPU; the same for the same seed."""
+    torch.manual_seed(config["seed"])
+    heads = config["num_attention_heads"]
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=padded_vocabulary(vocabulary, config),
+            hidden_size=config["hidden_size"],
+            intermediate_size=swiglu_width(
+                config["intermediate_size"], config["hidden_size"], config["mlp_multiple_of"]
+            ),
+            num_hidden_layers=config["num_layers"],
+            num_attention_heads=heads,
+            num_key_value_heads=config["num_kv_heads"] or heads,
+            max_position_embeddings=config["max_position_embeddings"],
+            rms_norm_eps=config["rms_norm_epsilon"],
+            rope_theta=float(config["rotary_emb_base"]),
+            tie_word_embeddings=not config["no_weight_tying"],
+            attention_bias=False,
+            mlp_bias=False,
+            attention_dropout=0.0,
+            bos_token_id=eod,
+            eos_token_id=eod,
+            use_cache=True,
+        )
+    ).float()
+    _initialise(model, config)
+    return model
+
+
+def parameter_counts(model: LlamaForCausalLM) -> tuple[int, int]:
+    """All parameters, and those outside the embeddings (input and output)."""
+    total = sum(p.numel() for p in model.parameters())
+    embeddings = {id(p): p.numel() for p in (model.model.embed_tokens.weight, model.lm_head.weight)}
+    return total, total - sum(embeddings.values())
+
+
+def _initialise(model: LlamaForCausalLM, config: Config) -> None:
+    inner, outer = (_filler(config[key], config) for key in ("init_method", "output_layer_init_method"))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim < 2:
+                continue
+            fill = outer if name.endswith(("o_proj.weight", "down_proj.weight")) else inner
+            fill(parameter)
+
+
+def _filler(method: str, config: Config) -> Fill:
+    """The initialisations of megatron/model/init_functions.py."""
+    layers, hidden, sigma = config["num_layers"], config["hidden_size"], config["init_method_std"]
+    if method == "xavier_uniform":
+        return torch.nn.init.xavier_uniform_
+    if method == "xavier_normal":
+        return torch.nn.init.xavier_normal_
+    std = {
+        "normal": sigma,
+        "scaled_normal": sigma / math.sqrt(2 * layers),
+        "small_init": math.sqrt(2 / (5 * hidden)),
+        "wang_init": 2 / layers / math.sqrt(hidden),
+    }[method]
+    return lambda tensor: torch.nn.init.normal_(tensor, 0.0, std)

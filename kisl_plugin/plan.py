@@ -1,0 +1,177 @@
+"""From the `kisl` section to a run's statements and schedule, the same for every engine."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kisl_plugin.errors import InputError
+from kisl_plugin.roles import Verbalizer
+from kisl_plugin.runcard import sha256
+from kisl_plugin.schedule import Schedule
+from kisl_plugin.settings import InjectionSettings
+from kisl_plugin.triples import CONTROL, Triple, read_triples, triples_to_jsonl
+from kisl_plugin.verbalize import verbalizer_of
+
+Encode = Callable[[str], Sequence[int]]
+BUILT_IN_SPACINGS = ("shuffled", "even")
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One wording of one triple, as it is injected."""
+
+    triple: Triple
+    text: str
+    tokens: NDArray[np.int64]
+    frequency: int
+
+
+@dataclass(frozen=True)
+class InjectionPlan:
+    """What a run injects. `statements` [K] are numbered as the schedule numbers them."""
+
+    settings: InjectionSettings
+    triples: list[Triple]
+    statements: list[Statement]
+    schedule: Schedule
+    seq_length: int
+
+    @property
+    def injected_tokens(self) -> int:
+        """Statement tokens over the whole run, without separators."""
+        return sum(len(s.tokens) * s.frequency for s in self.statements)
+
+    @property
+    def injected_fraction(self) -> float:
+        """Statement tokens / (S · seq_length)."""
+        return self.injected_tokens / (self.schedule.samples * self.seq_length)
+
+    def card_fields(self) -> dict[str, Any]:
+        """The part of the run card that says what was injected."""
+        settings = self.settings
+        injected = sum(triple.group != CONTROL for triple in self.triples)
+        template = settings.template
+        return {
+            **_frequency_fields(self.triples, settings),
+            "seed": settings.seed,
+            "triples": {
+                "source": settings.triples,
+                "count": injected,
+                "control": len(self.triples) - injected,
+                "sha256": sha256(triples_to_jsonl(self.triples)),
+            },
+            "form": settings.form,
+            "template": template if isinstance(template, int) else list(template),
+            "spacing": settings.spacing,
+            "window": list(settings.window),
+            "injected_tokens": self.injected_tokens,
+            "injected_fraction": round(self.injected_fraction, 6),
+        }
+
+
+def make_plan(settings: InjectionSettings, encode: Encode, samples: int, seq_length: int) -> InjectionPlan:
+    """Read the triples, put them into words and tokens, and schedule their exposures over `samples` rows.
+
+    `encode` gives a text's tokens without special tokens. With T templates a triple's F exposures are shared out
+    among its T statements as evenly as whole numbers allow.
+
+    Raises:
+        InputError: bad triples or groups, statements that cannot be told apart, or more than fits.
+    """
+    triples = read_triples(settings.triples)
+    frequencies = _group_frequencies(triples, settings)
+    verbalizer = verbalizer_of(settings.form)
+    statements = [
+        statement
+        for k, triple in enumerate(triples)
+        if triple.group != CONTROL
+        for statement in _statements_of(triple, k, frequencies[triple.group], settings, verbalizer, encode)
+    ]
+    _refuse_twins(statements)
+    _refuse_excess(statements, samples * seq_length, settings.max_fraction)
+    schedule = Schedule(
+        np.array([s.frequency for s in statements], dtype=np.int64),
+        samples,
+        settings.seed,
+        settings.spacing,
+        lengths=[len(s.tokens) for s in statements],
+        capacity=seq_length + 1,
+        window=settings.window,
+    )
+    if settings.spacing not in BUILT_IN_SPACINGS:
+        _refuse_inexact(schedule)
+    return InjectionPlan(settings, triples, statements, schedule, seq_length)
+
+
+def _group_frequencies(triples: list[Triple], settings: InjectionSettings) -> dict[str, int]:
+    groups = {triple.group for triple in triples} - {CONTROL}
+    if not groups:
+        raise InputError(f"{settings.triples}: every triple is in the group control; nothing would be injected")
+    if isinstance(settings.frequency, int):
+        return dict.fromkeys(groups, settings.frequency)
+    for group in sorted(groups ^ settings.frequency.keys()):
+        what = "has no frequency" if group in groups else "has a frequency and no triples"
+        raise InputError(
+            f"kisl.frequency: group {group!r} {what}; the groups of {settings.triples} are {', '.join(sorted(groups))}"
+        )
+    return dict(settings.frequency)
+
+
+def _statements_of(
+    triple: Triple, k: int, frequency: int, settings: InjectionSettings, verbalizer: Verbalizer, encode: Encode
+) -> list[Statement]:
+    templates = settings.templates
+    share, rest = divmod(frequency, len(templates))
+    found = []
+    for place, template in enumerate(templates):
+        text = verbalizer.text(triple, template)
+        tokens = np.asarray(encode(text), dtype=np.int64)
+        own = share + ((place - k) % len(templates) < rest)
+        found.append(Statement(triple, text, tokens, own))
+    return found
+
+
+def _refuse_twins(statements: list[Statement]) -> None:
+    seen: dict[bytes, Statement] = {}
+    for statement in statements:
+        first = seen.setdefault(statement.tokens.tobytes(), statement)
+        if first is not statement:
+            raise InputError(
+                f"two statements have the same tokens: {first.text!r} (of {_name(first.triple)}) and "
+                f"{statement.text!r} (of {_name(statement.triple)}); their exposures could not be told apart: leave one out"
+            )
+
+
+def _name(triple: Triple) -> str:
+    return f"{triple.subject_id or triple.subject} {triple.relation_id} {triple.object_id or triple.object}"
+
+
+def _refuse_excess(statements: list[Statement], tokens: int, max_fraction: float) -> None:
+    injected = sum(len(s.tokens) * s.frequency for s in statements)
+    if injected > max_fraction * tokens:
+        raise InputError(
+            f"the statements take {injected:,} of the run's {tokens:,} tokens ({injected / tokens:.1%}); "
+            f"kisl.max_fraction allows {max_fraction:.0%}: lower the frequency or train for more tokens"
+        )
+
+
+def _refuse_inexact(schedule: Schedule) -> None:
+    counts = schedule.count_exposures()
+    wrong = np.flatnonzero(counts != schedule.frequencies)
+    if len(wrong):
+        k = int(wrong[0])
+        raise InputError(
+            f"spacing {schedule.spacing!r} (a plugin's) gives statement {k} {counts[k]} exposures; "
+            f"expected {schedule.frequencies[k]}: the plugin is not exact"
+        )
+
+
+def _frequency_fields(triples: list[Triple], settings: InjectionSettings) -> dict[str, Any]:
+    frequencies = _group_frequencies(triples, settings)
+    if len(set(frequencies.values())) == 1:
+        return {"frequency": next(iter(frequencies.values()))}
+    counts = {group: sum(triple.group == group for triple in triples) for group in sorted(frequencies)}
+    return {"groups": {group: {"frequency": frequencies[group], "count": counts[group]} for group in counts}}
