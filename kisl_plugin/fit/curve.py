@@ -114,7 +114,9 @@ def _checked(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     F, k, n = (np.asarray(values, dtype=np.float64) for values in (frequency, correct, total))
     if not (F.ndim == 1 and F.shape == k.shape == n.shape and len(F)):
-        raise InputError(f"frequency, correct and total have shapes {F.shape}, {k.shape}, {n.shape}; expected one row each")
+        raise InputError(
+            f"frequency, correct and total have shapes {F.shape}, {k.shape}, {n.shape}; expected one row each"
+        )
     for name, values, wrong, expected in (
         ("frequency", F, ~(np.isfinite(F) & (F > 0)), "more than 0 (runs at F = 0 measure the floor)"),
         ("total", n, ~(np.isfinite(n) & (n > 0) & (n % 1 == 0)), "a whole number above 0"),
@@ -130,7 +132,8 @@ def _checked(
 
 def _pooled(frequency: FloatArray, correct: FloatArray, total: FloatArray, *, floor: float) -> Cells:
     distinct, at = np.unique(frequency, return_inverse=True)
-    return Cells(distinct, np.bincount(at, correct), np.bincount(at, total), floor)
+    correct, total = (np.bincount(at, counts).astype(np.float64) for counts in (correct, total))
+    return Cells(distinct, correct, total, floor)
 
 
 def _estimate(land: Landscape, reach: tuple[float, float]) -> CollapseCurve:

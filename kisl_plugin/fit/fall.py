@@ -62,7 +62,9 @@ def rising_prefixes(correct: FloatArray, total: FloatArray) -> FloatArray:
     return prefixes
 
 
-def _violated(right: FloatArray, asked: FloatArray, top: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _violated(
+    right: FloatArray, asked: FloatArray, top: NDArray[np.int64], rows: NDArray[np.int64]
+) -> NDArray[np.bool_]:
     """Whether the topmost block's share is below that of the block under it."""
     at, under = top[rows], np.maximum(top[rows] - 1, 0)
     return np.asarray((at > 0) & (right[rows, at] * asked[rows, under] < right[rows, under] * asked[rows, at]))

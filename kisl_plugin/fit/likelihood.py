@@ -21,6 +21,7 @@ REACH = np.log(30.0)  # F* is looked for so far beyond the frequencies
 ITERATIONS, HALVINGS = 200, 25
 FINE, COARSE = 1e-10, 1e-2  # steps that gain less log-likelihood end the climb
 LARGEST_STEP = 2.0
+AT_BOUND = 1e-6  # nearer than this a step towards the bound is cut so short that the others go astray
 SURE = -1e-12  # the log share nearest to 0, where the curve touches P = 1
 LOG_SMALLEST = -700.0  # what exp can hold
 
@@ -96,7 +97,8 @@ def _step(cells: Cells, theta: FloatArray, free: BoolArray) -> FloatArray:
     weight = cells.total * rise / wrong * (rise / right)
     gradient = np.einsum("mk,mpk->mp", score, slope)
     information = np.einsum("mk,mpk,mqk->mpq", weight, slope, slope)
-    stuck = ~free | ((theta <= cells.lower) & (gradient < 0)) | ((theta >= cells.upper) & (gradient > 0))
+    low, high = theta <= cells.lower + AT_BOUND, theta >= cells.upper - AT_BOUND
+    stuck = ~free | (low & (gradient < 0)) | (high & (gradient > 0))
     return _solve(np.where(stuck, 0.0, gradient), information, stuck)
 
 
@@ -110,9 +112,7 @@ def _solve(gradient: FloatArray, information: FloatArray, stuck: BoolArray) -> F
     return np.asarray(step * np.minimum(1.0, LARGEST_STEP / np.maximum(longest, LARGEST_STEP)))
 
 
-def _climb(
-    cells: Cells, theta: FloatArray, value: FloatArray, step: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+def _climb(cells: Cells, theta: FloatArray, value: FloatArray, step: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Halve each step until it does not go down; a row that cannot rise stays."""
     best, height = theta.copy(), value.copy()
     rows, factor = np.arange(len(theta)), 1.0

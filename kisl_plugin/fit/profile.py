@@ -19,7 +19,7 @@ from kisl_plugin.fit.likelihood import (
 CHI_SQUARE_95 = 3.841458820694124  # 1 degree of freedom
 SPACING = 0.15  # of the grid in log F*
 HEIGHTS = np.append(np.log(expit(np.linspace(-9, 9, 37))), 0.0)
-STARTING_B = 0.3
+STARTING_B = (0.3, 3.0, 30.0)
 EVERY = np.ones(3, dtype=bool)
 
 
@@ -35,21 +35,24 @@ class Landscape:
 
 
 def survey(cells: Cells) -> Landscape:
-    """Maximise for each F* of a grid, then climb freely from the best of them: a floor makes several hills."""
+    """Maximise for each F* of a grid, then climb freely from every hilltop: a floor makes several hills."""
     nearest, farthest = cells.lower[LOG_F_STAR], cells.upper[LOG_F_STAR]
     log_f_star = np.linspace(nearest, farthest, int((farthest - nearest) / SPACING) + 2)
     share = np.clip((cells.correct / cells.total - cells.floor) / (1 - cells.floor), 0.01, 0.99)
-    start = np.column_stack(
-        [
-            np.full_like(log_f_star, np.log(share.mean())),
-            np.full_like(log_f_star, STARTING_B),
-            log_f_star,
-        ]
-    )
-    grid, heights = maximise(cells, start, _all_but(LOG_F_STAR))
-    free, reached = maximise(cells, grid[np.argsort(-heights, kind="stable")[:6]], EVERY)
+    start = np.stack(np.meshgrid(np.log(share.mean()), STARTING_B, log_f_star, indexing="ij"), axis=-1)
+    curves, reached = maximise(cells, start.reshape(-1, 3), _all_but(LOG_F_STAR))
+    grid, heights = _highest(curves.reshape(-1, len(log_f_star), 3), reached.reshape(-1, len(log_f_star)))
+    around = np.concatenate([[-np.inf], heights, [-np.inf]])
+    hilltops = (heights >= around[:-2]) & (heights >= around[2:])
+    free, reached = maximise(cells, grid[hilltops], EVERY)
     top = int(np.argmax(reached))
     return Landscape(cells, free[top], float(reached[top]), grid, heights)
+
+
+def _highest(curves: FloatArray, reached: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Of curves [S, G, 3] from S starts the best of each column [G, 3], and its log-likelihood [G]."""
+    best = reached.argmax(axis=0)
+    return curves[best, np.arange(len(best))], reached.max(axis=0)
 
 
 def f_star_interval(land: Landscape) -> tuple[float | None, float | None]:
@@ -60,14 +63,12 @@ def f_star_interval(land: Landscape) -> tuple[float | None, float | None]:
 
 def peak_interval(land: Landscape) -> tuple[float, float]:
     """The 95 % interval of the peak P, guessing included; its ends are at most the floor and 1."""
-    starts = land.grid[:: max(1, len(land.grid) // 8)]
-    starts = np.vstack([starts, land.best])
-    curves = np.repeat(starts[None], len(HEIGHTS), axis=0)
-    curves[:, :, LOG_HEIGHT] = HEIGHTS[:, None]
+    starts = np.vstack([land.grid[:: max(1, len(land.grid) // 8)], land.best])
+    curves = np.repeat(starts[:, None], len(HEIGHTS), axis=1)
+    curves[:, :, LOG_HEIGHT] = HEIGHTS
     found, reached = maximise(land.cells, curves.reshape(-1, 3), _all_but(LOG_HEIGHT), COARSE)
-    reached = reached.reshape(curves.shape[:2])
-    best = found.reshape(curves.shape)[np.arange(len(HEIGHTS)), reached.argmax(axis=1)]
-    low, high = _interval(land, LOG_HEIGHT, best, reached.max(axis=1))
+    best, heights = _highest(found.reshape(curves.shape), reached.reshape(curves.shape[:2]))
+    low, high = _interval(land, LOG_HEIGHT, best, heights)
     floor = land.cells.floor
     return (
         floor if low is None else floor + (1 - floor) * float(np.exp(low)),
@@ -75,9 +76,7 @@ def peak_interval(land: Landscape) -> tuple[float, float]:
     )
 
 
-def _interval(
-    land: Landscape, index: int, grid: FloatArray, heights: FloatArray
-) -> tuple[float | None, float | None]:
+def _interval(land: Landscape, index: int, grid: FloatArray, heights: FloatArray) -> tuple[float | None, float | None]:
     """The outermost values of parameter `index` within the 95 % interval; None where the grid ends first."""
     grid = np.vstack([grid, land.best])
     heights = np.append(heights, land.log_likelihood)
@@ -111,4 +110,4 @@ def _threshold(land: Landscape) -> float:
 
 
 def _all_but(index: int) -> BoolArray:
-    return np.arange(3) != index
+    return np.asarray(np.arange(3) != index)

@@ -135,9 +135,7 @@ def _control(card: RunCard) -> int | None:
     return count if isinstance(count, int) else None
 
 
-def _observations(
-    metrics: Mapping[str, Any], card: RunCard, path: str, model: str, date: float
-) -> list[Observation]:
+def _observations(metrics: Mapping[str, Any], card: RunCard, path: str, model: str, date: float) -> list[Observation]:
     control = _control(card)
     right = _right(metrics, "acc_control", control) if control and "acc_control,none" in metrics else None
     cells: list[tuple[str | None, str, int, int]] = []
