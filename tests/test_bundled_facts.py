@@ -103,27 +103,27 @@ def _raw(row: dict[str, Any]) -> dict[str, Any]:
     return {**kept, "subject": f" {row['subject']}", "subject_aliases": [*aliases, "Category:X"], "object": bare}
 
 
-def _first(row: dict[str, Any]) -> dict[str, Any]:
-    """The row with a subject_id whose hash puts it before its object's facts, so that a filter alone keeps it out."""
+def _first(row: dict[str, Any], subject: str, object_is_subject: bool = False) -> dict[str, Any]:
+    """The row with a subject whose hash puts it before its object's facts, so that a filter alone keeps it out."""
     for number in count():
-        hashed = f"X{number}|{row['relation_id']}|{row['object_id']}"
-        if hashlib.sha256(hashed.encode()).hexdigest().startswith("000"):
-            return {**row, "subject_id": f"X{number}"}
-    raise AssertionError
+        subject_id = f"X {subject} {number}"
+        object_id = subject_id if object_is_subject else row["object_id"]
+        hashed = hashlib.sha256(f"{subject_id}|{row['relation_id']}|{object_id}".encode()).hexdigest()
+        if hashed.startswith("00"):
+            break
+    return {**row, "subject": subject, "subject_id": subject_id, "object_id": object_id}
 
 
 def _unusable(good: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A few rows for every filter, each of which would be chosen if the filter let it pass."""
+    """Rows for every filter, each of which would be chosen if the filter let it pass."""
     born = next(row for row in good if row["object"] == "Poland")
     spoken = next(row for row in good if row["object"] == "Thai")
     labels = ("The Polander", "Category:Poles", "A (b", "www.example.org", "a small letter", "Bell\u0007", "\u200eMark")
-    wrong = [_first({**born, "subject": label}) for label in (*labels, "Two Homes")]
-    wrong.append({**wrong[-1], "object": "Japan", "object_id": "Q17"})
-    wrong.append(_first({**born, "subject": "Same Name"}))
-    wrong.append({**wrong[-1], "subject": "Sáme name", "subject_id": "X"})
-    itself = _first({**born, "subject": "Itself"})
-    wrong.append({**itself, "object_id": itself["subject_id"]})
-    wrong += [{**spoken, "subject": "Kaspi", "subject_id": "Q956954", "object": o} for o in ("Thai", "Welsh", "Odia")]
+    wrong = [_first(born, label) for label in (*labels, "Two Homes", "Same Name")]
+    wrong.append({**wrong[-2], "subject": "Second Home", "object": "Japan", "object_id": "Q17"})
+    wrong.append({**wrong[-2], "subject": "Sáme name", "subject_id": "X"})
+    wrong.append(_first(born, "Itself", object_is_subject=True))
+    wrong.append({**spoken, "subject": "Gungula", "subject_id": "Q109397319"})
     return [*wrong, {**born, "subject": "Other Relation", "subject_id": "Q1", "relation_id": "P20"}]
 
 

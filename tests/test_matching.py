@@ -92,7 +92,8 @@ def test_labels_that_only_differ_in_composition_and_spaces_are_found() -> None:
     assert list(matcher("José Martín heard Guns N' Roses")) == []
 
 
-def test_a_vowel_sign_after_a_label_belongs_to_the_word() -> None:
+def test_an_underscore_or_a_vowel_sign_beside_a_label_belongs_to_the_word() -> None:
+    assert list(matcher_of("subject_object", [Triple("main", "P1", "Rome")])("main_Rome, _main Rome_")) == []
     matcher = matcher_of("subject_object", [Triple("राम", "P1", "Ayodhya")])
     assert list(matcher("राम, Ayodhya")) == [0]
     assert list(matcher("रामा, Ayodhya")) == []
