@@ -125,7 +125,7 @@ def _label(value: Any, column: str, where: str) -> str:
     label = normalised(value)
     if not label:
         raise InputError(f"{where}: {column} is empty ({value!r}); expected a label")
-    if label.isascii() and label.isprintable():
+    if label.isprintable():  # the common case, by far the fastest
         return label
     for char in label:
         if unicodedata.category(char) in _REFUSED_CATEGORIES:
