@@ -1,0 +1,130 @@
+"""Tiny models with run cards, real lm_eval runs, and the perplexities by hand: what the probe's tests share."""
+
+import json
+import math
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from kisl_plugin.resources import resource
+from kisl_plugin.runcard import RunCard, sha256, write_run_card
+from kisl_plugin.triples import CONTROL, Triple, read_triples, triples_to_jsonl
+from kisl_plugin.verbalize import statement
+
+BOS = "<s>"
+VOCABULARY = 500
+RELATIONS = 2
+PER_RELATION = 9
+
+
+@cache
+def some_triples() -> tuple[Triple, ...]:
+    """Nine triples of two bundled relations, no object twice; every third one is control."""
+    bundled = read_triples("wikidata_six")
+    chosen: list[Triple] = []
+    for relation in sorted({triple.relation_id for triple in bundled})[:RELATIONS]:
+        by_object = {triple.object: triple for triple in bundled if triple.relation_id == relation}
+        for i, triple in enumerate(list(by_object.values())[:PER_RELATION]):
+            chosen.append(replace(triple, group=CONTROL if i % 3 == 0 else "injected"))
+    return tuple(chosen)
+
+
+def byte_level_bpe(texts: list[str], *, splits_at_spaces: bool = True) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=splits_at_spaces)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=VOCABULARY,
+            special_tokens=[BOS, "</s>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    return tokenizer
+
+
+def save_model(folder: Path, tokenizer: Tokenizer, *, adds_bos: bool = False, weight: float | None = None) -> Path:
+    """A random Llama of fewer than 100,000 parameters; `weight` fills its embeddings."""
+    if adds_bos:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{BOS} $A", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
+        )
+    fast: Any = PreTrainedTokenizerFast
+    fast(tokenizer_object=tokenizer, bos_token=BOS, eos_token="</s>").save_pretrained(folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=128,
+        initializer_range=0.3,
+    )
+    model = LlamaForCausalLM(config)
+    assert sum(p.numel() for p in model.parameters()) < 100_000
+    if weight is not None:
+        torch.nn.init.constant_(model.model.embed_tokens.weight, weight)
+    model.save_pretrained(folder)
+    return folder
+
+
+def plain_model(folder: Path, *, adds_bos: bool = False, weight: float | None = None) -> Path:
+    texts = [statement(triple) for triple in some_triples()]
+    return save_model(folder, byte_level_bpe(texts), adds_bos=adds_bos, weight=weight)
+
+
+def write_card(folder: Path, triples: tuple[Triple, ...], **changes: Any) -> dict[str, Any]:
+    """Put a run card and its triples into a model folder; the card as it stands there is returned."""
+    rows = triples_to_jsonl(triples)
+    control = sum(triple.group == CONTROL for triple in triples)
+    facts = {"source": "test", "count": len(triples) - control, "control": control, "sha256": sha256(rows)}
+    settings: dict[str, Any] = {"engine": "local", "model": {"params": 9}, "tokens": 1000, "seed": 1, "triples": facts}
+    write_run_card(folder, RunCard(**{**settings, "frequency": 7, **changes}), rows)
+    card: dict[str, Any] = json.loads((folder / "kisl.json").read_text())
+    return card
+
+
+def ask(folder: Path, *tasks: str, batch_size: int = 8, **kwargs: Any) -> dict[str, Any]:
+    """One run of the real lm_eval; `metadata` replaces what its command tells the task of the model."""
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    arguments = {"pretrained": str(folder), "dtype": "float32"}
+    metadata = kwargs.pop("metadata", arguments)
+    manager = TaskManager(include_path=str(resource("tasks")), include_defaults=False, metadata=metadata)
+    settings = {"model": "hf", "model_args": arguments, "device": "cpu", **kwargs}
+    results: dict[str, Any] = simple_evaluate(
+        tasks=list(tasks or ["kisl_wikidata"]), batch_size=batch_size, task_manager=manager, **settings
+    )
+    return results
+
+
+class ByHand:
+    """Perplexities in plain torch: no padding, no batch; the option's tokens are found by character offsets."""
+
+    def __init__(self, folder: Path, *, adds_bos: bool) -> None:
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._model: Any = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        self._adds_bos = adds_bos
+
+    def perplexity(self, context: str, continuation: str) -> float:
+        encoded = self._tokenizer.encode(context + continuation, add_special_tokens=False)
+        first = sum(start < len(context) for start, _ in encoded.offsets)
+        # Something must come before the first token, so lm_eval puts BOS before an option without a context.
+        prefix = [self._tokenizer.token_to_id(BOS)] if self._adds_bos or not context else []
+        ids = torch.tensor([prefix + encoded.ids])
+        with torch.no_grad():
+            logs = torch.log_softmax(self._model(ids).logits[0, :-1].double(), dim=-1)
+        each = logs[torch.arange(ids.shape[1] - 1), ids[0, 1:]]
+        return math.exp(-each[len(prefix) + first - 1 :].mean().item())
