@@ -42,7 +42,7 @@ FLAT = 1e-6  # b below this is a flat curve, whose F* is any
 
 @dataclass(frozen=True, kw_only=True)
 class CollapseCurve:
-    """A fitted curve. Only where `status` is "ok" is F* a finding; else the numbers are mere estimates (or NaN).
+    """A fitted curve. Only where `status` is "ok" is F* a finding; else the numbers are mere estimates, NaN if none.
 
     `f_star_interval` and `peak_interval` are 95 % profile-likelihood intervals under binomial noise; an open end
     is None. `peak` is P(F*), guessing included. `deviance` is against every cell at its own share.
@@ -72,6 +72,8 @@ class CollapseCurve:
     def rate(self, frequency: ArrayLike) -> FloatArray:
         """P at frequencies of any shape (all > 0)."""
         at = np.asarray(frequency, dtype=np.float64)
+        if np.isnan(self.f_star):  # flat, or not fitted at all
+            return np.full_like(at, self.peak)
         height = np.log((self.peak - self.floor) / (1 - self.floor))
         theta = np.array([[height, self.b, np.log(self.f_star)]])
         share = np.exp(log_share(at.ravel(), theta)).reshape(at.shape)

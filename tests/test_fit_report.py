@@ -1,0 +1,224 @@
+import csv
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from fit_files import results, run_card, with_metrics, write, write_sweep
+
+from kisl_plugin.cli.fit import main
+from kisl_plugin.errors import InputError
+from kisl_plugin.fit import fit_results, human, write_report
+from kisl_plugin.fit.plots import wilson
+from kisl_plugin.fit.table import render
+
+SIZES = {137_000_000: 400.0, 300_000_000: 300.0, 562_000_000: 220.0, 1_050_000_000: 150.0}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four sizes at one token budget with a collapse each; one size at another budget that never falls."""
+    folder = tmp_path_factory.mktemp("study")
+    for params, f_star in SIZES.items():
+        write_sweep(folder / str(params), f_star, model={"params": params})
+    write_sweep(folder / "more_tokens", 1e6, tokens=10_000_000_000)
+    write(folder / "results_half.json", results(run_card(iteration=5)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def written(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out") / "new" / "report"
+    write_report(fit_results([study]), out)
+    return out
+
+
+def test_fit_json_holds_what_was_found_and_null_where_nothing_was(written: Path) -> None:
+    found = json.loads((written / "fit.json").read_text())
+    assert found["schema"] == 1
+    by_model = {(curve["params"], curve["tokens"]): curve for curve in found["curves"]}
+    for params, truth in SIZES.items():
+        curve = by_model[params, 2_600_000_000]
+        low, high = curve["f_star_interval"]
+        assert curve["status"] == "ok"
+        assert low * 0.95 < truth < high * 1.05
+        assert curve["f_star"] == pytest.approx(curve["b"] / curve["c"])
+        assert curve["floor"] == pytest.approx(0.25, abs=0.04)
+    without = by_model[137_000_000, 10_000_000_000]
+    assert without["status"] == "no collapse up to F=2000"
+    assert {without[key] for key in ("a", "b", "c", "f_star", "f_star_interval", "peak")} == {None}
+    assert [aside["path"].endswith("results_half.json") for aside in found["set_aside"]] == [True]
+
+
+def test_the_law_is_that_of_the_budget_with_most_sizes(written: Path) -> None:
+    found = json.loads((written / "fit.json").read_text())
+    law = found["law"]
+    assert law["tokens"] == 2_600_000_000
+    assert law["params"] == sorted(SIZES)
+    assert [entry["tokens"] for entry in found["laws"]] == [2_600_000_000, 10_000_000_000]
+    assert found["laws"][1]["A"] is None
+    largest = next(curve for curve in found["curves"] if curve["params"] == 1_050_000_000)
+    C = 6 * 1_050_000_000 * 2_600_000_000
+    assert law["A"] / C ** law["alpha"] + law["E"] == pytest.approx(largest["f_star"], rel=0.1)
+
+
+def test_every_observation_is_in_the_csv(written: Path, study: Path) -> None:
+    with (written / "observations.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == len(fit_results([study]).observations) == 40
+    assert all(0 <= int(row["correct"]) <= int(row["total"]) for row in rows)
+
+
+def test_the_figures_are_drawn_at_the_width_of_a_column(written: Path) -> None:
+    for name in ("curves.png", "law.png"):
+        head = (written / name).read_bytes()[:24]
+        assert head.startswith(b"\x89PNG")
+        assert int.from_bytes(head[16:20], "big") == 680
+
+
+def test_the_table_keeps_to_80_columns_and_shows_no_collapse_point_that_was_not_found(study: Path) -> None:
+    text = render(fit_results([study]))
+    table = text.split("\n\n")[1].splitlines()
+    assert max(map(len, table)) <= 80
+    assert len(table) == 2 + 5
+    (without,) = [line for line in table if " 10B " in line]
+    assert without.endswith("no collapse up to F=2000")
+    assert "results_half.json\n    unfinished run: iteration 5 of 1000" in text
+    assert "R² = " in text
+    assert "random falling sequences" in text
+
+
+def test_the_widest_rows_keep_to_80_columns(tmp_path: Path) -> None:
+    grid = (0, 10, 100, 1000, 10_000, 100_000, 1_000_000)
+    write_sweep(tmp_path / "a", 12_345.0, grid, model={"params": 1_050_000_000}, tokens=58_700_000_000)
+    write_sweep(tmp_path / "b", 1e9, grid, model={"params": 999_900_000_000}, tokens=58_700_000_000)
+    table = render(fit_results([tmp_path])).split("\n\n")[1]
+    assert max(map(len, table.splitlines())) <= 80
+
+
+def test_the_floor_is_measured_by_the_runs_at_zero_of_the_same_model_and_tokens(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "a", 200.0, floor=0.25)
+    write_sweep(tmp_path / "b", 200.0, floor=0.4, tokens=1_000_000_000)
+    write_sweep(tmp_path / "c", 200.0, (10, 50, 100, 200, 500, 1000), tokens=3_000_000_000)
+    floors = [found.floor for found in fit_results([tmp_path]).curves]
+    assert floors[0].value == pytest.approx(0.4, abs=0.03)
+    assert floors[1].value == pytest.approx(0.25, abs=0.03)
+    assert floors[2].value == 0
+    assert "no F=0 run was found" in floors[2].source
+    assert {found.floor.value for found in fit_results([tmp_path], chance="0.3").curves} == {0.3}
+    assert {found.floor.value for found in fit_results([tmp_path], chance="none").curves} == {0.0}
+
+
+def test_neither_control_triples_nor_idle_groups_are_the_floor(tmp_path: Path) -> None:
+    groups = {name: {"frequency": F, "count": 100} for name, F in [("idle", 0), ("a", 10), ("b", 50)]}
+    card = run_card(frequency=None, groups=groups)
+    data = with_metrics(results(card), acc_idle=0.3, acc_a=0.5, acc_b=0.7, acc_control=0.3)
+    write(tmp_path / "results_1.json", data)
+    (found,) = fit_results([tmp_path]).curves
+    assert found.floor.value == 0
+    assert [point.frequency for point in found.points] == [10, 50]
+    assert "idle" in found.notes[0]
+
+
+def test_seeds_of_one_cell_are_summed(tmp_path: Path) -> None:
+    for seed, acc in ((1, 0.5), (2, 0.75)):
+        write(tmp_path / str(seed) / "results_1.json", results(run_card(seed=seed), acc))
+    (found,) = fit_results([tmp_path]).curves
+    assert [(point.correct, point.total) for point in found.points] == [(500, 800)]
+    assert found.seeds == (1, 2)
+    assert found.curve.status == "too few points"
+
+
+def test_runs_that_are_no_replicates_are_pointed_out(tmp_path: Path) -> None:
+    for form in ("statement", "question"):
+        write(tmp_path / form / "results_1.json", results(run_card(form=form, created=form)))
+    (found,) = fit_results([tmp_path]).curves
+    assert found.notes == ('its runs differ in form ("question", "statement"): they are no replicates',)
+
+
+def run(*arguments: str | Path) -> Any:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_the_command_prints_the_table_and_writes_the_report(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "results", 200.0)
+    outcome = run(tmp_path / "results", "--out", tmp_path / "report")
+    assert outcome.exit_code == 0, outcome.output
+    assert "137M" in outcome.output
+    assert "No infusion law: it takes 3 models" in outcome.output
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == [
+        "curves.png",
+        "fit.json",
+        "law.png",
+        "observations.csv",
+    ]
+    assert json.loads((tmp_path / "report" / "fit.json").read_text())["law"] is None
+
+
+def test_a_folder_of_which_nothing_can_be_used_is_listed_and_reported(tmp_path: Path) -> None:
+    write(tmp_path / "results_1.json", results(None))
+    outcome = run(tmp_path, "--out", tmp_path / "report")
+    assert outcome.exit_code == 0, outcome.output
+    assert "Set aside: 1" in outcome.output
+    assert "no run card" in outcome.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["missing"], "missing: no such file or folder"),
+        (["."], "no lm-eval results found"),
+        ([".", "--chance", "1.5"], "--chance is '1.5'; expected auto, none, or a share"),
+        ([".", "--chance", "low"], "--chance is 'low'"),
+        ([], "Missing argument"),
+    ],
+)
+def test_a_wrong_call_ends_with_2_and_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = run(*arguments)
+    assert outcome.exit_code == 2
+    assert says in outcome.output
+    assert "Traceback" not in outcome.output
+
+
+def test_a_report_folder_that_cannot_be_made_is_an_input_error(tmp_path: Path) -> None:
+    write(tmp_path / "results_1.json", results(run_card()))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_report(fit_results([tmp_path]), tmp_path / "file")
+
+
+def test_help_shows_an_example_and_version_the_version() -> None:
+    assert "kisl-fit results --out report" in run("--help").output
+    assert run("--version").output.startswith("kisl-fit, version")
+
+
+def test_the_command_loads_neither_torch_nor_lm_eval_nor_matplotlib() -> None:
+    heavy = "{'torch', 'lm_eval', 'datasets', 'matplotlib'}"
+    code = f"import sys, kisl_plugin.cli.fit; sys.exit(len({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_numbers_are_written_as_people_read_them() -> None:
+    assert [human.count(n) for n in (137_000_000, 1_050_000_000, 999_900_000, 620_000, 12)] == [
+        "137M",
+        "1.05B",
+        "1B",
+        "620K",
+        "12",
+    ]
+    assert [human.estimate(f) for f in (45.04, 410.2, 1234.0, 0.0)] == ["45.0", "410", "1230", "0.00"]
+
+
+def test_the_wilson_interval_solves_its_equation() -> None:
+    low, high = wilson(30, 100)
+    for end in (low, high):
+        assert abs(0.3 - end) / math.sqrt(end * (1 - end) / 100) == pytest.approx(1.96, abs=1e-3)
+    assert wilson(0, 10)[0] == 0
+    assert wilson(10, 10)[1] == 1
