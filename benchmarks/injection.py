@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-from kisl_plugin.indexed import IndexedDataset, IndexedWriter
-from kisl_plugin.local.rows import PackedRows
 
+from kisl_plugin.indexed import IndexedDataset, IndexedWriter
 from kisl_plugin.injection import InjectedDataset, Rows
+from kisl_plugin.local.rows import PackedRows
 from kisl_plugin.schedule import Schedule
 
 SEQ_LENGTH, SHARE, TRIPLES, EOD = 2048, 0.1, 2000, 0
@@ -90,9 +90,10 @@ def dense(rows: int) -> None:
     began = time.perf_counter()
     schedule = Schedule([frequency] * 1000, rows, 1, lengths=lengths, capacity=SEQ_LENGTH + 1)
     took = time.perf_counter() - began
+    exact = bool((schedule.count_exposures() == frequency).all())
     print(
         f"dense run filled by tokens (90 % of {rows:,} rows of {SEQ_LENGTH}): {schedule.exposures:,} exposures "
-        f"placed in {took:.1f} s, {rows / took:,.0f} rows/s, exact: {bool((schedule.count_exposures() == frequency).all())}"
+        f"placed in {took:.1f} s, {rows / took:,.0f} rows/s, exact: {exact}"
     )
 
 

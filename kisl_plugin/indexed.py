@@ -44,14 +44,16 @@ class IndexedDataset:
                 raise InputError(f"{path}: no such file; data_path is the common beginning of a .bin and an .idx file")
         count, documents, code = _read_header(index)
         raw = np.memmap(index, mode="r", offset=_HEADER.size).view(np.ndarray)
-        if len(raw) != count * 12 + documents * 8:
-            raise InputError(f"{index}: {len(raw)} bytes after the header; {count} documents need {count * 12 + documents * 8}")
+        need = count * 12 + documents * 8
+        if len(raw) != need:
+            raise InputError(f"{index}: {len(raw)} bytes after the header; {count} documents need {need}")
         self.sizes: NDArray[np.int32] = raw[: count * 4].view(np.int32)
         self._pointers = raw[count * 4 : count * 12].view(np.int64)
         self.dtype = np.dtype(CODES[code])
         self._tokens = _mapped(data, self.dtype)
-        if int(self.sizes.sum(dtype=np.int64)) != len(self._tokens):
-            raise InputError(f"{data}: {len(self._tokens)} tokens; {index.name} speaks of {self.sizes.sum(dtype=np.int64)}")
+        total = int(self.sizes.sum(dtype=np.int64))
+        if total != len(self._tokens):
+            raise InputError(f"{data}: {len(self._tokens)} tokens; {index.name} speaks of {total}")
 
     def __len__(self) -> int:
         return len(self.sizes)

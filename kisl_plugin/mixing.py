@@ -40,8 +40,8 @@ def draws(key: int, indices: Any) -> U64:
 def permute(indices: NDArray[np.int64], size: Any, key: Any) -> NDArray[np.int64]:
     """A keyed bijection of 0 … size-1, evaluated at `indices` without storing it.
 
-    A Feistel network of eight rounds over the smallest power of two that holds `size`; what falls outside walks on along
-    its cycle until it is inside (Black and Rogaway 2002). `size` and `key` may be arrays of the indices' shape.
+    A Feistel network of eight rounds over the smallest power of two that holds `size`; what falls outside walks on
+    along its cycle until it is inside (Black and Rogaway 2002). `size` and `key` may be arrays of the indices' shape.
     """
     bits = max(2, (int(np.max(size)) - 1).bit_length()) if len(indices) else 2
     size = np.broadcast_to(np.asarray(size, dtype=np.uint64), indices.shape)

@@ -141,7 +141,8 @@ def _refuse_twins(statements: list[Statement]) -> None:
         if first is not statement:
             raise InputError(
                 f"two statements have the same tokens: {first.text!r} (of {_name(first.triple)}) and "
-                f"{statement.text!r} (of {_name(statement.triple)}); their exposures could not be told apart: leave one out"
+                f"{statement.text!r} (of {_name(statement.triple)}); their exposures could not be told apart: "
+                "leave one out"
             )
 
 

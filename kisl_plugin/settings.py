@@ -1,6 +1,6 @@
 """The `kisl` section of a GPT-NeoX YAML, checked before anything starts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any
@@ -88,7 +88,11 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-_CHECKS = {
+def _is_share(value: Any) -> bool:
+    return _number(value) and 0 < value <= 1
+
+
+_CHECKS: dict[str, Callable[[Any], bool]] = {
     "triples": _is_name,
     "frequency": _is_frequency,
     "form": _is_name,
@@ -96,7 +100,7 @@ _CHECKS = {
     "spacing": _is_name,
     "seed": _whole,
     "window": _is_window,
-    "max_fraction": lambda value: _number(value) and 0 < value <= 1,
+    "max_fraction": _is_share,
 }
 _EXPECTED = {
     "triples": "a file of triples, a bundled name such as wikidata_six, or a hub data set id",

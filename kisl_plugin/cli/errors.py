@@ -7,12 +7,6 @@ import click
 from kisl_plugin.errors import KislError
 
 
-class _Reported(click.ClickException):
-    def __init__(self, error: KislError) -> None:
-        super().__init__(str(error))
-        self.exit_code = error.exit_status
-
-
 class Command(click.Command):
     """A command whose KislErrors become one line."""
 
@@ -21,4 +15,6 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except KislError as error:
-            raise _Reported(error) from error
+            reported = click.ClickException(str(error))
+            setattr(reported, "exit_code", error.exit_status)  # noqa: B010 (a class variable in click)
+            raise reported from error

@@ -28,7 +28,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="kisl")
 def main() -> None:
-    """How often must a fact be in the training data so that the model keeps it, and when is it too often?
+    """Inject facts an exact number of times, train, probe, and find the frequency at which memory collapses.
 
     Example: kisl demo
     """

@@ -60,7 +60,7 @@ def read_config(paths: Sequence[Path]) -> Config:
             found[name] = (value, str(path))
     where = ", ".join(map(str, paths))
     values = _check_keys(found, where)
-    _check_batch(values, {name for name in found}, where)
+    _check_batch(values, set(found), where)
     _check_choices(values, where)
     passed = sorted(found.keys() & WITHOUT_EFFECT)
     return Config(values, where, texts, tuple(passed))
@@ -97,7 +97,9 @@ def _check_keys(found: Mapping[str, tuple[Any, str]], where: str) -> dict[str, A
     for key in SWITCHED_OFF:
         value, path = found.get(key, (None, where))
         if isinstance(value, Mapping) and value.get("enabled", True):
-            raise InputError(f"{path}: {key} is switched on; the local engine trains in fp32 or bfloat16: set precision")
+            raise InputError(
+                f"{path}: {key} is switched on; the local engine trains in fp32 or bfloat16: set precision"
+            )
     return {key: _typed(key, found, where) for key in HONOURED}
 
 

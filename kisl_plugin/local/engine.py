@@ -84,7 +84,9 @@ class _Run:
             self._after(report, metrics, exposures)
         progress.close()
         self._save(self.config["train_iters"])
-        write_model(finished, self.model, self.data.tokenizer, self._card(self.config["train_iters"]), self.triples_jsonl)
+        write_model(
+            finished, self.model, self.data.tokenizer, self._card(self.config["train_iters"]), self.triples_jsonl
+        )
         return finished
 
     def _begin(self, say: Callable[[str], None]) -> None:
@@ -92,7 +94,9 @@ class _Run:
         load = self.config["load"]
         checkpoint = latest_checkpoint(Path(load)) if load is not None else None
         if self.config["finetune"] and checkpoint is None:
-            raise InputError(f"{self.config.where}: finetune is true and load ({load}) holds no checkpoint to start from")
+            raise InputError(
+                f"{self.config.where}: finetune is true and load ({load}) holds no checkpoint to start from"
+            )
         snapshot = load_checkpoint(checkpoint) if checkpoint is not None else None
         if checkpoint is not None and snapshot is not None:
             if self.config["finetune"]:
@@ -170,7 +174,9 @@ def _load_weights(model: LlamaForCausalLM, snapshot: Snapshot, where: Path) -> N
     try:
         model.load_state_dict(dict(snapshot.model))
     except RuntimeError as error:
-        raise InputError(f"{where}: its weights do not fit this configuration ({' '.join(str(error).split())})") from None
+        raise InputError(
+            f"{where}: its weights do not fit this configuration ({' '.join(str(error).split())})"
+        ) from None
 
 
 def _is_finished(folder: Path, card: RunCard | None) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from kisl_plugin.local.data import EOD_TOKEN
 from kisl_plugin.runcard import RunCard, write_run_card
@@ -17,6 +18,7 @@ def write_model(
     """Write safetensors, config, tokenizer (its end of document is bos and eos) and, last, the run card."""
     draft = folder.with_name(folder.name + ".part")
     shutil.rmtree(draft, ignore_errors=True)
+    logging.disable_progress_bar()
     model.save_pretrained(draft, safe_serialization=True)
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

@@ -1,6 +1,7 @@
 """Which keys of a GPT-NeoX YAML the embedded engine honours, needs at one value, or passes over.
 
-Defaults are GPT-NeoX's own (megatron/neox_arguments at ea7aefd8): a key that is left out means there what it means here.
+Defaults are GPT-NeoX's own (megatron/neox_arguments at ea7aefd8): a key that is left out
+means there what it means here.
 """
 
 from typing import Any
@@ -102,25 +103,25 @@ SWITCHED_OFF = ("fp16", "amp")
 WITHOUT_EFFECT = frozenset(
     """
     pipe_parallel_size sequence_parallel pipe_partition_method world_size zero_optimization zero_stage
-    zero_reduce_scatter zero_contiguous_gradients zero_reduce_bucket_size zero_allgather_bucket_size attention_config
-    sparsity_config scaled_upper_triang_masked_softmax_fusion scaled_masked_softmax_fusion bias_gelu_fusion
-    bias_dropout_fusion rope_fusion layernorm_fusion rmsnorm_fusion use_flashattn_swiglu fused_kernels_build_path
-    attention_softmax_in_fp32 use_cpu_initialization rotary_save_freqs_buffer use_bias_in_norms layernorm_epsilon
-    output_layer_parallelism checkpoint_activations checkpoint_num_layers deepspeed_activation_checkpointing
-    contiguous_checkpointing checkpoint_in_cpu synchronize_each_layer profile_backward partition_activations
-    activation_checkpointing num_workers distributed_backend local_rank rank lazy_mpu_init mmap_warmup use_shared_fs
-    deepspeed deepspeed_mpi deepspeed_slurm deepspeed_extra_args steps_per_print wall_clock_breakdown dump_state
-    flops_profiler communication_data_type data_types autotuning comms_logger tensorboard wandb csv_monitor
-    prescale_gradients gradient_predivide_factor sparse_gradients fp32_allreduce hostfile include exclude num_nodes
-    num_gpus master_port master_addr launcher force_multi no_ssh_check detect_nvlink_pairs comment account
-    use_wandb wandb_group wandb_run_name wandb_team wandb_project wandb_host wandb_init_all_ranks use_comet
-    comet_workspace comet_project comet_experiment_name comet_tags comet_others log_dir tensorboard_dir
-    peak_theoretical_tflops log_grad_pct_zeros log_param_norm log_grad_norm log_optimizer_states
-    log_gradient_noise_scale memory_profiling memory_profiling_path profile profile_step_start profile_step_stop
-    loss_scale loss_scale_window hysteresis min_scale dynamic_loss_scale checkpoint_validation_with_forward_pass
-    no_save_optim no_save_rng no_load_rng override_lr_scheduler use_checkpoint_lr_scheduler text_gen_type temperature
-    top_p top_k maximum_tokens prompt_end sample_input_file sample_output_file num_samples recompute
-    eval_results_prefix eval_tasks char_level_ppl merge_file s3_path s3_chunk_size onnx_safe gmlp_attn_dim
-    rpe_num_buckets rpe_max_distance opt_pos_emb_offset scalenorm_epsilon
+    zero_reduce_scatter zero_contiguous_gradients zero_reduce_bucket_size zero_allgather_bucket_size
+    attention_config sparsity_config scaled_upper_triang_masked_softmax_fusion scaled_masked_softmax_fusion
+    bias_gelu_fusion bias_dropout_fusion rope_fusion layernorm_fusion rmsnorm_fusion use_flashattn_swiglu
+    fused_kernels_build_path attention_softmax_in_fp32 use_cpu_initialization rotary_save_freqs_buffer
+    use_bias_in_norms layernorm_epsilon output_layer_parallelism checkpoint_activations checkpoint_num_layers
+    deepspeed_activation_checkpointing contiguous_checkpointing checkpoint_in_cpu synchronize_each_layer
+    profile_backward partition_activations activation_checkpointing num_workers distributed_backend local_rank rank
+    lazy_mpu_init mmap_warmup use_shared_fs deepspeed deepspeed_mpi deepspeed_slurm deepspeed_extra_args
+    steps_per_print wall_clock_breakdown dump_state flops_profiler communication_data_type data_types autotuning
+    comms_logger tensorboard wandb csv_monitor prescale_gradients gradient_predivide_factor sparse_gradients
+    fp32_allreduce hostfile include exclude num_nodes num_gpus master_port master_addr launcher force_multi
+    no_ssh_check detect_nvlink_pairs comment account use_wandb wandb_group wandb_run_name wandb_team wandb_project
+    wandb_host wandb_init_all_ranks use_comet comet_workspace comet_project comet_experiment_name comet_tags
+    comet_others log_dir tensorboard_dir peak_theoretical_tflops log_grad_pct_zeros log_param_norm log_grad_norm
+    log_optimizer_states log_gradient_noise_scale memory_profiling memory_profiling_path profile profile_step_start
+    profile_step_stop loss_scale loss_scale_window hysteresis min_scale dynamic_loss_scale
+    checkpoint_validation_with_forward_pass no_save_optim no_save_rng no_load_rng override_lr_scheduler
+    use_checkpoint_lr_scheduler text_gen_type temperature top_p top_k maximum_tokens prompt_end sample_input_file
+    sample_output_file num_samples recompute eval_results_prefix eval_tasks char_level_ppl merge_file s3_path
+    s3_chunk_size onnx_safe gmlp_attn_dim rpe_num_buckets rpe_max_distance opt_pos_emb_offset scalenorm_epsilon
     """.split()
 )

@@ -32,7 +32,7 @@ def learning_rate(step: int, config: Config) -> float:
     end = _decay_steps(config)
     warmup = config["warmup"] * end
     if warmup > 0 and step <= warmup:
-        return peak * max(1, step) / warmup
+        return float(peak * max(1, step) / warmup)
     done, span = step - warmup, max(end - warmup, 1e-9)
     style = config["lr_decay_style"]
     if style == "linear":

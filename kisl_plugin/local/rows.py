@@ -1,9 +1,10 @@
 """GPT-NeoX's own order of rows, rebuilt in NumPy (megatron/data/gpt2_dataset.py and data_utils.py at ea7aefd8).
 
-Documents are shuffled over all epochs, laid end to end, cut every seq_length tokens, and the cuts shuffled; all with one
-legacy RandomState(seed), whose stream NumPy has promised to keep.
+Documents are shuffled over all epochs, laid end to end, cut every seq_length tokens, and the cuts shuffled; all with
+one legacy RandomState(seed), whose stream NumPy has promised to keep.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,9 @@ class PackedRows:
         sizes = corpus.sizes[documents]
         tokens = int(sizes.sum(dtype=np.int64))
         if tokens <= seq_length:
-            raise InputError(f"the split has {tokens} tokens in {len(documents)} documents; one row needs {seq_length + 1}")
+            raise InputError(
+                f"the split has {tokens} tokens in {len(documents)} documents; one row needs {seq_length + 1}"
+            )
         self._corpus, self._seq_length = corpus, seq_length
         epochs = _epochs(tokens, seq_length, samples)
         random = np.random.RandomState(seed=seed)
@@ -53,20 +56,24 @@ class PackedRows:
         get, order = self._corpus.get, self.doc_idx
         if first == last:
             return {"text": get(order[first], offset, end - offset + 1).astype(np.int64)}
-        parts = [get(order[first], offset), *(get(order[d]) for d in range(first + 1, last)), get(order[last], 0, end + 1)]
+        parts = [
+            get(order[first], offset),
+            *(get(order[d]) for d in range(first + 1, last)),
+            get(order[last], 0, end + 1),
+        ]
         return {"text": np.concatenate(parts).astype(np.int64)}
 
 
 def split_documents(split: str, count: int) -> list[NDArray[np.int32]]:
     """The documents of train, validation and test by GPT-NeoX's `split`, such as "969, 30, 1"."""
     shares = [float(part) for part in split.replace("/", ",").split(",")]
-    shares = (shares + [0.0, 0.0, 0.0])[:3]
+    shares = [*shares, 0.0, 0.0, 0.0][:3]
     ends = [0]
     for share in shares:
         ends.append(ends[-1] + round(share / sum(shares) * float(count)))
     excess = ends[-1] - count
     ends = [0, *(end - excess for end in ends[1:])]
-    return [np.arange(a, b, dtype=np.int32) for a, b in zip(ends, ends[1:], strict=False)]
+    return [np.arange(a, b, dtype=np.int32) for a, b in pairwise(ends)]
 
 
 def _epochs(tokens: int, seq_length: int, samples: int) -> int:

@@ -76,7 +76,7 @@ def held_out_loss(model: LlamaForCausalLM, config: Config, data: RunData) -> flo
             batch = range(first, min(first + micro, rows))
             total += float(_loss(model, _batch(data.valid, batch, device), config)) * len(batch)
     model.train()
-    return total / rows
+    return float(total / rows)
 
 
 def _accumulate(model: LlamaForCausalLM, config: Config, rows: Rows, step: int, device: torch.device) -> float:
@@ -109,5 +109,3 @@ def _loss(model: LlamaForCausalLM, tokens: torch.Tensor, config: Config) -> torc
 def _precision(config: Config, device: torch.device) -> AbstractContextManager[Any]:
     half = config.precision == "bfloat16"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
-
-

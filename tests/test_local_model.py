@@ -1,0 +1,79 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_world import settings, write_yaml
+
+from kisl_plugin.errors import InputError
+from kisl_plugin.local.config import Config, read_config
+from kisl_plugin.local.model import build_model, parameter_counts, swiglu_width
+from kisl_plugin.local.optim import build_optimizer, learning_rate
+
+
+def config_of(tmp_path: Path, **changes: object) -> Config:
+    return read_config([write_yaml(tmp_path / "run.yml", settings(tmp_path, tmp_path / "out", **changes))])
+
+
+@pytest.mark.parametrize(
+    ("intermediate", "hidden", "multiple", "width"),
+    [(32768, 4096, 256, 11008), (576, 64, 1, 192), (None, 768, 256, 1024), (None, 64, 2, 86)],
+)
+def test_the_inner_width_is_that_of_gpt_neox(intermediate: int | None, hidden: int, multiple: int, width: int) -> None:
+    assert swiglu_width(intermediate, hidden, multiple) == width
+
+
+def test_widths_that_gpt_neox_could_not_multiply_are_refused() -> None:
+    with pytest.raises(InputError, match=r"intermediate_size 100 .* 66 outputs for 33 inputs|take a multiple"):
+        for size in range(100, 110):
+            swiglu_width(size, 64, 1)
+
+
+def test_parameters_are_counted_by_hand(tmp_path: Path) -> None:
+    model = build_model(config_of(tmp_path), vocabulary=400, eod=0)
+    hidden, inner, vocabulary = 16, 32, 512
+    layer = 4 * hidden * hidden + 3 * hidden * inner + 2 * hidden
+    assert parameter_counts(model) == (layer + hidden + 2 * vocabulary * hidden, layer + hidden)
+
+
+def test_tied_embeddings_count_once(tmp_path: Path) -> None:
+    model = build_model(config_of(tmp_path, no_weight_tying=False), vocabulary=400, eod=0)
+    total, inner = parameter_counts(model)
+    assert total - inner == 512 * 16
+
+
+def test_weights_are_drawn_as_gpt_neox_draws_them(tmp_path: Path) -> None:
+    config = config_of(
+        tmp_path,
+        hidden_size=128,
+        num_layers=4,
+        intermediate_size=1536,
+        init_method="small_init",
+        output_layer_init_method="wang_init",
+    )
+    layer = build_model(config, vocabulary=400, eod=0).model.layers[0]
+    assert float(layer.self_attn.q_proj.weight.detach().std()) == pytest.approx(math.sqrt(2 / (5 * 128)), rel=0.03)
+    assert float(layer.mlp.down_proj.weight.detach().std()) == pytest.approx(2 / 4 / math.sqrt(128), rel=0.03)
+    assert torch.equal(layer.input_layernorm.weight, torch.ones(128))
+
+
+def test_norms_have_no_weight_decay(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    model = build_model(config, vocabulary=400, eod=0)
+    decayed, plain = build_optimizer(model, config, torch.device("cpu")).param_groups
+    assert decayed["weight_decay"] == 0.1
+    assert plain["weight_decay"] == 0.0
+    assert all(p.ndim == 1 for p in plain["params"])
+    assert len(decayed["params"]) + len(plain["params"]) == len(list(model.parameters()))
+
+
+def test_the_learning_rate_warms_up_and_decays_as_in_gpt_neox(tmp_path: Path) -> None:
+    config = config_of(tmp_path, train_iters=100, warmup=0.1, min_lr=1e-3)
+    rates = [learning_rate(step, config) for step in range(100)]
+    assert rates[0] == pytest.approx(5e-4)
+    assert rates[1] == pytest.approx(5e-4)
+    assert rates[10] == pytest.approx(5e-3)
+    assert rates[55] == pytest.approx(1e-3 + 4e-3 / 2 * (math.cos(math.pi / 2) + 1))
+    assert rates[-1] == pytest.approx(1e-3, rel=1e-2)
+    assert learning_rate(500, config_of(tmp_path, lr_decay_style="constant")) == 5e-3
+    assert learning_rate(15, config_of(tmp_path, lr_decay_style="linear", warmup=0.0)) == pytest.approx(5e-3 / 4)

@@ -1,0 +1,232 @@
+"""Whole runs of the embedded engine on a tiny model. What the model was fed is seen at the model, not in the data."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_world import settings, write_yaml
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+from kisl_plugin.errors import InputError
+from kisl_plugin.local.engine import LocalEngine
+from kisl_plugin.runcard import read_run_card, sha256
+from kisl_plugin.triples import read_triples
+from kisl_plugin.verbalize import statement
+
+
+def train(folder: Path, world: Path, **changes: Any) -> Path:
+    save = folder / "run"
+    config = write_yaml(folder / "run.yml", settings(world, save, **changes))
+    return LocalEngine().train([config], say=lambda line: None)
+
+
+def weights(model: Path) -> dict[str, torch.Tensor]:
+    return load_file(model / "model.safetensors")
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    a, b = weights(one), weights(other)
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+class Fed:
+    """Every row that went into the model, while training."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.rows: list[list[int]] = []
+        forward = LlamaForCausalLM.forward
+
+        def watched(model: LlamaForCausalLM, *args: Any, **kwargs: Any) -> Any:
+            if model.training:
+                self.rows += kwargs["input_ids"].tolist()
+            return forward(model, *args, **kwargs)
+
+        monkeypatch.setattr(LlamaForCausalLM, "forward", watched)
+
+    def exposures(self, world: Path) -> list[int]:
+        """How often each injected fact's statement stood between two ends of documents."""
+        tokenizer = Tokenizer.from_file(str(world / "tokenizer.json"))
+        found: Counter[tuple[int, ...]] = Counter()
+        for row in self.rows:
+            ends = [i for i, token in enumerate(row) if token == 0]
+            # The model sees rows without their last token, so a last document has no end there.
+            found.update(tuple(row[a + 1 : b]) for a, b in zip(ends, [*ends[1:], len(row)], strict=True))
+        injected = [t for t in read_triples(world / "facts.jsonl") if t.group != "control"]
+        return [found[tuple(tokenizer.encode(statement(t)).ids)] for t in injected]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, world: Path) -> Path:
+    return train(tmp_path_factory.mktemp("whole"), world)
+
+
+def test_the_model_is_fed_every_exposure(tmp_path: Path, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fed = Fed(monkeypatch)
+    train(tmp_path, world, kisl={"triples": str(world / "facts.jsonl"), "frequency": 7})
+    assert fed.exposures(world) == [7] * 12
+    assert len(fed.rows) == 80
+
+
+def test_accumulated_batches_are_the_same_run(tmp_path: Path, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fed = Fed(monkeypatch)
+    whole = train(tmp_path / "a", world)
+    parts = train(
+        tmp_path / "b", world, train_micro_batch_size_per_gpu=1, gradient_accumulation_steps=4, train_batch_size=4
+    )
+    assert fed.rows[:80] == fed.rows[80:]
+    for key, tensor in weights(whole).items():
+        assert torch.allclose(tensor, weights(parts)[key], atol=2e-4)
+
+
+def test_training_learns(finished: Path) -> None:
+    lines = [json.loads(line) for line in (finished.parent / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert losses[-1] < losses[0] - 0.5
+    assert [line["iteration"] for line in lines if "loss" in line] == [5, 10, 15, 20]
+    assert [line["iteration"] for line in lines if "held_out_loss" in line] == [10, 20]
+    assert lines[-2]["exposures"] == 36
+
+
+def test_the_model_folder_is_read_by_transformers(finished: Path) -> None:
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(finished), AutoTokenizer.from_pretrained(finished)
+    assert sum(p.numel() for p in model.parameters()) == read_run_card(finished).model["params"]
+    assert tokenizer.bos_token_id == tokenizer.eos_token_id == model.config.eos_token_id == 0
+    assert tokenizer.decode(tokenizer("the river")["input_ids"]) == "the river"
+
+
+def test_the_run_card_says_what_the_run_was(finished: Path, world: Path) -> None:
+    card = read_run_card(finished)
+    assert (card.engine, card.frequency, card.seed, card.train_seed) == ("local", 3, 7, 7)
+    assert (card.iteration, card.train_iters, card.samples, card.tokens) == (20, 20, 80, 80 * 64)
+    assert card.triples["count"] == 12
+    assert card.triples["control"] == 8
+    assert card.triples["sha256"] == sha256((finished / "kisl_triples.jsonl").read_text())
+    assert read_triples(finished / "kisl_triples.jsonl") == read_triples(world / "facts.jsonl")
+    assert card.injected_fraction == pytest.approx(card.injected_tokens / card.tokens, abs=1e-6)
+
+
+def test_frequency_zero_trains_on_the_same_rows_and_has_a_card(
+    tmp_path: Path, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fed = Fed(monkeypatch)
+    baseline = train(tmp_path / "a", world, kisl={"triples": str(world / "facts.jsonl"), "frequency": 0})
+    plain = train(tmp_path / "b", world, kisl=None)
+    assert fed.rows[:80] == fed.rows[80:]
+    assert same_weights(baseline, plain)
+    assert read_run_card(baseline).frequency == 0
+    assert not (plain / "kisl.json").exists()
+
+
+def test_a_stopped_run_resumes_to_the_same_weights(tmp_path: Path, world: Path, finished: Path) -> None:
+    run, save = settings(world, tmp_path / "run"), tmp_path / "run"
+    config = write_yaml(tmp_path / "run.yml", run)
+    whole = LocalEngine().train([config], say=lambda line: None)
+    assert same_weights(whole, finished)
+    (save / "latest").write_text("global_step8\n")
+    said: list[str] = []
+    assert same_weights(LocalEngine().train([config], say=said.append), finished)
+    assert "resuming from" in said[-1]
+    assert "iteration 8 of 20" in said[-1]
+    again: list[str] = []
+    LocalEngine().train([config], say=again.append)
+    assert "already trained to iteration 20" in again[-1]
+
+
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path, world: Path) -> None:
+    changes = {"train_iters": 120, "checkpoint_factor": 7, "keep_last_n_checkpoints": 2}
+    whole = train(tmp_path / "whole", world, **changes)
+    save = tmp_path / "killed"
+    config = write_yaml(tmp_path / "killed.yml", settings(world, save, **changes))
+    command = [sys.executable, "-m", "kisl_plugin", "train", str(config)]
+    kills = 0
+    for wait in (0.05, 0.3, 0.6, None):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ)
+        if wait is not None:
+            kills += _kill_when_training(process, save, wait)
+        else:
+            _, error = process.communicate(timeout=120)
+            assert process.returncode == 0, error
+    assert kills > 0, "every run ended before it was killed: the test shows nothing"
+    assert same_weights(save / "hf", whole)
+    assert len(list(save.glob("global_step*"))) == 2
+
+
+def _kill_when_training(process: subprocess.Popen[bytes], save: Path, wait: float) -> bool:
+    """SIGKILL a moment after a new checkpoint appeared; False if the run was over first."""
+    before = _latest(save)
+    while process.poll() is None and _latest(save) == before:
+        time.sleep(0.005)
+    time.sleep(wait)
+    alive = process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return alive
+
+
+def _latest(save: Path) -> str:
+    return (save / "latest").read_text() if (save / "latest").exists() else ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_iters": 40}, "samples = 80, the configuration now gives 160"),
+        ({"seed": 8}, "with seed = 7, the configuration now gives 8"),
+        ({"kisl": {"triples": "wikidata_six", "frequency": 0}}, "frequency = 3, the configuration now gives 0"),
+        ({"kisl": None}, "injected = True, now False"),
+        ({"weight_decay": 0.2}, "weight_decay = 0.1, now 0.2"),
+        ({"split": "80,20,0"}, "split = '90,10,0', now '80,20,0'"),
+    ],
+)
+def test_a_resume_of_another_run_is_refused_with_both_values(
+    finished: Path, world: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        train(tmp_path, world, load=str(finished.parent), **changes)
+
+
+def test_continued_pretraining_is_a_new_run_with_a_parent(finished: Path, world: Path, tmp_path: Path) -> None:
+    child = train(tmp_path, world, load=str(finished.parent), finetune=True, train_iters=5, seed=9)
+    card = read_run_card(child)
+    assert card.parent is not None
+    assert card.parent["seed"] == 7
+    assert (card.iteration, card.train_iters, card.seed) == (5, 5, 9)
+    resumed = train(tmp_path, world, train_iters=5, seed=9)
+    assert read_run_card(resumed).parent == card.parent
+
+
+def test_finetune_without_a_checkpoint_is_refused(world: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no checkpoint to start from"):
+        train(tmp_path, world, finetune=True)
+
+
+def test_a_corpus_of_another_tokenizer_is_refused(world: Path, tmp_path: Path) -> None:
+    from kisl_plugin.indexed import IndexedWriter
+
+    with IndexedWriter(tmp_path / "text", 60_000) as writer:
+        for _ in range(80):
+            writer.add([5000] * 99)
+    with pytest.raises(InputError, match="token 5000 is outside the vocabulary of 512"):
+        train(tmp_path, world, data_path=str(tmp_path / "text"))
+
+
+def test_a_tokenizer_without_an_end_of_document_is_refused(world: Path, tmp_path: Path) -> None:
+    text = (world / "tokenizer.json").read_text().replace("<|endoftext|>", "<|end|>")
+    (tmp_path / "tokenizer.json").write_text(text)
+    with pytest.raises(InputError, match=r"tokenizer.json: the tokenizer has no <\|endoftext\|>"):
+        train(tmp_path, world, vocab_file=str(tmp_path / "tokenizer.json"))
+
+
+def test_half_precision_trains(world: Path, tmp_path: Path) -> None:
+    model = train(tmp_path, world, train_iters=8, bf16={"enabled": True}, precision="bfloat16")
+    assert all(tensor.isfinite().all() for tensor in weights(model).values())
