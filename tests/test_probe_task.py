@@ -167,6 +167,14 @@ def test_a_card_that_the_task_was_not_told_of_is_an_error(models: dict[bool, Pat
         ask(models[False], metadata={}, limit=1)
 
 
+def test_an_lm_eval_that_tells_tasks_nothing_is_refused(
+    models: dict[bool, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kisl_plugin.probe.task.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"lm_eval 0\.\d.*lm-eval>=0\.4\.12"):
+        ask(models[False], limit=1)
+
+
 def test_a_model_that_gives_no_probability_is_an_error(tmp_path: Path) -> None:
     write_card(plain_model(tmp_path, weight=math.nan), some_triples())
     with pytest.raises(KislError, match=r"gives no probability .* diverged"):

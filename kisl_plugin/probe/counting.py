@@ -80,7 +80,7 @@ def _check_told(lm: Any, requests: Sequence[CountRequest]) -> None:
     if (Path(model) / CARD_NAME).is_file():
         raise InputError(
             f"{Path(model) / CARD_NAME}: this lm_eval did not tell the task which model it asks, so the bundled facts "
-            f"would be asked; pass TaskManager(metadata={{'pretrained': {str(model)!r}}}) (lm-eval 0.4.9.1 or newer)"
+            f"would be asked; pass TaskManager(metadata={{'pretrained': {str(model)!r}}})"
         )
 
 

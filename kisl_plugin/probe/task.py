@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 from datasets import Dataset
 from lm_eval.api.metrics import mean
 from lm_eval.api.task import ConfigurableTask
 
-from kisl_plugin.errors import KislError
+from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.probe.counting import REQUEST, CountRequest, teach_models_to_count
 from kisl_plugin.probe.items import read_probe
 from kisl_plugin.probe.uncaught import report_in_one_line
@@ -18,10 +20,14 @@ from kisl_plugin.triples import CONTROL
 class _ProbeTask(ConfigurableTask):  # type: ignore[misc]
     FORM: ClassVar[str]
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
         report_in_one_line()
+        # Older ones give a task of its own class no metadata, some not even its configuration.
+        if find_spec("lm_eval.tasks.manager") is None:
+            old = version("lm_eval")
+            raise InputError(f"lm_eval {old}: does not tell a task which model it asks; pip install 'lm-eval>=0.4.12'")
         teach_models_to_count()
-        super().__init__(config={key: value for key, value in config.items() if key != "class"})
+        super().__init__(config={key: value for key, value in (config or {}).items() if key != "class"})
 
     def download(self, *_: Any, **__: Any) -> None:
         """Take the items from the model's folder or the package; nothing is downloaded."""

@@ -1,4 +1,4 @@
-"""The tasks' classes, beside the YAML because lm_eval before 0.4.12 resolves !function nowhere else."""
+"""The tasks' classes, beside the YAML where every lm_eval looks for what !function names."""
 
 from kisl_plugin.probe.task import QuestionProbe, StatementProbe
 
