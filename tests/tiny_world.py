@@ -14,7 +14,6 @@ from kisl_plugin.verbalize import statement
 
 EOD = "<|endoftext|>"
 WORDS = "the a river town old small house near garden road winter light people walked slowly every market".split()
-)
 
 
 def sentences(count: int, seed: int = 0) -> list[str]:
