@@ -7,6 +7,7 @@ import click
 from kisl_plugin import __version__
 from kisl_plugin.cli.errors import Command
 from kisl_plugin.fit import fit_results, write_report
+from kisl_plugin.fit.curve import STATUS_HELP
 from kisl_plugin.fit.reading import TASK
 from kisl_plugin.fit.table import render
 
@@ -15,10 +16,14 @@ Example:
   lm_eval --model hf --model_args pretrained=./137m_f200 --tasks kisl_wikidata \\
       --output_path results
   kisl-fit results --out report
+
+\b
+Status of a curve (F* is reported only where it is ok):
 """
+STATUSES = "\n".join(f"  {status}{'…' * status.endswith('=')}: {meaning}" for status, meaning in STATUS_HELP.items())
 
 
-@click.command(cls=Command, epilog=EPILOG)
+@click.command(cls=Command, epilog=EPILOG + STATUSES)
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", default="report", show_default=True, type=click.Path(path_type=Path), help="Report folder.")
 @click.option("--task", default=TASK, show_default=True, help="The lm-eval task to read.")

@@ -27,11 +27,11 @@ TOO_FEW_POINTS = "too few points"
 FORM_REJECTED = "form rejected"
 NOT_IDENTIFIED = "not identified"
 STATUS_HELP = {
-    OK: "a fall is shown, the curve's form fits, and the 95 % interval of F* lies inside the frequencies",
-    NO_COLLAPSE: "the data do not show that memorisation falls at the larger frequencies",
-    TOO_FEW_POINTS: "the curve has three parameters; at least four distinct frequencies are needed",
-    FORM_REJECTED: "the counts scatter more about the best curve than chance allows (deviance, p < 0.01)",
-    NOT_IDENTIFIED: "the data fit curves with very different collapse points",
+    OK: "a fall is shown, the form fits, F*'s interval lies inside the frequencies",
+    NO_COLLAPSE: "no fall is shown at the larger frequencies",
+    TOO_FEW_POINTS: "fewer than four distinct frequencies, for three parameters",
+    FORM_REJECTED: "counts scatter more about the curve than chance allows",
+    NOT_IDENTIFIED: "very different collapse points fit the counts",
 }
 
 FEWEST_FREQUENCIES = 4

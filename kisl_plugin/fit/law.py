@@ -71,16 +71,15 @@ def fit_infusion_law(
     alpha, rho = (float(value) for value in best.x)
     there = float(np.exp(_level(best.x, C / largest, F, weight)))
     A, E = there * (1 - rho) * float(largest) ** alpha, there * rho
-    r2 = _r2(F, A / C**alpha + E)
     return InfusionLaw(
         A=A,
         alpha=alpha,
         E=E,
-        r2=r2,
+        r2=_r2(F, A / C**alpha + E),
         scatter=float(np.sqrt((best.fun**2).sum() / (weight**2).sum())),
         models=len(C),
         compute_range=(float(C.min()), float(largest)),
-        caveats=(*_at_bounds(alpha, rho), *_worth_of_r2(len(C), r2)),
+        caveats=(*_at_bounds(alpha, rho), *_worth_of_r2(len(C))),
     )
 
 
@@ -140,7 +139,7 @@ def _at_bounds(alpha: float, rho: float) -> list[str]:
     return caveats
 
 
-def _worth_of_r2(models: int, r2: float) -> list[str]:
+def _worth_of_r2(models: int) -> list[str]:
     if models == FEWEST_MODELS:
         return ["three models for three parameters: R² = 1 by construction, it is no evidence"]
     share = REACHED_BY_CHANCE.get(models)
