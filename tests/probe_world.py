@@ -128,3 +128,10 @@ class ByHand:
             logs = torch.log_softmax(self._model(ids).logits[0, :-1].double(), dim=-1)
         each = logs[torch.arange(ids.shape[1] - 1), ids[0, 1:]]
         return math.exp(-each[len(prefix) + first - 1 :].mean().item())
+
+
+class Manager:
+    """Stands for a TaskManager of another version of lm_eval."""
+
+    def __init__(self, verbosity: str = "INFO", include_path: Any = None, include_defaults: bool = True) -> None:
+        self.include_path, self.include_defaults = include_path, include_defaults

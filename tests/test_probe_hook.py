@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from probe_world import plain_model, some_triples, write_card
+from probe_world import Manager, plain_model, some_triples, write_card
 
 from kisl_plugin.probe import hook
 from kisl_plugin.resources import resource
@@ -46,16 +46,10 @@ def site_packages(tmp_path: Path) -> Path:
     return folder
 
 
-class Manager:
-    """Stands for a TaskManager of another version of lm_eval."""
-
-    def __init__(self, verbosity: str = "INFO", include_path: Any = None, include_defaults: bool = True) -> None:
-        self.include_path, self.include_defaults = include_path, include_defaults
-
-
 @pytest.fixture
 def manager() -> Any:
-    kind = type("Manager", (Manager,), {"__init__": Manager.__init__})
+    """A TaskManager of another version of lm_eval, wrapped; its module's source is `probe_world`'s."""
+    kind = type("Manager", (Manager,), {"__init__": Manager.__init__, "__module__": Manager.__module__})
     hook.show_tasks(SimpleNamespace(TaskManager=kind))
     return kind
 
@@ -104,12 +98,14 @@ def test_a_folder_that_is_given_is_not_given_twice(manager: Any) -> None:
     assert manager(include_path=given).include_path == given
 
 
-def test_the_hook_steps_aside_where_lm_eval_discovers_plugins(manager: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    # This very module's source calls metadata.entry_points(), as such an lm_eval's does; only a wheel's copy resolves.
-    assert "entry_points(" in Path(__file__).read_text(encoding="utf-8")
-    assert manager().include_path == [str(resource("tasks"))]
-    monkeypatch.setattr(hook, "find_spec", lambda name: name == "kisl_plugin.tasks" or None)
-    assert manager().include_path is None
+@pytest.mark.parametrize(("reads", "resolves"), [(True, True), (True, False), (False, True)])
+def test_the_hook_steps_aside_only_where_lm_eval_itself_discovers_the_tasks(
+    manager: Any, monkeypatch: pytest.MonkeyPatch, reads: bool, resolves: bool
+) -> None:
+    source = "found = metadata.entry_points(group='lm_eval.tasks')" if reads else "found = []"
+    monkeypatch.setattr("inspect.getsource", lambda module: source)
+    monkeypatch.setattr(hook, "find_spec", lambda name: (name == "kisl_plugin.tasks" and resolves) or None)
+    assert manager().include_path == (None if reads and resolves else [str(resource("tasks"))])
 
 
 def test_a_manager_that_cannot_be_wrapped_is_left_alone(
@@ -144,7 +140,7 @@ def test_a_wheel_carries_tasks_configs_and_hook_and_works_from_another_folder(tm
     shipped |= {f"kisl_plugin/neox_configs/{path.name}" for path in (ROOT / "neox_configs").glob("*.yml")}
     assert shipped <= names
     code = f"{FIND}; from kisl_plugin.resources import resource; print(resource('tasks'))"
-    done = python(code, tmp_path, SITE=str(target))
+    done = python(code, tmp_path, SITE=str(target), PYTHONPATH=str(target))
     assert done.returncode == 0, done.stderr
     *_, found, folder = done.stdout.strip().splitlines()
     assert (found, folder) == (str(TASKS), str(target / "kisl_plugin" / "tasks"))
