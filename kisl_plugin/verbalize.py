@@ -78,9 +78,8 @@ def statement(triple: Triple, template: int = 0) -> str:
 
 
 def question(triple: Triple, template: int = 0) -> str:
-    """The question alone, "Question: … Answer:"; an option follows after one space."""
-    wording = _pick(templates_of(triple.relation_id).questions, triple, template, "question")
-    return f"Question: {_fill(wording, triple)} Answer:"
+    """The question, up to where an option follows after one space: "Question: Where … Answer: … is"."""
+    return _fill(_pick(templates_of(triple.relation_id).questions, triple, template, "question"), triple)
 
 
 def cloze(triple: Triple, object_label: str, template: int = 0) -> tuple[str, str]:

@@ -52,7 +52,7 @@ def test_groups_have_their_own_frequencies(tmp_path: Path) -> None:
         "injected": {"frequency": 9, "count": 8},
         "rare": {"frequency": 2, "count": 4},
     }
-    with pytest.raises(InputError, match="group 'rare' has no frequency; the groups of .* are injected, rare"):
+    with pytest.raises(InputError, match=r"group 'rare' has no frequency; the groups of .* are injected, rare"):
         plan_of(tmp_path, triples, frequency={"injected": 9})
     with pytest.raises(InputError, match="group 'often' has a frequency and no triples"):
         plan_of(tmp_path, triples, frequency={"injected": 9, "rare": 1, "often": 3})

@@ -43,7 +43,7 @@ class _Registered:
 
 def test_the_plain_wordings_read_as_in_the_paper() -> None:
     assert statement(CURIE) == "Marie Curie was born in Poland."
-    assert question(CURIE) == "Question: Where was Marie Curie born? Answer:"
+    assert question(CURIE) == ("Question: Where was Marie Curie born? Answer: The country of birth of Marie Curie is")
     assert cloze(CURIE, "Poland") == ("Marie Curie was born in", " Poland.")
 
 
@@ -58,7 +58,7 @@ def test_every_relation_has_a_plain_statement_and_enough_wordings(relation_id: s
         assert wording[0] == "{" or wording[0].isupper()
         assert "  " not in wording
     assert all(wording.count("{object}") == 1 and wording.endswith(".") for wording in templates.statements)
-    assert all(wording.endswith("?") for wording in templates.questions)
+    assert all(wording.endswith((" is", "? Answer:")) for wording in templates.questions)
     assert len({*templates.statements, *templates.questions}) == len(templates.statements) + len(templates.questions)
 
 
@@ -75,14 +75,23 @@ def test_labels_come_out_as_they_are(which: tuple[str, int], subject: str, obj: 
 
 @given(st.sampled_from(RELATIONS), st.integers(0, 1), label)
 @example("P19", 0, "{subject} {object}")
-def test_a_question_holds_the_subject_as_it_is_and_ends_with_answer(
+def test_a_question_holds_the_subject_as_it_is_and_breaks_off_before_the_option(
     relation_id: str, template: int, subject: str
 ) -> None:
-    before, after = question(Triple(SUBJECT, relation_id, "unseen"), template).split(SUBJECT)
+    parts = question(Triple(SUBJECT, relation_id, "unseen"), template).split(SUBJECT)
     text = question(Triple(subject, relation_id, "unseen"), template)
-    assert text == before + subject + after
+    assert text == subject.join(parts)
     assert text.startswith("Question: ")
-    assert text.endswith("? Answer:")
+    assert text.endswith(" is" if template == 0 else "? Answer:")
+
+
+@pytest.mark.parametrize("relation_id", RELATIONS)
+def test_question_zero_begins_its_answer_as_no_statement_does(relation_id: str) -> None:
+    triple = Triple(SUBJECT, relation_id, "unseen")
+    begun = question(triple).split("Answer: ")[1]
+    assert len(begun.split()) > 3
+    for template in range(len(templates_of(relation_id).statements)):
+        assert begun not in statement(triple, template)
 
 
 @given(relation_and_template, label, label, label)
@@ -123,7 +132,7 @@ def test_a_cloze_is_cut_at_the_last_space_before_the_object() -> None:
 def test_a_titles_own_closing_mark_is_not_doubled(title: str, sentence: str, asked: str) -> None:
     triple = Triple(title, "P50", "Leo Tolstoy")
     assert statement(triple, 2) == sentence
-    assert question(triple) == f"Question: {asked} Answer:"
+    assert question(triple).startswith(f"Question: {asked} Answer: ")
     assert statement(triple) == f"{title} was written by Leo Tolstoy."
 
 
@@ -133,7 +142,7 @@ def test_the_forms_count_their_templates_and_give_their_texts() -> None:
         assert statements.count(relation_id) == len(templates_of(relation_id).statements)
         assert questions.count(relation_id) == len(templates_of(relation_id).questions)
     assert statements.text(CURIE, 1) == statement(CURIE, 1)
-    assert questions.text(CURIE, 0) == "Question: Where was Marie Curie born? Answer: Poland"
+    assert questions.text(CURIE, 0) == f"{question(CURIE)} Poland"
 
 
 @pytest.mark.parametrize("template", [-1, 5, 10**6])

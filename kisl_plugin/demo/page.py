@@ -51,15 +51,15 @@ def write_page(report: DemoReport, out: Path, command: str) -> Path:
         _p(_sentence(report.fits[QUESTION].missing_law) or "See report/ for the law."),
         "<h2>How it was made</h2>",
         f"<p><code>{html.escape(command)}</code>, kisl-plugin {__version__}. The configurations are in "
-        "<code>configs/</code>, lm-eval's results in <code>results/</code>, fits and tables in <code>report/</code>.</p>",
+        "<code>configs/</code>, lm-eval's results in <code>results/</code>, fits in <code>report/</code>.</p>",
     ]  # fmt: skip
     path = out / "index.html"
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
-    body = "\n".join(parts)
-    title = "kisl demo"
-    page = (
-        f'<!doctype html>\n<html lang="en"><head><title>{title}</title>{head}</head>\n<body>\n{body}\n</body></html>\n'
+    head = (
+        "<title>kisl demo</title>"
+        f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
     )
+    body = "\n".join(parts)
+    page = f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
     write_atomically(path, page)
     return path
 

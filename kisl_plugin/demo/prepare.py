@@ -29,16 +29,16 @@ class DemoData:
     tokens: int
 
 
-def prepare(folder: Path, seed: int, injected: int, control: int, characters: int) -> DemoData:
-    """Make the data in `folder`, or find them as an earlier call left them."""
+def prepare(folder: Path, seed: int, objects: int, injected: int, characters: int) -> DemoData:
+    """Make the data in `folder`, or find them as an earlier call left them. See choose_facts; one control an object."""
     stamp = folder / "prepared.json"
-    wanted = {"seed": seed, "injected": injected, "control": control, "characters": characters}
+    wanted = {"seed": seed, "objects": objects, "injected": injected, "characters": characters}
     if stamp.is_file():
         found = json.loads(stamp.read_text(encoding="utf-8"))
         if found["wanted"] == wanted:
             return _placed(folder, *found["counts"])
     folder.mkdir(parents=True, exist_ok=True)
-    facts = choose_facts(read_triples("wikidata_six"), injected, control, seed)
+    facts = choose_facts(read_triples("wikidata_six"), objects, injected, 1, seed)
     write_atomically(folder / "facts.jsonl", triples_to_jsonl(facts))
     documents, left_out = docstrings(characters, matcher_of("subject_object", facts))
     tokens = _tokenise(documents, folder)
@@ -47,19 +47,23 @@ def prepare(folder: Path, seed: int, injected: int, control: int, characters: in
     return _placed(folder, *counts)
 
 
-def choose_facts(triples: Sequence[Triple], injected: int, control: int, seed: int) -> list[Triple]:
-    """A mixed choice of facts, as many of every relation as whole numbers allow."""
-    chosen = []
-    for group, count in ((INJECTED, injected), (CONTROL, control)):
-        by_relation: dict[str, list[Triple]] = defaultdict(list)
-        for triple in triples:
-            if triple.group == group:
-                by_relation[triple.relation_id].append(triple)
-        share, rest = divmod(count, len(by_relation))
-        for place, relation in enumerate(sorted(by_relation)):
-            mixed = sorted(by_relation[relation], key=lambda triple: _mixed(triple, seed))
-            chosen += mixed[: share + (place < rest)]
-    return chosen
+def choose_facts(triples: Sequence[Triple], objects: int, injected: int, control: int, seed: int) -> list[Triple]:
+    """For each relation `objects` objects, with `injected` facts and `control` control facts of each.
+
+    Every object is stated equally often, so that knowing which objects are frequent answers no question.
+    """
+    by_object: dict[tuple[str, str], list[Triple]] = defaultdict(list)
+    for triple in sorted(triples, key=lambda triple: _mixed(triple, seed)):
+        by_object[triple.relation_id, triple.object].append(triple)
+    chosen: list[Triple] = []
+    taken: dict[str, int] = defaultdict(int)
+    for (relation, _), facts in by_object.items():
+        told = [fact for fact in facts if fact.group == INJECTED][:injected]
+        kept = [fact for fact in facts if fact.group == CONTROL][:control]
+        if taken[relation] < objects and len(told) == injected and len(kept) == control:
+            taken[relation] += 1
+            chosen += told + kept
+    return sorted(chosen, key=lambda triple: (triple.group == CONTROL, triple.relation_id, triple.object))
 
 
 def _mixed(triple: Triple, seed: int) -> bytes:

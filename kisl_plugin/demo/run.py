@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from kisl_plugin.demo.prepare import DemoData, prepare
+from kisl_plugin.errors import InputError
 from kisl_plugin.fit import FitReport, fit_results, write_report
 from kisl_plugin.local.engine import METRICS, LocalEngine
 from kisl_plugin.probe.run import Probed, probe_models
@@ -25,14 +26,14 @@ class Scale:
     """How large a demo is."""
 
     frequencies: tuple[int, ...]
-    injected: int
-    control: int
+    objects: int  # of each relation
+    injected: int  # facts of each object
     train_iters: int
     characters: int
 
 
-FULL = Scale((0, 10, 20, 40, 60, 80, 100, 120), 200, 66, 586, 3_000_000)
-QUICK = Scale((0, 5, 10, 16, 22), 200, 66, 118, 800_000)
+FULL = Scale((0, 10, 20, 40, 60, 80, 100, 120), 11, 3, 586, 3_000_000)
+QUICK = Scale((0, 5, 10, 16, 22), 11, 3, 118, 800_000)
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,9 @@ def run_demo(out: Path, seed: int, scale: Scale, say: Say) -> DemoReport:
     Raises:
         InputError: `out` holds a demo of another seed or size.
     """
-    say(f"1/4 data: docstrings of the installed packages, {scale.injected} facts and {scale.control} controls")
-    data = prepare(out / "data", seed, scale.injected, scale.control, scale.characters)
+    _claim(out, {"seed": seed, **asdict(scale), "frequencies": list(scale.frequencies)})
+    say("1/4 data: facts, and the docstrings of the installed packages")
+    data = prepare(out / "data", seed, scale.objects, scale.injected, scale.characters)
     say(f"    {data.tokens:,} tokens in {data.documents:,} documents; {data.left_out} left out since they state a fact")
     say(f"2/4 training at F = {', '.join(map(str, scale.frequencies))}")
     models = {f: _train(out, data, f, seed, scale, say) for f in scale.frequencies}
@@ -72,6 +74,20 @@ def run_demo(out: Path, seed: int, scale: Scale, say: Say) -> DemoReport:
     for task, fit in fits.items():
         write_report(fit, out / "report" / task)
     return DemoReport(data, [_outcome(out, f, model) for f, model in models.items()], fits)
+
+
+def _claim(out: Path, wanted: dict[str, Any]) -> None:
+    """Note in `out` whose demo it is; another's is not touched."""
+    stamp = out / "demo.json"
+    if not stamp.is_file():
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(stamp, json.dumps(wanted))
+    found = json.loads(stamp.read_text(encoding="utf-8"))
+    for key in wanted:
+        if found.get(key) != wanted[key]:
+            raise InputError(
+                f"{out}: holds a demo with {key} = {found.get(key)!r}, asked is {wanted[key]!r}; choose another --out"
+            )
 
 
 def _train(out: Path, data: DemoData, frequency: int, seed: int, scale: Scale, say: Say) -> Path:

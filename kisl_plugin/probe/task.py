@@ -100,7 +100,7 @@ def _exp(nats: float) -> float:
 
 
 class QuestionProbe(_ProbeTask):
-    """kisl_wikidata: "Question: Where was X born? Answer:"."""
+    """kisl_wikidata: "Question: Where was X born? Answer: The country of birth of X is"."""
 
     FORM = "question"
 

@@ -1,0 +1,66 @@
+import io
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from tiny_world import settings, write_yaml
+
+from kisl_plugin.cli.main import main
+from kisl_plugin.progress import Progress, duration
+
+
+@pytest.mark.parametrize("command", ["demo", "train", "probe"])
+def test_every_command_shows_an_example(command: str) -> None:
+    result = CliRunner().invoke(main, [command, "--help"])
+    assert result.exit_code == 0
+    assert f"Example: kisl {command}" in " ".join(result.output.split())
+
+
+def test_the_commands_are_listed() -> None:
+    result = CliRunner().invoke(main, ["--help"])
+    assert all(name in result.output for name in ("demo", "train", "probe"))
+    assert CliRunner().invoke(main, ["dance"]).exit_code == 2
+
+
+def test_a_users_mistake_is_one_line_and_status_2(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["train", str(tmp_path / "none.yml")])
+    assert result.exit_code == 2
+    assert result.output.startswith(f"Error: {tmp_path / 'none.yml'}: cannot be read")
+    assert result.output.count("\n") == 1
+    engine = CliRunner().invoke(main, ["train", "--engine", "steam", str(tmp_path / "none.yml")])
+    assert engine.exit_code == 2
+    assert "--engine 'steam': no such engine" in engine.output
+
+
+def test_kisl_train_trains_and_names_the_model(tmp_path: Path, world: Path) -> None:
+    config = write_yaml(tmp_path / "run.yml", settings(world, tmp_path / "run", num_workers=2))
+    result = CliRunner().invoke(main, ["train", str(config)])
+    assert result.exit_code == 0, result.output
+    assert "without effect in the local engine: num_workers" in result.output
+    assert result.output.splitlines()[-1] == str(tmp_path / "run" / "hf")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_redraws_a_line_on_a_terminal_and_writes_lines_in_a_log() -> None:
+    seconds = iter(range(0, 1000, 4))
+    terminal, log = Terminal(), io.StringIO()
+    for stream in (terminal, log):
+        progress = Progress("training", 10, stream=stream, clock=lambda: float(next(seconds)))
+        for done in range(11):
+            progress.update(done, "loss 3.1")
+        progress.close()
+    assert terminal.getvalue().count("\r") == 11
+    assert terminal.getvalue().count("\n") == 1
+    lines = log.getvalue().splitlines()
+    assert 3 <= len(lines) <= 5
+    assert lines[0].startswith("training ")
+    assert "left · loss 3.1" in lines[0]
+    assert lines[-1].startswith("training 10/10 · ")
+
+
+def test_durations_are_short() -> None:
+    assert [duration(s) for s in (0.4, 59, 61, 3600, 7500)] == ["0s", "59s", "1m01s", "1h00m", "2h05m"]
