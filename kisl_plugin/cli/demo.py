@@ -35,9 +35,7 @@ def demo(out: Path, seed: int, quick: bool) -> None:
     options = f" --out {out} --seed {seed}{' --quick' if quick else ''}"
     page = write_page(report, out, f"kisl demo{options}")
     click.echo(f"\n{text_table(report)}\n")
-    for said in verdicts(report):
-        click.echo(said)
     missing = next(iter(report.fits.values())).missing_law
-    if missing:
-        click.echo(missing)
+    for said in [*verdicts(report), *([missing] if missing else [])]:
+        click.echo(click.wrap_text(said, width=78, subsequent_indent="  "))
     click.echo(f"\n{page} · {duration(time.monotonic() - began)}")

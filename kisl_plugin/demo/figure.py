@@ -41,8 +41,7 @@ def _memory(ax: "Axes", report: DemoReport) -> None:
             [high - share for share, (_, high) in zip(shares, bounds, strict=True)],
         ]
         ax.errorbar(_frequencies(report), shares, bars, color=color, marker=marker, label=name, elinewidth=0.7)
-    ax.axhline(0.25, color="#bbbbbb", linestyle=":", linewidth=0.8)
-    ax.annotate("one in four", (1, 0.25), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="#888888")
+    ax.axhline(0.25, color="#999999", linestyle=":", linewidth=0.8, label="one in four", zorder=0)
     ax.set_ylim(0, 1.02)
     ax.set_ylabel("share right")
     ax.legend(loc="upper left")

@@ -8,7 +8,7 @@ from kisl_plugin import __version__
 from kisl_plugin.demo.run import QUESTION, STATEMENT, DemoReport
 from kisl_plugin.demo.table import HEADINGS, rows, verdicts
 from kisl_plugin.options import choices_of
-from kisl_plugin.runcard import write_atomically
+from kisl_plugin.runcard import RunCard, write_atomically
 from kisl_plugin.triples import CONTROL, Triple, read_triples
 from kisl_plugin.verbalize import question, statement
 
@@ -42,7 +42,7 @@ def write_page(report: DemoReport, out: Path, command: str) -> Path:
         f'<div class="scroll">{_table(report)}</div>',
         _p("Shares with 95 % Wilson intervals in the figure. Held-out loss: nats per token of background text."),
         "<h2>One fact, as it was injected and asked</h2>",
-        _example(read_triples(str(report.data.facts))),
+        _example(read_triples(str(report.data.facts)), card),
         "<h2>The collapse curve</h2>",
         _p("P(F) = g + (1 − g)·a·F^b·exp(−c·F) by binomial maximum likelihood; g, the guessing floor, is what the run "
            "at F = 0 gets right."),
@@ -83,12 +83,15 @@ def _table(report: DemoReport) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _example(triples: list[Triple]) -> str:
+def _example(triples: list[Triple], card: RunCard) -> str:
     place = next(k for k, triple in enumerate(triples) if triple.group != CONTROL)
     triple, choices = triples[place], choices_of(triples)[place]
-    options = " / ".join(choices.options)
+    templates = card.template if isinstance(card.template, list) else [card.template or 0]
+    said = "".join(_p(statement(triple, template)) for template in templates)
     return (
-        f"<blockquote>{_p(statement(triple))}</blockquote>"
-        f"<blockquote>{_p(question(triple))}{_p(options)}</blockquote>"
+        _p(f"Stated F times in all, in {len(templates)} wordings:")
+        + f"<blockquote>{said}</blockquote>"
+        + _p("Asked, in a wording that no statement has:")
+        + f"<blockquote>{_p(question(triple))}{_p(' / '.join(choices.options))}</blockquote>"
         + _p("The option with the lowest perplexity per token after the question is the model's choice.")
     )

@@ -104,7 +104,8 @@ class _Run:
             else:
                 self._check_same_run(checkpoint, snapshot)
                 self.start = snapshot.iteration
-                say(f"resuming from {checkpoint}, iteration {self.start} of {self.config['train_iters']}")
+                if self.start < self.config["train_iters"]:
+                    say(f"resuming from {checkpoint}, iteration {self.start} of {self.config['train_iters']}")
             _load_weights(self.model, snapshot, checkpoint)
         self.model.to(self.device)
         self.optimizer = build_optimizer(self.model, self.config, self.device)
