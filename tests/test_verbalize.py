@@ -54,7 +54,7 @@ def test_every_relation_has_a_plain_statement_and_enough_wordings(relation_id: s
     assert len(templates.questions) >= 2
     assert templates.statements[0].endswith(" {object}.")
     for wording in (*templates.statements, *templates.questions):
-        assert wording.count("{subject}") == 1
+        assert wording.count("{subject}") in ((1,) if "{object}" in wording else (1, 2))
         assert wording[0] == "{" or wording[0].isupper()
         assert "  " not in wording
     assert all(wording.count("{object}") == 1 and wording.endswith(".") for wording in templates.statements)

@@ -21,6 +21,8 @@ def probe(
     """Ask each MODEL, a Hugging Face folder, for the triples in it (without a run card: for the bundled ones).
 
     Prints a line per model and task: the share of right answers, and in brackets of how many.
+
+    Example: kisl probe kisl-demo/runs/f040/hf kisl-demo/runs/f080/hf --output results
     """
     names = [task.strip() for task in tasks.split(",") if task.strip()]
     shown = {model.resolve(): str(model) for model in models}
