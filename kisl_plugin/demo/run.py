@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from kisl_plugin.demo.prepare import DemoData, prepare
@@ -61,6 +62,8 @@ def run_demo(out: Path, seed: int, scale: Scale, say: Say) -> DemoReport:
     Raises:
         InputError: `out` holds a demo of another seed or size.
     """
+    # Too small a model for more threads; and two give every machine the same sums.
+    torch.set_num_threads(2)
     _claim(out, {"seed": seed, **asdict(scale), "frequencies": list(scale.frequencies)})
     say("1/4 data: facts, and the docstrings of the installed packages")
     data = prepare(out / "data", seed, scale.objects, scale.injected, scale.characters)
