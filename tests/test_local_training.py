@@ -104,6 +104,22 @@ def test_the_model_folder_is_read_by_transformers(finished: Path) -> None:
     assert tokenizer.decode(tokenizer("the river")["input_ids"]) == "the river"
 
 
+def test_the_model_folder_says_all_that_older_transformers_read(tmp_path: Path, world: Path) -> None:
+    folder = train(tmp_path, world, rotary_emb_base=5000, train_iters=8)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["rope_theta"] == 5000
+    assert json.loads((folder / "tokenizer_config.json").read_text())["tokenizer_class"] == "PreTrainedTokenizerFast"
+    tokens, logits = torch.arange(60).view(1, -1), []
+    for theta in (5000, 10_000):
+        model = AutoModelForCausalLM.from_pretrained(folder)
+        if theta != 5000:
+            config.pop("rope_parameters", None)
+            (folder / "config.json").write_text(json.dumps({**config, "rope_theta": theta}))
+            model = AutoModelForCausalLM.from_pretrained(folder)
+        logits.append(model.eval()(tokens).logits)
+    assert not torch.allclose(logits[0], logits[1], atol=1e-4)
+
+
 def test_the_run_card_says_what_the_run_was(finished: Path, world: Path) -> None:
     card = read_run_card(finished)
     assert (card.engine, card.frequency, card.seed, card.train_seed) == ("local", 3, 7, 7)

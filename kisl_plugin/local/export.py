@@ -3,9 +3,10 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from kisl_plugin.local.data import EOD_TOKEN
@@ -28,15 +29,20 @@ def write_model(
         model_max_length=model.config.max_position_embeddings,
     )
     wrapped.save_pretrained(draft)
-    _name_tokenizer_class(draft / "tokenizer_config.json")
+    # Transformers 5 writes both in a way that transformers 4 passes over in silence.
+    _amend(draft / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+    _amend(draft / "config.json", rope_theta=_rope_theta(model.config))
     if card is not None:
         write_run_card(draft, card, triples_jsonl)
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)
 
 
-def _name_tokenizer_class(path: Path) -> None:
-    """Transformers 5 writes a class of its own that transformers 4 does not know."""
+def _amend(path: Path, **values: Any) -> None:
     settings = json.loads(path.read_text(encoding="utf-8"))
-    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
-    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps({**settings, **values}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _rope_theta(config: LlamaConfig) -> float:
+    parameters = getattr(config, "rope_parameters", None)
+    return float(parameters["rope_theta"] if parameters else config.rope_theta)
