@@ -5,21 +5,24 @@ from collections import deque
 from pathlib import Path
 
 from kisl_plugin.local.training import StepReport
+from kisl_plugin.runcard import write_atomically
 
 RECENT_STEPS = 20
 
 
 class Metrics:
-    """Collects step reports. A resumed run keeps the lines up to `start` and goes on there."""
+    """Collects step reports. A resumed run keeps the lines up to `start` and goes on there.
+
+    Lines that cannot be read are dropped: a run that was killed while writing leaves half a line.
+    """
 
     def __init__(self, path: Path, start: int) -> None:
         self._path = path
         self._recent: deque[StepReport] = deque(maxlen=RECENT_STEPS)
         self._interval: list[StepReport] = []
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        kept = [line for line in lines if json.loads(line)["iteration"] <= start]
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        write_atomically(path, "".join(f"{line}\n" for line in lines if _is_up_to(line, start)))
 
     def add(self, report: StepReport) -> None:
         """Take in one step."""
@@ -51,3 +54,12 @@ class Metrics:
     def _append(self, **values: float) -> None:
         with self._path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(values) + "\n")
+
+
+def _is_up_to(line: str, start: int) -> bool:
+    try:
+        values = json.loads(line)
+    except ValueError:
+        return False
+    iteration = values.get("iteration") if isinstance(values, dict) else None
+    return isinstance(iteration, int) and iteration <= start
