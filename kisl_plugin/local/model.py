@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from kisl_plugin.errors import InputError
 from kisl_plugin.local.config import Config
 
-Fill = Callable[[torch.Tensor], object]
+Fill = Callable[[torch.Tensor, int], object]
 
 
 def swiglu_width(intermediate_size: int | None, hidden_size: int, multiple_of: int) -> int:
@@ -81,20 +81,39 @@ def _initialise(model: LlamaForCausalLM, config: Config) -> None:
             if parameter.ndim < 2:
                 continue
             fill = outer if name.endswith(("o_proj.weight", "down_proj.weight")) else inner
-            fill(parameter)
+            fill(parameter, _fan_out(name, parameter, model.config))
+
+
+def _fan_out(name: str, parameter: torch.Tensor, shape: LlamaConfig) -> int:
+    """Outputs of the tensor that GPT-NeoX draws at once: q, k and v are one there, and so are gate and up."""
+    if name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight")):
+        heads, key_heads = shape.num_attention_heads, shape.num_key_value_heads
+        return int((heads + 2 * key_heads) * shape.hidden_size // heads)
+    if name.endswith(("gate_proj.weight", "up_proj.weight")):
+        return int(2 * shape.intermediate_size)
+    return parameter.shape[0]
 
 
 def _filler(method: str, config: Config) -> Fill:
-    """The initialisations of megatron/model/init_functions.py."""
+    """The initialisations of megatron/model/init_functions.py; the fan-out counts for the Xavier ones."""
     layers, hidden, sigma = config["num_layers"], config["hidden_size"], config["init_method_std"]
     if method == "xavier_uniform":
-        return torch.nn.init.xavier_uniform_
+        return _xavier_uniform
     if method == "xavier_normal":
-        return torch.nn.init.xavier_normal_
+        return lambda tensor, fan_out: torch.nn.init.normal_(tensor, 0.0, _xavier_std(tensor, fan_out))
     std = {
         "normal": sigma,
         "scaled_normal": sigma / math.sqrt(2 * layers),
         "small_init": math.sqrt(2 / (5 * hidden)),
         "wang_init": 2 / layers / math.sqrt(hidden),
     }[method]
-    return lambda tensor: torch.nn.init.normal_(tensor, 0.0, std)
+    return lambda tensor, _: torch.nn.init.normal_(tensor, 0.0, std)
+
+
+def _xavier_uniform(tensor: torch.Tensor, fan_out: int) -> torch.Tensor:
+    bound = math.sqrt(3) * _xavier_std(tensor, fan_out)
+    return torch.nn.init.uniform_(tensor, -bound, bound)
+
+
+def _xavier_std(tensor: torch.Tensor, fan_out: int) -> float:
+    return math.sqrt(2 / (tensor.shape[1] + fan_out))
