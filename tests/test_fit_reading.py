@@ -117,6 +117,61 @@ def test_a_card_without_a_date_is_still_recognised_when_probed_again(tmp_path: P
     assert len(read(tmp_path).observations) == 1
 
 
+def test_a_run_that_was_trained_twice_is_one_observation(tmp_path: Path) -> None:
+    for day in (1, 2, 3):
+        card = run_card(train_seed=5, created=f"2026-01-0{day}T00:00:00+00:00")
+        write(tmp_path / f"results_{day}.json", results(card, day / 4, date=float(day % 3)))
+    reading = read(tmp_path)
+    assert [seen.correct for seen in reading.observations] == [200]
+    assert set(reasons(reading)) == {"results_1.json", "results_3.json"}
+    for reason in reasons(reading).values():
+        assert "trained again with the same seeds" in reason
+        assert "no new observation" in reason
+        assert "results_2.json" in reason
+        assert "train_seed" not in reason
+
+
+def test_of_results_without_a_date_the_run_that_was_made_last_counts(tmp_path: Path) -> None:
+    for name, day in (("a", 3), ("b", 1)):
+        card = run_card(created=f"2026-01-0{day}T00:00:00+00:00")
+        write(tmp_path / f"results_{name}.json", results(card, day / 4, date=None))
+    reading = read(tmp_path)
+    assert [seen.correct for seen in reading.observations] == [300]
+    assert "no train_seed in the run cards" in reasons(reading)["results_b.json"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"train_seed": 1}, {"train_seed": 2}),
+        ({"form": "statement"}, {"form": "question"}),
+        ({"template": [0]}, {"template": [0, 1]}),
+        ({"spacing": "even"}, {"spacing": "shuffled"}),
+        ({"window": [0.0, 0.5]}, {"window": [0.5, 1.0]}),
+        ({"seq_length": 128}, {"seq_length": 256}),
+        ({"engine": "neox"}, {"engine": "local"}),
+        ({"triples": {"source": "a", "count": 400}}, {"triples": {"source": "b", "count": 400}}),
+        ({"parent": {"tokens": 1, "created": "x"}}, {"parent": {"tokens": 2, "created": "x"}}),
+        ({"parent": {"parent": {"seed": 1}}}, {"parent": {"parent": {"seed": 2}}}),
+    ],
+)
+def test_runs_of_other_settings_made_in_the_same_second_both_count(
+    tmp_path: Path, one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    write(tmp_path / "results_1.json", results(run_card(**one)))
+    write(tmp_path / "results_2.json", results(run_card(**other)))
+    reading = read(tmp_path)
+    assert len(reading.observations) == 2
+    assert not reading.set_aside
+
+
+def test_a_parent_that_was_trained_again_makes_no_other_run(tmp_path: Path) -> None:
+    for day in ("1", "2"):
+        parent = {**run_card(frequency=0), "created": day, "versions": {"torch": day}}
+        write(tmp_path / f"results_{day}.json", results(run_card(parent=parent)))
+    assert len(read(tmp_path).observations) == 1
+
+
 def test_another_task_can_be_read(tmp_path: Path) -> None:
     write(tmp_path / "results_1.json", results(run_card(), task="kisl_wikidata_statement"))
     assert len(read(tmp_path, task="kisl_wikidata_statement").observations) == 1

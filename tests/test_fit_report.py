@@ -15,6 +15,7 @@ from kisl_plugin.errors import InputError
 from kisl_plugin.fit import fit_results, human, write_report
 from kisl_plugin.fit.plots import wilson
 from kisl_plugin.fit.table import render
+from kisl_plugin.fit.writing import as_json
 
 SIZES = {137_000_000: 400.0, 300_000_000: 300.0, 562_000_000: 220.0, 1_050_000_000: 150.0}
 
@@ -129,8 +130,18 @@ def test_seeds_of_one_cell_are_summed(tmp_path: Path) -> None:
         write(tmp_path / str(seed) / "results_1.json", results(run_card(seed=seed), acc))
     (found,) = fit_results([tmp_path]).curves
     assert [(point.correct, point.total) for point in found.points] == [(500, 800)]
-    assert found.seeds == (1, 2)
+    assert found.seeds == ((1, None), (2, None))
     assert found.curve.status == "too few points"
+
+
+def test_a_run_with_another_training_seed_is_a_replicate(tmp_path: Path) -> None:
+    for train_seed in (None, 7, 8, "odd"):
+        write(tmp_path / str(train_seed) / "results_1.json", results(run_card(train_seed=train_seed)))
+    (found,) = fit_results([tmp_path]).curves
+    assert [(point.correct, point.total) for point in found.points] == [(800, 1600)]
+    assert found.seeds == ((1, None), (1, 7), (1, 8))
+    entry = as_json(fit_results([tmp_path]))["curves"][0]
+    assert (entry["seeds"], entry["train_seeds"]) == ([1], [7, 8])
 
 
 def test_runs_that_are_no_replicates_are_pointed_out(tmp_path: Path) -> None:

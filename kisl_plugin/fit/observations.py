@@ -1,7 +1,6 @@
 """What a results file says of one run: how many items it got right at which frequency."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from kisl_plugin.runcard import RunCard
 
@@ -37,6 +36,12 @@ class Observation:
         return self.card.seed
 
     @property
+    def train_seed(self) -> int | None:
+        """The seed of initialisation and row order, if the run card says it."""
+        seed = self.card.train_seed
+        return seed if isinstance(seed, int) else None
+
+    @property
     def baseline(self) -> bool:
         """Whether nothing was injected in the whole run (F = 0): it shows what guessing reaches."""
         groups = self.card.groups
@@ -53,9 +58,13 @@ class SetAside:
 
 @dataclass(frozen=True)
 class Run:
-    """The observations of one results file; runs of equal `identity` are probes of the same training run."""
+    """The observations of one results file; results of equal `identity` are of one training run, or of its repeat.
+
+    `date` is lm-eval's, `created` the run card's ("" if it has none).
+    """
 
     path: str
     date: float
-    identity: tuple[Any, ...]
+    created: str
+    identity: tuple[str, ...]
     observations: tuple[Observation, ...]

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.fit.nested import object_at
 from kisl_plugin.fit.observations import Observation, Run, SetAside
+from kisl_plugin.fit.replicates import identity, latest
 from kisl_plugin.fit.walking import claims_to_be_results, find_json
 from kisl_plugin.runcard import RunCard
 
@@ -44,8 +46,8 @@ def read_results(paths: Sequence[Path], task: str = TASK) -> Reading:
             f"{', '.join(map(str, paths))}: no lm-eval results found; looked for results_*.json, and any *.json with "
             f"'results' and 'configs'. Write some: lm_eval --tasks {task} --output_path results ..."
         )
-    latest, superseded = _latest(runs)
-    return Reading(tuple(seen for run in latest for seen in run.observations), (*aside, *superseded))
+    kept, superseded = latest(runs)
+    return Reading(tuple(seen for run in kept for seen in run.observations), (*aside, *superseded))
 
 
 def _load(file: Path, must_be_results: bool) -> dict[str, Any] | None:
@@ -64,11 +66,11 @@ def _load(file: Path, must_be_results: bool) -> dict[str, Any] | None:
 
 
 def _run(data: Mapping[str, Any], file: Path, task: str) -> Run:
-    metrics = _object(data, "results", task)
+    metrics = object_at(data, "results", task)
     if not metrics:
-        there = ", ".join(sorted(_object(data, "results"))) or "no task at all"
+        there = ", ".join(sorted(object_at(data, "results"))) or "no task at all"
         raise InputError(f"no results of task {task}; it holds {there} (choose with --task)")
-    raw = _object(data, "configs", task, "metadata").get("kisl")
+    raw = object_at(data, "configs", task, "metadata").get("kisl")
     if raw is None:
         raise InputError("no run card (metadata.kisl): probe a model trained with kisl, its kisl.json beside it")
     card = RunCard.from_dict(raw, "run card")
@@ -76,25 +78,9 @@ def _run(data: Mapping[str, Any], file: Path, task: str) -> Run:
     _check_complete(data, card, task)
     when = data.get("date")
     date = float(when) if isinstance(when, int | float) else 0.0
-    model = str(data.get("model_name") or _object(data, "config").get("model") or "")
+    model = str(data.get("model_name") or object_at(data, "config").get("model") or "")
     seen = tuple(_observations(metrics, card, str(file), model, date))
-    return Run(str(file), date, _identity(raw), seen)
-
-
-def _object(data: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
-    """The object at `keys`, empty if there is none."""
-    part: Any = data
-    for key in keys:
-        part = part.get(key) if isinstance(part, Mapping) else None
-    return part if isinstance(part, Mapping) else {}
-
-
-def _identity(raw: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What makes a training run: the same for every probe of it. From the raw card, since RunCard dates itself."""
-    frequency = json.dumps(raw.get("groups", raw.get("frequency")), sort_keys=True)
-    triples = raw["triples"].get("sha256")
-    keys = ("tokens", "seed", "engine", "created")
-    return (raw["model"]["params"], frequency, triples, *(str(raw.get(key)) for key in keys))
+    return Run(str(file), date, str(raw.get("created") or ""), identity(raw), seen)
 
 
 def _check_card(card: RunCard) -> None:
@@ -114,10 +100,10 @@ def _check_complete(data: Mapping[str, Any], card: RunCard, task: str) -> None:
     `effective` is not the number of items: lm-eval up to 0.4.11 gives that of one metric, later the largest
     of them, so any of the metrics' n is right.
     """
-    limit = _object(data, "config").get("limit")
+    limit = object_at(data, "config").get("limit")
     if limit is not None:
         raise InputError(f"run with --limit {limit}: probe all items")
-    effective = _object(data, "n-samples", task).get("effective")
+    effective = object_at(data, "n-samples", task).get("effective")
     if not isinstance(effective, int):
         return
     count, control = card.triples["count"], _control(card)
@@ -175,18 +161,3 @@ def _right(metrics: Mapping[str, Any], metric: str, total: int) -> int:
             f"{key} is {share!r}, which is no whole number of the {total} triples that the run card counts"
         )
     return round(share * total)
-
-
-def _latest(runs: Sequence[Run]) -> tuple[list[Run], list[SetAside]]:
-    """Of several probes of one training run the last, by lm-eval's date; the others, and what superseded them."""
-    keep: dict[tuple[Any, ...], Run] = {}
-    for run in runs:
-        kept = keep.setdefault(run.identity, run)
-        if run.date > kept.date:
-            keep[run.identity] = run
-    aside = [
-        SetAside(run.path, f"superseded by {keep[run.identity].path}, a probe of the same run")
-        for run in runs
-        if keep[run.identity] is not run
-    ]
-    return list(keep.values()), aside

@@ -33,14 +33,17 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class CurveReport:
-    """The curve of the models with N parameters trained on D tokens."""
+    """The curve of the models with N parameters trained on D tokens.
+
+    `seeds` are those of the injection and of training (None where the run cards do not say it).
+    """
 
     params: int
     tokens: int
     floor: Floor
     points: tuple[Point, ...]
     controls: tuple[Point, ...]
-    seeds: tuple[int, ...]
+    seeds: tuple[tuple[int, int | None], ...]
     curve: CollapseCurve
     notes: tuple[str, ...]
 
@@ -132,7 +135,7 @@ def _curve(params: int, tokens: int, group: Sequence[Observation], chance: Chanc
         floor=floor,
         points=points,
         controls=controls,
-        seeds=tuple(sorted({seen.seed for seen in injected})),
+        seeds=_seeds(injected),
         curve=curve,
         notes=tuple(_notes(group, injected)),
     )
@@ -145,6 +148,11 @@ def _pool(cells: Iterable[tuple[int, int, int]]) -> tuple[Point, ...]:
         both[0] += correct
         both[1] += total
     return tuple(Point(frequency, *sums[frequency]) for frequency in sorted(sums))
+
+
+def _seeds(injected: Sequence[Observation]) -> tuple[tuple[int, int | None], ...]:
+    pairs = {(seen.seed, seen.train_seed) for seen in injected}
+    return tuple(sorted(pairs, key=lambda pair: (pair[0], pair[1] is not None, pair[1] or 0)))
 
 
 def _notes(group: Sequence[Observation], injected: Sequence[Observation]) -> list[str]:

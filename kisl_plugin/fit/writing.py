@@ -19,6 +19,7 @@ CSV_COLUMNS = (
     "frequency",
     "group",
     "seed",
+    "train_seed",
     "correct",
     "total",
     "control_correct",
@@ -94,7 +95,8 @@ def _curve(found: CurveReport) -> dict[str, Any]:
         "deviance": _finite(curve.deviance),
         "p_form": _finite(curve.p_form),
         "p_fall": _finite(curve.p_fall),
-        "seeds": list(found.seeds),
+        "seeds": sorted({seed for seed, _ in found.seeds}),
+        "train_seeds": sorted({seed for _, seed in found.seeds if seed is not None}),
         "points": [{"frequency": p.frequency, "correct": p.correct, "total": p.total} for p in found.points],
         "notes": list(found.notes),
     }
