@@ -27,7 +27,7 @@ def key_of(*parts: int) -> int:
     """One 64-bit key from a seed and what it is for."""
     key = 0
     for part in parts:
-        mixed = mix(np.array([(key + part * _GOLDEN + 1) & _MASK], dtype=np.uint64))
+        mixed = mix(np.array([(key + int(part) * _GOLDEN + 1) & _MASK], dtype=np.uint64))
         key = int(mixed[0])
     return key
 

@@ -69,6 +69,8 @@ class InjectionPlan:
             "window": list(settings.window),
             "injected_tokens": self.injected_tokens,
             "injected_fraction": round(self.injected_fraction, 6),
+            "repacked_rows": self.schedule.repacked_rows or None,
+            "statements_sha256": sha256("\n".join(f"{s.text}\t{s.tokens.tolist()}" for s in self.statements)),
         }
 
 
@@ -84,6 +86,7 @@ def make_plan(settings: InjectionSettings, encode: Encode, samples: int, seq_len
     triples = read_triples(settings.triples)
     frequencies = _group_frequencies(triples, settings)
     verbalizer = verbalizer_of(settings.form)
+    _refuse_missing_templates({triple.relation_id for triple in triples}, settings, verbalizer)
     statements = [
         statement
         for k, triple in enumerate(triples)
@@ -134,6 +137,16 @@ def _statements_of(
     return found
 
 
+def _refuse_missing_templates(relations: set[str], settings: InjectionSettings, verbalizer: Verbalizer) -> None:
+    for relation in sorted(relations):
+        count = verbalizer.count(relation)
+        if max(settings.templates) >= count:
+            raise InputError(
+                f"kisl.template is {settings.template!r}; the form {settings.form!r} of relation {relation!r} has "
+                f"{count} templates, numbered from 0"
+            )
+
+
 def _refuse_twins(statements: list[Statement]) -> None:
     seen: dict[bytes, Statement] = {}
     for statement in statements:
@@ -160,6 +173,12 @@ def _refuse_excess(statements: list[Statement], tokens: int, max_fraction: float
 
 
 def _refuse_inexact(schedule: Schedule) -> None:
+    largest = max(len(schedule.triples_in(i)) for i in range(schedule.samples))
+    if largest > schedule.largest_row:
+        raise InputError(
+            f"spacing {schedule.spacing!r} (a plugin's) puts {largest} exposures into a sample; its largest_row says "
+            f"{schedule.largest_row}"
+        )
     counts = schedule.count_exposures()
     wrong = np.flatnonzero(counts != schedule.frequencies)
     if len(wrong):

@@ -26,6 +26,7 @@ DECIDES_THE_SCHEDULE = (
     "template",
     "spacing",
     "window",
+    "statements_sha256",
 )
 
 
@@ -58,6 +59,8 @@ class RunCard:
     window: list[float] | None = None
     injected_tokens: int | None = None
     injected_fraction: float | None = None
+    repacked_rows: int | None = None
+    statements_sha256: str | None = None
     parent: Mapping[str, Any] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     train_seed: int | None = None

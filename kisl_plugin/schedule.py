@@ -62,6 +62,11 @@ class Schedule:
         """Whether rows are filled by tokens, since equal counts would not fit."""
         return isinstance(self._spacing, TokenFilled)
 
+    @property
+    def repacked_rows(self) -> int:
+        """How many of the last rows had to be packed anew; there the spacing is not kept (see filling.py)."""
+        return self._spacing.repacked_rows if isinstance(self._spacing, TokenFilled) else 0
+
     def triples_in(self, i: int) -> IntArray:
         """The indices into `frequencies` whose exposures sample i holds, int64 [n]; one entry an exposure.
 
@@ -103,7 +108,8 @@ class Schedule:
                 "use a longer seq_length or shorter statements"
             )
         if self._spacing.largest_row * (longest + 1) + 1 > capacity:
-            self._spacing = TokenFilled(self._spacing, lengths + 1, capacity - 1, samples, self._block_rows)
+            total = float(np.dot(self.frequencies.astype(np.float64), lengths + 1))
+            self._spacing = TokenFilled(self._spacing, lengths + 1, capacity - 1, samples, self._block_rows, total)
 
 
 def _whole_numbers(name: str, values: Any) -> IntArray:
@@ -112,6 +118,10 @@ def _whole_numbers(name: str, values: Any) -> IntArray:
         raise InputError(f"{name}: expected a list of whole numbers, got shape {array.shape} of {array.dtype}")
     if array.size and int(array.min()) < 0:
         raise InputError(f"{name}: {int(array.min())} at index {int(array.argmin())}; expected 0 or more")
+    if array.size and int(array.max()) > MOST_EXPOSURES:
+        raise InputError(
+            f"{name}: {int(array.max())} at index {int(array.argmax())}; expected at most {MOST_EXPOSURES}"
+        )
     return array.astype(np.int64)
 
 

@@ -69,7 +69,8 @@ class Shuffled:
 
 
 class Even:
-    """Each triple's exposures keep a steady period of samples / frequency; no gap is above two periods.
+    """Each triple's exposures keep a steady period of samples / frequency; no gap is above two periods (in rows filled by
+    tokens an exposure may wait a row or two, and the last rows may be packed anew: see filling.py).
 
     Triples of one frequency take turns in rounds. Within a round each moves by at most an eighth of it, shuffled anew
     every round, so that neighbours change; where a round is shorter than a sample nobody moves. Work for a block of
@@ -106,7 +107,8 @@ class _Turns:
         self._members = members[permute(np.arange(count), count, key_of(seed, _BASE, frequency))]
         self._total, self._samples = count * frequency, samples
         self._phase = key_of(seed, _PHASE, frequency) % samples
-        self._chunk = max(1, count // JITTER_CHUNKS) if frequency <= samples else 1
+        moves = count >= 2 * JITTER_CHUNKS and frequency <= samples
+        self._bounds = np.arange(JITTER_CHUNKS + 1) * count // JITTER_CHUNKS if moves else None
         self._key = key_of(seed, _JITTER, frequency)
 
     @property
@@ -119,9 +121,9 @@ class _Turns:
         return shares[1:] - shares[0], self._members[self._moved(turn, place)]
 
     def _moved(self, turn: IntArray, place: IntArray) -> IntArray:
-        if self._chunk == 1:
+        if self._bounds is None:
             return place
-        chunk, inside = np.divmod(place, self._chunk)
-        size = np.minimum(self._chunk, len(self._members) - chunk * self._chunk)
-        key = draws(self._key, turn * (len(self._members) + 1) + chunk)
-        return chunk * self._chunk + permute(inside, size, key)
+        chunk = np.searchsorted(self._bounds, place, side="right") - 1
+        first = self._bounds[chunk]
+        key = draws(self._key, turn * JITTER_CHUNKS + chunk)
+        return first + permute(place - first, self._bounds[chunk + 1] - first, key)

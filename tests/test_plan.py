@@ -42,6 +42,11 @@ def test_the_exposures_of_a_triple_are_shared_among_its_templates(
     assert plan.schedule.count_exposures().tolist() == [s.frequency for s in plan.statements]
 
 
+def test_a_template_that_a_relation_lacks_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"kisl.template is \(0, 9\); the form 'statement' of relation 'P19' has 5"):
+        plan_of(tmp_path, facts(), template=[0, 9])
+
+
 def test_groups_have_their_own_frequencies(tmp_path: Path) -> None:
     from dataclasses import replace
 

@@ -129,6 +129,38 @@ def test_a_dense_row_is_never_ahead_of_its_share() -> None:
     assert (placed <= np.ceil(share)).all()
 
 
+@pytest.mark.parametrize(("seq_length", "occupancy"), [(64, 0.80), (128, 0.80), (512, 0.90), (2048, 0.90)])
+@pytest.mark.parametrize("samples", [426, 2987])
+def test_even_spacing_keeps_its_gaps_in_rows_filled_by_tokens(seq_length: int, occupancy: float, samples: int) -> None:
+    lengths = np.random.default_rng(seq_length + samples).integers(6, 31, 200)
+    frequency = int(occupancy * samples * (seq_length + 1) / (lengths + 1).sum())
+    schedule = Schedule([frequency] * 200, samples, 3, "even", lengths=lengths, capacity=seq_length + 1)
+    assert schedule.by_tokens
+    places: dict[int, list[int]] = {}
+    for i in range(samples):
+        for triple in schedule.triples_in(i).tolist():
+            places.setdefault(triple, []).append(i)
+    assert max(np.diff(found).max() for found in places.values()) <= 2 * samples / frequency
+    assert schedule.repacked_rows <= 64
+
+
+def test_blocks_of_a_packed_tail_join_the_rest_seamlessly() -> None:
+    lengths = np.random.default_rng(8).integers(6, 31, 150)
+    frequency = int(0.94 * 3000 * 65 / (lengths + 1).sum())
+    schedule = Schedule([frequency] * 150, 3000, 1, lengths=lengths, capacity=65)
+    assert 0 < schedule.repacked_rows < 3000
+    assert exposures_in_rows(schedule).tolist() == [frequency] * 150
+    backwards = Schedule([frequency] * 150, 3000, 1, lengths=lengths, capacity=65)
+    for i in range(2999, 0, -97):
+        assert np.array_equal(backwards.triples_in(i), schedule.triples_in(i))
+
+
+@pytest.mark.parametrize("triples", [15, 16, 17, 8 * 125 + 1])
+def test_even_rounds_hold_every_triple_once_whatever_their_number(triples: int) -> None:
+    schedule = Schedule([4] * triples, triples * 4, 2, "even")
+    assert exposures_in_rows(schedule).tolist() == [4] * triples
+
+
 def test_sparse_rows_are_not_changed_by_lengths() -> None:
     plain = Schedule([9] * 20, 400, 1)
     measured = Schedule([9] * 20, 400, 1, lengths=[20] * 20, capacity=2049)
@@ -187,6 +219,8 @@ def test_a_hundred_million_samples_start_at_once_in_little_memory() -> None:
         (([-1], 10, 1), "frequencies: -1 at index 0"),
         (([1.5], 10, 1), "frequencies: expected a list of whole numbers"),
         (([1], 0, 1), "samples: 0"),
+        ((np.array([2**63], dtype=np.uint64), 10, 1), "frequencies: 9223372036854775808 at index 0"),
+        (([2**61, 2**61, 1], 10, 1), "exposures in all; expected at most"),
         (([1], 10, 1, "bunched"), "spacing: 'bunched' is unknown"),
     ],
 )
@@ -200,6 +234,11 @@ def test_an_empty_window_is_refused() -> None:
         Schedule([1], 10, 1, window=(0.5, 0.51))
     with pytest.raises(InputError, match=r"window: \[0.5, 0.2\]"):
         Schedule([1], 10, 1, window=(0.5, 0.2))
+
+
+def test_numpy_numbers_are_numbers() -> None:
+    plain, numpy = Schedule([3, 4], 50, 7), Schedule(np.array([3, 4], np.uint16), np.int64(50), np.int64(7))
+    assert all(np.array_equal(plain.triples_in(i), numpy.triples_in(np.int64(i))) for i in range(50))
 
 
 def test_a_sample_outside_the_run_is_an_index_error() -> None:
