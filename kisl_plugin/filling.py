@@ -1,8 +1,8 @@
 """Rows filled by tokens: exact exposures in runs so dense that rows of equal counts would not fit.
 
 Row i is offered what earlier rows could not hold and then its own share; it takes, in that order, whatever still fits,
-and the rest moves on. So no row is ahead of its share, and an exposure waits a row or two. What the last row leaves over
-is packed anew together with the last rows, as few of them as it takes.
+and the rest moves on. So no row is ahead of its share, and an exposure waits a row or two. What the last row leaves
+over is packed anew together with the last rows, as few of them as it takes.
 """
 
 from bisect import bisect_left, insort

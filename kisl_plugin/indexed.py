@@ -1,5 +1,6 @@
 """GPT-NeoX's `.bin/.idx` format (Megatron's memory-mapped indexed dataset), byte for byte."""
 
+import hashlib
 import struct
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from kisl_plugin.errors import InputError
 
 MAGIC = b"MMIDIDX\x00\x00"
 VERSION = 1
+FINGERPRINT_PIECE, FINGERPRINT_PIECES = 1 << 16, 1024
 CODES: dict[int, Any] = {
     1: np.uint8,
     2: np.int8,
@@ -63,6 +65,19 @@ class IndexedDataset:
         begin = int(self._pointers[document]) // self.dtype.itemsize + offset
         size = int(self.sizes[document]) - offset if length is None else length
         return self._tokens[begin : begin + size]
+
+    def fingerprint(self) -> str:
+        """A SHA-256 of the documents' sizes and of the tokens: all up to 64 MiB, else 1,024 pieces spread over them."""
+        digest = hashlib.sha256(self.sizes.tobytes())
+        piece = FINGERPRINT_PIECE // self.dtype.itemsize
+        whole = len(self._tokens) <= FINGERPRINT_PIECES * piece
+        starts = np.arange(0, len(self._tokens), piece) if whole else self._spread(piece)
+        for start in starts.tolist():
+            digest.update(self._tokens[start : start + piece].tobytes())
+        return digest.hexdigest()
+
+    def _spread(self, piece: int) -> NDArray[np.int64]:
+        return np.linspace(0, len(self._tokens) - piece, FINGERPRINT_PIECES).astype(np.int64)
 
 
 class IndexedWriter:

@@ -174,12 +174,18 @@ def check_resume(old: RunCard, new: RunCard, where: str) -> None:
     Raises:
         InputError: names the first key that differs, with both values.
     """
+    found = difference(old, new)
+    if found is not None:
+        key, was, is_now = found
+        raise InputError(
+            f"{where}: the checkpoint was trained with {key} = {was!r}, the configuration now gives {is_now!r}; "
+            "restore the old value to resume, or set finetune: true to start a new run from these weights"
+        )
+
+
+def difference(old: RunCard, new: RunCard) -> tuple[str, Any, Any] | None:
+    """The first key that decides the schedule and differs, with both values; None where the schedules are the same."""
     before, now = old.to_dict(), new.to_dict()
     pairs = [(key, before.get(key), now.get(key)) for key in DECIDES_THE_SCHEDULE]
     pairs.append(("triples.sha256", old.triples.get("sha256"), new.triples.get("sha256")))
-    for key, was, is_now in pairs:
-        if was != is_now:
-            raise InputError(
-                f"{where}: the checkpoint was trained with {key} = {was!r}, the configuration now gives {is_now!r}; "
-                "restore the old value to resume, or set finetune: true to start a new run from these weights"
-            )
+    return next((pair for pair in pairs if pair[1] != pair[2]), None)

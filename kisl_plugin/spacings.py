@@ -69,8 +69,9 @@ class Shuffled:
 
 
 class Even:
-    """Each triple's exposures keep a steady period of samples / frequency; no gap is above two periods (in rows filled by
-    tokens an exposure may wait a row or two, and the last rows may be packed anew: see filling.py).
+    """Each triple's exposures keep a steady period of samples / frequency; no gap is above two periods.
+
+    (In rows filled by tokens an exposure may wait a row or two, and the last rows may be packed anew: filling.py.)
 
     Triples of one frequency take turns in rounds. Within a round each moves by at most an eighth of it, shuffled anew
     every round, so that neighbours change; where a round is shorter than a sample nobody moves. Work for a block of

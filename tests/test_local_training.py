@@ -201,6 +201,7 @@ def _latest(save: Path) -> str:
         ({"kisl": {"triples": "wikidata_six", "frequency": 0}}, "frequency = 3, the configuration now gives 0"),
         ({"kisl": None}, "injected = True, now False"),
         ({"weight_decay": 0.2}, "weight_decay = 0.1, now 0.2"),
+        ({"bf16": {"enabled": True}}, "precision = 'fp32', now 'bfloat16'"),
         ({"split": "80,20,0"}, "split = '90,10,0', now '80,20,0'"),
     ],
 )
@@ -209,6 +210,72 @@ def test_a_resume_of_another_run_is_refused_with_both_values(
 ) -> None:
     with pytest.raises(InputError, match=message):
         train(tmp_path, world, load=str(finished.parent), **changes)
+
+
+def test_other_data_under_the_same_name_are_not_resumed_on(tmp_path: Path, world: Path) -> None:
+    from kisl_plugin.indexed import IndexedDataset, IndexedWriter
+
+    corpus = IndexedDataset(world / "text")
+    documents = [corpus.get(i).tolist() for i in range(len(corpus))]
+
+    def write(reverse: bool) -> None:
+        with IndexedWriter(tmp_path / "text", 512) as writer:
+            for document in documents:
+                writer.add([*document[-2::-1], 0] if reverse else document)
+
+    write(reverse=False)
+    train(tmp_path, world, data_path=str(tmp_path / "text"))
+    same = tmp_path / "moved"
+    (tmp_path / "text.idx").rename(same.with_suffix(".idx"))
+    (tmp_path / "text.bin").rename(same.with_suffix(".bin"))
+    train(tmp_path, world, data_path=str(same))
+    write(reverse=True)
+    with pytest.raises(InputError, match="corpus_sha256"):
+        train(tmp_path, world, data_path=str(tmp_path / "text"))
+
+
+def test_a_kill_while_the_finished_model_is_written_loses_nothing(tmp_path: Path, world: Path, finished: Path) -> None:
+    import shutil
+
+    train(tmp_path, world)
+    shutil.rmtree(tmp_path / "run" / "hf")
+    before = (tmp_path / "run" / "global_step20").stat().st_mtime_ns
+    assert same_weights(train(tmp_path, world), finished)
+    assert (tmp_path / "run" / "global_step20").stat().st_mtime_ns == before
+
+
+def test_a_model_of_another_run_in_save_is_never_taken_for_this_ones(
+    tmp_path: Path, world: Path, finished: Path
+) -> None:
+    import shutil
+
+    train(tmp_path, world, seed=9)
+    shutil.rmtree(tmp_path / "run" / "global_step20")
+    (tmp_path / "run" / "latest").unlink()
+    shutil.copytree(finished.parent / "global_step20", tmp_path / "run" / "global_step20")
+    shutil.copy(finished.parent / "latest", tmp_path / "run" / "latest")
+    model = train(tmp_path, world)
+    assert read_run_card(model).train_seed == 7
+    assert same_weights(model, finished)
+
+
+def test_a_run_does_not_begin_where_another_has_its_checkpoints(tmp_path: Path, world: Path) -> None:
+    train(tmp_path, world, keep_last_n_checkpoints=1)
+    for load in (None, str(tmp_path / "elsewhere")):
+        with pytest.raises(InputError, match=r"save \(.*\) holds checkpoints already \(global_step20\)"):
+            train(tmp_path, world, load=load, seed=3)
+    assert (tmp_path / "run" / "global_step20").is_dir()
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_training(tmp_path: Path, world: Path) -> None:
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(InputError, match=r"save \(.*run\) cannot be written"):
+        train(tmp_path, world)
+
+
+def test_the_old_checkpoints_go_and_the_newest_stays(tmp_path: Path, world: Path) -> None:
+    train(tmp_path, world, keep_last_n_checkpoints=2)
+    assert sorted(path.name for path in (tmp_path / "run").glob("global*")) == ["global_step16", "global_step20"]
 
 
 def test_continued_pretraining_is_a_new_run_with_a_parent(finished: Path, world: Path, tmp_path: Path) -> None:
@@ -221,9 +288,23 @@ def test_continued_pretraining_is_a_new_run_with_a_parent(finished: Path, world:
     assert read_run_card(resumed).parent == card.parent
 
 
+def test_an_interrupted_continued_run_resumes_from_its_own_checkpoint(
+    finished: Path, world: Path, tmp_path: Path
+) -> None:
+    changes = {"load": str(finished.parent), "finetune": True, "train_iters": 10, "seed": 9}
+    whole = train(tmp_path / "whole", world, **changes)
+    train(tmp_path / "cut", world, **changes)
+    (tmp_path / "cut" / "run" / "latest").write_text("global_step4\n")
+    again = train(tmp_path / "cut", world, **changes)
+    assert same_weights(again, whole)
+    assert read_run_card(again).parent is not None
+    with pytest.raises(InputError, match="load and save are both"):
+        train(tmp_path / "cut", world, finetune=True)
+
+
 def test_finetune_without_a_checkpoint_is_refused(world: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no checkpoint to start from"):
-        train(tmp_path, world, finetune=True)
+        train(tmp_path, world, finetune=True, load=str(tmp_path / "nothing"))
 
 
 def test_a_corpus_of_another_tokenizer_is_refused(world: Path, tmp_path: Path) -> None:

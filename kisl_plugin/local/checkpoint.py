@@ -29,7 +29,10 @@ class Snapshot:
 def save_checkpoint(
     folder: Path, snapshot: Snapshot, card: RunCard | None, triples_jsonl: str, configs: Mapping[str, str]
 ) -> Path:
-    """Write `folder`/global_step<iteration> and point `latest` at it."""
+    """Write `folder`/global_step<iteration> and point `latest` at it.
+
+    What `latest` names must not be written anew: a kill in between would leave it nowhere.
+    """
     name = f"global_step{snapshot.iteration}"
     draft, target = folder / f"{name}.part", folder / name
     shutil.rmtree(draft, ignore_errors=True)
@@ -87,7 +90,9 @@ def check_settings(saved: Mapping[str, Any], now: Mapping[str, Any], where: str)
 
 
 def drop_old(folder: Path, keep: int | None) -> None:
-    """Delete all but the newest `keep` checkpoints (all are kept without it)."""
+    """Delete all but the newest `keep` checkpoints (all are kept without it); never the one that `latest` names."""
     found = sorted(folder.glob("global_step*[0-9]"), key=lambda path: int(path.name.removeprefix("global_step")))
-    for path in found[: -keep or None] if keep else []:
-        shutil.rmtree(path)
+    latest = latest_checkpoint(folder)
+    for path in found[:-keep] if keep else []:
+        if path != latest:
+            shutil.rmtree(path)

@@ -34,6 +34,7 @@ class RunData:
         return {
             "corpus_documents": len(self.corpus),
             "corpus_tokens": int(self.corpus.sizes.sum(dtype="int64")),
+            "corpus_sha256": self.corpus.fingerprint(),
             "tokenizer_sha256": sha256(self.tokenizer.to_str()),
         }
 

@@ -10,31 +10,26 @@ import transformers
 from transformers import LlamaForCausalLM
 
 import kisl_plugin
-from kisl_plugin.errors import InputError
-from kisl_plugin.local.checkpoint import (
-    Snapshot,
-    check_settings,
-    drop_old,
-    latest_checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
+from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.local.checkpoint import Snapshot, check_settings, drop_old, load_checkpoint, save_checkpoint
 from kisl_plugin.local.config import Config, read_config
 from kisl_plugin.local.data import RunData, read_data
 from kisl_plugin.local.export import write_model
 from kisl_plugin.local.metrics import Metrics
 from kisl_plugin.local.model import build_model, parameter_counts
 from kisl_plugin.local.optim import build_optimizer
+from kisl_plugin.local.start import claim_folder, find_start
 from kisl_plugin.local.training import StepReport, exposures_of, held_out_loss, train_steps
 from kisl_plugin.progress import Progress
-from kisl_plugin.runcard import CARD_NAME, RunCard, check_resume, read_run_card
+from kisl_plugin.runcard import CARD_NAME, RunCard, check_resume, difference, read_run_card
 from kisl_plugin.triples import triples_to_jsonl
 
 MODEL_FOLDER, METRICS = "hf", "metrics.jsonl"
-# A run may go on with other values of these: they do not change what is computed.
+# A run may go on with other values of these: the data are compared by their content, the rest changes no more than
+# rounding (how a batch is cut into micro batches).
 MAY_CHANGE = frozenset(
-    "save load finetune log_interval eval_interval eval_iters checkpoint_factor extra_save_iters kisl precision bf16 "
-    "keep_last_n_checkpoints train_micro_batch_size_per_gpu gradient_accumulation_steps model_parallel_size".split()
+    "save load finetune log_interval eval_interval eval_iters checkpoint_factor extra_save_iters kisl bf16 data_path "
+    "vocab_file keep_last_n_checkpoints train_micro_batch_size_per_gpu gradient_accumulation_steps".split()
 )
 
 
@@ -48,12 +43,16 @@ class LocalEngine:
             InputError: a bad configuration, or a checkpoint of another run.
         """
         config = read_config(configs)
-        if config["save"] is None:
-            raise InputError(f"{config.where}: save is missing; checkpoints and the finished model are written there")
         if config.without_effect:
             say(f"without effect in the local engine: {', '.join(config.without_effect)}")
+        claim_folder(config)
         run = _Run(config, read_data(config))
-        return run.to_the_end(label, say)
+        try:
+            return run.to_the_end(label, say)
+        except OSError as error:
+            raise KislError(
+                f"{run.folder}: cannot be written ({error}); the last checkpoint is whole: resume"
+            ) from None
 
 
 class _Run:
@@ -70,7 +69,7 @@ class _Run:
     def to_the_end(self, label: str, say: Callable[[str], None]) -> Path:
         self._begin(say)
         finished = self.folder / MODEL_FOLDER
-        if self.start == self.config["train_iters"] and _is_finished(finished, self._card(self.start)):
+        if self.start == self.config["train_iters"] and self._is_written(finished):
             say(f"{finished}: already trained to iteration {self.start}")
             return finished
         metrics = Metrics(self.folder / METRICS, self.start)
@@ -83,23 +82,18 @@ class _Run:
             progress.update(report.iteration, metrics.note(self._tokens_a_step(), exposures))
             self._after(report, metrics, exposures)
         progress.close()
-        self._save(self.config["train_iters"])
-        write_model(
-            finished, self.model, self.data.tokenizer, self._card(self.config["train_iters"]), self.triples_jsonl
-        )
+        end = self.config["train_iters"]
+        if self.start < end:
+            self._save(end)
+        write_model(finished, self.model, self.data.tokenizer, self._card(end), self.triples_jsonl)
         return finished
 
     def _begin(self, say: Callable[[str], None]) -> None:
-        """Resume from `load`, start anew from its weights (finetune), or start fresh."""
-        load = self.config["load"]
-        checkpoint = latest_checkpoint(Path(load)) if load is not None else None
-        if self.config["finetune"] and checkpoint is None:
-            raise InputError(
-                f"{self.config.where}: finetune is true and load ({load}) holds no checkpoint to start from"
-            )
+        """Resume, start anew from the weights in `load` (finetune), or start fresh."""
+        checkpoint, anew = find_start(self.config)
         snapshot = load_checkpoint(checkpoint) if checkpoint is not None else None
         if checkpoint is not None and snapshot is not None:
-            if self.config["finetune"]:
+            if anew:
                 self._adopt_parent(checkpoint)
             else:
                 self._check_same_run(checkpoint, snapshot)
@@ -109,12 +103,20 @@ class _Run:
             _load_weights(self.model, snapshot, checkpoint)
         self.model.to(self.device)
         self.optimizer = build_optimizer(self.model, self.config, self.device)
-        if snapshot is not None and not self.config["finetune"]:
+        if snapshot is not None and not anew:
             self.optimizer.load_state_dict(dict(snapshot.optimizer))
 
     def _adopt_parent(self, checkpoint: Path) -> None:
         if (checkpoint / CARD_NAME).is_file():
             self.parent = read_run_card(checkpoint).to_dict()
+
+    def _is_written(self, finished: Path) -> bool:
+        """Whether the finished model is there and is this run's; without a card nothing can tell."""
+        card = self._card(self.start)
+        if card is None or not (finished / CARD_NAME).is_file():
+            return False
+        found = read_run_card(finished)
+        return found.iteration == card.iteration and not difference(found, card)
 
     def _check_same_run(self, checkpoint: Path, snapshot: Snapshot) -> None:
         card = self._card(snapshot.iteration)
@@ -126,7 +128,8 @@ class _Run:
 
     def _settings(self) -> dict[str, Any]:
         kept = {key: value for key, value in self.config.values.items() if key not in MAY_CHANGE}
-        return {**kept, "injected": self.data.plan is not None, **self.data.fingerprint()}
+        effective = {"precision": self.config.precision, "injected": self.data.plan is not None}
+        return {**kept, **effective, **self.data.fingerprint()}
 
     def _tokens_a_step(self) -> int:
         return int(self.config.batch * self.config["seq_length"])
@@ -153,7 +156,7 @@ class _Run:
             return None
         return RunCard(
             engine="local",
-            model=_shape(self.model),
+            model={**_shape(self.model), "precision": config.precision},
             tokens=iteration * self._tokens_a_step(),
             samples=config.samples,
             seq_length=config["seq_length"],
@@ -178,12 +181,6 @@ def _load_weights(model: LlamaForCausalLM, snapshot: Snapshot, where: Path) -> N
         raise InputError(
             f"{where}: its weights do not fit this configuration ({' '.join(str(error).split())})"
         ) from None
-
-
-def _is_finished(folder: Path, card: RunCard | None) -> bool:
-    if card is None:
-        return (folder / "config.json").is_file()
-    return (folder / CARD_NAME).is_file() and read_run_card(folder).iteration == card.iteration
 
 
 def _shape(model: LlamaForCausalLM) -> dict[str, Any]:

@@ -91,7 +91,8 @@ def _accumulate(model: LlamaForCausalLM, config: Config, rows: Rows, step: int, 
 
 
 def _batch(rows: Rows, indices: range, device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(np.stack([rows[i]["text"] for i in indices])).to(device)
+    # Modulo, as InjectedDataset reads its base: a run without a kisl section sees the rows of one with F = 0.
+    return torch.from_numpy(np.stack([rows[i % len(rows)]["text"] for i in indices])).to(device)
 
 
 def _loss(model: LlamaForCausalLM, tokens: torch.Tensor, config: Config) -> torch.Tensor:
@@ -107,5 +108,6 @@ def _loss(model: LlamaForCausalLM, tokens: torch.Tensor, config: Config) -> torc
 
 
 def _precision(config: Config, device: torch.device) -> AbstractContextManager[Any]:
+    """bfloat16 is autocast over fp32 weights; GPT-NeoX keeps bfloat16 weights beside an fp32 master copy."""
     half = config.precision == "bfloat16"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
