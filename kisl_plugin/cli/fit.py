@@ -32,7 +32,7 @@ STATUSES = "\n".join(f"  {status}{'…' * status.endswith('=')}: {meaning}" for 
     default="auto",
     show_default=True,
     metavar="auto|none|SHARE",
-    help="Guessing floor of the curves: auto takes it from the F = 0 runs of the same N and D.",
+    help="Guessing floor of the curves: auto takes it from the F = 0 runs of the same N, D and items.",
 )
 @click.version_option(__version__, prog_name="kisl-fit")
 def main(results: tuple[Path, ...], out: Path, task: str, chance: str) -> None:

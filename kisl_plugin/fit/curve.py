@@ -31,7 +31,7 @@ STATUS_HELP = {
     NO_COLLAPSE: "no fall is shown at the larger frequencies",
     TOO_FEW_POINTS: "fewer than four distinct frequencies, for three parameters",
     FORM_REJECTED: "counts scatter more about the curve than chance allows",
-    NOT_IDENTIFIED: "very different collapse points fit the counts",
+    NOT_IDENTIFIED: "very different collapse points fit the counts, or the guessing floor is 1",
 }
 
 FEWEST_FREQUENCIES = 4

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.fit.baselines import choose_baselines, count_runs
 from kisl_plugin.fit.observations import Observation
 
 AUTO, NONE = "auto", "none"
@@ -12,11 +13,12 @@ Chance = str | float
 
 @dataclass(frozen=True)
 class Floor:
-    """A floor and where it is from; `measured` says whether F = 0 runs gave it."""
+    """A floor and where it is from; `measured` says whether F = 0 runs gave it, `notes` which of them did not."""
 
     value: float
     source: str
     measured: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def check_chance(chance: Chance) -> Chance:
@@ -37,24 +39,23 @@ def check_chance(chance: Chance) -> Chance:
 
 
 def find_floor(observations: Sequence[Observation], chance: Chance) -> Floor:
-    """The floor of the curve that `observations` (of one N and D) make.
+    """The floor of the curve that `observations` (of one N and D) make; 1 if its F = 0 runs got every item right.
 
-    `auto` pools the runs in which nothing was injected. Control triples are not the floor: a model that saw
-    other triples has learned which objects a relation takes, and a model that saw none has not.
+    `auto` pools the runs in which nothing was injected and which else match. Control triples are not the floor:
+    a model that saw other triples has learned which objects a relation takes, and a model that saw none has not.
 
     Raises:
-        InputError: `chance` is no floor, or the F = 0 runs got every item right.
+        InputError: `chance` is no floor.
     """
     chance = check_chance(chance)
     if chance == NONE:
         return Floor(0.0, "none, as asked (the paper's form)")
     if chance != AUTO:
         return Floor(float(chance), "given")
-    baselines = [seen for seen in observations if seen.baseline]
+    baselines, unused = choose_baselines(observations)
     if not baselines:
-        return Floor(0.0, "no F=0 run was found, so none; such a run, or --chance, would give it")
+        none = "no F=0 run matches its runs" if unused else "no F=0 run was found"
+        return Floor(0.0, f"{none}, so none; such a run, or --chance, would give it", notes=unused)
     correct, total = sum(seen.correct for seen in baselines), sum(seen.total for seen in baselines)
-    if correct == total:
-        raise InputError(f"{baselines[0].path}: the F = 0 runs got every item right; give the floor with --chance")
-    runs = len({seen.path for seen in baselines})
-    return Floor(correct / total, f"{correct:,} of {total:,} items of {runs} F=0 run{'s' * (runs > 1)}", True)
+    runs = count_runs(len({seen.path for seen in baselines}))
+    return Floor(correct / total, f"{correct:,} of {total:,} items of {runs}", measured=True, notes=unused)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kisl_plugin.fit.curve import CollapseCurve, fit_collapse_curve
+from kisl_plugin.fit.curve import NOT_IDENTIFIED, CollapseCurve, fit_collapse_curve
 from kisl_plugin.fit.floor import AUTO, Chance, Floor, check_chance, find_floor
 from kisl_plugin.fit.human import count
 from kisl_plugin.fit.law import FEWEST_MODELS, InfusionLaw, fit_infusion_law
@@ -123,12 +123,6 @@ def _curve(params: int, tokens: int, group: Sequence[Observation], chance: Chanc
         for seen in injected
         if seen.control_total and seen.group is None
     )
-    curve = fit_collapse_curve(
-        [point.frequency for point in points],
-        [point.correct for point in points],
-        [point.total for point in points],
-        floor=floor.value,
-    )
     return CurveReport(
         params=params,
         tokens=tokens,
@@ -136,8 +130,24 @@ def _curve(params: int, tokens: int, group: Sequence[Observation], chance: Chanc
         points=points,
         controls=controls,
         seeds=_seeds(injected),
-        curve=curve,
-        notes=tuple(_notes(group, injected)),
+        curve=_fit(points, floor),
+        notes=(*floor.notes, *_notes(group, injected)),
+    )
+
+
+def _fit(points: Sequence[Point], floor: Floor) -> CollapseCurve:
+    if floor.value >= 1:  # no share above it is left for a curve
+        return CollapseCurve(
+            status=NOT_IDENTIFIED,
+            message="the guessing floor is 1, as its F = 0 runs got every item right; give another with --chance",
+            floor=floor.value,
+            frequency_range=(points[0].frequency, points[-1].frequency),
+        )
+    return fit_collapse_curve(
+        [point.frequency for point in points],
+        [point.correct for point in points],
+        [point.total for point in points],
+        floor=floor.value,
     )
 
 
