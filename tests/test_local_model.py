@@ -101,6 +101,12 @@ def test_norms_have_no_weight_decay(tmp_path: Path) -> None:
     assert len(decayed["params"]) + len(plain["params"]) == len(list(model.parameters()))
 
 
+def test_whole_numbers_among_betas_are_taken(tmp_path: Path) -> None:
+    config = config_of(tmp_path, optimizer={"type": "Adam", "params": {"lr": 1, "betas": [0, 0.5]}})
+    optimizer = build_optimizer(build_model(config, vocabulary=400, eod=0), config, torch.device("cpu"))
+    assert optimizer.param_groups[0]["betas"] == (0.0, 0.5)
+
+
 def test_the_learning_rate_warms_up_and_decays_as_in_gpt_neox(tmp_path: Path) -> None:
     config = config_of(tmp_path, train_iters=100, warmup=0.1, min_lr=1e-3)
     rates = [learning_rate(step, config) for step in range(100)]

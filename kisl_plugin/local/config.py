@@ -9,10 +9,15 @@ from typing import Any
 import yaml
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.local.keys import FIXED, HONOURED, NEEDED, SWITCHED_OFF, WITHOUT_EFFECT
-
-INIT_METHODS = ("normal", "scaled_normal", "small_init", "wang_init", "xavier_uniform", "xavier_normal")
-DECAY_STYLES = ("constant", "linear", "cosine", "exponential")
+from kisl_plugin.local.checks import Given, check_relations, check_values, is_number
+from kisl_plugin.local.keys import FIXED, HONOURED, KNOWN, NEEDED, WITHOUT_EFFECT
+from kisl_plugin.local.sections import (
+    NOT_HONOURED,
+    check_attention,
+    check_extra_args,
+    read_optimizer,
+    read_precision,
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Config:
     @property
     def precision(self) -> str:
         """Either fp32 or bfloat16."""
-        return "bfloat16" if (self["bf16"] or {}).get("enabled") else str(self["precision"])
+        return str(self["precision"])
 
 
 def read_config(paths: Sequence[Path]) -> Config:
@@ -49,21 +54,41 @@ def read_config(paths: Sequence[Path]) -> Config:
     Raises:
         InputError: names the file and the key.
     """
-    found: dict[str, tuple[Any, str]] = {}
-    texts = {}
+    texts = _read_texts(paths)
+    given = _merge(paths, texts)
+    _check_keys(given)
+    values = {key: _typed(key, given) for key in HONOURED}
+    values["precision"] = read_precision(given)
+    check_values(values, given)
+    _check_batch(values, given)
+    values["optimizer"] = read_optimizer(given)
+    check_relations(values, given)
+    check_attention(given, values["num_layers"])
+    extra = check_extra_args(given, values)
+    passed = given.values.keys() & (WITHOUT_EFFECT | {"attention_config", "sparsity_config"})
+    return Config(values, given.where, texts, (*sorted([*passed, *extra]),))
+
+
+def _read_texts(paths: Sequence[Path]) -> dict[str, str]:
+    """The YAMLs by file name. They are saved with every checkpoint, so two must not have the same name."""
+    seen: dict[str, Path] = {}
     for path in paths:
-        texts[path.name] = _read_text(path)
+        if path.name in seen:
+            raise InputError(f"{path}: has the same file name as {seen[path.name]}; GPT-NeoX refuses that: rename one")
+        seen[path.name] = path
+    return {name: _read_text(path) for name, path in seen.items()}
+
+
+def _merge(paths: Sequence[Path], texts: Mapping[str, str]) -> Given:
+    values: dict[str, Any] = {}
+    files: dict[str, str] = {}
+    for path in paths:
         for key, value in _parse(texts[path.name], path).items():
             name = str(key).replace("-", "_")
-            if name in found:
-                raise InputError(f"{path}: {name} stands in {found[name][1]} too; a key may be given once")
-            found[name] = (value, str(path))
-    where = ", ".join(map(str, paths))
-    values = _check_keys(found, where)
-    _check_batch(values, set(found), where)
-    _check_choices(values, where)
-    passed = sorted(found.keys() & WITHOUT_EFFECT)
-    return Config(values, where, texts, tuple(passed))
+            if name in values:
+                raise InputError(f"{path}: {name} stands in {files[name]} too; a key may be given once")
+            values[name], files[name] = value, str(path)
+    return Given(values, files, ", ".join(map(str, paths)))
 
 
 def _read_text(path: Path) -> str:
@@ -83,94 +108,53 @@ def _parse(text: str, path: Path) -> Mapping[Any, Any]:
     return data
 
 
-def _check_keys(found: Mapping[str, tuple[Any, str]], where: str) -> dict[str, Any]:
-    for key, (_, path) in found.items():
-        if key not in HONOURED and key not in FIXED and key not in SWITCHED_OFF and key not in WITHOUT_EFFECT:
-            raise InputError(f"{path}: {key} {_what_of_unknown(key)}")
+def _check_keys(given: Given) -> None:
+    for key in given.values:
+        if key not in KNOWN:
+            raise InputError(f"{given.file_of(key)}: {key} {_what_of_unknown(key)}")
     for key, (default, allowed) in FIXED.items():
-        value = found[key][0] if key in found else default
+        value = given.values.get(key, default)
         if value not in allowed or isinstance(value, bool) != isinstance(allowed[0], bool):
-            given = f"is {value!r}" if key in found else f"is not given, which means {default!r} to GPT-NeoX"
+            said = f"is {value!r}" if key in given.values else f"is not given, which means {default!r} to GPT-NeoX"
             raise InputError(
-                f"{where}: {key} {given}; the local engine trains Llama models on one corpus and needs {allowed[0]!r}"
+                f"{given.file_of(key)}: {key} {said}; "
+                f"the local engine trains Llama models on one corpus and needs {allowed[0]!r}"
             )
-    for key in SWITCHED_OFF:
-        value, path = found.get(key, (None, where))
-        if isinstance(value, Mapping) and value.get("enabled", True):
-            raise InputError(
-                f"{path}: {key} is switched on; the local engine trains in fp32 or bfloat16: set precision"
-            )
-    return {key: _typed(key, found, where) for key in HONOURED}
 
 
 def _what_of_unknown(key: str) -> str:
-    near = get_close_matches(key, [*HONOURED, *FIXED, *SWITCHED_OFF, *WITHOUT_EFFECT], n=1, cutoff=0.8)
-    if near:
-        return f"is unknown to the local engine; did you mean {near[0]}?"
-    return "cannot be honoured by the local engine; leave it out, or train with GPT-NeoX"
+    near = get_close_matches(key, sorted(KNOWN), n=1, cutoff=0.8)
+    return f"is unknown to the local engine; did you mean {near[0]}?" if near else NOT_HONOURED
 
 
-def _typed(key: str, found: Mapping[str, tuple[Any, str]], where: str) -> Any:
+def _typed(key: str, given: Given) -> Any:
     default, kinds = HONOURED[key]
-    value, path = found.get(key, (None, where))
+    value = given.values.get(key)
     if value is None:
         if key in NEEDED:
-            raise InputError(f"{where}: {key} is missing")
+            raise InputError(f"{given.where}: {key} is missing")
         return default
-    if float in kinds and isinstance(value, int) and not isinstance(value, bool):
+    if float in kinds:
+        if not is_number(value):
+            raise given.wrong(key, value, "a finite number")
         return float(value)
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        hint = "; YAML reads 1e-4 as text: write 1.0e-4" if isinstance(value, str) and float in kinds else ""
-        raise InputError(f"{path}: {key} is {value!r}; expected {kinds[0].__name__}{hint}")
+        raise given.wrong(key, value, kinds[0].__name__)
     return value
 
 
-def _check_batch(values: dict[str, Any], given: set[str], where: str) -> None:
+def _check_batch(values: dict[str, Any], given: Given) -> None:
     """Fill in the batch as GPT-NeoX does for one device, where gradient_accumulation_steps is 1 unless given."""
     total, micro, steps = (
         values[k] for k in ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
     )
     if total is None and micro is None:
-        raise InputError(f"{where}: train_batch_size or train_micro_batch_size_per_gpu is missing")
+        raise InputError(f"{given.where}: train_batch_size or train_micro_batch_size_per_gpu is missing")
     micro = total // steps if micro is None else micro
     total = micro * steps if total is None else total
-    if min(total, micro, steps) < 1 or total != micro * steps:
+    if micro < 1 or total != micro * steps:
         raise InputError(
-            f"{where}: train_batch_size {total} is not train_micro_batch_size_per_gpu {micro} × "
+            f"{given.where}: train_batch_size {total} is not train_micro_batch_size_per_gpu {micro} × "
             f"gradient_accumulation_steps {steps} (one device)"
         )
     values["train_batch_size"], values["train_micro_batch_size_per_gpu"] = total, micro
-
-
-def _check_choices(values: dict[str, Any], where: str) -> None:
-    def need(key: str, right: bool, expected: str) -> None:
-        if not right:
-            raise InputError(f"{where}: {key} is {values[key]!r}; expected {expected}")
-
-    for key in ("num_layers", "hidden_size", "num_attention_heads", "seq_length", "train_iters", "log_interval"):
-        need(key, values[key] >= 1, "1 or more")
-    for key in ("init_method", "output_layer_init_method"):
-        need(key, values[key] in INIT_METHODS, f"one of {', '.join(INIT_METHODS)}")
-    need("lr_decay_style", values["lr_decay_style"] in DECAY_STYLES, f"one of {', '.join(DECAY_STYLES)}")
-    need("precision", values["precision"] in ("fp32", "bfloat16"), "fp32 or bfloat16")
-    need("max_position_embeddings", values["max_position_embeddings"] >= values["seq_length"], "seq_length or more")
-    heads = values["num_attention_heads"]
-    need("hidden_size", values["hidden_size"] % heads == 0, f"a multiple of num_attention_heads, {heads}")
-    key_heads = values["num_kv_heads"] or heads
-    need("num_kv_heads", heads % key_heads == 0, f"a divisor of num_attention_heads, {heads}")
-    _check_optimizer(values["optimizer"], where)
-
-
-def _check_optimizer(optimizer: Mapping[str, Any], where: str) -> None:
-    if str(optimizer.get("type", "")).lower() != "adam":
-        raise InputError(f"{where}: optimizer.type is {optimizer.get('type')!r}; the local engine has Adam")
-    params = optimizer.get("params")
-    if not isinstance(params, Mapping) or "lr" not in params:
-        raise InputError(f"{where}: optimizer.params.lr is missing")
-    for key, value in params.items():
-        numbers = value if key == "betas" and isinstance(value, list) and len(value) == 2 else [value]
-        if key not in ("lr", "betas", "eps"):
-            raise InputError(f"{where}: optimizer.params.{key} cannot be honoured; expected lr, betas and eps")
-        if not all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers):
-            hint = "; YAML reads 1e-4 as text: write 1.0e-4" if isinstance(value, str) else ""
-            raise InputError(f"{where}: optimizer.params.{key} is {value!r}; expected a number{hint}")

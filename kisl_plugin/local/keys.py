@@ -27,7 +27,7 @@ HONOURED: dict[str, tuple[Any, tuple[type, ...]]] = {
     "init_method": ("normal", (str,)),
     "output_layer_init_method": ("scaled_normal", (str,)),
     "init_method_std": (0.02, (float,)),
-    "precision": ("fp32", (str,)),
+    "precision": (None, (str,)),
     "bf16": (None, (dict,)),
     "optimizer": (None, (dict,)),
     "lr_decay_style": ("linear", (str,)),
@@ -96,21 +96,29 @@ FIXED: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "te_mha": (False, (False,)),
 }
 
-# Dictionaries that must be absent or switched off.
-SWITCHED_OFF = ("fp16", "amp")
+# They are looked into (local/sections.py).
+SECTIONS = ("fp16", "amp", "attention_config", "sparsity_config", "deepspeed_extra_args")
+
+# Keys of deepspeed_extra_args that concern the system.
+DEEPSPEED_WITHOUT_EFFECT = frozenset(
+    """
+    zero_optimization comms_logger steps_per_print wall_clock_breakdown communication_data_type
+    activation_checkpointing flops_profiler data_types tensorboard wandb csv_monitor
+    """.split()
+)
 
 # They concern the system (speed, memory, layout, logging) and not what is computed.
 WITHOUT_EFFECT = frozenset(
     """
     pipe_parallel_size sequence_parallel pipe_partition_method world_size zero_optimization zero_stage
     zero_reduce_scatter zero_contiguous_gradients zero_reduce_bucket_size zero_allgather_bucket_size
-    attention_config sparsity_config scaled_upper_triang_masked_softmax_fusion scaled_masked_softmax_fusion
+    scaled_upper_triang_masked_softmax_fusion scaled_masked_softmax_fusion
     bias_gelu_fusion bias_dropout_fusion rope_fusion layernorm_fusion rmsnorm_fusion use_flashattn_swiglu
     fused_kernels_build_path attention_softmax_in_fp32 use_cpu_initialization rotary_save_freqs_buffer
     use_bias_in_norms layernorm_epsilon output_layer_parallelism checkpoint_activations checkpoint_num_layers
     deepspeed_activation_checkpointing contiguous_checkpointing checkpoint_in_cpu synchronize_each_layer
     profile_backward partition_activations activation_checkpointing num_workers distributed_backend local_rank rank
-    lazy_mpu_init mmap_warmup use_shared_fs deepspeed deepspeed_mpi deepspeed_slurm deepspeed_extra_args
+    lazy_mpu_init mmap_warmup use_shared_fs deepspeed deepspeed_mpi deepspeed_slurm
     steps_per_print wall_clock_breakdown dump_state flops_profiler communication_data_type data_types autotuning
     comms_logger tensorboard wandb csv_monitor prescale_gradients gradient_predivide_factor sparse_gradients
     fp32_allreduce hostfile include exclude num_nodes num_gpus master_port master_addr launcher force_multi
@@ -125,3 +133,5 @@ WITHOUT_EFFECT = frozenset(
     s3_chunk_size onnx_safe gmlp_attn_dim rpe_num_buckets rpe_max_distance opt_pos_emb_offset scalenorm_epsilon
     """.split()
 )
+
+KNOWN = frozenset([*HONOURED, *FIXED, *SECTIONS, *WITHOUT_EFFECT])
