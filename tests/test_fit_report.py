@@ -170,12 +170,23 @@ def test_the_command_prints_the_table_and_writes_the_report(tmp_path: Path) -> N
     assert json.loads((tmp_path / "report" / "fit.json").read_text())["law"] is None
 
 
-def test_a_folder_of_which_nothing_can_be_used_is_listed_and_reported(tmp_path: Path) -> None:
+def test_a_folder_of_which_nothing_can_be_used_is_listed_and_a_failure(tmp_path: Path) -> None:
     write(tmp_path / "results_1.json", results(None))
+    outcome = run(tmp_path, "--out", tmp_path / "report")
+    assert outcome.exit_code == 1
+    assert "Set aside: 1" in outcome.output
+    assert "no run card" in outcome.output
+    assert "nothing could be used" in outcome.output.strip().splitlines()[-1]
+    assert "Traceback" not in outcome.output
+    assert len(json.loads((tmp_path / "report" / "fit.json").read_text())["set_aside"]) == 1
+
+
+def test_one_file_that_can_be_used_is_enough(tmp_path: Path) -> None:
+    write(tmp_path / "results_1.json", results(None))
+    write(tmp_path / "results_2.json", results(run_card()))
     outcome = run(tmp_path, "--out", tmp_path / "report")
     assert outcome.exit_code == 0, outcome.output
     assert "Set aside: 1" in outcome.output
-    assert "no run card" in outcome.output
 
 
 @pytest.mark.parametrize(

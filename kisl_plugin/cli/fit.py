@@ -6,6 +6,7 @@ import click
 
 from kisl_plugin import __version__
 from kisl_plugin.cli.errors import Command
+from kisl_plugin.errors import KislError
 from kisl_plugin.fit import fit_results, write_report
 from kisl_plugin.fit.curve import STATUS_HELP
 from kisl_plugin.fit.reading import TASK
@@ -39,9 +40,11 @@ def main(results: tuple[Path, ...], out: Path, task: str, chance: str) -> None:
     """Fit collapse curves and the infusion law to lm-eval RESULTS (files or folders, searched through).
 
     Prints a table and writes fit.json, observations.csv, curves.png and law.png. Files that are not used are
-    listed with the reason.
+    listed with the reason; where that is all of them, the exit status is 1.
     """
     report = fit_results(results, task, chance)
     click.echo(render(report))
     files = write_report(report, out)
     click.echo(f"\nWrote {', '.join(map(str, files))}")
+    if not report.observations:
+        raise KislError(f"nothing could be used: every file was set aside ({len(report.set_aside)}), as listed above")
