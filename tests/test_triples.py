@@ -1,4 +1,4 @@
-"""Triples files: what is written is read back, and every wrong row is an error that names it."""
+"""Triples files and other sources: what is written is read back; what cannot be read is an error that names it."""
 
 import csv
 import io
@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import unicodedata
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 from kisl_plugin.errors import InputError
 from kisl_plugin.hookspecs import hookimpl
 from kisl_plugin.plugins import manager
-from kisl_plugin.triples import CONTROL, Triple, TriplesWarning, read_triples, triples_to_jsonl
+from kisl_plugin.triples import CONTROL, Triple, read_triples, triples_to_jsonl
 
 FIELDS = (
     "subject",
@@ -136,63 +135,6 @@ def test_a_byte_order_mark_and_blank_lines_are_passed_over(tmp_path: Path, endin
     assert read_triples(path) == [Triple("Marie Curie", "P19", "Poland")]
 
 
-def _row(**changes: object) -> str:
-    return json.dumps({**MARIE, **changes}, ensure_ascii=False)
-
-
-NO_OBJECT = json.dumps({"subject": "a", "relation_id": "P1"})
-WRONG_FILES = {
-    "missing column": ("f.jsonl", f"{_row()}\n\n{NO_OBJECT}\n", 3, ["no column 'object'", "'subject', 'relation_id'"]),
-    "near miss, capital": ("f.csv", "Subject,relation_id,object\na,P1,b\n", 1, ["'Subject'", "'subject'"]),
-    "near miss, shortened": ("f.tsv", "subject\trelation\tobject\na\tP1\tb\n", 1, ["'relation'", "'relation_id'"]),
-    "near miss, optional": ("f.csv", "subject,relation_id,object,Groups\n", 1, ["'Groups'", "'group'"]),
-    "near miss in a row": ("f.jsonl", f"{_row()}\n{_row(subject_alias=['x'])}\n", 2, ["rename", "'subject_aliases'"]),
-    "column twice": ("f.csv", "subject,relation_id,object,object\n", 1, ["'object'", "twice"]),
-    "empty field": ("f.csv", "subject,relation_id,object\na,P1,b\n\n  ,P1,b\n", 4, ["subject is empty"]),
-    "null field": ("f.jsonl", _row(object=None), 1, ["object is None", "expected a string"]),
-    "not a string": ("f.jsonl", f"{_row()}\n{_row(object=7)}", 2, ["object is 7", "expected a string"]),
-    "id not a string": ("f.jsonl", _row(subject_id=42), 1, ["subject_id is 42", "expected a string"]),
-    "aliases no list": ("f.jsonl", _row(subject_aliases="x"), 1, ["subject_aliases is 'x'", "list of strings"]),
-    "alias no string": ("f.jsonl", _row(object_aliases=[1]), 1, ["object_aliases is 1", "expected a string"]),
-    "alias empty": ("f.jsonl", _row(object_aliases=[" "]), 1, ["object_aliases is empty"]),
-    "control character": ("f.jsonl", _row(object="Po\u0007land"), 1, ["control character", r"'\x07'"]),
-    "lone surrogate": ("f.jsonl", '{"subject": "a\\ud800", "relation_id": "P1", "object": "b"}', 1, ["'\\ud800'"]),
-    "newline in a field": ("f.csv", 'subject,relation_id,object\n"a\nb",P1,c\n', 2, ["control character"]),
-    "row after a quoted newline": (
-        "f.csv",
-        'note,subject,relation_id,object\n"a\nb",s,P1,c\nx,,P1,c\n',
-        4,
-        ["subject is empty"],
-    ),
-    "object is subject": ("f.jsonl", _row(object="Marie Curie"), 1, ["'Marie Curie'", "equals its subject"]),
-    "bad JSON": ("f.jsonl", f'{_row()}\n{{"subject": "a",\n', 2, ["not JSON"]),
-    "no object": ("f.jsonl", "[1, 2]\n", 1, ["[1, 2]", "expected a JSON object"]),
-    "fields too many": ("f.csv", "subject,relation_id,object\na,P1,b,c\n", 2, ["4 fields", "expected 3"]),
-    "fields too few": ("f.tsv", "subject\trelation_id\tobject\na\tP1\n", 2, ["2 fields", "expected 3"]),
-    "stray quote": ("f.tsv", 'subject\trelation_id\tobject\n"Heroes" song\tP1\tx\n', 2, ["quotes"]),
-    "two groups": (
-        "f.jsonl",
-        f"{_row(group='control')}\n{_row(group='rare')}\n",
-        2,
-        ["'rare'", "'control'", "row 1"],
-    ),
-}
-
-
-@pytest.mark.parametrize("case", WRONG_FILES)
-def test_a_wrong_file_is_an_error_with_its_row(tmp_path: Path, case: str) -> None:
-    name, text, row, fragments = WRONG_FILES[case]
-    path = tmp_path / name
-    path.write_text(text, encoding="utf-8", newline="")
-    with pytest.raises(InputError) as caught:
-        read_triples(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}:{row}: ")
-    assert "\n" not in message
-    for fragment in fragments:
-        assert fragment in message
-
-
 @pytest.mark.parametrize("ending", [".jsonl", ".csv"])
 def test_bytes_that_are_not_utf_8_are_an_error_with_their_row(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"latin{ending}"
@@ -207,26 +149,6 @@ def test_a_file_without_triples_is_an_error(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(InputError, match=r"empty\.csv: holds no triples"):
         read_triples(path)
-
-
-def test_exact_duplicates_are_left_out_with_one_counted_warning(tmp_path: Path) -> None:
-    path = tmp_path / "facts.jsonl"
-    other = _row(object="France")
-    path.write_text("\n".join([_row(), other, *[_row(subject_aliases=["Manya"])] * 7, other]))
-    with pytest.warns(TriplesWarning) as caught:
-        triples = read_triples(path)
-    assert [t.object for t in triples] == ["Poland", "France"]
-    assert len(caught) == 1
-    assert "left out 8 rows" in str(caught[0].message)
-    assert "rows 3, 4, 5, 6, 7, …" in str(caught[0].message)
-
-
-def test_the_same_labels_with_other_ids_are_other_facts(tmp_path: Path) -> None:
-    path = tmp_path / "facts.jsonl"
-    path.write_text(f"{_row(subject_id='Q1')}\n{_row(subject_id='Q2', group='control')}\n")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert [t.subject_id for t in read_triples(path)] == ["Q1", "Q2"]
 
 
 def test_parquet_errors_name_the_file_the_row_and_the_column(tmp_path: Path) -> None:
