@@ -2,10 +2,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from tiny_world import settings, write_yaml
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.local.config import Config, read_config
+from kisl_plugin.local.keys import KNOWN
 from kisl_plugin.resources import resource
 
 
@@ -156,6 +160,30 @@ def test_a_value_out_of_range_is_named_with_its_file_and_what_was_expected(
         read_config(paths)
     assert str(caught.value).startswith(f"{paths[0]}: {key} is {value!r}; expected {expected}")
     assert "\n" not in str(caught.value)
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["", "a", "1e-4", "all", "global"])
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["enabled", "type", "params", "lr", "bf16"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@hypothesis_settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(key=st.sampled_from(sorted(KNOWN)), value=VALUES)
+def test_any_value_of_any_key_is_taken_or_refused_in_one_line(tmp_path: Path, key: str, value: Any) -> None:
+    path = write_yaml(tmp_path / "run.yml", {**settings(tmp_path, tmp_path / "out"), key: value})
+    try:
+        config = read_config([path])
+    except InputError as error:
+        assert key in str(error) or "train_batch_size" in str(error)
+        assert "\n" not in str(error)
+    else:
+        assert config.batch >= 1
 
 
 @pytest.mark.parametrize(
