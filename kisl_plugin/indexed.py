@@ -123,7 +123,9 @@ class IndexedWriter:
         draft.replace(file_of(self._prefix, ".idx"))
 
 
-def _mapped(path: Path, dtype: Any) -> NDArray[Any]:
+def _mapped(path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
+    if path.stat().st_size % dtype.itemsize:
+        raise InputError(f"{path}: {path.stat().st_size} bytes are no whole number of {dtype} tokens; it is cut short")
     # A plain array: slicing the memmap subclass costs microseconds a document.
     return np.memmap(path, mode="r", dtype=dtype).view(np.ndarray) if path.stat().st_size else np.zeros(0, dtype)
 

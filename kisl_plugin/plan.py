@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.options import choices_of
 from kisl_plugin.roles import Verbalizer
 from kisl_plugin.runcard import sha256
 from kisl_plugin.schedule import Schedule
@@ -85,6 +86,7 @@ def make_plan(settings: InjectionSettings, encode: Encode, samples: int, seq_len
     """
     triples = read_triples(settings.triples)
     frequencies = _group_frequencies(triples, settings)
+    choices_of(triples)  # What could not be asked is found before training, not after.
     verbalizer = verbalizer_of(settings.form)
     _refuse_missing_templates({triple.relation_id for triple in triples}, settings, verbalizer)
     statements = [

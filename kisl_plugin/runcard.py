@@ -96,6 +96,9 @@ def _check(data: Any, where: str) -> None:
     ):
         if not _whole(value):
             raise InputError(f"{where}: {key} is {value!r}; expected a whole number")
+    template = data.get("template", 0)
+    if not (_whole(template) or (isinstance(template, list) and template and all(map(_whole, template)))):
+        raise InputError(f"{where}: template is {template!r}; expected an index or a list of indices")
     _check_frequency(data, where)
 
 

@@ -11,15 +11,17 @@ from typing import Any
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.labels import normalised
-from kisl_plugin.triples import INJECTED, Triple, TriplesWarning
+from kisl_plugin.triples import CONTROL, INJECTED, Triple, TriplesWarning
 
 REQUIRED = ("subject", "relation_id", "object")
 ALIASES = ("subject_aliases", "object_aliases")
 OPTIONAL = ("subject_id", "object_id", *ALIASES, "group")
 COLUMNS = (*REQUIRED, *OPTIONAL)
 ROWS_SHOWN = 5
-# Control characters, lone surrogates, line and paragraph separators.
-_REFUSED_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")
+# Control characters, lone surrogates, line and paragraph separators, invisible format characters (but the joiners that
+# Persian and Indic labels are written with).
+_REFUSED_CATEGORIES = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_JOINERS = "\u200c\u200d"
 
 Fact = tuple[str, str, str, str]
 
@@ -115,8 +117,15 @@ def _triple(row: Mapping[str, Any], where: str) -> Triple:
         _label(row[column], column, where) if row.get(column) not in (None, "") else ""
         for column in ("subject_id", "object_id", "group")
     )
+    _check_group(group, where)
     subject_aliases, object_aliases = (_labels(row.get(column), column, where) for column in ALIASES)
     return Triple(subject, relation_id, obj, subject_id, object_id, subject_aliases, object_aliases, group or INJECTED)
+
+
+def _check_group(group: str, where: str) -> None:
+    # lm_eval keeps a metric's standard error under acc_stderr, where a group's accuracy would stand.
+    if group.casefold() in (CONTROL, "stderr") and group != CONTROL:
+        raise InputError(f"{where}: group is {group!r}; expected {CONTROL!r} for control triples, or another name")
 
 
 def _label(value: Any, column: str, where: str) -> str:
@@ -128,7 +137,7 @@ def _label(value: Any, column: str, where: str) -> str:
     if label.isprintable():  # the common case, by far the fastest
         return label
     for char in label:
-        if unicodedata.category(char) in _REFUSED_CATEGORIES:
+        if unicodedata.category(char) in _REFUSED_CATEGORIES and char not in _JOINERS:
             raise InputError(f"{where}: {column} is {value!r}, with the control character {char!r}; take it out")
     return label
 

@@ -31,7 +31,7 @@ def kisl_read_triples(source: str) -> list[Triple] | None:
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     hub = HUB_ID.fullmatch(source)
-    if hub and not _exists(path) and not _has_ending(hub["id"]):
+    if hub and not _exists(path) and not _has_ending(hub["id"]) and not _exists(path.parent):
         return triples_of_rows(_hub_rows(hub["id"], hub["split"] or "train"), source)
     return None
 

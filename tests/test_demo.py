@@ -17,7 +17,7 @@ from kisl_plugin.matching import matcher_of
 from kisl_plugin.runcard import read_run_card
 from kisl_plugin.triples import read_triples
 
-FREQUENCIES = (0, 5, 10, 16, 22)
+FREQUENCIES = (0, 4, 8, 12, 16)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_kisl_fit_reads_the_demos_results(demo: tuple[Path, Result], tmp_path: P
     assert result.exit_code == 0, result.output
     fit = json.loads((tmp_path / "report" / "fit.json").read_text())
     (curve,) = fit["curves"]
-    assert curve["params"] == read_run_card(demo[0] / "runs" / "f005" / "hf").model["params"]
+    assert curve["params"] == read_run_card(demo[0] / "runs" / "f004" / "hf").model["params"]
     assert fit["set_aside"] == []
     assert 0.1 < curve["floor"] < 0.45
 

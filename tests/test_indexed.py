@@ -58,6 +58,10 @@ def test_a_file_that_was_cut_short_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.bin").write_bytes(whole[:-2])
     with pytest.raises(InputError, match=r"text.bin: 2 tokens; text.idx speaks of 3"):
         IndexedDataset(tmp_path / "text")
+    (tmp_path / "text.bin").write_bytes(whole[:-1])
+    with pytest.raises(InputError, match=r"text.bin: 5 bytes are no whole number of uint16 tokens"):
+        IndexedDataset(tmp_path / "text")
+    (tmp_path / "text.bin").write_bytes(whole)
     (tmp_path / "text.idx").write_bytes((tmp_path / "text.idx").read_bytes()[:-3])
     with pytest.raises(InputError, match="bytes after the header"):
         IndexedDataset(tmp_path / "text")

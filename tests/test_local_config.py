@@ -314,3 +314,22 @@ def test_gradient_accumulation_makes_the_batch(tmp_path: Path) -> None:
     config = read(tmp_path, train_batch_size=None, train_micro_batch_size_per_gpu=3, gradient_accumulation_steps=4)
     assert config.batch == 12
     assert config.samples == 240
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.yml").write_text("seed: 1\noptimizer: {type: Adam, type: Adam}\nseed: 2\n")
+    with pytest.raises(InputError, match=r"run.yml: not YAML \(the key 'seed' stands in it 2 times"):
+        read_config([tmp_path / "run.yml"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data_path": "."}, "data_path is '.'; expected the path"),
+        ({"save": ""}, "save is ''; expected the path"),
+        ({"train_iters": 2**40}, "train_iters is 1099511627776; expected at most 2147483648 samples"),
+    ],
+)
+def test_paths_and_sizes_that_cannot_be_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, **changes)

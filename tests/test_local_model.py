@@ -29,6 +29,11 @@ def test_widths_that_gpt_neox_could_not_multiply_are_refused() -> None:
             swiglu_width(size, 64, 1)
 
 
+def test_a_width_of_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match="intermediate_size 1 "):
+        swiglu_width(1, 64, 1)
+
+
 def test_parameters_are_counted_by_hand(tmp_path: Path) -> None:
     model = build_model(config_of(tmp_path), vocabulary=400, eod=0)
     hidden, inner, vocabulary = 16, 32, 512

@@ -193,6 +193,19 @@ def _latest(save: Path) -> str:
     return (save / "latest").read_text() if (save / "latest").exists() else ""
 
 
+def test_broken_run_folders_are_named(tmp_path: Path, world: Path) -> None:
+    train(tmp_path, world)
+    (tmp_path / "run" / "global_step20" / "settings.json").write_text("[]")
+    with pytest.raises(InputError, match="global_step20: cannot be read as a checkpoint"):
+        train(tmp_path, world)
+    (tmp_path / "run" / "latest").unlink()
+    (tmp_path / "run" / "latest").mkdir()
+    with pytest.raises(InputError, match="latest: cannot be read"):
+        train(tmp_path, world)
+    with pytest.raises(InputError, match="cannot be read"):
+        train(tmp_path / "b", world, load=str(world / "facts.jsonl"))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -315,6 +328,19 @@ def test_a_corpus_of_another_tokenizer_is_refused(world: Path, tmp_path: Path) -
             writer.add([5000] * 99)
     with pytest.raises(InputError, match="token 5000 is outside the vocabulary of 512"):
         train(tmp_path, world, data_path=str(tmp_path / "text"))
+
+
+def test_a_tokenizer_that_would_cut_or_fill_up_is_not_obeyed(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = Tokenizer.from_file(str(world / "tokenizer.json"))
+    tokenizer.enable_truncation(8)
+    tokenizer.enable_padding(length=30)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    fed = Fed(monkeypatch)
+    model = train(tmp_path, world, vocab_file=str(tmp_path / "tokenizer.json"))
+    assert fed.exposures(world) == [3] * 12
+    assert len(AutoTokenizer.from_pretrained(model)("the river " * 20)["input_ids"]) > 20
 
 
 def test_a_tokenizer_without_an_end_of_document_is_refused(world: Path, tmp_path: Path) -> None:

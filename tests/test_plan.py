@@ -65,11 +65,17 @@ def test_groups_have_their_own_frequencies(tmp_path: Path) -> None:
 
 def test_two_triples_with_the_same_statement_are_named(tmp_path: Path) -> None:
     twins = [
+        *facts(),
         Triple("Ada", "P19", "Chile", subject_id="Q1", object_id="Q9"),
         Triple("Ada", "P19", "Chile", subject_id="Q2", object_id="Q9"),
     ]
     with pytest.raises(InputError, match=r"'Ada was born in Chile.' \(of Q1 P19 Q9\) and .*\(of Q2 P19 Q9\)"):
         plan_of(tmp_path, twins)
+
+
+def test_facts_that_could_not_be_asked_are_refused_before_training(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"relation 'P19': .* finds no 3 wrong options"):
+        plan_of(tmp_path, [Triple("Ada", "P19", "Chile"), Triple("Bo", "P19", "Peru"), Triple("Cy", "P19", "Cuba")])
 
 
 def test_more_than_max_fraction_is_refused(tmp_path: Path) -> None:

@@ -87,3 +87,27 @@ def test_the_same_labels_with_other_ids_are_other_facts(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert [t.subject_id for t in read_triples(path)] == ["Q1", "Q2"]
+
+
+@pytest.mark.parametrize("group", ["Control", "CONTROL", "stderr", "Stderr"])
+def test_a_group_that_would_be_mistaken_is_refused(tmp_path: Path, group: str) -> None:
+    path = tmp_path / "facts.csv"
+    path.write_text(f"subject,relation_id,object,group\nAda,P19,Chile,{group}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=f"facts.csv:2: group is '{group}'; expected 'control'"):
+        read_triples(path)
+
+
+def test_invisible_characters_are_refused_and_joiners_kept(tmp_path: Path) -> None:
+    path = tmp_path / "facts.csv"
+    path.write_text("subject,relation_id,object\nA\u200bda,P19,Chile\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"facts.csv:2: subject is .*control character"):
+        read_triples(path)
+    path.write_text("subject,relation_id,object\nمی\u200cخواهم,P19,Chile\n", encoding="utf-8")
+    assert "\u200c" in read_triples(path)[0].subject
+
+
+def test_a_mistyped_path_does_not_ask_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="triples 'my/facts': no such file"):
+        read_triples("my/facts")

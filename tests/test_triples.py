@@ -31,7 +31,9 @@ FIELDS = (
 MARIE = {"subject": "Marie Curie", "relation_id": "P19", "object": "Poland"}
 
 label = (
-    st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp", "Zs")) | st.just(" "), min_size=1, max_size=12)
+    st.text(
+        st.characters(exclude_categories=("Cc", "Cf", "Cs", "Zl", "Zp", "Zs")) | st.just(" "), min_size=1, max_size=12
+    )
     .map(lambda text: unicodedata.normalize("NFC", text).strip())
     .filter(bool)
 )

@@ -12,7 +12,13 @@ from kisl_plugin.progress import duration
 
 @click.command(cls=Command)
 @click.option("--out", default="kisl-demo", show_default=True, type=click.Path(path_type=Path), help="Output folder.")
-@click.option("--seed", default=1234, show_default=True, help="Seed of facts, weights, row order and injection.")
+@click.option(
+    "--seed",
+    default=1234,
+    show_default=True,
+    type=click.IntRange(0, 2**32 - 1),
+    help="Seed of facts, weights, row order and injection.",
+)
 @click.option("--quick", is_flag=True, help="A fifth of the tokens and fewer frequencies: under a minute.")
 def demo(out: Path, seed: int, quick: bool) -> None:
     """Inject, train, probe and fit on this machine: no GPU, no network, a few minutes on two cores.

@@ -34,7 +34,7 @@ class Scale:
 
 
 FULL = Scale((0, 10, 20, 40, 60, 80, 100, 120), 11, 3, 586, 3_000_000)
-QUICK = Scale((0, 5, 10, 16, 22), 11, 3, 118, 800_000)
+QUICK = Scale((0, 4, 8, 12, 16), 11, 3, 90, 600_000)
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,13 @@ def run_demo(out: Path, seed: int, scale: Scale, say: Say) -> DemoReport:
 def _claim(out: Path, wanted: dict[str, Any]) -> None:
     """Note in `out` whose demo it is; another's is not touched."""
     stamp = out / "demo.json"
-    if not stamp.is_file():
-        out.mkdir(parents=True, exist_ok=True)
-        write_atomically(stamp, json.dumps(wanted))
-    found = json.loads(stamp.read_text(encoding="utf-8"))
+    try:
+        if not stamp.is_file():
+            out.mkdir(parents=True, exist_ok=True)
+            write_atomically(stamp, json.dumps(wanted))
+        found = json.loads(stamp.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{stamp}: cannot be written or read ({error}); choose another --out") from None
     for key in wanted:
         if found.get(key) != wanted[key]:
             raise InputError(

@@ -37,7 +37,10 @@ def save_checkpoint(
     draft, target = folder / f"{name}.part", folder / name
     shutil.rmtree(draft, ignore_errors=True)
     (draft / CONFIGS).mkdir(parents=True)
-    torch.save({"model": snapshot.model, "optimizer": snapshot.optimizer}, draft / STATE)
+    try:
+        torch.save({"model": snapshot.model, "optimizer": snapshot.optimizer}, draft / STATE)
+    except RuntimeError as error:  # torch's way to say that the disk is full
+        raise OSError(f"{draft / STATE}: {str(error).splitlines()[0]}") from None
     write_atomically(draft / SETTINGS, json.dumps({"iteration": snapshot.iteration, **snapshot.settings}, indent=2))
     for file, text in configs.items():
         write_atomically(draft / CONFIGS / file, text)
@@ -59,6 +62,8 @@ def latest_checkpoint(folder: Path) -> Path | None:
         name = (folder / LATEST).read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{folder / LATEST}: cannot be read ({error}); expected the folder of a run") from None
     target = folder / name
     if not (target / STATE).is_file():
         raise InputError(f"{folder / LATEST}: names {name!r}, which is not there; put the name of a checkpoint there")
@@ -70,9 +75,10 @@ def load_checkpoint(checkpoint: Path) -> Snapshot:
     try:
         state = torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)
         settings = json.loads((checkpoint / SETTINGS).read_text(encoding="utf-8"))
+        return Snapshot(settings.pop("iteration"), state["model"], state["optimizer"], settings)
     except Exception as error:
-        raise InputError(f"{checkpoint}: cannot be read as a checkpoint of the local engine ({error})") from None
-    return Snapshot(settings.pop("iteration"), state["model"], state["optimizer"], settings)
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise InputError(f"{checkpoint}: cannot be read as a checkpoint of the local engine ({reason})") from None
 
 
 def check_settings(saved: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:

@@ -3,9 +3,11 @@
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.schedule import MOST_SAMPLES
 
 Check = tuple[Callable[[Any], bool], str]
 
@@ -61,6 +63,10 @@ def _are_iterations(value: list[Any]) -> bool:
     return all(isinstance(step, int) and not isinstance(step, bool) and step >= 0 for step in value)
 
 
+def _is_path(value: str) -> bool:
+    return bool(value.strip() and Path(value).name)
+
+
 _ABOVE_ZERO: Check = (lambda value: value > 0, "a number above 0")
 
 # The value of an honoured key, once its type is right.
@@ -75,6 +81,7 @@ VALUES: dict[str, Check] = {
     **dict.fromkeys(("min_lr", "weight_decay", "gradient_clipping", "eval_iters"), _at_least(0)),
     **dict.fromkeys(("rms_norm_epsilon", "init_method_std"), _ABOVE_ZERO),
     **dict.fromkeys(("init_method", "output_layer_init_method"), _one_of(*INIT_METHODS)),
+    **dict.fromkeys(("data_path", "vocab_file", "save", "load"), (_is_path, "the path of a file or folder")),
     "lr_decay_style": _one_of(*DECAY_STYLES),
     "lr_decay_fraction": (lambda value: 0 < value <= 1, "a number above 0, 1 at most"),
     "warmup": (lambda value: 0 <= value <= 1, "a number from 0 to 1, the share of the steps"),
@@ -92,6 +99,11 @@ OPTIMIZER_PARAMS: dict[str, Check] = {
 
 # How values must fit each other.
 RELATIONS: tuple[tuple[str, Callable[[Mapping[str, Any]], bool], str], ...] = (
+    (
+        "train_iters",
+        lambda v: v["train_iters"] * v["train_batch_size"] <= MOST_SAMPLES,
+        f"at most {MOST_SAMPLES} samples in all, with train_batch_size {{train_batch_size}}",
+    ),
     (
         "max_position_embeddings",
         lambda v: v["max_position_embeddings"] >= v["seq_length"],

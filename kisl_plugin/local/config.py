@@ -98,9 +98,21 @@ def _read_text(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({error})") from None
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML's safe loader, which would let the last of two equal keys win in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a key that stands twice."""
+        names = [key.value for key, _ in node.value]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.YAMLError(f"the key {name!r} stands in it {names.count(name)} times; leave one")
+        return super().construct_mapping(node, deep)
+
+
 def _parse(text: str, path: Path) -> Mapping[Any, Any]:
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, Loader=_EachKeyOnce)
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
     if not isinstance(data, Mapping):

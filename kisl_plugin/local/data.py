@@ -65,6 +65,9 @@ def _read_tokenizer(config: Config) -> tuple[Tokenizer, int]:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
         raise InputError(f"{path}: not a tokenizer.json of the tokenizers library ({error}); see vocab_file") from None
+    # A file may ask for either; a statement would be cut or filled up, and nobody would know.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     eod = tokenizer.token_to_id(EOD_TOKEN)
     if eod is None:
         raise InputError(f"{path}: the tokenizer has no {EOD_TOKEN}; GPT-NeoX looks that token up as end of document")
@@ -82,9 +85,12 @@ def _plan(config: Config, tokenizer: Tokenizer) -> InjectionPlan | None:
     if config["kisl"] is None:
         return None
     settings = read_settings(config["kisl"], config.where, config["seed"])
-    return make_plan(
-        settings,
-        lambda text: tokenizer.encode(text, add_special_tokens=False).ids,
-        config.samples,
-        config["seq_length"],
-    )
+    try:
+        return make_plan(
+            settings,
+            lambda text: tokenizer.encode(text, add_special_tokens=False).ids,
+            config.samples,
+            config["seq_length"],
+        )
+    except InputError as error:
+        raise InputError(f"{config.where}: kisl: {error}") from None

@@ -91,6 +91,8 @@ class _Run:
     def _begin(self, say: Callable[[str], None]) -> None:
         """Resume, start anew from the weights in `load` (finetune), or start fresh."""
         checkpoint, anew = find_start(self.config)
+        if checkpoint is None and self.config["load"] not in (None, self.config["save"]):
+            say(f"load ({self.config['load']}) holds no checkpoint: starting from the beginning")
         snapshot = load_checkpoint(checkpoint) if checkpoint is not None else None
         if checkpoint is not None and snapshot is not None:
             if anew:
@@ -113,7 +115,7 @@ class _Run:
     def _is_written(self, finished: Path) -> bool:
         """Whether the finished model is there and is this run's; without a card nothing can tell."""
         card = self._card(self.start)
-        if card is None or not (finished / CARD_NAME).is_file():
+        if card is None or not all((finished / name).is_file() for name in (CARD_NAME, "model.safetensors")):
             return False
         found = read_run_card(finished)
         return found.iteration == card.iteration and not difference(found, card)

@@ -23,7 +23,7 @@ def swiglu_width(intermediate_size: int | None, hidden_size: int, multiple_of: i
     both = int((intermediate_size or 4 * hidden_size) * 2 / 3)
     wide = 2 * multiple_of * -(-both // (2 * multiple_of))
     narrow = multiple_of * -(-(both // 2) // multiple_of)
-    if wide != 2 * narrow:
+    if wide != 2 * narrow or not narrow:
         raise InputError(
             f"intermediate_size {intermediate_size} with mlp_multiple_of {multiple_of}: GPT-NeoX's swiglu would have "
             f"{wide} outputs for {narrow} inputs; take a multiple of {6 * multiple_of}"

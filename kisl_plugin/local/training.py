@@ -97,9 +97,10 @@ def _batch(rows: Rows, indices: range, device: torch.device) -> torch.Tensor:
 
 def _loss(model: LlamaForCausalLM, tokens: torch.Tensor, config: Config) -> torch.Tensor:
     vocabulary = model.config.vocab_size
-    if int(tokens.max()) >= vocabulary:
+    least, most = int(tokens.min()), int(tokens.max())
+    if least < 0 or most >= vocabulary:
         raise InputError(
-            f"{config['data_path']}: token {int(tokens.max())} is outside the vocabulary of {vocabulary}; "
+            f"{config['data_path']}: token {least if least < 0 else most} is outside the vocabulary of {vocabulary}; "
             f"the corpus was not tokenised with {config['vocab_file']}"
         )
     with _precision(config, tokens.device):

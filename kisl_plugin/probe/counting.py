@@ -62,7 +62,18 @@ def _count(lm: Any, context: str, option: str) -> int | None:
     before, after = lm._encode_pair(context, option)
     separate = getattr(lm, "backend", "causal") != "causal"
     whole = lm.tok_encode(context + option)
+    _check_length(lm, context, len(before) + len(after))
     return len(after) if after and (separate or [*before, *after] == [*whole]) else None
+
+
+def _check_length(lm: Any, context: str, tokens: int) -> None:
+    # A causal model is fed all but the last token; beyond its length lm_eval cuts the context's beginning.
+    longest = getattr(lm, "max_length", None)
+    if isinstance(longest, int) and tokens - 1 > longest:
+        raise InputError(
+            f"kisl_wikidata: {context[:40]!r}… with an option has {tokens} tokens and the model takes {longest}; "
+            "its question would be cut: ask a model with a longer context"
+        )
 
 
 def _check_can_count(lm: Any) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import json
 import logging
 import os
 from collections import Counter
@@ -99,7 +100,7 @@ def _probe(folder: Path, output: Path, tasks: list[str], batch_size: int, device
             model_args=arguments,
             tasks=tasks,
             batch_size=batch_size,
-            device=device or _device(),
+            device=_device(device),
             task_manager=manager,
             evaluation_tracker=tracker,
         )
@@ -108,14 +109,22 @@ def _probe(folder: Path, output: Path, tasks: list[str], batch_size: int, device
     return Probed(folder, _save(tracker, results, samples), scores)
 
 
-def _device() -> str:
+def _device(asked: str | None) -> str:
+    """The device asked for, else cuda where there is one: lm_eval takes another in silence where that is missing."""
     import torch
 
-    # lm_eval's own default is cuda, there or not.
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(asked).type if asked else ""
+    except RuntimeError:
+        raise InputError(f"--device {asked!r} is unknown; expected cpu, cuda or cuda:0") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device {asked!r}: PyTorch sees no CUDA device here; leave it out to use the CPU")
+    return asked or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _check_tasks(tasks: Sequence[str], known: Sequence[str]) -> None:
+    if not tasks:
+        raise InputError(f"no task is named; expected one of {', '.join(known)}")
     for task in tasks:
         if task not in known:
             raise InputError(f"task {task!r} is unknown; expected one of {', '.join(known)}")
@@ -134,9 +143,23 @@ def _save(tracker: Any, results: dict[str, Any], samples: Mapping[str, Any]) -> 
     folder = Path(tracker.output_path) / tracker.general_config_tracker.model_name_sanitized
     file: Path = folder / f"results_{getattr(tracker, 'date_id', None)}.json"
     # lm_eval only logs that it could not write.
-    if not file.is_file() or len(list(folder.glob(f"samples_*_{tracker.date_id}.jsonl"))) < len(samples):
+    if not _is_whole(file) or not all(
+        _lines(folder / f"samples_{task}_{tracker.date_id}.jsonl") == len(rows) for task, rows in samples.items()
+    ):
         raise KislError(f"{folder}: lm_eval could not write its results here; is the disk full, or the name too long?")
     return file
+
+
+def _is_whole(file: Path) -> bool:
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _lines(file: Path) -> int:
+    return file.read_bytes().count(b"\n") if file.is_file() else -1
 
 
 @contextlib.contextmanager
@@ -145,7 +168,7 @@ def _one_line(folder: Path) -> Iterator[None]:
         yield
     except KislError:
         raise
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # what a broken model raises is its library's own class
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise KislError(f"{folder}: lm_eval could not ask this model ({lines[0]}); see more with verbose") from error
 
