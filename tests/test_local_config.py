@@ -326,7 +326,7 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"data_path": "."}, "data_path is '.'; expected the path"),
-        ({"save": ""}, "save is ''; expected the path"),
+        ({"load": ""}, "load is ''; expected the path"),
         ({"train_iters": 2**40}, "train_iters is 1099511627776; expected at most 2147483648 samples"),
     ],
 )
