@@ -15,6 +15,7 @@ from kisl_plugin.local.checkpoint import Snapshot, check_settings, drop_old, loa
 from kisl_plugin.local.config import Config, read_config
 from kisl_plugin.local.data import RunData, read_data
 from kisl_plugin.local.export import write_model
+from kisl_plugin.local.memory import keep_freed_memory
 from kisl_plugin.local.metrics import Metrics
 from kisl_plugin.local.model import build_model, parameter_counts
 from kisl_plugin.local.optim import build_optimizer
@@ -60,6 +61,8 @@ class _Run:
         self.config, self.data = config, data
         self.folder = Path(config["save"])
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.model = build_model(config, data.tokenizer.get_vocab_size(), data.eod)
         self.triples_jsonl = triples_to_jsonl(data.plan.triples) if data.plan else ""
         self.parent: dict[str, Any] | None = None
