@@ -77,6 +77,7 @@ class TokenFilled:
             self._waiting.append(waiting)
             if stop < self._samples:
                 progress.update(stop)
+        progress.close()
         if len(self._waiting.pop()):
             self._pack_tail()
 

@@ -42,6 +42,7 @@ class Progress:
         self._clock = clock
         self._began = self._shown = clock()
         self._first: int | None = None
+        self._drawn = False
 
     def update(self, done: int, note: str = "") -> None:
         """Say that `done` of `total` are done; the line is shown when it is due, and always at the end."""
@@ -52,8 +53,9 @@ class Progress:
             self._write(self._line(done, now, note))
 
     def close(self) -> None:
-        """End the redrawn line."""
-        if self._live:
+        """End the redrawn line, if there is one."""
+        if self._drawn:
+            self._drawn = False
             self._stream.write("\n")
             self._stream.flush()
 
@@ -66,5 +68,6 @@ class Progress:
         return " · ".join(part for part in parts if part)
 
     def _write(self, line: str) -> None:
+        self._drawn = self._live
         self._stream.write(f"\r\x1b[K{line}" if self._live else f"{line}\n")
         self._stream.flush()

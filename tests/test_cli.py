@@ -62,5 +62,13 @@ def test_progress_redraws_a_line_on_a_terminal_and_writes_lines_in_a_log() -> No
     assert lines[-1].startswith("training 10/10 · ")
 
 
+def test_progress_that_was_never_due_leaves_no_line() -> None:
+    for stream in (Terminal(), io.StringIO()):
+        progress = Progress("quick", 10, stream=stream, clock=lambda: 0.0)
+        progress.update(3)
+        progress.close()
+        assert stream.getvalue() == ""
+
+
 def test_durations_are_short() -> None:
     assert [duration(s) for s in (0.4, 59, 61, 3600, 7500)] == ["0s", "59s", "1m01s", "1h00m", "2h05m"]
