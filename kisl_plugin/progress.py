@@ -1,5 +1,6 @@
 """Progress of long work: one line redrawn on a terminal, a plain line now and then in a log."""
 
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -69,5 +70,7 @@ class Progress:
 
     def _write(self, line: str) -> None:
         self._drawn = self._live
+        if self._live:  # a line that wraps cannot be redrawn
+            line = line[: shutil.get_terminal_size().columns - 1]
         self._stream.write(f"\r\x1b[K{line}" if self._live else f"{line}\n")
         self._stream.flush()

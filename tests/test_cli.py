@@ -62,6 +62,15 @@ def test_progress_redraws_a_line_on_a_terminal_and_writes_lines_in_a_log() -> No
     assert lines[-1].startswith("training 10/10 · ")
 
 
+def test_progress_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal = Terminal()
+    Progress("training", 1, stream=terminal, clock=lambda: 0.0).update(
+        1, "loss 3.1 · 20,000 tokens/s · 1,000 exposures"
+    )
+    assert len(terminal.getvalue().removeprefix("\r\x1b[K")) == 39
+
+
 def test_progress_that_was_never_due_leaves_no_line() -> None:
     for stream in (Terminal(), io.StringIO()):
         progress = Progress("quick", 10, stream=stream, clock=lambda: 0.0)
