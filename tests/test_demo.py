@@ -58,6 +58,7 @@ def test_a_second_call_trains_and_probes_nothing_again(demo: tuple[Path, Result]
     out, first = demo
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
     results = sorted((out / "results").rglob("*.json"))
+    (out / "data" / "prepared.json").write_text("{cut")
     again = CliRunner().invoke(kisl, ["demo", "--quick", "--out", str(out)])
     assert again.exit_code == 0, again.output
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")} == before

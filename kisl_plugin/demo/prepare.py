@@ -6,14 +6,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from kisl_plugin.demo.text import docstrings
 from kisl_plugin.indexed import IndexedWriter
+from kisl_plugin.local.data import EOD_TOKEN
 from kisl_plugin.matching import matcher_of
 from kisl_plugin.runcard import write_atomically
 from kisl_plugin.triples import CONTROL, INJECTED, Triple, read_triples, triples_to_jsonl
 
-EOD, PADDING = "<|endoftext|>", "<|padding|>"
+PADDING = "<|padding|>"
 VOCABULARY = 4096
 
 
@@ -33,10 +35,9 @@ def prepare(folder: Path, seed: int, objects: int, injected: int, characters: in
     """Make the data in `folder`, or find them as an earlier call left them. See choose_facts; one control an object."""
     stamp = folder / "prepared.json"
     wanted = {"seed": seed, "objects": objects, "injected": injected, "characters": characters}
-    if stamp.is_file():
-        found = json.loads(stamp.read_text(encoding="utf-8"))
-        if found["wanted"] == wanted:
-            return _placed(folder, *found["counts"])
+    found = read_stamp(stamp)
+    if found.get("wanted") == wanted:
+        return _placed(folder, *found["counts"])
     folder.mkdir(parents=True, exist_ok=True)
     facts = choose_facts(read_triples("wikidata_six"), objects, injected, 1, seed)
     write_atomically(folder / "facts.jsonl", triples_to_jsonl(facts))
@@ -45,6 +46,15 @@ def prepare(folder: Path, seed: int, objects: int, injected: int, characters: in
     counts = (len(documents), left_out, tokens)
     write_atomically(stamp, json.dumps({"wanted": wanted, "counts": counts}))
     return _placed(folder, *counts)
+
+
+def read_stamp(path: Path) -> dict[str, Any]:
+    """What an earlier step noted when it was done; empty if it did not, or cannot be read: the step is done again."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def choose_facts(triples: Sequence[Triple], objects: int, injected: int, control: int, seed: int) -> list[Triple]:
@@ -84,13 +94,13 @@ def _tokenise(documents: list[str], folder: Path) -> int:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
-        special_tokens=[EOD, PADDING],
+        special_tokens=[EOD_TOKEN, PADDING],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(documents, trainer)
     tokenizer.save(str(folder / "tokenizer.json"))
-    eod = tokenizer.token_to_id(EOD)
+    eod = tokenizer.token_to_id(EOD_TOKEN)
     tokens = 0
     with IndexedWriter(folder / "text_document", tokenizer.get_vocab_size()) as writer:
         for encoding in tokenizer.encode_batch(documents, add_special_tokens=False):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import yaml
 
-from kisl_plugin.demo.prepare import DemoData, prepare
+from kisl_plugin.demo.prepare import DemoData, prepare, read_stamp
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit import FitReport, fit_results, write_report
 from kisl_plugin.local.engine import METRICS, LocalEngine
@@ -158,9 +158,8 @@ def _stamp(model: Path) -> Path:
 
 def _probed(model: Path) -> dict[str, Any] | None:
     """The scores of an earlier call, if they are this very model's."""
-    stamp = _stamp(model)
-    found = json.loads(stamp.read_text(encoding="utf-8")) if stamp.is_file() else None
-    return found["scores"] if found and found["created"] == read_run_card(model).created else None
+    found = read_stamp(_stamp(model))
+    return found["scores"] if found.get("created") == read_run_card(model).created else None
 
 
 def _outcome(out: Path, frequency: int, model: Path) -> DemoRun:

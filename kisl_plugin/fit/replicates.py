@@ -6,21 +6,10 @@ from typing import Any
 
 from kisl_plugin.fit.nested import object_at
 from kisl_plugin.fit.observations import Run, SetAside
+from kisl_plugin.runcard import DECIDES_THE_SCHEDULE
 
 # Beside N, the triples and the parent. `created` is not among them: the same run trained twice gives the same model
-DECIDES_THE_MODEL = (
-    "tokens",
-    "frequency",
-    "groups",
-    "seed",
-    "train_seed",
-    "form",
-    "template",
-    "spacing",
-    "window",
-    "seq_length",
-    "engine",
-)
+DECIDES_THE_MODEL = ("tokens", "engine", *DECIDES_THE_SCHEDULE)
 
 
 def identity(card: Any) -> tuple[str, ...]:

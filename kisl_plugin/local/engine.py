@@ -65,6 +65,8 @@ class _Run:
             keep_freed_memory()
         self.model = build_model(config, data.tokenizer.get_vocab_size(), data.eod)
         self.triples_jsonl = triples_to_jsonl(data.plan.triples) if data.plan else ""
+        self.injected = data.plan.card_fields() if data.plan else None
+        self.settings = _settings(config, data)
         self.parent: dict[str, Any] | None = None
         self.optimizer: torch.optim.Optimizer
         self.start = 0
@@ -129,12 +131,7 @@ class _Run:
             saved = read_run_card(checkpoint)
             check_resume(saved, card, str(checkpoint))
             self.parent = dict(saved.parent) if saved.parent else None
-        check_settings(snapshot.settings, self._settings(), str(checkpoint))
-
-    def _settings(self) -> dict[str, Any]:
-        kept = {key: value for key, value in self.config.values.items() if key not in MAY_CHANGE}
-        effective = {"precision": self.config.precision, "injected": self.data.plan is not None}
-        return {**kept, **effective, **self.data.fingerprint()}
+        check_settings(snapshot.settings, self.settings, str(checkpoint))
 
     def _tokens_a_step(self) -> int:
         return int(self.config.batch * self.config["seq_length"])
@@ -151,13 +148,13 @@ class _Run:
             self._save(iteration)
 
     def _save(self, iteration: int) -> None:
-        snapshot = Snapshot(iteration, self.model.state_dict(), self.optimizer.state_dict(), self._settings())
+        snapshot = Snapshot(iteration, self.model.state_dict(), self.optimizer.state_dict(), self.settings)
         save_checkpoint(self.folder, snapshot, self._card(iteration), self.triples_jsonl, self.config.texts)
         drop_old(self.folder, self.config["keep_last_n_checkpoints"])
 
     def _card(self, iteration: int) -> RunCard | None:
-        config, plan = self.config, self.data.plan
-        if plan is None:
+        config = self.config
+        if self.injected is None:
             return None
         return RunCard(
             engine="local",
@@ -175,8 +172,14 @@ class _Run:
                 "transformers": transformers.__version__,
                 "python": platform.python_version(),
             },
-            **plan.card_fields(),
+            **self.injected,
         )
+
+
+def _settings(config: Config, data: RunData) -> dict[str, Any]:
+    """What must be the same when the run resumes; hashing the data takes a while, so it is done once."""
+    kept = {key: value for key, value in config.values.items() if key not in MAY_CHANGE}
+    return {**kept, "precision": config.precision, "injected": data.plan is not None, **data.fingerprint()}
 
 
 def _load_weights(model: LlamaForCausalLM, snapshot: Snapshot, where: Path) -> None:

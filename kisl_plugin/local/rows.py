@@ -38,7 +38,7 @@ class PackedRows:
             raise InputError(
                 f"the split has {tokens} tokens in {len(documents)} documents; one row needs {seq_length + 1}"
             )
-        self._corpus, self._seq_length = corpus, seq_length
+        self._corpus = corpus
         epochs = _epochs(tokens, seq_length, samples)
         random = np.random.RandomState(seed=seed)
         self.doc_idx = _shuffled_documents(documents, epochs, random)
