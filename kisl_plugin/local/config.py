@@ -6,8 +6,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from kisl_plugin.errors import InputError
 from kisl_plugin.local.checks import Given, check_relations, check_values, is_number
 from kisl_plugin.local.keys import FIXED, HONOURED, KNOWN, NEEDED, WITHOUT_EFFECT
@@ -18,6 +16,7 @@ from kisl_plugin.local.sections import (
     read_optimizer,
     read_precision,
 )
+from kisl_plugin.yamls import read_yamls
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,8 @@ def read_config(paths: Sequence[Path]) -> Config:
     Raises:
         InputError: names the file and the key.
     """
-    texts = _read_texts(paths)
-    given = _merge(paths, texts)
+    yamls = read_yamls(paths)
+    given = Given(yamls.values, yamls.files, yamls.where)
     _check_keys(given)
     values = {key: _typed(key, given) for key in HONOURED}
     values["precision"] = read_precision(given)
@@ -66,58 +65,7 @@ def read_config(paths: Sequence[Path]) -> Config:
     check_attention(given, values["num_layers"])
     extra = check_extra_args(given, values)
     passed = given.values.keys() & (WITHOUT_EFFECT | {"attention_config", "sparsity_config"})
-    return Config(values, given.where, texts, (*sorted([*passed, *extra]),))
-
-
-def _read_texts(paths: Sequence[Path]) -> dict[str, str]:
-    """The YAMLs by file name. They are saved with every checkpoint, so two must not have the same name."""
-    seen: dict[str, Path] = {}
-    for path in paths:
-        if path.name in seen:
-            raise InputError(f"{path}: has the same file name as {seen[path.name]}; GPT-NeoX refuses that: rename one")
-        seen[path.name] = path
-    return {name: _read_text(path) for name, path in seen.items()}
-
-
-def _merge(paths: Sequence[Path], texts: Mapping[str, str]) -> Given:
-    values: dict[str, Any] = {}
-    files: dict[str, str] = {}
-    for path in paths:
-        for key, value in _parse(texts[path.name], path).items():
-            name = str(key).replace("-", "_")
-            if name in values:
-                raise InputError(f"{path}: {name} stands in {files[name]} too; a key may be given once")
-            values[name], files[name] = value, str(path)
-    return Given(values, files, ", ".join(map(str, paths)))
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
-
-
-class _EachKeyOnce(yaml.SafeLoader):
-    """YAML's safe loader, which would let the last of two equal keys win in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuse a key that stands twice."""
-        names = [key.value for key, _ in node.value]
-        for name in names:
-            if names.count(name) > 1:
-                raise yaml.YAMLError(f"the key {name!r} stands in it {names.count(name)} times; leave one")
-        return super().construct_mapping(node, deep)
-
-
-def _parse(text: str, path: Path) -> Mapping[Any, Any]:
-    try:
-        data = yaml.load(text, Loader=_EachKeyOnce)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(data, Mapping):
-        raise InputError(f"{path}: expected keys and values, got {type(data).__name__}")
-    return data
+    return Config(values, given.where, yamls.texts, (*sorted([*passed, *extra]),))
 
 
 def _check_keys(given: Given) -> None:

@@ -1,0 +1,87 @@
+"""What lets GPT-NeoX train without CUDA: eight patches from outside, each shown to be necessary by leaving it out.
+
+They are applied where there is no GPU, or where KISL_CPU=1 asks for it, and are printed when applied.
+"""
+
+import os
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
+
+REQUEST = "KISL_CPU"
+PATCHES = (
+    "torch.cuda.device_count",
+    "torch.cuda.current_device",
+    "torch.cuda.LongTensor and its siblings",
+    "Tensor.cuda and Module.cuda",
+    "torch.cuda.set_device",
+    "torch.cuda.synchronize",
+    "torch.cuda.get_rng_state and set_rng_state",
+    "initialize_megatron(allow_no_cuda=True)",
+)
+_TENSORS = "LongTensor IntTensor ByteTensor FloatTensor DoubleTensor HalfTensor BFloat16Tensor".split()
+
+
+def choose_device() -> bool:
+    """Whether this process does without CUDA. Must be called before torch or deepspeed is imported.
+
+    With KISL_CPU=1 the machine's GPUs are hidden from it.
+    """
+    if os.environ.get(REQUEST) == "1":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    import torch
+
+    without = not torch.cuda.is_available()
+    if without:
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    return without
+
+
+def patch_cuda(processes: int) -> None:
+    """Give `torch.cuda` the meaning it needs on a CPU: `processes` devices, all of them the CPU."""
+    import torch
+
+    cpu = torch.device("cpu")
+    cuda: Any = torch.cuda
+    cuda.device_count = lambda: processes
+    cuda.current_device = lambda: cpu
+    for name in _TENSORS:
+        setattr(cuda, name, getattr(torch, name))
+    cuda.set_device = _nothing
+    cuda.synchronize = _nothing
+    cuda.get_rng_state = lambda *_: torch.empty(0, dtype=torch.uint8)
+    cuda.set_rng_state = _nothing
+    torch.Tensor.cuda = _itself  # type: ignore[method-assign, assignment]
+    torch.nn.Module.cuda = _itself  # type: ignore[method-assign, assignment]
+
+
+def patch_initialize(modules: Iterable[ModuleType]) -> None:
+    """Let `initialize_megatron` pass without CUDA wherever one of `modules` calls it."""
+    for module in modules:
+        original = module.initialize_megatron  # type: ignore[attr-defined]
+        if not getattr(original, "kisl", False):
+            module.initialize_megatron = _without_cuda(original)  # type: ignore[attr-defined]
+
+
+def use_plain_adam() -> None:
+    """Replace deepspeed's FusedAdam, which on a CPU is compiled for a minute at first use, by torch's AdamW."""
+    import deepspeed.ops.adam
+    import torch
+
+    deepspeed.ops.adam.FusedAdam = torch.optim.AdamW
+
+
+def _without_cuda(original: Any) -> Any:
+    def initialize_megatron(neox_args: Any, allow_no_cuda: bool = True) -> Any:
+        return original(neox_args, allow_no_cuda=True)
+
+    initialize_megatron.kisl = True  # type: ignore[attr-defined]
+    return initialize_megatron
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    return None
+
+
+def _itself(self: Any, *_: Any, **__: Any) -> Any:
+    return self
