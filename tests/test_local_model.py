@@ -7,8 +7,9 @@ from tiny_world import settings, write_yaml
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.local.config import Config, read_config
-from kisl_plugin.local.model import build_model, parameter_counts, swiglu_width
+from kisl_plugin.local.model import build_model, parameter_counts
 from kisl_plugin.local.optim import build_optimizer, learning_rate
+from kisl_plugin.shapes import swiglu_width
 
 
 def config_of(tmp_path: Path, **changes: object) -> Config:

@@ -6,29 +6,10 @@ from collections.abc import Callable
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from kisl_plugin.errors import InputError
 from kisl_plugin.local.config import Config
+from kisl_plugin.shapes import swiglu_width
 
 Fill = Callable[[torch.Tensor, int], object]
-
-
-def swiglu_width(intermediate_size: int | None, hidden_size: int, multiple_of: int) -> int:
-    """The inner width that GPT-NeoX gives a swiglu layer: two thirds of half `intermediate_size`, rounded up.
-
-    Source: ParallelMLP in megatron/model/transformer.py. The two projections are rounded on their own there.
-
-    Raises:
-        InputError: they would not fit each other.
-    """
-    both = int((intermediate_size or 4 * hidden_size) * 2 / 3)
-    wide = 2 * multiple_of * -(-both // (2 * multiple_of))
-    narrow = multiple_of * -(-(both // 2) // multiple_of)
-    if wide != 2 * narrow or not narrow:
-        raise InputError(
-            f"intermediate_size {intermediate_size} with mlp_multiple_of {multiple_of}: GPT-NeoX's swiglu would have "
-            f"{wide} outputs for {narrow} inputs; take a multiple of {6 * multiple_of}"
-        )
-    return narrow
 
 
 def padded_vocabulary(size: int, config: Config) -> int:
