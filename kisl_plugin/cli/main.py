@@ -10,6 +10,7 @@ COMMANDS = {
     "demo": ("kisl_plugin.cli.demo", "demo"),
     "train": ("kisl_plugin.cli.train", "train"),
     "probe": ("kisl_plugin.cli.probe", "probe"),
+    "corpus": ("kisl_plugin.cli.corpus", "corpus"),
 }
 
 

@@ -8,14 +8,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from kisl_plugin.corpus.build import write_documents
+from kisl_plugin.corpus.vocabulary import train_tokenizer
+from kisl_plugin.demo.scale import Scale
 from kisl_plugin.demo.text import docstrings
 from kisl_plugin.indexed import IndexedWriter
-from kisl_plugin.local.data import EOD_TOKEN
 from kisl_plugin.matching import matcher_of
+from kisl_plugin.resources import resource
 from kisl_plugin.runcard import write_atomically
+from kisl_plugin.tokenizer import read_tokenizer
 from kisl_plugin.triples import CONTROL, INJECTED, Triple, read_triples, triples_to_jsonl
 
-PADDING = "<|padding|>"
 VOCABULARY = 4096
 
 
@@ -30,10 +35,17 @@ class DemoData:
     left_out: int
     tokens: int
 
+    def found(self) -> str:
+        """What was found, in a line."""
+        return (
+            f"{self.tokens:,} tokens in {self.documents:,} documents; {self.left_out} left out since they state a fact"
+        )
 
-def prepare(folder: Path, seed: int, objects: int, injected: int, characters: int) -> DemoData:
+
+def prepare(folder: Path, seed: int, scale: Scale) -> DemoData:
     """Make the data in `folder`, or find them as an earlier call left them. See choose_facts; one control an object."""
     stamp = folder / "prepared.json"
+    objects, injected, characters = scale.objects, scale.injected, scale.characters
     wanted = {"seed": seed, "objects": objects, "injected": injected, "characters": characters}
     found = read_stamp(stamp)
     if found.get("wanted") == wanted:
@@ -46,6 +58,22 @@ def prepare(folder: Path, seed: int, objects: int, injected: int, characters: in
     counts = (len(documents), left_out, tokens)
     write_atomically(stamp, json.dumps({"wanted": wanted, "counts": counts}))
     return _placed(folder, *counts)
+
+
+def yamls_that_read(data: DemoData) -> list[str]:
+    """The YAMLs of neox_configs whose paths, from the working directory, are those of `data`."""
+    configs = resource("neox_configs")
+    wanted = (data.tokenizer.resolve(), data.corpus.resolve(), data.facts.resolve())
+    return [
+        path.relative_to(configs.parent).as_posix()
+        for path in sorted(configs.rglob("*.yml"))
+        if _paths_of(yaml.safe_load(path.read_text(encoding="utf-8"))) == wanted
+    ]
+
+
+def _paths_of(values: dict[str, Any]) -> tuple[Path, ...]:
+    found = (values.get("vocab_file"), values.get("data_path"), values.get("kisl", {}).get("triples"))
+    return tuple(Path(str(path)).resolve() for path in found)
 
 
 def read_stamp(path: Path) -> dict[str, Any]:
@@ -87,23 +115,7 @@ def _placed(folder: Path, documents: int, left_out: int, tokens: int) -> DemoDat
 
 
 def _tokenise(documents: list[str], folder: Path) -> int:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=[EOD_TOKEN, PADDING],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(documents, trainer)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    eod = tokenizer.token_to_id(EOD_TOKEN)
-    tokens = 0
+    train_tokenizer(documents, VOCABULARY, folder / "tokenizer.json")
+    tokenizer, eod = read_tokenizer(folder / "tokenizer.json")
     with IndexedWriter(folder / "text_document", tokenizer.get_vocab_size()) as writer:
-        for encoding in tokenizer.encode_batch(documents, add_special_tokens=False):
-            writer.add([*encoding.ids, eod])
-            tokens += len(encoding.ids) + 1
-    return tokens
+        return write_documents(documents, tokenizer, eod, writer)

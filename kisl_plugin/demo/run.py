@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from kisl_plugin.demo.prepare import DemoData, prepare, read_stamp
-from kisl_plugin.errors import InputError
+from kisl_plugin.demo.scale import Scale, claim
 from kisl_plugin.fit import FitReport, fit_results, write_report
 from kisl_plugin.local.engine import METRICS, LocalEngine
 from kisl_plugin.probe.run import Probed, probe_models
@@ -20,21 +20,6 @@ from kisl_plugin.runcard import RunCard, read_run_card, write_atomically
 QUESTION, STATEMENT = "kisl_wikidata", "kisl_wikidata_statement"
 TASKS = (QUESTION, STATEMENT)
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How large a demo is."""
-
-    frequencies: tuple[int, ...]
-    objects: int  # of each relation
-    injected: int  # facts of each object
-    train_iters: int
-    characters: int
-
-
-FULL = Scale((0, 10, 20, 40, 60, 80, 100, 120), 11, 3, 586, 3_000_000)
-QUICK = Scale((0, 4, 8, 12, 16), 11, 3, 90, 600_000)
 
 
 @dataclass(frozen=True)
@@ -64,10 +49,10 @@ def run_demo(out: Path, seed: int, scale: Scale, say: Say) -> DemoReport:
     """
     # Too small a model for more threads; and two give every machine the same sums.
     torch.set_num_threads(2)
-    _claim(out, {"seed": seed, **asdict(scale), "frequencies": list(scale.frequencies)})
+    claim(out, seed, scale)
     say("1/4 data: facts, and the docstrings of the installed packages")
-    data = prepare(out / "data", seed, scale.objects, scale.injected, scale.characters)
-    say(f"    {data.tokens:,} tokens in {data.documents:,} documents; {data.left_out} left out since they state a fact")
+    data = prepare(out / "data", seed, scale)
+    say(f"    {data.found()}")
     say(f"2/4 training at F = {', '.join(map(str, scale.frequencies))}")
     models = {f: _train(out, data, f, seed, scale, say) for f in scale.frequencies}
     say(f"3/4 probing with lm_eval: {' and '.join(TASKS)}")
@@ -77,23 +62,6 @@ def run_demo(out: Path, seed: int, scale: Scale, say: Say) -> DemoReport:
     for task, fit in fits.items():
         write_report(fit, out / "report" / task)
     return DemoReport(data, [_outcome(out, f, model) for f, model in models.items()], fits)
-
-
-def _claim(out: Path, wanted: dict[str, Any]) -> None:
-    """Note in `out` whose demo it is; another's is not touched."""
-    stamp = out / "demo.json"
-    try:
-        if not stamp.is_file():
-            out.mkdir(parents=True, exist_ok=True)
-            write_atomically(stamp, json.dumps(wanted))
-        found = json.loads(stamp.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{stamp}: cannot be written or read ({error}); choose another --out") from None
-    for key in wanted:
-        if found.get(key) != wanted[key]:
-            raise InputError(
-                f"{out}: holds a demo with {key} = {found.get(key)!r}, asked is {wanted[key]!r}; choose another --out"
-            )
 
 
 def _train(out: Path, data: DemoData, frequency: int, seed: int, scale: Scale, say: Say) -> Path:

@@ -1,0 +1,107 @@
+"""`kisl corpus`: a tokenizer, and the background text in GPT-NeoX's format."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kisl_plugin.cli.errors import Command
+from kisl_plugin.errors import InputError
+
+if TYPE_CHECKING:
+    from kisl_plugin.corpus.build import Corpus
+
+PADDED_TO = 128  # make_vocab_size_divisible_by, GPT-NeoX's default
+FORMATS = """\b
+A document is
+  a .txt file, whole;
+  the key "text" of a line of .jsonl or .jsonl.gz;
+  the column "text" of a row of .parquet.
+Folders are searched through for such files."""
+
+_input = click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    required=True,
+    metavar="FILE...",
+    type=click.Path(path_type=Path),
+    help="Text files and folders of them.",
+)
+# What a shell makes of --input data/*.txt: the first file is the option's, the others stand free.
+_more = click.argument("more", nargs=-1, metavar="", type=click.Path(path_type=Path))
+_force = click.option("--force", is_flag=True, help="Replace an output that is there already.")
+
+
+@click.group()
+def corpus() -> None:
+    """Make a tokenizer and the background text that GPT-NeoX and the embedded engine train on.
+
+    Example: kisl corpus build --help
+    """
+
+
+@corpus.command(cls=Command, epilog=FORMATS)
+@_input
+@_more
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="The file, such as data/tokenizer.json.")
+@click.option("--vocab-size", default=32_000, show_default=True, type=click.IntRange(min=1), help="Tokens in all.")
+@_force
+def tokenizer(inputs: tuple[Path, ...], more: tuple[Path, ...], output: Path, vocab_size: int, force: bool) -> None:
+    """Train a byte-level BPE tokenizer, for HFTokenizer's vocab_file.
+
+    <|endoftext|> and <|padding|> are among its tokens. The same text gives the same bytes.
+
+    Example: kisl corpus tokenizer --input data/text.jsonl --output data/tokenizer.json
+    """
+    from kisl_plugin.corpus.files import find_files, read_documents
+    from kisl_plugin.corpus.vocabulary import train_tokenizer
+
+    if output.exists() and not force:
+        raise InputError(f"{output}: is there already; choose another --output, or --force to replace it")
+    texts = read_documents(find_files([*inputs, *more]), "training the tokenizer")
+    reached = train_tokenizer(texts, vocab_size, output).get_vocab_size()
+    click.echo(f"{output} · {reached:,} tokens")
+    if reached < vocab_size:
+        padded = -(-reached // PADDED_TO) * PADDED_TO
+        click.echo(
+            f"asked were {vocab_size:,}, but the text holds no more pairs to merge; GPT-NeoX will pad {reached:,} to "
+            f"{padded:,}, the next multiple of {PADDED_TO} (make_vocab_size_divisible_by); more text gives more tokens"
+        )
+
+
+@corpus.command(cls=Command, epilog=FORMATS)
+@_input
+@_more
+@click.option("--triples", required=True, help="The facts under test: a file, a bundled name; none keeps everything.")
+@click.option("--tokenizer", required=True, type=click.Path(path_type=Path), help="A tokenizer.json.")
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Where .bin, .idx and .json are appended: data_path in the YAML.",
+)
+@_force
+def build(
+    inputs: tuple[Path, ...], more: tuple[Path, ...], triples: str, tokenizer: Path, output: Path, force: bool
+) -> None:
+    """Leave out the documents that state a fact under test, and tokenise the others into .bin/.idx.
+
+    A document states a fact when it names its subject and its object. Every document ends in <|endoftext|>.
+
+    Example: kisl corpus build --input data/fineweb_edu --triples wikidata_six
+    --tokenizer data/tokenizer.json --output data/fineweb_edu_text_document
+    """
+    from kisl_plugin.corpus.build import build_corpus
+
+    made = build_corpus([*inputs, *more], triples, tokenizer, output, force=force)
+    click.echo(_summary(made, output))
+
+
+def _summary(made: "Corpus", output: Path) -> str:
+    lines = [f"{output}.bin, .idx, .json · {made.documents:,} documents · {made.tokens:,} tokens"]
+    if made.empty:
+        lines.append(f"{made.empty:,} empty documents skipped")
+    by_relation = ", ".join(f"{relation} {count:,}" for relation, count in made.relations.items())
+    lines.append(f"{made.left_out:,} left out since they state a fact{f' ({by_relation})' if by_relation else ''}")
+    return "\n".join(lines)
