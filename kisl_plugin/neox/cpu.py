@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
+from kisl_plugin.errors import InputError
+
 REQUEST = "KISL_CPU"
 PATCHES = (
     "torch.cuda.device_count",
@@ -18,6 +20,14 @@ PATCHES = (
     "torch.cuda.synchronize",
     "torch.cuda.get_rng_state and set_rng_state",
     "initialize_megatron(allow_no_cuda=True)",
+)
+GPU_KERNELS = (
+    "scaled_upper_triang_masked_softmax_fusion",
+    "scaled_masked_softmax_fusion",
+    "rope_fusion",
+    "layernorm_fusion",
+    "rmsnorm_fusion",
+    "use_flashattn_swiglu",
 )
 _TENSORS = "LongTensor IntTensor ByteTensor FloatTensor DoubleTensor HalfTensor BFloat16Tensor".split()
 
@@ -47,12 +57,13 @@ def patch_cuda(processes: int) -> None:
     cuda.current_device = lambda: cpu
     for name in _TENSORS:
         setattr(cuda, name, getattr(torch, name))
-    cuda.set_device = _nothing
-    cuda.synchronize = _nothing
+    # A function each: torch's compiler tells torch's functions apart by identity.
+    cuda.set_device = lambda *_: None
+    cuda.synchronize = lambda *_: None
     cuda.get_rng_state = lambda *_: torch.empty(0, dtype=torch.uint8)
-    cuda.set_rng_state = _nothing
-    torch.Tensor.cuda = _itself  # type: ignore[method-assign, assignment]
-    torch.nn.Module.cuda = _itself  # type: ignore[method-assign, assignment]
+    cuda.set_rng_state = lambda *_: None
+    for kind in (torch.Tensor, torch.nn.Module):
+        kind.cuda = lambda self, *_, **__: self  # type: ignore[method-assign, assignment]
 
 
 def patch_initialize(modules: Iterable[ModuleType]) -> None:
@@ -61,6 +72,20 @@ def patch_initialize(modules: Iterable[ModuleType]) -> None:
         original = module.initialize_megatron  # type: ignore[attr-defined]
         if not getattr(original, "kisl", False):
             module.initialize_megatron = _without_cuda(original)  # type: ignore[attr-defined]
+
+
+def settle_on_cpu(neox_args: Any) -> None:
+    """Set what a CPU needs and leaves no choice: gloo, and as many processes as were asked for (one unless num_gpus).
+
+    Raises:
+        InputError: a key that asks for a kernel of the GPU.
+    """
+    for key in GPU_KERNELS:
+        if getattr(neox_args, key):
+            raise InputError(f"{key} is true; its kernel needs a GPU, and there is none: set {key}: false")
+    if "flash" in neox_args.attention_config:
+        raise InputError("attention_config asks for flash attention, which needs a GPU, and there is none: use global")
+    neox_args.update_values({"distributed_backend": "gloo", "num_gpus": neox_args.num_gpus or 1})
 
 
 def use_plain_adam() -> None:
@@ -77,11 +102,3 @@ def _without_cuda(original: Any) -> Any:
 
     initialize_megatron.kisl = True  # type: ignore[attr-defined]
     return initialize_megatron
-
-
-def _nothing(*_: Any, **__: Any) -> None:
-    return None
-
-
-def _itself(self: Any, *_: Any, **__: Any) -> Any:
-    return self

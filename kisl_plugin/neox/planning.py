@@ -1,0 +1,62 @@
+"""From GPT-NeoX's arguments to the run's injection plan."""
+
+from collections.abc import Callable
+from copy import copy
+from typing import Any
+
+from kisl_plugin.errors import InputError
+from kisl_plugin.plan import Encode, InjectionPlan, make_plan
+from kisl_plugin.settings import InjectionSettings, read_settings
+
+
+def settings_of(neox_args: Any) -> InjectionSettings:
+    """The checked `kisl` section; the injection's seed is the run's own unless the section gives one."""
+    return read_settings(neox_args.kisl, where_of(neox_args), neox_args.seed)
+
+
+def where_of(neox_args: Any) -> str:
+    """The run's YAMLs, for messages."""
+    return ", ".join(neox_args.config_files or ()) or "the configuration"
+
+
+def tokenizer_of(neox_args: Any) -> Any:
+    """GPT-NeoX's tokenizer for these arguments, which are left as they are.
+
+    Raises:
+        InputError: it has no end-of-document token.
+    """
+    from megatron.tokenizer import build_tokenizer
+
+    tokenizer = neox_args.tokenizer or build_tokenizer(copy(neox_args))
+    if tokenizer.eod is None:
+        raise InputError(
+            f"{where_of(neox_args)}: the tokenizer {neox_args.vocab_file} has no <|endoftext|>, which GPT-NeoX looks "
+            "up as the end of a document; add that token, or train a tokenizer: kisl corpus tokenizer"
+        )
+    return tokenizer
+
+
+def plan_of(neox_args: Any, tokenizer: Any) -> InjectionPlan:
+    """The plan for train_iters × train_batch_size samples.
+
+    Raises:
+        InputError: the section is wrong, or the injection does not fit.
+    """
+    settings = settings_of(neox_args)
+    samples = neox_args.train_iters * neox_args.train_batch_size
+    try:
+        return make_plan(settings, encoder_of(tokenizer), samples, neox_args.seq_length)
+    except InputError as error:
+        raise InputError(f"{where_of(neox_args)}: kisl: {error}") from None
+
+
+def encoder_of(tokenizer: Any) -> Encode:
+    """Text → tokens without special tokens. GPT-NeoX's own HFTokenizer adds those its file asks for."""
+    if tokenizer.name != "HFTokenizer":
+        encode: Callable[[str], list[int]] = tokenizer.tokenize
+        return encode
+    inner = tokenizer.tokenizer
+    # A file may ask for either; a statement would be cut or filled up, and nobody would know.
+    inner.no_truncation()
+    inner.no_padding()
+    return lambda text: list(inner.encode(text, add_special_tokens=False).ids)

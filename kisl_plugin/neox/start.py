@@ -1,0 +1,104 @@
+"""Where a run of GPT-NeoX begins: fresh, from its own checkpoint, or from the weights of another run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kisl_plugin.errors import InputError
+from kisl_plugin.neox.planning import where_of
+from kisl_plugin.runcard import CARD_NAME, RunCard, check_resume, read_run_card
+
+LATEST = "latest"
+
+
+@dataclass(frozen=True)
+class Start:
+    """The checkpoint that GPT-NeoX will load (None: fresh), its card if it has one, and whether it is only a parent."""
+
+    checkpoint: Path | None
+    card: RunCard | None
+    continued: bool
+
+    @property
+    def parent(self) -> dict[str, Any] | None:
+        """What goes into the card's `parent`."""
+        if self.card is None:
+            return None
+        return self.card.to_dict() if self.continued else dict(self.card.parent) if self.card.parent else None
+
+
+def find_start(neox_args: Any) -> Start:
+    """What `load`, `iteration` and `finetune` lead to."""
+    checkpoint = _checkpoint(neox_args.load, neox_args.iteration)
+    card = read_run_card(checkpoint) if checkpoint is not None and (checkpoint / CARD_NAME).is_file() else None
+    return Start(checkpoint, card, bool(neox_args.finetune))
+
+
+def check_start(start: Start, card: RunCard | None) -> None:
+    """Refuse a resume under which exposures would be lost or doubled. `card`: this run's; None without a section.
+
+    Raises:
+        InputError: the checkpoint is of a run with another schedule, or of one with a `kisl` section where this has
+            none, or the other way round.
+    """
+    if start.checkpoint is None or start.continued:
+        return
+    if start.card is not None and card is not None:
+        check_resume(start.card, card, str(start.checkpoint))
+    elif start.card is not None:
+        raise InputError(
+            f"{start.checkpoint}: was trained with a kisl section and this configuration has none: the exposures that "
+            "are left would be lost; put the section back, or set finetune: true to start a new run from these weights"
+        )
+    elif card is not None:
+        raise InputError(
+            f"{start.checkpoint}: was trained without a kisl section, so the exposures up to there are missing; take "
+            "the section out, or set finetune: true to start a new run from these weights"
+        )
+
+
+def refuse_mixing(neox_args: Any, start: Start) -> None:
+    """Two runs' checkpoints in one `save` would get mixed up.
+
+    Raises:
+        InputError: `save` holds checkpoints that this run does not resume, or finetune has nothing to start from.
+    """
+    save, load = neox_args.save, neox_args.load
+    if start.continued and start.checkpoint is None:
+        raise InputError(f"{where_of(neox_args)}: finetune is true; load ({load}) holds no checkpoint to start from")
+    if save is None:
+        return
+    same = load is not None and Path(load).resolve() == Path(save).resolve()
+    own = _checkpoint(save, None)
+    if neox_args.finetune and same:
+        raise InputError(
+            f"{where_of(neox_args)}: finetune is true and load and save are both {load!r}; choose another save, so "
+            "that the parent's checkpoints stay"
+        )
+    if own is not None and neox_args.finetune:
+        raise InputError(
+            f"{where_of(neox_args)}: save ({save}) holds checkpoints of this continued run already ({own.name}); to "
+            f"resume it set finetune: false and load: {str(save)!r}, or choose another save to start anew"
+        )
+    if own is not None and not same:
+        raise InputError(
+            f"{where_of(neox_args)}: save ({save}) holds checkpoints already ({own.name}) and load is {load!r}; set "
+            f"load to {str(save)!r} to resume that run, or choose another save"
+        )
+
+
+def _checkpoint(folder: str | None, iteration: int | None) -> Path | None:
+    """The checkpoint that DeepSpeed loads from `folder`: that of `iteration`, or the one that `latest` names."""
+    if folder is None:
+        return None
+    if iteration is not None:
+        return Path(folder) / f"global_step{iteration}"
+    try:
+        name = (Path(folder) / LATEST).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{Path(folder) / LATEST}: cannot be read ({error}); expected the name of a checkpoint"
+        ) from None
+    return Path(folder) / name

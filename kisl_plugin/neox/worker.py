@@ -1,0 +1,65 @@
+"""One process of a run: patches GPT-NeoX from outside, then runs its own script."""
+
+import os
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+from kisl_plugin.errors import KislError
+from kisl_plugin.neox.arguments import add_kisl_field
+from kisl_plugin.neox.cards import CardWriter
+from kisl_plugin.neox.compat import mend_pipeline_evaluation, provide_pkg_resources
+from kisl_plugin.neox.cpu import choose_device, patch_cuda, patch_initialize, use_plain_adam
+from kisl_plugin.neox.helpers import ensure_helpers
+from kisl_plugin.neox.home import find_neox
+from kisl_plugin.neox.loader import cycle, injecting
+
+
+def run(script: str) -> None:
+    """Run GPT-NeoX's `script` (train.py, generate.py or eval.py) as the launcher's worker."""
+    try:
+        folder = prepare()
+        if script == "train.py":
+            inject()
+        path = folder / script
+        sys.argv[0] = str(path)
+        runpy.run_path(str(path), run_name="__main__")
+    except KislError as error:
+        print(f"Error: {error}", file=sys.stderr, flush=True)
+        sys.exit(error.exit_status)
+
+
+def prepare() -> Path:
+    """Make GPT-NeoX importable, with the field `kisl`, on this machine; returns its folder."""
+    without_cuda = choose_device()
+    provide_pkg_resources()
+    folder = find_neox()
+    sys.path.insert(0, str(folder))
+    if without_cuda:
+        patch_cuda(int(os.environ.get("LOCAL_SIZE") or os.environ.get("WORLD_SIZE") or 1))
+    add_kisl_field()
+    import megatron.data.data_utils
+    import megatron.initialize
+    import megatron.training
+
+    # GPT-NeoX calls make, which finds the Python of the PATH and not this one.
+    megatron.data.data_utils.compile_helper = lambda: ensure_helpers(folder)
+    mend_pipeline_evaluation(megatron.training)
+    if without_cuda:
+        patch_initialize([megatron.initialize, megatron.training])
+        use_plain_adam()
+    return folder
+
+
+def inject() -> None:
+    """Hook into loading and saving. A run without a `kisl` section passes through untouched."""
+    import megatron.checkpointing as checkpointing
+    import megatron.data.data_utils as data_utils
+    import megatron.training as training
+
+    cards = CardWriter()
+    build: Any = training.build_train_valid_test_data_loaders
+    training.build_train_valid_test_data_loaders = injecting(build, data_utils.make_data_loader, cards.planned)
+    checkpointing.save_ds_checkpoint = cards.saving(checkpointing.save_ds_checkpoint)
+    data_utils.cycle = cycle

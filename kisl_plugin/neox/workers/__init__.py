@@ -1,0 +1,1 @@
+"""The scripts that DeepSpeed's launcher starts: it takes files, not modules."""
