@@ -15,6 +15,6 @@ def git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     for a password is a failure. Raises FileNotFoundError where there is no git.
     """
     environment = {name: value for name, value in os.environ.items() if name not in LOCAL_VARIABLES}
-    environment |= {"GIT_CEILING_DIRECTORIES": str(folder.resolve().parent), "GIT_TERMINAL_PROMPT": "0"}
+    environment |= {"GIT_CEILING_DIRECTORIES": str(folder.resolve().parent), "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
     command = ["git", "-c", "safe.directory=*", "-C", str(folder), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
