@@ -11,6 +11,7 @@ COMMANDS = {
     "train": ("kisl_plugin.cli.train", "train"),
     "probe": ("kisl_plugin.cli.probe", "probe"),
     "corpus": ("kisl_plugin.cli.corpus", "corpus"),
+    "configs": ("kisl_plugin.cli.configs", "configs"),
 }
 
 

@@ -1,0 +1,1 @@
+"""The grid of GPT-NeoX YAMLs: one table of model shapes (`models`), one of training settings (`training`)."""
