@@ -63,15 +63,13 @@ def patch_cuda(processes: int) -> None:
     cuda.get_rng_state = lambda *_: torch.empty(0, dtype=torch.uint8)
     cuda.set_rng_state = lambda *_: None
     for kind in (torch.Tensor, torch.nn.Module):
-        kind.cuda = lambda self, *_, **__: self  # type: ignore[method-assign, assignment]
+        kind.cuda = lambda self, *_, **__: self  # type: ignore[method-assign]
 
 
 def patch_initialize(modules: Iterable[ModuleType]) -> None:
     """Let `initialize_megatron` pass without CUDA wherever one of `modules` calls it."""
     for module in modules:
-        original = module.initialize_megatron  # type: ignore[attr-defined]
-        if not getattr(original, "kisl", False):
-            module.initialize_megatron = _without_cuda(original)  # type: ignore[attr-defined]
+        module.initialize_megatron = _without_cuda(module.initialize_megatron)  # type: ignore[attr-defined]
 
 
 def settle_on_cpu(neox_args: Any) -> None:
@@ -100,5 +98,4 @@ def _without_cuda(original: Any) -> Any:
     def initialize_megatron(neox_args: Any, allow_no_cuda: bool = True) -> Any:
         return original(neox_args, allow_no_cuda=True)
 
-    initialize_megatron.kisl = True  # type: ignore[attr-defined]
     return initialize_megatron

@@ -7,6 +7,7 @@ map that was made for another split, or before the corpus changed, is reused wit
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,29 @@ def checked_maps() -> Iterator[None]:
         gpt2_dataset._build_index_mappings = build
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What rows are wanted of which documents: the arguments of GPT-NeoX's `_build_index_mappings`."""
+
+    documents: IntArray
+    sizes: IntArray
+    samples: int
+    epochs: int | None
+    seq_length: int
+    seed: int
+    packing: str
+    allow_chopped: bool
+
+
+@dataclass(frozen=True)
+class Maps:
+    """GPT-NeoX's three arrays: the order of documents, where rows begin in it [n, 2], and the order of rows."""
+
+    doc_idx: IntArray
+    sample_idx: IntArray
+    shuffle_idx: IntArray
+
+
 def _checked(build: Callable[..., Any]) -> Callable[..., Any]:
     def build_index_mappings(
         name: str, data_prefix: str, documents: IntArray, sizes: IntArray, *rest: Any, **named: Any
@@ -43,58 +67,51 @@ def _checked(build: Callable[..., Any]) -> Callable[..., Any]:
         # Every process of a node reads the same files.
         if int(os.environ.get("LOCAL_RANK", "0")):
             return maps
-        _, samples, epochs, seq_length, seed, packing = rest[:6]
-        allow_chopped = named.get("allow_chopped", True)
-        wrong = (
-            _wrong_in_packed(*maps, documents, sizes, samples, epochs, seq_length, seed)
-            if packing == "packed"
-            else _wrong_in_overflowing(*maps, documents, sizes, samples, seq_length, seed, allow_chopped)
-        )
+        _, samples, epochs, seq_length, seed, packing = rest
+        chopped = named.get("allow_chopped", True)
+        asked = Asked(documents, sizes, samples, epochs, seq_length, seed, packing, chopped)
+        wrong = what_is_wrong(Maps(*maps), asked)
         if wrong:
             raise InputError(
-                f"{data_prefix}_{name}_indexmap_{samples}ns_{seq_length}sl_{seed}s_{packing}pi*.npy: a cached index "
-                f"map of another corpus or split ({wrong}); GPT-NeoX would use it for this one: delete these files"
+                f"{data_prefix}_{name}_indexmap_{asked.samples}ns_{asked.seq_length}sl_{asked.seed}s_"
+                f"{asked.packing}pi*.npy: a cached index map of another corpus or split ({wrong}); GPT-NeoX would use "
+                "it for this one: delete these files"
             )
         return maps
 
     return build_index_mappings
 
 
-def _wrong_in_packed(
-    doc_idx: IntArray,
-    sample_idx: IntArray,
-    shuffle_idx: IntArray,
-    documents: IntArray,
-    sizes: IntArray,
-    samples: int | None,
-    epochs: int | None,
-    seq_length: int,
-    seed: int,
-) -> str | None:
-    tokens = int(sizes[documents].sum(dtype=np.int64))
-    epochs = epochs or _epochs(tokens, seq_length, samples or 0)
-    if len(doc_idx) != epochs * len(documents):
-        return f"it has {len(doc_idx)} documents, the split {epochs} × {len(documents)}"
-    expected = np.tile(np.asarray(documents, dtype=doc_idx.dtype), epochs)
-    np.random.RandomState(seed).shuffle(expected)
-    if not np.array_equal(doc_idx, expected):
+def what_is_wrong(maps: Maps, asked: Asked) -> str | None:
+    """How the maps differ from those that GPT-NeoX would make anew, in a few words; None where they do not."""
+    return _wrong_in_packed(maps, asked) if asked.packing == "packed" else _wrong_in_overflowing(maps, asked)
+
+
+def _wrong_in_packed(maps: Maps, asked: Asked) -> str | None:
+    tokens = int(asked.sizes[asked.documents].sum(dtype=np.int64))
+    epochs = asked.epochs or _epochs(tokens, asked.seq_length, asked.samples)
+    if len(maps.doc_idx) != epochs * len(asked.documents):
+        return f"it has {len(maps.doc_idx)} documents, the split {epochs} × {len(asked.documents)}"
+    expected = np.tile(np.asarray(asked.documents, dtype=maps.doc_idx.dtype), epochs)
+    np.random.RandomState(asked.seed).shuffle(expected)
+    if not np.array_equal(maps.doc_idx, expected):
         return "its documents are in another order than the seed gives"
-    rows = (epochs * tokens - 1) // seq_length
-    if len(sample_idx) != rows + 1 or len(shuffle_idx) != rows:
-        return f"it has {len(shuffle_idx)} rows, the corpus {rows}"
-    return _wrong_cut(doc_idx, sample_idx, sizes, seq_length)
+    rows = (epochs * tokens - 1) // asked.seq_length
+    if len(maps.sample_idx) != rows + 1 or len(maps.shuffle_idx) != rows:
+        return f"it has {len(maps.shuffle_idx)} rows, the corpus {rows}"
+    return _wrong_cut(maps, asked)
 
 
-def _wrong_cut(doc_idx: IntArray, sample_idx: IntArray, sizes: IntArray, seq_length: int) -> str | None:
+def _wrong_cut(maps: Maps, asked: Asked) -> str | None:
     """Row i must begin i × seq_length tokens after the first."""
     total, document = 0, 0
-    for first in range(0, len(sample_idx), BLOCK):
-        cuts = np.asarray(sample_idx[first : first + BLOCK], dtype=np.int64)
+    for first in range(0, len(maps.sample_idx), BLOCK):
+        cuts = np.asarray(maps.sample_idx[first : first + BLOCK], dtype=np.int64)
         last = int(cuts[-1, 0])
-        lengths = sizes[doc_idx[document:last]].astype(np.int64)
+        lengths = asked.sizes[maps.doc_idx[document:last]].astype(np.int64)
         before = total + np.concatenate([[0], np.cumsum(lengths)])
         begins = before[cuts[:, 0] - document] + cuts[:, 1]
-        wrong = np.flatnonzero(begins != (first + np.arange(len(cuts))) * seq_length)
+        wrong = np.flatnonzero(begins != (first + np.arange(len(cuts))) * asked.seq_length)
         if len(wrong):
             return f"row {first + int(wrong[0])} begins elsewhere: the documents have other lengths"
         total, document = int(before[-1]), last
@@ -106,38 +123,28 @@ def _epochs(tokens: int, seq_length: int, samples: int) -> int:
     return max(1, -(-(samples * seq_length + 1) // tokens))
 
 
-def _wrong_in_overflowing(
-    doc_idx: IntArray,
-    sample_idx: IntArray,
-    shuffle_idx: IntArray,
-    documents: IntArray,
-    sizes: IntArray,
-    samples: int,
-    seq_length: int,
-    seed: int,
-    allow_chopped: bool,
-) -> str | None:
-    rng = np.random.RandomState(seed)
-    rng.shuffle(np.arange(samples))
-    order = np.arange(len(documents))
+def _wrong_in_overflowing(maps: Maps, asked: Asked) -> str | None:
+    rng = np.random.RandomState(asked.seed)
+    rng.shuffle(np.arange(asked.samples))
+    order = np.arange(len(asked.documents))
     rng.shuffle(order)
-    if not allow_chopped:
-        order = order[sizes[order] <= seq_length + 1]
-    shared = min(len(order), len(doc_idx))
-    if not np.array_equal(doc_idx[:shared], order[:shared]):
+    if not asked.allow_chopped:
+        order = order[asked.sizes[order] <= asked.seq_length + 1]
+    shared = min(len(order), len(maps.doc_idx))
+    if not np.array_equal(maps.doc_idx[:shared], order[:shared]):
         return "its documents are in another order than the seed gives"
-    if len(shuffle_idx) != samples or len(sample_idx) != samples + 1:
-        return f"it has {len(shuffle_idx)} rows, the run {samples}"
-    return _wrong_packing(doc_idx, np.asarray(sample_idx)[:, 0], sizes, seq_length)
+    if len(maps.shuffle_idx) != asked.samples or len(maps.sample_idx) != asked.samples + 1:
+        return f"it has {len(maps.shuffle_idx)} rows, the run {asked.samples}"
+    return _wrong_packing(maps.doc_idx, np.asarray(maps.sample_idx)[:, 0], asked)
 
 
-def _wrong_packing(doc_idx: IntArray, firsts: IntArray, sizes: IntArray, seq_length: int) -> str | None:
+def _wrong_packing(doc_idx: IntArray, firsts: IntArray, asked: Asked) -> str | None:
     """A row holds as many whole documents as fit, one at least."""
-    lengths = sizes[doc_idx].astype(np.int64)
+    lengths = asked.sizes[doc_idx].astype(np.int64)
     before = np.concatenate([[0], np.cumsum(lengths)])
     held = np.diff(before[firsts])
     several = np.diff(firsts) > 1
-    too_long = several & (held > seq_length + 1)
-    next_fits = held[:-1] + lengths[firsts[1:-1]] <= seq_length + 1
+    too_long = several & (held > asked.seq_length + 1)
+    next_fits = held[:-1] + lengths[firsts[1:-1]] <= asked.seq_length + 1
     wrong = np.flatnonzero(too_long | np.append(next_fits, False))
     return f"row {int(wrong[0])} is packed otherwise: the documents have other lengths" if len(wrong) else None
