@@ -16,5 +16,7 @@ def git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """
     environment = {name: value for name, value in os.environ.items() if name not in LOCAL_VARIABLES}
     environment |= {"GIT_CEILING_DIRECTORIES": str(folder.resolve().parent), "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
-    command = ["git", "-c", "safe.directory=*", "-C", str(folder), *arguments]
+    # No program that the folder's own configuration names is run.
+    settings = ["-c", "safe.directory=*", "-c", "core.fsmonitor=false"]
+    command = ["git", *settings, "-C", str(folder), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)

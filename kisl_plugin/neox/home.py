@@ -20,14 +20,20 @@ def cache_folder() -> Path:
     return (cache if cache.is_absolute() else Path.home() / ".cache") / "kisl" / "gpt-neox"
 
 
+def named_folder() -> Path | None:
+    """The folder that `$GPT_NEOX_DIR` names, absolute, whatever it holds; None where it is not set."""
+    named = os.environ.get(VARIABLE)
+    return Path(named).expanduser().absolute() if named else None
+
+
 def find_neox() -> Path:
     """The folder of GPT-NeoX, absolute: `$GPT_NEOX_DIR`, else the cache folder.
 
     Raises KislError (exit status 1) where it is not there, naming the place and `kisl neox install`.
     """
-    named = os.environ.get(VARIABLE)
-    if named:
-        return _own_clone(Path(named).expanduser().absolute())
+    named = named_folder()
+    if named is not None:
+        return _own_clone(named)
     folder = cache_folder()
     if missing_landmark(folder) is None:
         return folder
@@ -46,6 +52,14 @@ def commit_of(folder: Path) -> str | None:
     except OSError:
         return None
     return asked.stdout.strip() if asked.returncode == 0 else None
+
+
+def changed_files(folder: Path) -> list[str]:
+    """The files of GPT-NeoX that differ from the commit checked out in `folder`; none where that is unknown."""
+    if commit_of(folder) is None:
+        return []
+    lines = git(folder, "status", "--porcelain", "--untracked-files=no").stdout.splitlines()
+    return [line[3:] for line in lines]
 
 
 def _own_clone(folder: Path) -> Path:

@@ -10,7 +10,16 @@ from subprocess import CompletedProcess
 
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.neox.git import git
-from kisl_plugin.neox.home import TESTED_COMMIT, cache_folder, commit_of, missing_landmark
+from kisl_plugin.neox.home import (
+    TESTED_COMMIT,
+    VARIABLE,
+    cache_folder,
+    changed_files,
+    commit_of,
+    find_neox,
+    missing_landmark,
+    named_folder,
+)
 
 UPSTREAM = "https://github.com/EleutherAI/gpt-neox.git"
 HASH, FULL_HASH = re.compile(r"[0-9a-f]{4,40}"), re.compile(r"[0-9a-f]{40}")
@@ -19,10 +28,27 @@ NOT_THERE, NO_NAME = "not our ref", "couldn't find remote ref"
 REASONS = ("fatal:", "error:", "remote: fatal:", "remote: error:")
 # scheme://… or host:path, which git takes for ssh
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|[^/\s]+:[^/]")
+TRUST = "if you trust its owner: git config --global --add safe.directory, with that path"
 MARK = "refs/kisl/"  # keeps what was installed reachable, and tells commits of one's own from it
 BRANCHES = "refs/kisl-source/"
 
 Say = Callable[[str], None]
+
+
+def set_up(source: str | None, ref: str | None, say: Say = print) -> Path:
+    """The folder of GPT-NeoX: the user's own, which is left as it is, or the cache folder after `install`.
+
+    Raises InputError where `$GPT_NEOX_DIR` is set and yet a source or a ref is asked for; else what `install` raises.
+    """
+    if named_folder() is None:
+        return install(source or UPSTREAM, TESTED_COMMIT if ref is None else ref, say)
+    folder = find_neox()
+    if source or ref:
+        raise InputError(
+            f"{VARIABLE} is set to {folder}, a clone of yours that is left as it is; unset it to install another"
+        )
+    say(f"{VARIABLE} is set: GPT-NeoX is used as it is in {folder}")
+    return folder
 
 
 def install(source: str = UPSTREAM, ref: str = TESTED_COMMIT, say: Say = print) -> Path:
@@ -112,9 +138,9 @@ def _fetch_all(folder: Path, place: str, ref: str) -> str:
 
 
 def _check_nothing_is_lost(folder: Path, head: str) -> None:
-    changed = _ask(folder, "status", "--porcelain", "--untracked-files=no").splitlines()
+    changed = changed_files(folder)
     if changed:
-        names = ", ".join(line.split(maxsplit=1)[-1] for line in changed[:3]) + (" …" if len(changed) > 3 else "")
+        names = ", ".join(changed[:3]) + (" …" if changed[3:] else "")
         raise KislError(
             f"{folder} has changes that another commit would overwrite ({names}); keep them elsewhere, or drop them: "
             f"git -C {folder} checkout -- ."
@@ -149,7 +175,8 @@ def _ask(folder: Path, *arguments: str) -> str:
 def _failed(folder: Path, command: str, asked: CompletedProcess[str]) -> KislError:
     lines = [line.strip() for line in asked.stderr.splitlines() if line.strip()]
     said = next((line for line in lines if line.startswith(REASONS)), lines[-1] if lines else "no reason given")
-    return KislError(f"git {command} failed in {folder}: {said}")
+    hint = f"; {TRUST}" if "dubious ownership" in said else ""
+    return KislError(f"git {command} failed in {folder}: {said}{hint}")
 
 
 def _lacks(place: str, ref: str) -> InputError:
