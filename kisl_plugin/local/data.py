@@ -14,8 +14,7 @@ from kisl_plugin.local.rows import PackedRows, split_documents
 from kisl_plugin.plan import InjectionPlan, make_plan
 from kisl_plugin.runcard import sha256
 from kisl_plugin.settings import read_settings
-
-EOD_TOKEN = "<|endoftext|>"
+from kisl_plugin.tokenizer import read_tokenizer
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def read_data(config: Config) -> RunData:
     Raises:
         InputError: a file is missing or bad, or the injection does not fit.
     """
-    tokenizer, eod = _read_tokenizer(config)
+    tokenizer, eod = read_tokenizer(Path(config["vocab_file"]))
     corpus = IndexedDataset(Path(config["data_path"]))
     train_documents, valid_documents, _ = split_documents(config["split"], len(corpus))
     base = _rows(config, corpus, train_documents, config.samples, "train")
@@ -57,21 +56,6 @@ def read_data(config: Config) -> RunData:
     wanted = rounds * config["eval_iters"] * config.batch
     valid = _rows(config, corpus, valid_documents, wanted, "validation") if len(valid_documents) and wanted else None
     return RunData(tokenizer, eod, corpus, train, valid, plan)
-
-
-def _read_tokenizer(config: Config) -> tuple[Tokenizer, int]:
-    path = Path(config["vocab_file"])
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises bare Exception
-        raise InputError(f"{path}: not a tokenizer.json of the tokenizers library ({error}); see vocab_file") from None
-    # A file may ask for either; a statement would be cut or filled up, and nobody would know.
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    eod = tokenizer.token_to_id(EOD_TOKEN)
-    if eod is None:
-        raise InputError(f"{path}: the tokenizer has no {EOD_TOKEN}; GPT-NeoX looks that token up as end of document")
-    return tokenizer, eod
 
 
 def _rows(config: Config, corpus: IndexedDataset, documents: Any, samples: int, name: str) -> PackedRows:

@@ -11,10 +11,10 @@ from transformers import LlamaForCausalLM
 
 import kisl_plugin
 from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.huggingface import write_model
 from kisl_plugin.local.checkpoint import Snapshot, check_settings, drop_old, load_checkpoint, save_checkpoint
 from kisl_plugin.local.config import Config, read_config
 from kisl_plugin.local.data import RunData, read_data
-from kisl_plugin.local.export import write_model
 from kisl_plugin.local.memory import keep_freed_memory
 from kisl_plugin.local.metrics import Metrics
 from kisl_plugin.local.model import build_model, parameter_counts

@@ -1,25 +1,33 @@
-"""The finished model as a Hugging Face folder, with tokenizer, run card and triples."""
+"""A finished model as a Hugging Face folder, with tokenizer, run card and triples; both engines write theirs here."""
 
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tokenizers import Tokenizer
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from transformers.utils import logging
-
-from kisl_plugin.local.data import EOD_TOKEN
 from kisl_plugin.runcard import RunCard, write_run_card
+from kisl_plugin.tokenizer import EOD_TOKEN
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import LlamaConfig, LlamaForCausalLM
 
 
 def write_model(
-    folder: Path, model: LlamaForCausalLM, tokenizer: Tokenizer, card: RunCard | None, triples_jsonl: str
+    folder: Path, model: "LlamaForCausalLM", tokenizer: "Tokenizer", card: RunCard | None, triples_jsonl: str
 ) -> None:
-    """Write safetensors, config, tokenizer (its end of document is bos and eos) and, last, the run card."""
+    """Write safetensors, config, tokenizer (its end of document is bos, eos and pad) and, last, the run card.
+
+    A folder of that name is replaced, once the new one is whole.
+    """
+    from transformers import PreTrainedTokenizerFast
+    from transformers.utils import logging
+
     draft = folder.with_name(folder.name + ".part")
     shutil.rmtree(draft, ignore_errors=True)
     logging.disable_progress_bar()
+    # In the model's own config it would freeze that token's embedding: there it is the end of document as well.
+    model.generation_config.pad_token_id = model.config.eos_token_id
     model.save_pretrained(draft, safe_serialization=True)
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -43,6 +51,6 @@ def _amend(path: Path, **values: Any) -> None:
     path.write_text(json.dumps({**settings, **values}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _rope_theta(config: LlamaConfig) -> float:
+def _rope_theta(config: "LlamaConfig") -> float:
     parameters = getattr(config, "rope_parameters", None)
     return float(parameters["rope_theta"] if parameters else config.rope_theta)
