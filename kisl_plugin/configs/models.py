@@ -28,7 +28,7 @@ def _llama(layers: int, hidden: int, heads: int, inner: int, vocabulary: int = V
 
 
 # Head size 64 below 1B and 128 from there, as Pythia has it. The swiglu layers are some 2.7 to 2.8 times as wide as the
-# model (Llama-2 7B: 2.69), in steps of 64 for the GPU's matrix units, chosen so that the total comes closest to the name.
+# model (Llama-2 7B: 2.69), in steps of 64 for the GPU's matrix units, so that the total comes close to the name.
 # Micro batches are for GPUs of 80 GB by reckoning, not by trial (60 bytes per token, layer and unit of width without
 # recomputing, 12 per logit, 20 per parameter), and divide the batch on up to 64 GPUs.
 MODELS = (

@@ -1,0 +1,71 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kisl_plugin.configs.grid import all_runs, all_series
+from kisl_plugin.resources import resource
+
+RUNS = {run.name: run for run in all_runs()}
+GPUS = {name: (1, 2) if run.series.model.micro_batch is None else (1, 2, 64) for name, run in RUNS.items()}
+# The densest run of each model: its YAML is the one whose model is built.
+BUILT = {series.runs[-1].name: series.model for series in all_series() if series.name == series.model.name}
+
+
+@pytest.fixture(scope="module")
+def facts(neox_dir: Path) -> dict[str, Any]:
+    """What the real GPT-NeoX made of every YAML, in a process of its own."""
+    script = Path(__file__).with_name("grid_facts.py")
+    asked = json.dumps({"yamls": GPUS, "models": list(BUILT)})
+    command = [sys.executable, str(script), str(resource("neox_configs")), asked]
+    root = str(Path(__file__).parents[2])
+    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    env = {**os.environ, "GPT_NEOX_DIR": str(neox_dir), "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "KISL_CPU": "1"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-4000:]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_gpt_neox_loads_every_yaml_and_trains_on_the_same_tokens_on_any_number_of_gpus(facts: dict[str, Any]) -> None:
+    assert facts["yamls"].keys() == RUNS.keys()
+    for name, run in RUNS.items():
+        micro = run.series.model.micro_batch
+        kind = ("fp32", "global") if micro is None else ("bfloat16", "flash")
+        for gpus, read in zip(GPUS[name], facts["yamls"][name], strict=True):
+            batch = read["train_micro_batch_size_per_gpu"] * read["gradient_accumulation_steps"] * gpus
+            assert batch == read["train_batch_size"] == run.series.training.batch
+            assert batch * read["train_iters"] * read["seq_length"] == run.series.tokens
+            assert micro in (None, read["train_micro_batch_size_per_gpu"])
+            assert (read["precision"], *set(read["attention_config"])) == kind
+            assert not read["is_pipe_parallel"]
+
+
+def test_the_section_kisl_is_a_field_of_its_arguments(facts: dict[str, Any]) -> None:
+    for name, run in RUNS.items():
+        assert all(read["kisl"]["frequency"] == run.frequency for read in facts["yamls"][name])
+
+
+def test_deepspeed_is_told_to_clip_and_to_sum_gradients_in_fp32(facts: dict[str, Any]) -> None:
+    for name, run in RUNS.items():
+        for read in facts["yamls"][name]:
+            told = read["deepspeed"]
+            assert told["gradient_clipping"] == 1.0
+            if run.series.model.micro_batch is not None:
+                assert told["bf16"] == {"enabled": True}
+                assert told["data_types"] == {"grad_accum_dtype": "fp32"}
+                assert told["zero_optimization"]["stage"] == 1
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_its_own_model_has_the_parameters_of_the_formula(facts: dict[str, Any], name: str) -> None:
+    built, shape = facts["models"][name], BUILT[name].shape
+    assert built["vocabulary"] == shape.vocabulary
+    assert built["parameters"] == shape.parameters
+    assert built["parameters"] - sum(built["embeddings"]) == shape.parameters_non_embedding
+    assert len(built["embeddings"]) == 2
+    assert built["biases"] == []
