@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from kisl_plugin.cli.fit import main as fit_command
@@ -14,6 +15,7 @@ from kisl_plugin.demo.prepare import choose_facts
 from kisl_plugin.demo.text import docstrings
 from kisl_plugin.errors import KislError
 from kisl_plugin.matching import matcher_of
+from kisl_plugin.resources import resource
 from kisl_plugin.runcard import read_run_card
 from kisl_plugin.triples import read_triples
 
@@ -65,6 +67,24 @@ def test_a_second_call_trains_and_probes_nothing_again(demo: tuple[Path, Result]
     assert sorted((out / "results").rglob("*.json")) == results
     assert "5 of 5 models are probed already" in again.output
     assert again.output.splitlines()[-8:-1] == first.output.splitlines()[-8:-1]
+
+
+def test_the_data_alone_are_those_of_the_whole_demo_and_the_yamls_that_read_them_are_named(
+    demo: tuple[Path, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    alone = CliRunner().invoke(kisl, ["demo", "--quick", "--only-data"])
+    assert alone.exit_code == 0, alone.output
+    assert {path.name for path in Path("kisl-demo").iterdir()} == {"demo.json", "data"}
+    for path in (demo[0] / "data").iterdir():
+        assert (Path("kisl-demo/data") / path.name).read_bytes() == path.read_bytes()
+    assert re.search(r"read by .*neox_configs/demo\.yml", alone.output)
+    values = yaml.safe_load((resource("neox_configs") / "demo.yml").read_text(encoding="utf-8"))
+    for key in ("vocab_file", "data_path"):
+        assert re.search(rf"^{key} +{values[key]}$", alone.output, re.MULTILINE)
+    elsewhere = CliRunner().invoke(kisl, ["demo", "--quick", "--only-data", "--out", str(demo[0])])
+    assert "no YAML of neox_configs reads these paths" in elsewhere.output
+    assert CliRunner().invoke(kisl, ["demo", "--only-data"]).exit_code == 2
 
 
 def test_a_demo_of_another_seed_does_not_mix_with_this_one(demo: tuple[Path, Result]) -> None:
