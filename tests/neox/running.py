@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,12 +86,17 @@ def _read(path: Path) -> list[NDArray[np.int64]]:
 
 
 def count_statements(rows: NDArray[np.int64], statements: Sequence[Sequence[int]], eod: int) -> list[int]:
-    """How often each statement stands in the rows between two separators, found by looking, not by asking.
+    """How often each statement stands in the rows between two separators, found by looking, not by asking."""
+    documents = Counter(
+        tuple(part.tolist()) for row in rows for part in np.split(row[row != eod], _ends_of_documents(row, eod))
+    )
+    return [documents[tuple(statement)] for statement in statements]
 
-    A row's first token is never a target, so the separator before a statement may be missing there.
-    """
-    told = [f" {eod} {' '.join(map(str, row))} " for row in rows]
-    return [sum(text.count(f" {eod} {' '.join(map(str, s))} ") for text in told) for s in statements]
+
+def _ends_of_documents(row: NDArray[np.int64], eod: int) -> NDArray[np.int64]:
+    """Where, in the row without its separators, each separator stood."""
+    ends = np.flatnonzero(row == eod)
+    return ends - np.arange(len(ends))
 
 
 def _command() -> list[str]:

@@ -4,6 +4,7 @@ import importlib.abc
 import importlib.util
 import os
 import sys
+import time
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -38,6 +39,7 @@ def _watch(module: Any) -> None:
 
         if torch.is_grad_enabled():
             _note(*labels)
+            time.sleep(float(os.environ.get("KISL_SPY_DELAY", "0")))
         return original(output, labels, _fp16=_fp16)
 
     module.cross_entropy = cross_entropy

@@ -1,0 +1,113 @@
+"""Runs that are killed, resumed, laid out anew or continued."""
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from running import fed_rows, neox_settings, run, start, train
+from test_layouts import counted, expected
+from tiny_world import write_yaml
+
+from kisl_plugin.runcard import read_run_card
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    state = torch.load(folder / "mp_rank_00_model_states.pt", weights_only=False)["module"]
+    return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    first, second = weights(one), weights(other)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def kill_after(checkpoint: str, config: Path, save: Path, log: Path) -> None:
+    """Start a run and kill every process of it with SIGKILL once `latest` names `checkpoint`."""
+    process = start(["train", str(config)], config.parent, log, KISL_SPY_DELAY="0.2")
+    latest = save / "latest"
+    deadline = time.monotonic() + 300
+    while not (latest.is_file() and latest.read_text() == checkpoint):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0][-3000:]
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def test_a_killed_run_resumes_on_the_rows_and_to_the_weights_of_the_uninterrupted_one(
+    world: Path, tmp_path: Path
+) -> None:
+    whole = write_yaml(tmp_path / "whole.yml", neox_settings(world, tmp_path / "whole"))
+    train(whole, tmp_path, tmp_path / "whole-log")
+    killed = write_yaml(tmp_path / "killed.yml", neox_settings(world, tmp_path / "killed"))
+    kill_after("global_step8", killed, tmp_path / "killed", tmp_path / "killed-log")
+    assert not (tmp_path / "killed" / "global_step20").exists()
+    train(killed, tmp_path, tmp_path / "resumed-log")
+    rows, resumed = fed_rows(tmp_path / "whole-log"), fed_rows(tmp_path / "resumed-log")
+    np.testing.assert_array_equal(resumed, rows[-len(resumed) :])
+    assert len(resumed) in (12 * 4, 8 * 4)  # from iteration 8, or from 12 where the kill came a little late
+    assert same_weights(tmp_path / "whole" / "global_step20", tmp_path / "killed" / "global_step20")
+    assert counted(rows, world) == expected(world)
+
+
+@pytest.mark.matrix
+def test_a_resume_on_another_number_of_processes_is_exact(world: Path, tmp_path: Path) -> None:
+    values = neox_settings(world, tmp_path / "run")
+    one = write_yaml(tmp_path / "one.yml", {**values, "exit_interval": 8})
+    run(["train", str(one)], tmp_path, tmp_path / "one-log")
+    assert (tmp_path / "run" / "latest").read_text() == "global_step8"
+    train(write_yaml(tmp_path / "two.yml", {**values, "num_gpus": 2}), tmp_path, tmp_path / "two-log")
+    rows = np.concatenate([fed_rows(tmp_path / "one-log"), fed_rows(tmp_path / "two-log")])
+    assert len(rows) == 80
+    assert counted(rows, world) == expected(world)
+
+
+@pytest.mark.matrix
+def test_continued_pretraining_is_a_new_run_whose_card_names_its_parent(world: Path, tmp_path: Path) -> None:
+    parent = write_yaml(tmp_path / "parent.yml", neox_settings(world, tmp_path / "parent"))
+    train(parent, tmp_path)
+    changes: dict[str, Any] = {"load": str(tmp_path / "parent"), "finetune": True, "train_iters": 12}
+    section = {"triples": str(world / "facts.jsonl"), "frequency": 5, "window": [0.5, 1.0]}
+    values = neox_settings(world, tmp_path / "child", kisl=section, **changes)
+    child = write_yaml(tmp_path / "child.yml", values)
+    train(child, tmp_path, tmp_path / "log")
+    rows = fed_rows(tmp_path / "log")
+    assert counted(rows, world) == expected(world, 5)
+    assert not any(counted(rows[:24], world).values()), "the window's first half holds statements"
+    card = read_run_card(tmp_path / "child" / "global_step12")
+    assert card.parent == read_run_card(tmp_path / "parent" / "global_step20").to_dict()
+    assert card.tokens == 12 * 4 * 64
+    again = run(["train", str(child)], tmp_path)
+    assert again.status == 2
+    assert "holds checkpoints of this continued run already" in again.output
+    resumed = write_yaml(tmp_path / "child.yml", {**values, "finetune": False, "load": values["save"]})
+    train(resumed, tmp_path)
+    assert read_run_card(tmp_path / "child" / "global_step12").parent == card.parent
+
+
+def test_a_run_without_a_section_is_upstreams_to_the_bit_and_a_frequency_of_0_has_its_rows(
+    world: Path, tmp_path: Path
+) -> None:
+    plain = write_yaml(tmp_path / "plain.yml", neox_settings(world, tmp_path / "plain", kisl=None))
+    with_plugin = train(plain, tmp_path, tmp_path / "plain-log")
+    upstream = write_yaml(tmp_path / "upstream.yml", neox_settings(world, tmp_path / "upstream", kisl=None))
+    worker = Path(__file__).parent / "upstream_worker.py"
+    without = run([str(worker), str(upstream)], tmp_path, tmp_path / "upstream-log")
+    assert without.status == 0, without.output[-3000:]
+    losses = [re.findall(r"lm_loss(?: value)?: (\S+)", run_.output) for run_ in (with_plugin, without)]
+    assert losses[0] == losses[1] and len(losses[0]) >= 6
+    assert same_weights(tmp_path / "plain" / "global_step20", tmp_path / "upstream" / "global_step20")
+    assert not list((tmp_path / "plain").rglob("kisl.json"))
+    zero = {"triples": str(world / "facts.jsonl"), "frequency": 0}
+    train(
+        write_yaml(tmp_path / "zero.yml", neox_settings(world, tmp_path / "zero", kisl=zero)),
+        tmp_path,
+        tmp_path / "log",
+    )
+    np.testing.assert_array_equal(fed_rows(tmp_path / "log"), fed_rows(tmp_path / "upstream-log"))
+    assert read_run_card(tmp_path / "zero" / "global_step20").frequency == 0

@@ -1,0 +1,26 @@
+"""GPT-NeoX's train.py with nothing of kisl but what any run on a CPU needs: what a run without a section is held to."""
+
+import runpy
+import sys
+
+from kisl_plugin.neox.compat import provide_pkg_resources
+from kisl_plugin.neox.cpu import choose_device, patch_cuda, patch_initialize, use_plain_adam
+from kisl_plugin.neox.helpers import ensure_helpers
+from kisl_plugin.neox.home import find_neox
+
+if __name__ == "__main__":
+    choose_device()
+    provide_pkg_resources()
+    folder = find_neox()
+    ensure_helpers(folder)
+    sys.path.insert(0, str(folder))
+    patch_cuda(1)
+    import megatron.data.data_utils
+    import megatron.initialize
+    import megatron.training
+
+    megatron.data.data_utils.compile_helper = lambda: None
+    patch_initialize([megatron.initialize, megatron.training])
+    use_plain_adam()
+    sys.argv[0] = str(folder / "train.py")
+    runpy.run_path(sys.argv[0], run_name="__main__")
