@@ -10,6 +10,7 @@ COMMANDS = {
     "demo": ("kisl_plugin.cli.demo", "demo"),
     "train": ("kisl_plugin.cli.train", "train"),
     "probe": ("kisl_plugin.cli.probe", "probe"),
+    "export": ("kisl_plugin.cli.export", "export"),
     "neox": ("kisl_plugin.cli.neox", "neox"),
     "corpus": ("kisl_plugin.cli.corpus", "corpus"),
     "configs": ("kisl_plugin.cli.configs", "configs"),
