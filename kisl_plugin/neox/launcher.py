@@ -71,7 +71,7 @@ def launch(script: str, arguments: list[str]) -> None:
             locks.append(lock)
             neox_args.update_value("master_port", port)
         if job == "train":
-            _check_run(neox_args)
+            check_run(neox_args)
 
     _settle_before_launch(neox_args_class, settle, yamls.where)
     _export_variables(folder)
@@ -131,7 +131,7 @@ def _in_one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def _check_run(neox_args: Any) -> None:
+def check_run(neox_args: Any) -> None:
     """Everything that can be known before a process is started."""
     if neox_args.kisl is not None:
         settings_of(neox_args)

@@ -1,0 +1,32 @@
+"""Reads cases ({name: settings}) from standard input and prints what the checks before a launch say to each.
+
+GPT-NeoX's own arguments are built for each case, in a process of its own: the patches for a CPU stay in it.
+"""
+
+import json
+import sys
+
+from kisl_plugin.errors import KislError
+from kisl_plugin.neox.arguments import add_kisl_field
+from kisl_plugin.neox.compat import provide_pkg_resources
+from kisl_plugin.neox.cpu import choose_device, patch_cuda, settle_on_cpu
+from kisl_plugin.neox.home import find_neox
+from kisl_plugin.neox.launcher import check_run
+
+if __name__ == "__main__":
+    cases = json.load(sys.stdin)
+    choose_device()
+    provide_pkg_resources()
+    sys.path.insert(0, str(find_neox()))
+    patch_cuda(1)
+    neox_args_class = add_kisl_field()
+    said = {}
+    for name, values in cases.items():
+        try:
+            neox_args = neox_args_class.from_dict({**values, "config_files": {"run.yml": ""}, "rank": 0})
+            settle_on_cpu(neox_args)
+            check_run(neox_args)
+            said[name] = "accepted"
+        except KislError as error:
+            said[name] = str(error)
+    print("\n" + json.dumps(said))
