@@ -14,7 +14,7 @@ from kisl_plugin.neox.compat import provide_pkg_resources
 from kisl_plugin.neox.cpu import PATCHES, REQUEST, choose_device, patch_cuda, settle_on_cpu
 from kisl_plugin.neox.files import missing_files
 from kisl_plugin.neox.home import INSTALL, VARIABLE, find_neox
-from kisl_plugin.neox.layouts import refuse_layouts
+from kisl_plugin.neox.layouts import refuse_layouts, refuse_probe_inside
 from kisl_plugin.neox.paths import config_paths
 from kisl_plugin.neox.planning import plan_of, settings_of, tokenizer_of
 from kisl_plugin.neox.ports import claim_port
@@ -52,7 +52,10 @@ def launch(script: str, arguments: list[str]) -> None:
         KislError: something is missing or wrong; nothing has been started.
     """
     job = script.removesuffix(".py")
-    yamls = read_yamls(config_paths(arguments))
+    paths = config_paths(arguments)
+    if not paths:
+        raise InputError(f"deepy.py {script}: no YAML is given, for example: deepy.py train neox_configs/tiny_f20.yml")
+    yamls = read_yamls(paths)
     folder = _find_everything(yamls, job)
     without_cuda = choose_device()
     _import_neox(folder)
@@ -64,6 +67,7 @@ def launch(script: str, arguments: list[str]) -> None:
     locks: list[IO[str]] = []
 
     def settle(neox_args: Any) -> None:
+        refuse_probe_inside(neox_args)
         if without_cuda:
             settle_on_cpu(neox_args)
         if "master_port" not in yamls.values and neox_args.hostfile is None:
@@ -87,7 +91,7 @@ def _find_everything(yamls: Yamls, job: str) -> Path:
     except KislError as error:
         if not missing:
             raise
-        missing.insert(0, f"GPT-NeoX ({error}) · {INSTALL}")
+        missing.insert(0, str(error) if os.environ.get(VARIABLE) else f"GPT-NeoX itself · {INSTALL}")
     if missing:
         raise InputError("\n  ".join([f"{yamls.where}: not here yet, each with the command that makes it:", *missing]))
     return folder

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from typing import Any
 
 from kisl_plugin.errors import InputError
@@ -46,6 +47,24 @@ REFUSALS = (
     Refusal("eod_mask_loss", _absent, "false", "a statement's first token, after the separator, would not be learned"),
     Refusal("autotuning_run", _absent, "nothing", "it tries other batch sizes, and each has another schedule"),
 )
+
+
+PROBES = ("kisl_wikidata", "kisl_wikidata_statement")
+
+
+def refuse_probe_inside(neox_args: Any) -> None:
+    """GPT-NeoX's own evaluation cannot ask the probe; `kisl export` and lm_eval can.
+
+    Raises:
+        InputError: eval_tasks names a task of this package.
+    """
+    for task in neox_args.eval_tasks or ():
+        if any(fnmatch(probe, task) for probe in PROBES):
+            raise InputError(
+                f"eval_tasks: {task!r} cannot be asked inside GPT-NeoX, whose eval_tasks/eval_adapter.py asks no more than "
+                "the first 10 items of a task (limit=10) and uses functions that lm_eval dropped in 0.4.2; run: "
+                "kisl export CHECKPOINT OUT && lm_eval --tasks kisl_wikidata --model hf --model_args pretrained=OUT"
+            )
 
 
 def refuse_layouts(neox_args: Any) -> None:
