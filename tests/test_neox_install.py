@@ -1,0 +1,286 @@
+"""Finding and installing GPT-NeoX, with a small git repository that has the files it is known by."""
+
+import fcntl
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from kisl_plugin.cli.main import main
+from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.neox.helpers import ensure_helpers
+from kisl_plugin.neox.home import LANDMARKS, cache_folder, changed_files, commit_of, find_neox
+from kisl_plugin.neox.install import install
+from kisl_plugin.neox.needs import NEEDED, OPTIONAL, TOOLS
+
+PROJECT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, no clone of the user's own, and none of the machine's git settings."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.delenv("GPT_NEOX_DIR", raising=False)
+    return tmp_path / "cache" / "kisl"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A work tree of three commits: `first` (a tag), `second` (a branch) and main."""
+    folder = tmp_path / "source"
+    for name in LANDMARKS:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name, encoding="utf-8")
+    said(folder, "init", "--quiet", "--initial-branch=main")
+    for number in ("first", "second", "third"):
+        (folder / "number.txt").write_text(number, encoding="utf-8")
+        commit(folder, number)
+        said(folder, *{"first": ("tag", "first"), "second": ("branch", "second")}.get(number, ("status",)))
+    return folder
+
+
+def said(folder: Path, *arguments: str) -> str:
+    asked = subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True)
+    return asked.stdout.strip()
+
+
+def commit(folder: Path, message: str) -> str:
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    said(folder, "add", "--all")
+    said(folder, *who, "commit", "--quiet", "--message", message)
+    return said(folder, "rev-parse", "HEAD")
+
+
+def number(folder: Path) -> str:
+    return (folder / "number.txt").read_text(encoding="utf-8")
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["neox", *arguments])
+
+
+@pytest.mark.parametrize("kind", ["work tree", "bare", "file address", "subset of branches"])
+def test_a_commit_of_any_kind_of_source_is_installed_whole(
+    kind: str, source: Path, cache: Path, tmp_path: Path
+) -> None:
+    wanted = said(source, "rev-parse", "second")
+    place = str(source)
+    if kind != "work tree":
+        options = ["--single-branch"] if kind == "subset of branches" else []
+        said(tmp_path, "clone", "--quiet", "--bare", *options, str(source), "bare.git")
+        place = f"{'file://' if kind == 'file address' else ''}{tmp_path / 'bare.git'}"
+    folder = install(place, wanted)
+    assert folder == cache_folder() == find_neox() == cache / "gpt-neox"
+    assert (commit_of(folder), number(folder), changed_files(folder)) == (wanted, "second", [])
+    assert sorted(path.name for path in cache.iterdir()) == ["gpt-neox", "gpt-neox.lock"]
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_ref_may_be_a_tag_a_branch_or_a_short_hash(scheme: str, source: Path) -> None:
+    short = said(source, "rev-parse", "--short=8", "main~2")
+    for ref, expected in (("first", "first"), ("second", "second"), (short, "first"), ("main", "third")):
+        assert number(install(f"{scheme}{source}", ref)) == expected
+
+
+def test_a_second_install_of_the_same_commit_asks_the_source_for_nothing(source: Path) -> None:
+    wanted = said(source, "rev-parse", "main")
+    folder = install(str(source), wanted)
+    (folder / "mine.txt").write_text("kept", encoding="utf-8")
+    lines: list[str] = []
+    install("https://127.0.0.1:1/x.git", wanted, lines.append)
+    assert lines == [f"GPT-NeoX is at {wanted} in {folder} already"]
+    assert (folder / "mine.txt").read_text(encoding="utf-8") == "kept"
+
+
+def test_a_move_to_another_commit_says_both(source: Path) -> None:
+    first, third = said(source, "rev-parse", "first"), said(source, "rev-parse", "main")
+    folder = install(str(source), third)
+    lines: list[str] = []
+    install(str(source), first, lines.append)
+    assert (commit_of(folder), number(folder)) == (first, "first")
+    assert first in lines[-1] and third in lines[-1]
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+@pytest.mark.parametrize("ref", ["no-such-branch", "0" * 39 + "1", "abcdef12", "--upload-pack=touch", ""])
+def test_a_commit_that_the_source_lacks_is_named_and_leaves_nothing(
+    ref: str, scheme: str, source: Path, cache: Path
+) -> None:
+    with pytest.raises(InputError, match=re.escape(repr(ref))):
+        install(f"{scheme}{source}", ref)
+    assert [path.name for path in cache.glob("*") if path.name != "gpt-neox.lock"] == []
+
+
+def test_what_is_no_gpt_neox_is_refused_and_leaves_nothing(source: Path, cache: Path) -> None:
+    (source / "train.py").unlink()
+    with pytest.raises(InputError, match=r"is not GPT-NeoX: it has no train\.py"):
+        install(str(source), commit(source, "another project"))
+    assert [path.name for path in cache.iterdir()] == ["gpt-neox.lock"]
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("no/such/folder", "no such path"),
+        ("plain", "no git repository"),
+        ("source/megatron", "no git repository"),
+        ("https://127.0.0.1:1/x.git", "git fetch failed"),
+    ],
+)
+def test_a_source_that_gives_nothing_is_named(
+    place: str, reason: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plain").mkdir()
+    monkeypatch.chdir(tmp_path)
+    result = call("install", "--source", place, "--ref", "main")
+    assert result.exit_code in (1, 2) and reason in result.output
+    assert "Traceback" not in result.output and not cache_folder().exists()
+
+
+def test_changes_of_ones_own_are_never_overwritten(source: Path) -> None:
+    folder = install(str(source), "main")
+    (folder / "number.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(KislError, match=r"number\.txt"):
+        install(str(source), "first")
+    assert number(folder) == "mine"
+
+
+def test_an_untracked_file_that_a_commit_would_overwrite_stays(source: Path) -> None:
+    folder = install(str(source), "main")
+    (source / "new.txt").write_text("theirs", encoding="utf-8")
+    commit(source, "fourth")
+    (folder / "new.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(KislError, match="git checkout failed"):
+        install(str(source), "main")
+    assert (folder / "new.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_commits_of_ones_own_stay_reachable(source: Path) -> None:
+    folder = install(str(source), "main")
+    (folder / "number.txt").write_text("mine", encoding="utf-8")
+    own = commit(folder, "mine")
+    with pytest.raises(KislError, match=own):
+        install(str(source), "first")
+    said(folder, "branch", "mine")
+    assert number(install(str(source), "first")) == "first"
+    assert said(folder, "show", "mine:number.txt") == "mine"
+
+
+def test_what_is_in_the_way_is_named_and_kept(source: Path) -> None:
+    cache_folder().mkdir(parents=True)
+    (cache_folder() / "thesis.txt").write_text("years", encoding="utf-8")
+    with pytest.raises(KislError, match="in the way"):
+        install(str(source), "main")
+    assert (cache_folder() / "thesis.txt").read_text(encoding="utf-8") == "years"
+
+
+def test_a_copy_without_gits_data_is_left_as_it_is(source: Path) -> None:
+    shutil.copytree(source, cache_folder(), ignore=shutil.ignore_patterns(".git"))
+    with pytest.raises(KislError, match="its commit is unknown"):
+        install(str(source), "first")
+    assert number(cache_folder()) == "third"
+
+
+def test_a_killed_install_leaves_nothing_half_and_is_begun_anew(source: Path, tmp_path: Path) -> None:
+    fake = tmp_path / "bin" / "git"
+    fake.parent.mkdir()
+    fake.write_text(
+        f'#!/bin/sh\ncase "$*" in *checkout*) kill -9 $PPID; exit 1;; esac\nexec {shutil.which("git")} "$@"\n',
+        encoding="utf-8",
+    )
+    fake.chmod(0o755)
+    command = [sys.executable, "-m", "kisl_plugin", "neox", "install", "--source", str(source), "--ref", "main"]
+    env = {**os.environ, "PATH": f"{fake.parent}{os.pathsep}{os.environ['PATH']}"}
+    killed = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL
+    with pytest.raises(KislError, match="kisl neox install"):
+        find_neox()
+    assert number(install(str(source), "main")) == "third"
+
+
+def test_two_installs_at_once_do_not_meet(source: Path, cache: Path) -> None:
+    cache.mkdir(parents=True)
+    with (cache / "gpt-neox.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(KislError, match="another kisl neox install is running"):
+            install(str(source), "main")
+
+
+def test_a_clone_of_the_users_own_wins_over_the_cache(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(str(source), "first")
+    monkeypatch.setenv("GPT_NEOX_DIR", str(source))
+    assert find_neox() == source
+    result = call("install", "--ref", "main")
+    assert result.exit_code == 2 and "GPT_NEOX_DIR is set" in result.output
+    assert number(cache_folder()) == "first"
+
+
+def test_a_variable_that_leads_nowhere_is_an_error_that_names_it(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(str(source), "main")
+    monkeypatch.setenv("GPT_NEOX_DIR", str(tmp_path))
+    with pytest.raises(KislError, match=rf"GPT_NEOX_DIR: {re.escape(str(tmp_path))} .*deepy\.py is missing"):
+        find_neox()
+
+
+def test_a_relative_cache_is_ignored_as_the_standard_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "here")
+    assert cache_folder() == Path.home() / ".cache" / "kisl" / "gpt-neox"
+
+
+def test_the_commit_is_that_of_the_folder_not_of_one_around_it(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert commit_of(source) == said(source, "rev-parse", "main")
+    assert commit_of(source / "megatron") is None
+    monkeypatch.setenv("GIT_DIR", str(source / ".git"))  # as in a git hook
+    assert commit_of(source / "megatron") is None
+
+
+def test_the_commit_is_unknown_without_git(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert commit_of(source) is None
+    with pytest.raises(KislError, match="git was not found"):
+        install(str(source), "main")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder to another user")
+def test_the_commit_of_another_users_folder_is_told(source: Path) -> None:
+    expected = said(source, "rev-parse", "HEAD")
+    for path in (source, *source.rglob("*")):
+        os.chown(path, 12345, 12345)
+    assert commit_of(source) == expected
+
+
+def test_a_missing_compiler_is_named_with_how_to_get_one(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler -m64")
+    with pytest.raises(KislError, match="CXX is 'no-such-compiler -m64'"):
+        ensure_helpers(source)
+    monkeypatch.delenv("CXX")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(KislError, match="apt install g"):
+        ensure_helpers(source)
+
+
+def test_a_check_without_gpt_neox_says_so_in_80_columns_and_fails() -> None:
+    result = call("check")
+    assert result.exit_code == 1
+    *table, last = result.output.splitlines()
+    assert last.startswith("Error: GPT-NeoX was not found") and last.endswith("kisl neox install")
+    assert max(map(len, table)) <= 80
+    for package in (*NEEDED, *TOOLS, *OPTIONAL):
+        assert any(line.split()[:2] == [package.distribution, package.version or "absent"] for line in table)
+
+
+def test_the_extra_and_the_table_of_packages_are_in_step() -> None:
+    tomllib = pytest.importorskip("tomllib")
+    extra = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["neox"]
+    names = {re.split(r"[^\w-]", requirement)[0] for requirement in extra}
+    assert names == {package.distribution for package in (*NEEDED, *TOOLS)} - {"numpy"}  # numpy is the core's
+    assert all("<" in requirement and ">=" in requirement for requirement in extra)
