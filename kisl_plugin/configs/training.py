@@ -105,8 +105,8 @@ BUDGETS = {"300m": (75e9, 100e9)}
 
 # The demo's learning rate, batch, rows and facts, in fewer steps: a minute of GPT-NeoX on two cores.
 TINY = Training(
-    frequencies=(0, 10, 20, 30, 40, 50),
-    budget=327_680,
+    frequencies=(0, 10, 20, 30, 40),
+    budget=262_144,
     seq_length=128,
     batch=8,
     lr=8e-3,
