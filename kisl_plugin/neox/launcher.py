@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from importlib import util
 from pathlib import Path
@@ -132,7 +133,10 @@ def _settle_before_launch(neox_args_class: Any, settle: Callable[[Any], None], w
 
 
 def _in_one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    """The error and the line of GPT-NeoX that raised it, which often says more than the error does."""
+    raised = traceback.extract_tb(error.__traceback__)[-1]
+    said = " ".join(str(error).split()) or type(error).__name__
+    return f"{said} ({Path(raised.filename).name}, line {raised.lineno}: {raised.line})"
 
 
 def check_run(neox_args: Any) -> None:

@@ -61,8 +61,8 @@ def refuse_probe_inside(neox_args: Any) -> None:
     for task in neox_args.eval_tasks or ():
         if any(fnmatch(probe, task) for probe in PROBES):
             raise InputError(
-                f"eval_tasks: {task!r} cannot be asked inside GPT-NeoX, whose eval_tasks/eval_adapter.py asks no more than "
-                "the first 10 items of a task (limit=10) and uses functions that lm_eval dropped in 0.4.2; run: "
+                f"eval_tasks: {task!r} cannot be asked inside GPT-NeoX, whose eval_tasks/eval_adapter.py asks no more "
+                "than the first 10 items of a task (limit=10) and uses functions that lm_eval dropped in 0.4.2; run: "
                 "kisl export CHECKPOINT OUT && lm_eval --tasks kisl_wikidata --model hf --model_args pretrained=OUT"
             )
 

@@ -59,7 +59,7 @@ def run(arguments: Sequence[str], cwd: Path, log: Path | None = None, **variable
 def train(config: Path, cwd: Path, log: Path | None = None, **variables: str) -> Finished:
     """Run `deepy.py train`, which must succeed."""
     done = run(["train", str(config)], cwd, log, **variables)
-    assert done.status == 0, done.output[-4000:]
+    assert done.status == 0, "\n".join(line[:300] for line in done.output.splitlines()[-40:])
     return done
 
 

@@ -45,7 +45,12 @@ SLOW: dict[str, dict[str, Any]] = {
         "checkpoint_num_layers": 1,
         "pipe_parallel_size": 1,
     },
-    "bf16": {"precision": "bfloat16", "data_types": {"grad_accum_dtype": "fp32"}},
+    "bf16": {"precision": "bfloat16", "zero_optimization": {"stage": 0}},
+    "bf16, ZeRO-1 as in the grid": {
+        "precision": "bfloat16",
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "zero_optimization": {"stage": 1},
+    },
     "even spacing, window": {"kisl.spacing": "even", "kisl.window": [0.25, 0.75]},
 }
 # Keys of how a run is laid out over processes, which the local engine does without.
