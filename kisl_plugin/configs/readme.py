@@ -18,6 +18,7 @@ NEEDS = """\
 For one or many GPUs of 80 GB (by reckoning, not by trial) with flash-attn. They read `{vocab_file}`
 (`kisl corpus tokenizer`) and `{data_path}.bin`, `.idx` (`kisl corpus build`), and write to
 `checkpoints/<name>`. The batch is the same on 1, 2, 4 … 64 GPUs: `gradient_accumulation_steps` follows from it.
+A resume needs as many GPUs as before: DeepSpeed does not share out ZeRO-1's state anew.
 All {runs} runs together take {compute:.2g} FLOPs.
 
 ## For a CPU
