@@ -283,6 +283,24 @@ def test_a_build_that_was_killed_leaves_nothing_that_looks_whole_and_the_next_on
         assert (tmp_path / f"c{ending}").read_bytes() == (tmp_path / f"whole{ending}").read_bytes()
 
 
+def test_an_output_that_cannot_be_written_is_one_line_and_status_1(tmp_path: Path, trained: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", ["x"])
+    (tmp_path / "file").touch()
+    output = tmp_path / "file" / "out"
+    for arguments in (("build", "--triples", "none", "--tokenizer", trained), ("tokenizer", "--vocab-size", "258")):
+        result = kisl(*arguments, "--input", path, "--output", output)
+        assert result.exit_code == 1, result.output
+        assert result.output.splitlines()[-1].startswith(f"Error: {output}: cannot be written (")
+
+
+@pytest.mark.parametrize("command", ["build", "tokenizer"])
+def test_the_commands_show_an_example_and_what_a_document_is(command: str) -> None:
+    shown = " ".join(kisl(command, "--help").output.split())
+    assert f"Example: kisl corpus {command} --input" in shown
+    assert "a .txt file, whole" in shown
+    assert command in kisl("--help").output
+
+
 def test_the_tokenizer_has_the_size_that_was_asked_and_gives_every_text_back(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", sentences(300))
     outputs = [tmp_path / "new" / "one.json", tmp_path / "two.json"]

@@ -35,8 +35,8 @@ def claim(out: Path, seed: int, scale: Scale) -> None:
         if not stamp.is_file():
             out.mkdir(parents=True, exist_ok=True)
             write_atomically(stamp, json.dumps(wanted))
-        found = json.loads(stamp.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = dict(json.loads(stamp.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{stamp}: cannot be written or read ({error}); choose another --out") from None
     for key in wanted:
         if found.get(key) != wanted[key]:
