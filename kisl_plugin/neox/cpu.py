@@ -83,7 +83,9 @@ def settle_on_cpu(neox_args: Any) -> None:
             raise InputError(f"{key} is true; its kernel needs a GPU, and there is none: set {key}: false")
     if "flash" in neox_args.attention_config:
         raise InputError("attention_config asks for flash attention, which needs a GPU, and there is none: use global")
-    neox_args.update_values({"distributed_backend": "gloo", "num_gpus": neox_args.num_gpus or 1})
+    neox_args.update_value("distributed_backend", "gloo")
+    if neox_args.hostfile is None:
+        neox_args.update_value("num_gpus", neox_args.num_gpus or 1)
 
 
 def use_plain_adam() -> None:

@@ -12,7 +12,7 @@ from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.neox.arguments import add_kisl_field, refuse_unknown_keys
 from kisl_plugin.neox.cards import refuse_other_run
 from kisl_plugin.neox.compat import provide_pkg_resources
-from kisl_plugin.neox.cpu import PATCHES, REQUEST, choose_device, patch_cuda, settle_on_cpu
+from kisl_plugin.neox.cpu import PATCHES, choose_device, patch_cuda, settle_on_cpu
 from kisl_plugin.neox.files import missing_files
 from kisl_plugin.neox.home import INSTALL, VARIABLE, find_neox
 from kisl_plugin.neox.layouts import refuse_layouts, refuse_probe_inside
@@ -24,7 +24,7 @@ from kisl_plugin.yamls import Yamls, read_yamls
 
 JOBS = ("train", "generate", "eval")
 # Workers on other nodes are given the variables that begin so.
-EXPORTED = (VARIABLE, REQUEST, "DS_ACCELERATOR")
+EXPORTED = (VARIABLE, "KISL_", "DS_ACCELERATOR")
 USAGE = """usage: deepy.py train|generate|eval CONFIG.yml [MORE.yml …] [options of GPT-NeoX's deepy.py]
 
 Trains with an unmodified GPT-NeoX, found at $GPT_NEOX_DIR or where `kisl neox install` put it. A `kisl` section
@@ -81,7 +81,10 @@ def launch(script: str, arguments: list[str]) -> None:
     _settle_before_launch(neox_args_class, settle, yamls.where)
     _export_variables(folder)
     worker = Path(__file__).parent / "workers" / f"{job}.py"
-    _deepy(folder).main([str(worker) if job in JOBS else script, *arguments])
+    try:
+        _deepy(folder).main([str(worker) if job in JOBS else script, *arguments])
+    except (KeyError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise _as_ours(error) from error
 
 
 def _find_everything(yamls: Yamls, job: str) -> Path:
@@ -130,6 +133,11 @@ def _settle_before_launch(neox_args_class: Any, settle: Callable[[Any], None], w
         return neox_args
 
     neox_args_class.consume_deepy_args = consume_deepy_args
+
+
+def _as_ours(error: Exception) -> KislError:
+    """What DeepSpeed's launcher could not do: no such launcher, no host reached, a variable of Slurm's missing."""
+    return error if isinstance(error, KislError) else KislError(f"the launch failed: {_in_one_line(error)}")
 
 
 def _in_one_line(error: Exception) -> str:

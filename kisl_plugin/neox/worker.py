@@ -37,7 +37,7 @@ def prepare() -> Path:
     folder = find_neox()
     sys.path.insert(0, str(folder))
     if without_cuda:
-        patch_cuda(int(os.environ.get("LOCAL_SIZE") or os.environ.get("WORLD_SIZE") or 1))
+        patch_cuda(_processes_on_this_node())
     add_kisl_field()
     import megatron.data.data_utils
     import megatron.initialize
@@ -50,6 +50,12 @@ def prepare() -> Path:
         patch_initialize([megatron.initialize, megatron.training])
         use_plain_adam()
     return folder
+
+
+def _processes_on_this_node() -> int:
+    """As DeepSpeed's launcher says it, or Slurm, or any other that starts workers."""
+    names = ("LOCAL_SIZE", "SLURM_NTASKS_PER_NODE", "LOCAL_WORLD_SIZE", "WORLD_SIZE")
+    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), 1)
 
 
 def inject() -> None:
