@@ -1,0 +1,135 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from made_checkpoint import STEP, llama, made, make_checkpoint, neox_values, rewrite
+from test_runcard import TRIPLES
+from test_runcard import card as some_card
+from transformers import AutoTokenizer, GenerationConfig, LlamaForCausalLM
+
+from kisl_plugin.cli.main import main
+from kisl_plugin.errors import InputError
+from kisl_plugin.neox.export import export_checkpoint
+from kisl_plugin.runcard import CARD_NAME, TRIPLES_NAME, write_run_card
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(LlamaForCausalLM.from_pretrained(folder, torch_dtype="auto").state_dict())
+
+
+@hypothesis_settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    ranks=st.sampled_from([1, 2, 4]),
+    kv_heads=st.sampled_from([None, 8, 4]),
+    stages=st.integers(0, 2),
+    layers=st.integers(1, 3),
+    untied=st.booleans(),
+)
+def test_every_layout_gives_back_the_model_that_was_cut_up(
+    ranks: int, kv_heads: int | None, stages: int, layers: int, untied: bool, world: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / f"{ranks}{kv_heads}{stages}{layers}{untied}"
+    shutil.rmtree(folder, ignore_errors=True)
+    values = neox_values(
+        world,
+        num_attention_heads=8,
+        num_kv_heads=kv_heads,
+        model_parallel_size=ranks,
+        pipe_parallel_size=stages,
+        num_layers=layers,
+        no_weight_tying=untied,
+        make_vocab_size_divisible_by=128 // ranks,
+    )
+    original = llama(values)
+    make_checkpoint(folder / "save", values, original)
+    export_checkpoint(folder / "save", folder / "out")
+    found = weights(folder / "out")
+    assert found.keys() == original.state_dict().keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in original.state_dict().items())
+
+
+def test_the_config_says_what_gpt_neox_was_told(world: Path, tmp_path: Path) -> None:
+    save = made(world, tmp_path, rotary_emb_base=500, num_kv_heads=2)
+    export_checkpoint(save, tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config["rms_norm_eps"], config["rope_theta"], config["num_key_value_heads"]) == (1e-8, 500, 2)
+    assert config["attention_bias"] is config["mlp_bias"] is config["tie_word_embeddings"] is False
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    eod = tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    generation = GenerationConfig.from_pretrained(tmp_path / "out")
+    assert config["bos_token_id"] == config["eos_token_id"] == eod
+    assert (generation.bos_token_id, generation.eos_token_id, generation.pad_token_id) == (eod, eod, eod)
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("wanted", [None, "float32", "bfloat16", "float16"])
+def test_weights_keep_their_dtype_or_are_rounded_once(
+    stored: torch.dtype, wanted: str | None, world: Path, tmp_path: Path
+) -> None:
+    values = neox_values(world, num_layers=1)
+    original = llama(values).to(stored)
+    make_checkpoint(tmp_path / "save", values, original)
+    done = export_checkpoint(tmp_path / "save", tmp_path / "out", wanted)
+    dtype = getattr(torch, wanted) if wanted else stored
+    assert done.dtype == str(dtype).removeprefix("torch.")
+    found = weights(tmp_path / "out")
+    assert all(torch.equal(found[name], tensor.to(dtype)) for name, tensor in original.state_dict().items())
+
+
+def test_norms_that_rounding_drove_apart_are_averaged_and_others_refused(world: Path, tmp_path: Path) -> None:
+    save = made(world, tmp_path, model_parallel_size=2, make_vocab_size_divisible_by=64)
+    for rank in range(2):
+        path = save / STEP / f"mp_rank_{rank:02d}_model_states.pt"
+        rewrite(path, lambda saved, rank=rank: saved["module"]["sequential.5.norm.scale"].fill_(1 + rank * 1e-4))
+    export_checkpoint(save, tmp_path / "out")
+    assert weights(tmp_path / "out")["model.norm.weight"].tolist() == pytest.approx([1 + 5e-5] * 32)
+    rewrite(path, lambda saved: saved["module"]["sequential.5.norm.scale"].fill_(2))
+    with pytest.raises(InputError, match=r"5.norm.scale: differs by 1 between the tensor-parallel ranks"):
+        export_checkpoint(save, tmp_path / "out")
+
+
+def test_the_card_goes_along_and_a_foreign_one_is_refused(world: Path, tmp_path: Path) -> None:
+    save = made(world, tmp_path)
+    parameters = export_checkpoint(save, tmp_path / "bare").parameters
+    write_run_card(save / STEP, some_card(model={"params": parameters}, iteration=20), TRIPLES)
+    export_checkpoint(save, tmp_path / "out")
+    for name in (CARD_NAME, TRIPLES_NAME):
+        assert (tmp_path / "out" / name).read_text() == (save / STEP / name).read_text()
+    write_run_card(save / STEP, some_card(model={"params": 10}, iteration=20), TRIPLES)
+    with pytest.raises(InputError, match=r"kisl.json: model.params is 10, the weights are [\d,]+; this is the card of"):
+        export_checkpoint(save, tmp_path / "out")
+    write_run_card(save / STEP, some_card(model={"params": parameters}, iteration=10), TRIPLES)
+    with pytest.raises(InputError, match=r"kisl.json: is of iteration 10, the weights of 20"):
+        export_checkpoint(save, tmp_path / "out")
+
+
+def test_an_export_may_be_replaced_and_nothing_else(world: Path, tmp_path: Path) -> None:
+    save = made(world, tmp_path)
+    export_checkpoint(save, tmp_path / "out")
+    first = (tmp_path / "out" / "model.safetensors").read_bytes()
+    export_checkpoint(save / STEP, tmp_path / "out")
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == first
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    for taken, said in ((tmp_path / "out", "holds notes.txt"), (save / STEP, "holds configs"), (world, "holds facts")):
+        with pytest.raises(InputError, match=said):
+            export_checkpoint(save, taken)
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_the_command_says_what_it_wrote_and_what_is_missing(world: Path, tmp_path: Path) -> None:
+    save, out = made(world, tmp_path), tmp_path / "out"
+    done = CliRunner().invoke(main, ["export", str(save), str(out), "--dtype", "bfloat16"])
+    assert done.exit_code == 0, done.output
+    assert f"{out}: 45,728 parameters in bfloat16, iteration 20 of {save / STEP}" in done.output
+    assert "has no kisl.json, so the export has none" in done.output
+    failed = CliRunner().invoke(main, ["export", str(tmp_path / "nowhere"), str(out)])
+    assert failed.exit_code == 2 and "no such folder" in failed.output
+    helped = CliRunner().invoke(main, ["export", "--help"])
+    assert "Example: kisl export checkpoints/1b_f200 1b_f200" in helped.output
