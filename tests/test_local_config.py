@@ -316,6 +316,14 @@ def test_gradient_accumulation_makes_the_batch(tmp_path: Path) -> None:
     assert config.samples == 240
 
 
+def test_an_accumulation_of_null_follows_from_the_batch(tmp_path: Path) -> None:
+    batch = {"train_batch_size": 12, "train_micro_batch_size_per_gpu": 3}
+    values = {**settings(tmp_path, tmp_path / "out", **batch), "gradient_accumulation_steps": None}
+    config = read_config([write_yaml(tmp_path / "run.yml", values)])
+    assert config["gradient_accumulation_steps"] == 4
+    assert config.batch == 12
+
+
 def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.yml").write_text("seed: 1\noptimizer: {type: Adam, type: Adam}\nseed: 2\n")
     with pytest.raises(InputError, match=r"run.yml: not YAML \(the key 'seed' stands in it 2 times"):

@@ -104,12 +104,17 @@ def _typed(key: str, given: Given) -> Any:
 
 
 def _check_batch(values: dict[str, Any], given: Given) -> None:
-    """Fill in the batch as GPT-NeoX does for one device, where gradient_accumulation_steps is 1 unless given."""
+    """Fill in the batch as GPT-NeoX does for one device.
+
+    There gradient_accumulation_steps is 1 unless given, and follows from the other two where it is given as null.
+    """
     total, micro, steps = (
         values[k] for k in ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
     )
     if total is None and micro is None:
         raise InputError(f"{given.where}: train_batch_size or train_micro_batch_size_per_gpu is missing")
+    if given.values.get("gradient_accumulation_steps", 1) is None and total is not None and micro is not None:
+        steps = values["gradient_accumulation_steps"] = max(1, total // micro)
     micro = total // steps if micro is None else micro
     total = micro * steps if total is None else total
     if micro < 1 or total != micro * steps:
