@@ -1,16 +1,22 @@
 """Runs that are killed, resumed, laid out anew or continued."""
 
+import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from running import fed_rows, neox_settings, run, start, train
+from safetensors import safe_open
 from test_layouts import counted, expected
 from tiny_world import write_yaml
 
@@ -39,20 +45,63 @@ def kill_after(checkpoint: str, config: Path, save: Path, log: Path) -> None:
     process.communicate()
 
 
+@dataclass(frozen=True)
+class Resumed:
+    """A run that was killed half-way and resumed: its checkpoints, and the rows of both parts."""
+
+    save: Path
+    rows: NDArray[np.int64]
+
+
+@pytest.fixture(scope="module")
+def resumed(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Resumed:
+    folder = tmp_path_factory.mktemp("killed")
+    save = folder / "run"
+    config = write_yaml(folder / "run.yml", neox_settings(world, save, max_position_embeddings=256))
+    kill_after("global_step8", config, save, folder / "first")
+    assert not (save / "global_step20").exists()
+    begun = int((save / "latest").read_text().removeprefix("global_step"))
+    train(config, folder, folder / "second")
+    first, second = fed_rows(folder / "first"), fed_rows(folder / "second")
+    assert len(second) == (20 - begun) * 4
+    return Resumed(save, np.concatenate([first[: begun * 4], second]))
+
+
 def test_a_killed_run_resumes_on_the_rows_and_to_the_weights_of_the_uninterrupted_one(
-    world: Path, tmp_path: Path
+    resumed: Resumed, world: Path, tmp_path: Path
 ) -> None:
-    whole = write_yaml(tmp_path / "whole.yml", neox_settings(world, tmp_path / "whole"))
-    train(whole, tmp_path, tmp_path / "whole-log")
-    killed = write_yaml(tmp_path / "killed.yml", neox_settings(world, tmp_path / "killed"))
-    kill_after("global_step8", killed, tmp_path / "killed", tmp_path / "killed-log")
-    assert not (tmp_path / "killed" / "global_step20").exists()
-    train(killed, tmp_path, tmp_path / "resumed-log")
-    rows, resumed = fed_rows(tmp_path / "whole-log"), fed_rows(tmp_path / "resumed-log")
-    np.testing.assert_array_equal(resumed, rows[-len(resumed) :])
-    assert len(resumed) in (12 * 4, 8 * 4)  # from iteration 8, or from 12 where the kill came a little late
-    assert same_weights(tmp_path / "whole" / "global_step20", tmp_path / "killed" / "global_step20")
+    train(
+        write_yaml(tmp_path / "whole.yml", neox_settings(world, tmp_path / "whole", max_position_embeddings=256)),
+        tmp_path,
+        tmp_path / "log",
+    )
+    rows = fed_rows(tmp_path / "log")
+    np.testing.assert_array_equal(resumed.rows, rows)
+    assert same_weights(tmp_path / "whole" / "global_step20", resumed.save / "global_step20")
     assert counted(rows, world) == expected(world)
+
+
+def test_a_killed_and_resumed_run_is_exported_probed_and_fitted(resumed: Resumed, tmp_path: Path) -> None:
+    say("kisl", "export", str(resumed.save), str(tmp_path / "hf"), cwd=tmp_path)
+    probe = ["--model", "hf", "--model_args", f"pretrained={tmp_path / 'hf'},dtype=float32", "--device", "cpu"]
+    said = say("lm_eval", "--tasks", "kisl_wikidata", *probe, "--output_path", "results", cwd=tmp_path)
+    assert "acc_control" in said
+    said = say("kisl-fit", "results", cwd=tmp_path)
+    assert "1 observation" in said
+    fitted = json.loads((tmp_path / "report" / "fit.json").read_text())
+    card = read_run_card(resumed.save / "global_step20")
+    assert card.engine == "neox" and card.tokens == 20 * 4 * 64
+    assert [(curve["params"], curve["tokens"]) for curve in fitted["curves"]] == [(card.model["params"], card.tokens)]
+    weights_of = safe_open(tmp_path / "hf" / "model.safetensors", framework="np")
+    assert sum(weights_of.get_tensor(name).size for name in weights_of.keys()) == card.model["params"]  # noqa: SIM118
+
+
+def say(command: str, *arguments: str, cwd: Path) -> str:
+    """Run a command of this environment, which must succeed."""
+    place = Path(sys.executable).parent / command
+    done = subprocess.run([str(place), *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
 
 
 @pytest.mark.matrix
