@@ -11,6 +11,7 @@ from kisl_plugin.neox.shards import Shards, layer_shards, rank_file, rank_shards
 from kisl_plugin.yamls import Yamls, read_yamls
 
 CONFIGS, LATEST = "configs", "latest"
+_YAMLS = (".yml", ".yaml", ".json")
 # GPT-NeoX's own values for the keys that a YAML may leave out.
 _DEFAULTS: Mapping[str, Any] = {
     "no_weight_tying": False,
@@ -110,7 +111,7 @@ def _steps(path: Path) -> str:
 
 def _read_configs(folder: Path) -> Yamls:
     """GPT-NeoX writes the YAMLs after the weights."""
-    paths = sorted(path for path in (folder / CONFIGS).glob("*") if path.is_file())
+    paths = sorted(path for path in (folder / CONFIGS).glob("*") if path.suffix in _YAMLS)
     if not paths:
         raise InputError(f"{folder / CONFIGS}: holds no YAML; the checkpoint was not written to its end")
     return read_yamls(paths)

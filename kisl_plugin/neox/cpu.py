@@ -53,6 +53,8 @@ def patch_cuda(processes: int) -> None:
 
     cpu = torch.device("cpu")
     cuda: Any = torch.cuda
+    # A torch built for CUDA would conclude from the device count that CUDA is there.
+    cuda.is_available = lambda: False
     cuda.device_count = lambda: processes
     cuda.current_device = lambda: cpu
     for name in _TENSORS:

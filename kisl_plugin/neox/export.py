@@ -5,7 +5,7 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kisl_plugin.errors import InputError
+from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.huggingface import write_model
 from kisl_plugin.neox.checkpoint import Checkpoint, find_checkpoint, open_checkpoint
 from kisl_plugin.neox.llama import llama_config, llama_weights, refuse_other_models
@@ -42,6 +42,7 @@ def export_checkpoint(path: Path, out: Path, dtype: str | None = None, tokenizer
 
     Raises:
         InputError: the checkpoint is incomplete or not a Llama, its tokenizer is not found, or `out` is taken.
+        KislError: `out` cannot be written.
     """
     folder = find_checkpoint(path)
     _refuse_taken(out)
@@ -52,24 +53,35 @@ def export_checkpoint(path: Path, out: Path, dtype: str | None = None, tokenizer
     card, triples = _read_card(opened)
     model = _build(opened, llama_config(opened, eod), dtype)
     _check_card(card, model.num_parameters(), folder)
-    write_model(out, model, words, card, triples)
+    _write(out, model, words, card, triples)
     name = str(model.dtype).removeprefix("torch.")
     return Exported(out, folder, opened.iteration, model.num_parameters(), name, card)
 
 
+def _write(
+    out: Path, model: "LlamaForCausalLM", tokenizer: "Tokenizer", card: RunCard | None, triples_jsonl: str
+) -> None:
+    from safetensors import SafetensorError
+
+    try:
+        write_model(out, model, tokenizer, card, triples_jsonl)
+    except (OSError, SafetensorError) as error:
+        raise KislError(f"{out}: cannot be written ({error})") from None
+
+
 def _build(opened: Checkpoint, config: "LlamaConfig", dtype: str | None) -> "LlamaForCausalLM":
-    """The model, filled tensor by tensor, so that memory holds the weights once."""
+    """The model, filled tensor by tensor, so that memory never holds the weights twice."""
     import torch
     from transformers import LlamaForCausalLM
 
     with torch.device("meta"):
         model = LlamaForCausalLM(config)
-    weights = dict(llama_weights(opened.shards, config))
-    wanted = getattr(torch, dtype) if dtype else reduce(torch.promote_types, {w.dtype for w in weights.values()})
-    progress = Progress("exporting, tensors", len(weights))
-    for done, name in enumerate(weights, start=1):
-        weights[name] = _cast(weights[name], wanted, f"{opened.folder}: {name}")
-        progress.update(done)
+    wanted = getattr(torch, dtype) if dtype else reduce(torch.promote_types, opened.shards.dtypes())
+    weights: dict[str, torch.Tensor] = {}
+    progress = Progress("exporting, tensors", len(list(model.parameters())))
+    for name, weight in llama_weights(opened.shards, config):
+        weights[name] = _cast(weight, wanted, f"{opened.folder}: {name}")
+        progress.update(len(weights))
     progress.close()
     missing, unexpected = model.load_state_dict(weights, strict=False, assign=True)
     expected = ["lm_head.weight"] if config.tie_word_embeddings else []

@@ -11,9 +11,10 @@ from typing import IO, Any
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.neox.arguments import add_kisl_field, refuse_unknown_keys
 from kisl_plugin.neox.cards import refuse_other_run
-from kisl_plugin.neox.compat import provide_pkg_resources
+from kisl_plugin.neox.compat import provide_pkg_resources, warn_of_lost_clipping
 from kisl_plugin.neox.cpu import PATCHES, choose_device, patch_cuda, settle_on_cpu
 from kisl_plugin.neox.files import missing_files
+from kisl_plugin.neox.helpers import ensure_helpers
 from kisl_plugin.neox.home import INSTALL, VARIABLE, find_neox
 from kisl_plugin.neox.layouts import refuse_layouts, refuse_probe_inside
 from kisl_plugin.neox.paths import config_paths
@@ -60,6 +61,7 @@ def launch(script: str, arguments: list[str]) -> None:
     folder = _find_everything(yamls, job)
     without_cuda = choose_device()
     _import_neox(folder)
+    ensure_helpers(folder)
     if without_cuda:
         patch_cuda(_processes(yamls))
         print(f"no GPU: GPT-NeoX is patched to train on the CPU ({'; '.join(PATCHES)})")
@@ -149,6 +151,7 @@ def _in_one_line(error: Exception) -> str:
 
 def check_run(neox_args: Any) -> None:
     """Everything that can be known before a process is started."""
+    warn_of_lost_clipping(neox_args)
     if neox_args.kisl is not None:
         settings_of(neox_args)
         refuse_layouts(neox_args)

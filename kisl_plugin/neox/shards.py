@@ -8,6 +8,7 @@ from kisl_plugin.errors import InputError
 from kisl_plugin.neox.saved import read_saved
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 # A buffer that GPT-NeoX saves on request (rotary_save_freqs_buffer); it follows from rotary_emb_base.
@@ -21,8 +22,9 @@ class Shards:
         self._ranks = [{k: v for k, v in rank.items() if not k.endswith(_DERIVED)} for rank in ranks]
         self._where = where
 
-    def __len__(self) -> int:
-        return len(self._ranks[0])
+    def dtypes(self) -> set["torch.dtype"]:
+        """The types in which the tensors are stored; one, unless norms were kept in a finer one."""
+        return {tensor.dtype for rank in self._ranks for tensor in rank.values()}
 
     def take(self, name: str, shape: Sequence[int], split: int | None = None) -> list["Tensor"]:
         """The parts of a tensor, one a rank. `shape` is the whole tensor's, `split` the dimension it is divided along.
