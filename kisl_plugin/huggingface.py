@@ -29,6 +29,8 @@ def write_model(
     # In the model's own config it would freeze that token's embedding: there it is the end of document as well.
     model.generation_config.pad_token_id = model.config.eos_token_id
     model.save_pretrained(draft, safe_serialization=True)
+    for weights in draft.glob("*.safetensors"):  # safetensors lets nobody but the owner read them
+        shutil.copymode(draft / "config.json", weights)
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=EOD_TOKEN,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from made_checkpoint import STEP, llama, made, make_checkpoint, neox_values, rewrite
 from test_runcard import TRIPLES
 from test_runcard import card as some_card
+from tiny_world import write_yaml
 from transformers import AutoTokenizer, GenerationConfig, LlamaForCausalLM
 
 from kisl_plugin.cli.main import main
@@ -54,12 +55,15 @@ def test_every_layout_gives_back_the_model_that_was_cut_up(
     assert all(torch.equal(found[name], tensor) for name, tensor in original.state_dict().items())
 
 
-def test_the_config_says_what_gpt_neox_was_told(world: Path, tmp_path: Path) -> None:
-    save = made(world, tmp_path, rotary_emb_base=500, num_kv_heads=2)
+def test_the_config_says_what_gpt_neox_was_told_in_whichever_yaml(world: Path, tmp_path: Path) -> None:
+    save = made(world, tmp_path, num_kv_heads=2)
+    write_yaml(save / STEP / "configs" / "more.yml", {"rotary-emb-base": 500})
     export_checkpoint(save, tmp_path / "out")
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert (config["rms_norm_eps"], config["rope_theta"], config["num_key_value_heads"]) == (1e-8, 500, 2)
     assert config["attention_bias"] is config["mlp_bias"] is config["tie_word_embeddings"] is False
+    modes = {(tmp_path / "out" / name).stat().st_mode for name in ("config.json", "model.safetensors")}
+    assert len(modes) == 1
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     eod = tokenizer.convert_tokens_to_ids("<|endoftext|>")
     generation = GenerationConfig.from_pretrained(tmp_path / "out")

@@ -101,7 +101,7 @@ def test_the_export_gives_the_logits_of_gpt_neox(changes: dict[str, Any], world:
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert tokenizer.bos_token == tokenizer.eos_token == tokenizer.pad_token == "<|endoftext|>"
     swap_query_and_key(tmp_path / "out")
-    assert np.abs(logits_of(tmp_path / "out", told.tokens) - told.logits).max() > 0.1
+    assert np.abs(logits_of(tmp_path / "out", told.tokens) - told.logits).max() > 0.01
 
 
 def swap_query_and_key(model: Path) -> None:
@@ -117,8 +117,7 @@ def swap_query_and_key(model: Path) -> None:
 @pytest.mark.matrix
 @pytest.mark.parametrize("zero", [0, 1])
 def test_bf16_weights_are_those_that_gpt_neox_itself_loads(zero: int, world: Path, tmp_path: Path) -> None:
-    stored = {"precision": "bfloat16", "data_types": {"grad_accum_dtype": "fp32"}, "zero_optimization": {"stage": zero}}
-    train_and_ask(world, tmp_path, **stored)
+    train_and_ask(world, tmp_path, precision="bfloat16", zero_optimization={"stage": zero})
     exact = train_and_ask(
         world, tmp_path / "again", when="loaded", load=str(tmp_path / "run"), finetune=True, kisl=None, train_iters=1
     )

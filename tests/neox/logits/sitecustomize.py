@@ -81,15 +81,15 @@ def _from_the_model(neox_args: Any, model: Any, rows: Any) -> Any:
 def _from_the_pipeline(neox_args: Any, model: Any, rows: Any) -> Any:
     """The last stage's outputs are seen by its loss alone."""
     seen = []
-    loss = model.loss_model
+    loss = model.module.loss_fn
 
     def watched(outputs: Any, labels: Any) -> Any:
         seen.append(outputs.clone())
         return loss(outputs, labels)
 
-    model.loss_model = watched
+    model.module.loss_fn = watched
     model.eval_batch(iter([{"text": rows}]), num_micro_batches=1)
-    model.loss_model = loss
+    model.module.loss_fn = loss
     return seen[0] if seen else None
 
 
