@@ -18,7 +18,7 @@ from kisl_plugin.neox.helpers import ensure_helpers
 from kisl_plugin.neox.home import INSTALL, VARIABLE, find_neox
 from kisl_plugin.neox.layouts import refuse_layouts, refuse_probe_inside
 from kisl_plugin.neox.paths import config_paths
-from kisl_plugin.neox.planning import plan_of, settings_of, tokenizer_of
+from kisl_plugin.neox.planning import describe, plan_of, settings_of, tokenizer_of
 from kisl_plugin.neox.ports import claim_port
 from kisl_plugin.neox.start import find_start
 from kisl_plugin.yamls import Yamls, read_yamls
@@ -160,6 +160,7 @@ def check_run(neox_args: Any) -> None:
             return
         plan = plan_of(neox_args, tokenizer)
         refuse_other_run(neox_args, find_start(neox_args), plan)
+        print(describe(plan))
     else:
         refuse_other_run(neox_args, find_start(neox_args), None)
 

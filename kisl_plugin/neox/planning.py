@@ -50,6 +50,17 @@ def plan_of(neox_args: Any, tokenizer: Any) -> InjectionPlan:
         raise InputError(f"{where_of(neox_args)}: kisl: {error}") from None
 
 
+def describe(plan: InjectionPlan) -> str:
+    """What a run injects, in one line."""
+    card = plan.card_fields()
+    frequency = card.get("frequency", "of its group")
+    return (
+        f"kisl: {plan.schedule.exposures:,} exposures of {card['triples']['count']:,} triples (F = {frequency}) in "
+        f"{plan.schedule.samples:,} samples, {plan.injected_fraction:.2%} of the tokens; "
+        f"{card['triples']['control']:,} control triples"
+    )
+
+
 def encoder_of(tokenizer: Any) -> Encode:
     """Text → tokens without special tokens. GPT-NeoX's own HFTokenizer adds those its file asks for."""
     if tokenizer.name != "HFTokenizer":
