@@ -1,0 +1,56 @@
+"""What the launcher finds out by itself, without GPT-NeoX."""
+
+from pathlib import Path
+
+import pytest
+
+from kisl_plugin.neox.files import missing_files
+from kisl_plugin.neox.paths import config_paths
+from kisl_plugin.neox.ports import claim_port
+from kisl_plugin.yamls import read_yamls
+
+
+def test_two_runs_on_one_machine_never_have_the_same_port() -> None:
+    claimed = [claim_port() for _ in range(5)]
+    ports = [port for port, _ in claimed]
+    assert len(set(ports)) == 5
+    for _, lock in claimed:
+        lock.close()
+    again, lock = claim_port()
+    assert again == ports[0]
+    lock.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (["run.yml"], ["run.yml"]),
+        (["a.yml", "b"], ["a.yml", "b.yml"]),
+        (["-d", "configs", "a", "b.json"], ["configs/a.yml", "configs/b.json"]),
+        (["a.yml", "-H", "hosts", "--wandb_group", "x"], ["a.yml"]),
+        (["a.yml", "--eval_tasks", "lambada_openai", "piqa"], ["a.yml"]),
+        ([], []),
+    ],
+)
+def test_the_yamls_are_found_by_gpt_neoxs_own_rules(arguments: list[str], found: list[str]) -> None:
+    assert list(map(str, config_paths(arguments))) == found
+
+
+def test_each_file_that_is_not_there_is_named_with_the_command_that_makes_it(tmp_path: Path) -> None:
+    config = tmp_path / "run.yml"
+    config.write_text("vocab_file: data/t.json\ndata-path: data/text\nkisl: {triples: mine.csv, frequency: 1}\n")
+    missing = missing_files(read_yamls([config]))
+    assert [line.split(" · ")[1] for line in missing] == [
+        "kisl corpus tokenizer --input TEXT --output data/t.json",
+        "kisl corpus build --input TEXT --triples mine.csv --tokenizer data/t.json --output data/text",
+        "a file of yours",
+    ]
+    for name in ("t.json", "text.bin", "text.idx", "mine.csv"):
+        (tmp_path / name).touch()
+    config.write_text(
+        f"vocab_file: {tmp_path}/t.json\ntrain_data_paths: [{tmp_path}/text, {tmp_path}/none]\n"
+        f"kisl: {{triples: {tmp_path}/mine.csv, frequency: 1}}\n"
+    )
+    assert [line.split(" · ")[0] for line in missing_files(read_yamls([config]))] == [
+        f"the corpus (train_data_paths: {tmp_path}/none.bin and .idx)"
+    ]
