@@ -36,6 +36,8 @@ def write_model(
         bos_token=EOD_TOKEN,
         eos_token=EOD_TOKEN,
         pad_token=EOD_TOKEN,
+        # Transformers 4 would add token_type_ids, which a Llama does not take.
+        model_input_names=["input_ids", "attention_mask"],
         model_max_length=model.config.max_position_embeddings,
     )
     wrapped.save_pretrained(draft)
