@@ -334,6 +334,12 @@ def test_a_text_too_small_for_the_vocabulary_is_said_with_what_gpt_neox_makes_of
     assert Tokenizer.from_file(str(output)).get_vocab_size() == 260
 
 
+def test_a_tokenizer_is_written_as_releases_before_0_20_read_it(trained: Path) -> None:
+    content = json.loads(trained.read_text(encoding="utf-8"))
+    assert content["model"]["merges"]
+    assert all(isinstance(merge, str) and len(merge.split(" ")) == 2 for merge in content["model"]["merges"])
+
+
 def test_a_tokenizer_that_cannot_be_made_leaves_the_old_one(tmp_path: Path) -> None:
     output = tmp_path / "tokenizer.json"
     output.write_text("old")

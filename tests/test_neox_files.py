@@ -17,7 +17,7 @@ def test_two_runs_on_one_machine_never_have_the_same_port() -> None:
     for _, lock in claimed:
         lock.close()
     again, lock = claim_port()
-    assert again == ports[0]
+    assert again in ports
     lock.close()
 
 

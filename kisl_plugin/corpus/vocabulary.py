@@ -1,5 +1,6 @@
 """Train a byte-level BPE tokenizer for GPT-NeoX's HFTokenizer."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,12 +32,21 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, path: Path) -> "Token
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         tokenizer = _trained(texts, vocab_size)
-        write_atomically(path, tokenizer.to_str(pretty=True))
+        write_atomically(path, _as_older_releases_write_it(tokenizer))
     except ImportError:
         raise missing_library(path) from None
     except OSError as error:
         raise KislError(f"{path}: cannot be written ({error.strerror or error})") from None
     return tokenizer
+
+
+def _as_older_releases_write_it(tokenizer: "Tokenizer") -> str:
+    """With merges as "a b": releases before 0.20, as GPT-NeoX pins one, read no other form; newer ones read both."""
+    content = json.loads(tokenizer.to_str())
+    merges = content["model"]["merges"]
+    # No token of a byte-level vocabulary holds a space.
+    content["model"]["merges"] = [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
+    return json.dumps(content, indent=2, ensure_ascii=False)
 
 
 def _trained(texts: Iterable[str], vocab_size: int) -> "Tokenizer":

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import copy
+from importlib.metadata import version
 from typing import Any
 
 from kisl_plugin.errors import InputError
@@ -23,11 +24,18 @@ def tokenizer_of(neox_args: Any) -> Any:
     """GPT-NeoX's tokenizer for these arguments, which are left as they are.
 
     Raises:
-        InputError: it has no end-of-document token.
+        InputError: it cannot be read, or has no end-of-document token.
     """
     from megatron.tokenizer import build_tokenizer
 
-    tokenizer = neox_args.tokenizer or build_tokenizer(copy(neox_args))
+    try:
+        tokenizer = neox_args.tokenizer or build_tokenizer(copy(neox_args))
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise InputError(
+            f"{where_of(neox_args)}: vocab_file {neox_args.vocab_file} cannot be read as {neox_args.tokenizer_type} by "
+            f"tokenizers {version('tokenizers')} ({' '.join(str(error).split())}); was it written by a newer release? "
+            "kisl corpus tokenizer writes one that all read"
+        ) from None
     if tokenizer.eod is None:
         raise InputError(
             f"{where_of(neox_args)}: the tokenizer {neox_args.vocab_file} has no <|endoftext|>, which GPT-NeoX looks "
