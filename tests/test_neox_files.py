@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kisl_plugin.neox.files import missing_files
-from kisl_plugin.neox.paths import config_paths
+from kisl_plugin.neox.paths import read_command_line
 from kisl_plugin.neox.ports import claim_port
 from kisl_plugin.yamls import read_yamls
 
@@ -33,7 +33,7 @@ def test_two_runs_on_one_machine_never_have_the_same_port() -> None:
     ],
 )
 def test_the_yamls_are_found_by_gpt_neoxs_own_rules(arguments: list[str], found: list[str]) -> None:
-    assert list(map(str, config_paths(arguments))) == found
+    assert list(map(str, read_command_line(arguments).configs)) == found
 
 
 def test_each_file_that_is_not_there_is_named_with_the_command_that_makes_it(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from kisl_plugin.local.memory import keep_freed_memory
 from kisl_plugin.local.metrics import Metrics
 from kisl_plugin.local.model import build_model, parameter_counts
 from kisl_plugin.local.optim import build_optimizer
-from kisl_plugin.local.start import claim_folder, find_start
+from kisl_plugin.local.start import claim_save, find_start
 from kisl_plugin.local.training import StepReport, exposures_of, held_out_loss, train_steps
 from kisl_plugin.progress import Progress
 from kisl_plugin.runcard import CARD_NAME, RunCard, check_resume, difference, read_run_card
@@ -46,7 +46,7 @@ class LocalEngine:
         config = read_config(configs)
         if config.without_effect:
             say(f"without effect in the local engine: {', '.join(config.without_effect)}")
-        claim_folder(config)
+        claim_save(config)
         run = _Run(config, read_data(config))
         try:
             return run.to_the_end(label, say)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.folders import claim_folder, is_same, no_parent, refuse_own_parent, taken
 from kisl_plugin.local.checkpoint import latest_checkpoint
 from kisl_plugin.local.config import Config
 
@@ -20,44 +21,30 @@ def find_start(config: Config) -> tuple[Path | None, bool]:
     own = latest_checkpoint(save)
     if config["finetune"]:
         return _start_of_continued(config, save, own)
-    if load is not None and Path(load).resolve() == save.resolve():
+    if is_same(load, save):
         return own, False
     if own is not None:
-        raise InputError(
-            f"{config.where}: save ({save}) holds checkpoints already ({own.name}) and load is {load!r}; set load to "
-            f"{str(save)!r} to resume that run, or choose another save"
-        )
+        raise taken(save, load, own, config.where)
     return latest_checkpoint(Path(load)) if load is not None else None, False
 
 
-def claim_folder(config: Config) -> None:
+def claim_save(config: Config) -> None:
     """Make `save`, before any time is spent.
 
     Raises:
-        InputError: it is no folder, or cannot be written.
+        InputError: it is missing, is no folder, or cannot be written.
     """
     if config["save"] is None:
         raise InputError(f"{config.where}: save is missing; checkpoints and the finished model are written there")
-    folder = Path(config["save"])
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"{config.where}: save ({folder}) cannot be written ({error.strerror})") from None
+    claim_folder(Path(config["save"]), config.where)
 
 
 def _start_of_continued(config: Config, save: Path, own: Path | None) -> tuple[Path | None, bool]:
     load = config["load"]
-    if load is not None and Path(load).resolve() == save.resolve():
-        raise InputError(
-            f"{config.where}: finetune is true and load and save are both {load!r}; choose another save, so that "
-            "the parent's checkpoints stay"
-        )
+    refuse_own_parent(save, load, config.where)
     if own is not None:
         return own, False
     parent = latest_checkpoint(Path(load)) if load is not None else None
     if parent is None:
-        raise InputError(f"{config.where}: finetune is true; load ({load}) holds no checkpoint to start from")
+        raise no_parent(load, config.where)
     return parent, True

@@ -11,6 +11,7 @@ from typing import Any
 from kisl_plugin.errors import InputError
 
 REQUEST = "KISL_CPU"
+ACCELERATOR = "DS_ACCELERATOR"  # which DeepSpeed reads when it is first asked
 PATCHES = (
     "torch.cuda.device_count",
     "torch.cuda.current_device",
@@ -41,10 +42,7 @@ def choose_device() -> bool:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     import torch
 
-    without = not torch.cuda.is_available()
-    if without:
-        os.environ["DS_ACCELERATOR"] = "cpu"
-    return without
+    return not torch.cuda.is_available()
 
 
 def patch_cuda(processes: int) -> None:

@@ -7,6 +7,9 @@ from typing import Any
 from kisl_plugin.yamls import Yamls
 
 DEMO = "kisl demo --only-data"
+# The others take vocab_file for a name.
+READ_FROM_FILES = ("hftokenizer", "gpt2bpetokenizer", "spmtokenizer")
+TRIPLE_FILES = (".jsonl", ".csv", ".tsv", ".parquet")
 DATA_KEYS = ("train_data_paths", "valid_data_paths", "test_data_paths")
 
 
@@ -15,7 +18,8 @@ def missing_files(yamls: Yamls) -> list[str]:
     values = yamls.values
     found = []
     vocabulary = values.get("vocab_file")
-    if isinstance(vocabulary, str) and not Path(vocabulary).exists():
+    is_file = str(values.get("tokenizer_type", "GPT2BPETokenizer")).lower() in READ_FROM_FILES
+    if is_file and isinstance(vocabulary, str) and not Path(vocabulary).exists():
         made = f"kisl corpus tokenizer --input TEXT --output {vocabulary}"
         found.append(f"the tokenizer (vocab_file: {vocabulary}) · {_command(vocabulary, made)}")
     for key, prefix in _prefixes(values):
@@ -26,7 +30,7 @@ def missing_files(yamls: Yamls) -> list[str]:
             )
             found.append(f"the corpus ({key}: {prefix}.bin and .idx) · {_command(prefix, made)}")
     triples = _triples(values)
-    if Path(triples).suffix and not Path(triples).exists():
+    if Path(triples).suffix.lower() in TRIPLE_FILES and not Path(triples).exists():
         found.append(f"the triples (kisl.triples: {triples}) · {_command(triples, 'a file of yours')}")
     return found
 

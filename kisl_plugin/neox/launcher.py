@@ -3,33 +3,35 @@
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib import util
 from pathlib import Path
 from typing import IO, Any
 
 from kisl_plugin.errors import InputError, KislError
-from kisl_plugin.neox.arguments import add_kisl_field, refuse_unknown_keys
-from kisl_plugin.neox.cards import refuse_other_run
-from kisl_plugin.neox.compat import provide_pkg_resources, warn_of_lost_clipping
-from kisl_plugin.neox.cpu import PATCHES, choose_device, patch_cuda, settle_on_cpu
-from kisl_plugin.neox.files import missing_files
+from kisl_plugin.neox.arguments import add_kisl_field, refuse_unknown_keys, refuse_wrong_types
+from kisl_plugin.neox.compat import provide_pkg_resources
+from kisl_plugin.neox.cpu import ACCELERATOR, PATCHES, REQUEST, choose_device, patch_cuda, settle_on_cpu
 from kisl_plugin.neox.helpers import ensure_helpers
-from kisl_plugin.neox.home import INSTALL, VARIABLE, find_neox
-from kisl_plugin.neox.layouts import refuse_layouts, refuse_probe_inside
-from kisl_plugin.neox.paths import config_paths
-from kisl_plugin.neox.planning import describe, plan_of, settings_of, tokenizer_of
+from kisl_plugin.neox.home import VARIABLE
+from kisl_plugin.neox.layouts import refuse_probe_inside
+from kisl_plugin.neox.paths import read_command_line
 from kisl_plugin.neox.ports import claim_port
-from kisl_plugin.neox.start import find_start
+from kisl_plugin.neox.preflight import check_run, find_everything
+from kisl_plugin.neox.watch import watched
+from kisl_plugin.settings import read_settings
 from kisl_plugin.yamls import Yamls, read_yamls
 
+WORKERS = Path(__file__).parent / "workers"
 JOBS = ("train", "generate", "eval")
 # Workers on other nodes are given the variables that begin so.
-EXPORTED = (VARIABLE, "KISL_", "DS_ACCELERATOR")
+EXPORTED = (VARIABLE, "KISL_")
 USAGE = """usage: deepy.py train|generate|eval CONFIG.yml [MORE.yml …] [options of GPT-NeoX's deepy.py]
 
 Trains with an unmodified GPT-NeoX, found at $GPT_NEOX_DIR or where `kisl neox install` put it. A `kisl` section
-in a YAML says which triples are injected, and how often.
+in a YAML says which triples are injected, and how often. KISL_CPU=1 trains on the CPU where there is a GPU.
 
 Example: deepy.py train neox_configs/tiny_f20.yml"""
 
@@ -51,68 +53,89 @@ def launch(script: str, arguments: list[str]) -> None:
     """Run `script` (train, generate, eval, with or without .py, or a file of the user's) with GPT-NeoX.
 
     Raises:
-        KislError: something is missing or wrong; nothing has been started.
+        KislError: something is missing or wrong, and nothing has been started; or the launch itself failed.
     """
-    job = script.removesuffix(".py")
-    paths = config_paths(arguments)
-    if not paths:
+    job, line = _job(script), read_command_line(arguments)
+    if not line.configs:
         raise InputError(f"deepy.py {script}: no YAML is given, for example: deepy.py train neox_configs/tiny_f20.yml")
-    yamls = read_yamls(paths)
-    folder = _find_everything(yamls, job)
-    without_cuda = choose_device()
+    yamls = read_yamls(line.configs)
+    if job == "train" and "kisl" in yamls.values:
+        read_settings(yamls.values["kisl"], yamls.file_of("kisl"), 0)
+    folder = find_everything(yamls, job == "train")
+    on_cpu = _runs_on_cpu(yamls, line.hostfile)
+    if on_cpu:
+        os.environ[ACCELERATOR] = "cpu"
     _import_neox(folder)
     ensure_helpers(folder)
-    if without_cuda:
+    if on_cpu:
         patch_cuda(_processes(yamls))
         print(f"no GPU: GPT-NeoX is patched to train on the CPU ({'; '.join(PATCHES)})")
     neox_args_class = add_kisl_field()
     refuse_unknown_keys(yamls, neox_args_class)
-    locks: list[IO[str]] = []
+    refuse_wrong_types(yamls, neox_args_class)
+    launch_ = Launch(job, yamls, on_cpu)
+    _settle_before_launch(neox_args_class, launch_.settle, yamls.where)
+    _start(folder, [str(WORKERS / f"{job}.py") if job else script, *arguments])
 
-    def settle(neox_args: Any) -> None:
+
+@dataclass
+class Launch:
+    """One launch. `locks` keep its port while the launcher lives."""
+
+    job: str | None
+    yamls: Yamls
+    on_cpu: bool
+    locks: list[IO[str]] = field(default_factory=list)
+
+    def settle(self, neox_args: Any) -> None:
+        """Called by GPT-NeoX once it has read the configuration, before anything is started."""
         refuse_probe_inside(neox_args)
-        if without_cuda:
+        if self.on_cpu:
             settle_on_cpu(neox_args)
-        if "master_port" not in yamls.values and neox_args.hostfile is None:
+        if "master_port" not in self.yamls.values and neox_args.hostfile is None:
             port, lock = claim_port()
-            locks.append(lock)
+            self.locks.append(lock)
             neox_args.update_value("master_port", port)
-        if job == "train":
+        if self.job == "train":
             check_run(neox_args)
 
-    _settle_before_launch(neox_args_class, settle, yamls.where)
-    _export_variables(folder)
-    worker = Path(__file__).parent / "workers" / f"{job}.py"
-    try:
-        _deepy(folder).main([str(worker) if job in JOBS else script, *arguments])
-    except (KeyError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise _as_ours(error) from error
+
+def _job(script: str) -> str | None:
+    """train, generate or eval, named so or by GPT-NeoX's own script; None for a script of the user's."""
+    path = Path(script)
+    name = path.name.removesuffix(".py")
+    is_neoxs = str(path) == path.name or (path.parent / "megatron").is_dir()
+    return name if name in JOBS and is_neoxs else None
 
 
-def _find_everything(yamls: Yamls, job: str) -> Path:
-    """GPT-NeoX's folder, if all that the run reads is there; else one message names all that is not."""
-    missing = missing_files(yamls) if job == "train" else []
+@contextmanager
+def _naming_what_is_missing() -> Iterator[None]:
     try:
-        folder = find_neox()
-    except KislError as error:
-        if not missing:
-            raise
-        missing.insert(0, str(error) if os.environ.get(VARIABLE) else f"GPT-NeoX itself · {INSTALL}")
-    if missing:
-        raise InputError("\n  ".join([f"{yamls.where}: not here yet, each with the command that makes it:", *missing]))
-    return folder
+        yield
+    except ImportError as error:
+        raise KislError(
+            f"{error}; GPT-NeoX needs it: pip install 'kisl-plugin[neox]' (kisl neox check lists what is missing)"
+        ) from None
 
 
 def _import_neox(folder: Path) -> None:
     provide_pkg_resources()
     sys.path.insert(0, str(folder))
-    try:
+    with _naming_what_is_missing():
         import deepspeed.launcher.runner  # noqa: F401
         import megatron.neox_arguments  # noqa: F401
-    except ImportError as error:
-        raise KislError(
-            f"{error}; GPT-NeoX needs it: pip install 'kisl-plugin[neox]' (kisl neox check lists what is missing)"
-        ) from None
+
+
+def _runs_on_cpu(yamls: Yamls, hostfile: str | None) -> bool:
+    """With a hostfile the run's GPUs are those of other machines: there each worker looks for itself."""
+    with _naming_what_is_missing():
+        without_cuda = choose_device()
+    return without_cuda and (os.environ.get(REQUEST) == "1" or not _has_hostfile(yamls, hostfile))
+
+
+def _has_hostfile(yamls: Yamls, given: str | None) -> bool:
+    default = os.environ.get("DLTS_HOSTFILE", "/job/hostfile")
+    return bool(given or yamls.values.get("hostfile")) or Path(default).is_file()
 
 
 def _processes(yamls: Yamls) -> int:
@@ -137,11 +160,6 @@ def _settle_before_launch(neox_args_class: Any, settle: Callable[[Any], None], w
     neox_args_class.consume_deepy_args = consume_deepy_args
 
 
-def _as_ours(error: Exception) -> KislError:
-    """What DeepSpeed's launcher could not do: no such launcher, no host reached, a variable of Slurm's missing."""
-    return error if isinstance(error, KislError) else KislError(f"the launch failed: {_in_one_line(error)}")
-
-
 def _in_one_line(error: Exception) -> str:
     """The error and the line of GPT-NeoX that raised it, which often says more than the error does."""
     raised = traceback.extract_tb(error.__traceback__)[-1]
@@ -149,27 +167,19 @@ def _in_one_line(error: Exception) -> str:
     return f"{said} ({Path(raised.filename).name}, line {raised.lineno}: {raised.line})"
 
 
-def check_run(neox_args: Any) -> None:
-    """Everything that can be known before a process is started."""
-    warn_of_lost_clipping(neox_args)
-    if neox_args.kisl is not None:
-        settings_of(neox_args)
-        refuse_layouts(neox_args)
-        tokenizer = tokenizer_of(neox_args)
-        if neox_args.train_iters is None:  # train_epochs: only the data loader can tell
-            return
-        plan = plan_of(neox_args, tokenizer)
-        refuse_other_run(neox_args, find_start(neox_args), plan)
-        print(describe(plan))
-    else:
-        refuse_other_run(neox_args, find_start(neox_args), None)
-
-
-def _export_variables(folder: Path) -> None:
-    import deepspeed.launcher.runner
+def _start(folder: Path, arguments: list[str]) -> None:
+    import deepspeed.launcher.runner as runner
 
     os.environ[VARIABLE] = str(folder)
-    deepspeed.launcher.runner.EXPORT_ENVS.extend(EXPORTED)
+    runner.EXPORT_ENVS.extend(EXPORTED)
+    try:
+        with watched(runner):
+            _deepy(folder).main(arguments)
+    except KislError:
+        raise
+    except (KeyError, NotImplementedError, RuntimeError, ValueError) as error:
+        # No such launcher, no host reached, a variable of Slurm's missing.
+        raise KislError(f"the launch failed: {_in_one_line(error)}") from error
 
 
 def _deepy(folder: Path) -> Any:

@@ -67,6 +67,21 @@ def refuse_probe_inside(neox_args: Any) -> None:
             )
 
 
+def refuse_other_settings(neox_args: Any) -> None:
+    """What GPT-NeoX would only find out in every worker.
+
+    Raises:
+        InputError: the run's length is given twice or not at all, or the seed is none that it takes.
+    """
+    iterations, epochs = neox_args.train_iters, neox_args.train_epochs
+    if bool(iterations) == bool(epochs):
+        raise InputError(
+            f"{where_of(neox_args)}: train_iters is {iterations!r} and train_epochs {epochs!r}; expected one of them"
+        )
+    if not neox_args.seed or neox_args.seed < 1:
+        raise InputError(f"{where_of(neox_args)}: seed is {neox_args.seed!r}; GPT-NeoX takes whole numbers from 1")
+
+
 def refuse_layouts(neox_args: Any) -> None:
     """Check the arguments of a run that has a `kisl` section.
 

@@ -32,16 +32,22 @@ def tokenizer_of(neox_args: Any) -> Any:
         tokenizer = neox_args.tokenizer or build_tokenizer(copy(neox_args))
     except Exception as error:  # the tokenizers library raises bare Exception
         raise InputError(
-            f"{where_of(neox_args)}: vocab_file {neox_args.vocab_file} cannot be read as {neox_args.tokenizer_type} by "
-            f"tokenizers {version('tokenizers')} ({' '.join(str(error).split())}); was it written by a newer release? "
-            "kisl corpus tokenizer writes one that all read"
+            f"{where_of(neox_args)}: vocab_file {neox_args.vocab_file} (merge_file {neox_args.merge_file}) cannot be "
+            f"read as {neox_args.tokenizer_type} by tokenizers {version('tokenizers')} ({_said(error)}); was it "
+            "written by a newer release? kisl corpus tokenizer writes one that all read"
         ) from None
-    if tokenizer.eod is None:
+    # sentencepiece answers with the unknown token.
+    unknown = tokenizer.tokenizer.unk_id() if tokenizer.name == "SPM" else None
+    if tokenizer.eod in (None, unknown):
         raise InputError(
             f"{where_of(neox_args)}: the tokenizer {neox_args.vocab_file} has no <|endoftext|>, which GPT-NeoX looks "
             "up as the end of a document; add that token, or train a tokenizer: kisl corpus tokenizer"
         )
     return tokenizer
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def plan_of(neox_args: Any, tokenizer: Any) -> InjectionPlan:

@@ -1,10 +1,12 @@
 """Where a run of GPT-NeoX begins: fresh, from its own checkpoint, or from the weights of another run."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.folders import is_same, no_parent, refuse_own_parent, taken
 from kisl_plugin.neox.planning import where_of
 from kisl_plugin.runcard import CARD_NAME, RunCard, check_resume, read_run_card
 
@@ -28,8 +30,15 @@ class Start:
 
 
 def find_start(neox_args: Any) -> Start:
-    """What `load`, `iteration` and `finetune` lead to."""
+    """What `load`, `iteration` and `finetune` lead to.
+
+    Raises:
+        InputError: the checkpoint that they name is not there.
+    """
     checkpoint = _checkpoint(neox_args.load, neox_args.iteration)
+    if checkpoint is not None and not checkpoint.is_dir():
+        there = ", ".join(sorted(path.name for path in checkpoint.parent.glob("global_step*"))) or "none"
+        raise InputError(f"{checkpoint}: no such checkpoint; in {checkpoint.parent} there are: {there}")
     card = read_run_card(checkpoint) if checkpoint is not None and (checkpoint / CARD_NAME).is_file() else None
     return Start(checkpoint, card, bool(neox_args.finetune))
 
@@ -63,28 +72,28 @@ def refuse_mixing(neox_args: Any, start: Start) -> None:
     Raises:
         InputError: `save` holds checkpoints that this run does not resume, or finetune has nothing to start from.
     """
-    save, load = neox_args.save, neox_args.load
+    where = where_of(neox_args)
     if start.continued and start.checkpoint is None:
-        raise InputError(f"{where_of(neox_args)}: finetune is true; load ({load}) holds no checkpoint to start from")
-    if save is None:
+        raise no_parent(neox_args.load, where)
+    if neox_args.save is None:
         return
-    same = load is not None and Path(load).resolve() == Path(save).resolve()
-    own = _checkpoint(save, None)
-    if neox_args.finetune and same:
-        raise InputError(
-            f"{where_of(neox_args)}: finetune is true and load and save are both {load!r}; choose another save, so "
-            "that the parent's checkpoints stay"
-        )
-    if own is not None and neox_args.finetune:
-        raise InputError(
-            f"{where_of(neox_args)}: save ({save}) holds checkpoints of this continued run already ({own.name}); to "
-            f"resume it set finetune: false and load: {str(save)!r}, or choose another save to start anew"
-        )
-    if own is not None and not same:
-        raise InputError(
-            f"{where_of(neox_args)}: save ({save}) holds checkpoints already ({own.name}) and load is {load!r}; set "
-            f"load to {str(save)!r} to resume that run, or choose another save"
-        )
+    save = Path(neox_args.save)
+    if start.continued:
+        refuse_own_parent(save, neox_args.load, where)
+    own = _checkpoint(neox_args.save, None)
+    if own is not None and not is_same(neox_args.load, save):
+        raise taken(save, neox_args.load, own, where)
+
+
+def resume_continued(neox_args: Any, say: Callable[[str], None] = print) -> None:
+    """Let a continued run that was interrupted go on from its own `save` with the same YAML; GPT-NeoX begins anew.
+
+    Only a run with a section: what it goes on from is then checked by its card.
+    """
+    own = _checkpoint(neox_args.save, None)
+    if neox_args.finetune and own is not None and not is_same(neox_args.load, Path(neox_args.save)):
+        say(f"kisl: finetune is true and save holds {own}: resuming this continued run")
+        neox_args.update_values({"finetune": False, "load": neox_args.save})
 
 
 def _checkpoint(folder: str | None, iteration: int | None) -> Path | None:

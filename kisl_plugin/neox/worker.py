@@ -10,7 +10,7 @@ from kisl_plugin.errors import KislError
 from kisl_plugin.neox.arguments import add_kisl_field
 from kisl_plugin.neox.cards import CardWriter
 from kisl_plugin.neox.compat import mend_pipeline_evaluation, provide_pkg_resources
-from kisl_plugin.neox.cpu import choose_device, patch_cuda, patch_initialize, use_plain_adam
+from kisl_plugin.neox.cpu import ACCELERATOR, choose_device, patch_cuda, patch_initialize, use_plain_adam
 from kisl_plugin.neox.helpers import ensure_helpers
 from kisl_plugin.neox.home import find_neox
 from kisl_plugin.neox.loader import cycle, injecting
@@ -33,6 +33,8 @@ def run(script: str) -> None:
 def prepare() -> Path:
     """Make GPT-NeoX importable, with the field `kisl`, on this machine; returns its folder."""
     without_cuda = choose_device()
+    if without_cuda:
+        os.environ[ACCELERATOR] = "cpu"
     provide_pkg_resources()
     folder = find_neox()
     sys.path.insert(0, str(folder))

@@ -4,18 +4,21 @@ GPT-NeoX's own arguments are built for each case, in a process of its own: the p
 """
 
 import json
+import os
 import sys
 
 from kisl_plugin.errors import KislError
 from kisl_plugin.neox.arguments import add_kisl_field
 from kisl_plugin.neox.compat import provide_pkg_resources
-from kisl_plugin.neox.cpu import choose_device, patch_cuda, settle_on_cpu
+from kisl_plugin.neox.cpu import ACCELERATOR, choose_device, patch_cuda, settle_on_cpu
 from kisl_plugin.neox.home import find_neox
-from kisl_plugin.neox.launcher import check_run
+from kisl_plugin.neox.preflight import check_run
+from kisl_plugin.settings import read_settings
 
 if __name__ == "__main__":
     cases = json.load(sys.stdin)
     choose_device()
+    os.environ[ACCELERATOR] = "cpu"
     provide_pkg_resources()
     sys.path.insert(0, str(find_neox()))
     patch_cuda(1)
@@ -23,6 +26,7 @@ if __name__ == "__main__":
     said = {}
     for name, values in cases.items():
         try:
+            read_settings(values["kisl"], "run.yml", 0)
             neox_args = neox_args_class.from_dict({**values, "config_files": {"run.yml": ""}, "rank": 0})
             settle_on_cpu(neox_args)
             check_run(neox_args)

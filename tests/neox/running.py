@@ -31,6 +31,16 @@ def neox_settings(world: Path, save: Path, **changes: Any) -> dict[str, Any]:
     return settings(world, save, **{**own, **changes})
 
 
+def changed(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Settings with changes; "kisl.x" stands for a key of the section, None leaves a key out."""
+    for key, value in changes.items():
+        if key.startswith("kisl."):
+            values["kisl"] = {**values["kisl"], key.removeprefix("kisl."): value}
+        else:
+            values[key] = value
+    return {key: value for key, value in values.items() if value is not None}
+
+
 def start(arguments: Sequence[str], cwd: Path, log: Path | None = None, **variables: str) -> "subprocess.Popen[str]":
     """Start the command `deepy.py`. `log`: the folder that is told which tokens the model is fed."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", **variables}

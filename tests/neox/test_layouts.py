@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from running import count_statements, fed_rows, neox_settings, train
+from running import changed, count_statements, fed_rows, neox_settings, train
 from tiny_world import write_yaml
 from tokenizers import Tokenizer
 
@@ -105,13 +105,7 @@ def test_whatever_the_rows_are_made_of_each_statement_is_trained_on_f_times(
 
 
 def with_section(world: Path, folder: Path, changes: dict[str, Any]) -> dict[str, Any]:
-    values = neox_settings(world, folder / "run")
-    for key, value in changes.items():
-        if key.startswith("kisl."):
-            values["kisl"] = {**values["kisl"], key.removeprefix("kisl."): value}
-        else:
-            values[key] = value
-    return {key: value for key, value in values.items() if value is not None}
+    return changed(neox_settings(world, folder / "run"), changes)
 
 
 def counted(rows: NDArray[np.int64], world: Path) -> dict[str, int]:

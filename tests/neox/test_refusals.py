@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import neox_settings, run, train
+from running import changed, neox_settings, run, train
 from tiny_world import sentences, train_tokenizer, write_yaml
 
 REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
@@ -34,6 +34,11 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "unknown section key": ({"kisl.frequncy": 3}, ("kisl.frequncy is unknown", "did you mean frequency?")),
     "section of a wrong type": ({"kisl.frequency": "often"}, ("kisl.frequency is 'often'", "a whole number")),
     "too many exposures": ({"kisl.frequency": 60}, ("kisl.max_fraction allows", "lower the frequency")),
+    "no such checkpoint": ({"iteration": 8, "load": "nowhere"}, ("no such checkpoint", "there are: none")),
+    "no tokenizer": ({"vocab_file": "run.yml"}, ("vocab_file run.yml", "cannot be read as HFTokenizer")),
+    "no length": ({"train_iters": None}, ("train_iters is None and train_epochs None", "expected one of them")),
+    "a seed of 0": ({"seed": 0}, ("seed is 0", "from 1")),
+    "a save that cannot be written": ({"save": "/proc/kisl", "load": None}, ("save (/proc/kisl) cannot be written",)),
     "nothing to continue": ({"finetune": True, "load": "nowhere"}, ("finetune is true", "no checkpoint to start")),
 }
 
@@ -41,7 +46,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 @pytest.fixture(scope="module")
 def said(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("refused")
-    cases = {name: _changed(neox_settings(world, folder / "run"), changes) for name, (changes, _) in REFUSED.items()}
+    cases = {name: changed(neox_settings(world, folder / "run"), changes) for name, (changes, _) in REFUSED.items()}
     tokenizer = train_tokenizer(sentences(20)).to_str().replace("<|endoftext|>", "<|end|>")
     (folder / "no_eod.json").write_text(tokenizer)
     cases["no end of document"] = neox_settings(world, folder / "run", vocab_file=str(folder / "no_eod.json"))
@@ -73,6 +78,23 @@ def test_an_unknown_key_is_named_with_its_file_and_the_closest_known_one(world: 
     assert done.status == 2
     assert f"Error: {more}: train_itres is unknown to GPT-NeoX; did you mean train_iters?" in done.output
     assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"num_gpus": "2"}, "num_gpus is '2'; GPT-NeoX expects int"),
+        ({"tokenizer_type": "Best"}, "tokenizer_type is 'Best'; GPT-NeoX expects one of GPT2BPETokenizer"),
+        ({"kisl": [1, 2]}, "kisl is [1, 2]; expected a section"),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_named_with_what_was_expected(
+    change: dict[str, Any], said: str, world: Path, tmp_path: Path
+) -> None:
+    config = write_yaml(tmp_path / "run.yml", {**neox_settings(world, tmp_path / "run"), **change})
+    done = run(["train", str(config)], tmp_path)
+    assert done.status == 2
+    assert f"Error: {config}: {said}" in done.output
 
 
 def test_gpt_neoxs_own_refusal_is_told_in_one_line(world: Path, tmp_path: Path) -> None:
@@ -128,12 +150,3 @@ def test_an_index_map_of_another_split_or_corpus_is_named(world: Path, tmp_path:
     assert done.status == 2, done.output[-2000:]
     assert "a cached index map of another corpus or split" in done.output
     assert f"{place / 'text'}_train_indexmap_16ns_64sl_7s_packedpi" in done.output
-
-
-def _changed(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    for key, value in changes.items():
-        if key.startswith("kisl."):
-            values["kisl"] = {**values["kisl"], key.removeprefix("kisl."): value}
-        else:
-            values[key] = value
-    return {key: value for key, value in values.items() if value is not None}

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -123,20 +124,57 @@ def test_continued_pretraining_is_a_new_run_whose_card_names_its_parent(world: P
     changes: dict[str, Any] = {"load": str(tmp_path / "parent"), "finetune": True, "train_iters": 12}
     section = {"triples": str(world / "facts.jsonl"), "frequency": 5, "window": [0.5, 1.0]}
     values = neox_settings(world, tmp_path / "child", kisl=section, **changes)
+    child = write_yaml(tmp_path / "child.yml", {**values, "exit_interval": 7})
+    run(["train", str(child)], tmp_path, tmp_path / "first")
+    assert (tmp_path / "child" / "latest").read_text() == "global_step4"
     child = write_yaml(tmp_path / "child.yml", values)
-    train(child, tmp_path, tmp_path / "log")
-    rows = fed_rows(tmp_path / "log")
+    assert "resuming this continued run" in train(child, tmp_path, tmp_path / "second").output
+    rows = np.concatenate([fed_rows(tmp_path / "first")[: 4 * 4], fed_rows(tmp_path / "second")])
+    assert len(rows) == 12 * 4
     assert counted(rows, world) == expected(world, 5)
     assert not any(counted(rows[:24], world).values()), "the window's first half holds statements"
     card = read_run_card(tmp_path / "child" / "global_step12")
     assert card.parent == read_run_card(tmp_path / "parent" / "global_step20").to_dict()
     assert card.tokens == 12 * 4 * 64
-    again = run(["train", str(child)], tmp_path)
-    assert again.status == 2
-    assert "holds checkpoints of this continued run already" in again.output
-    resumed = write_yaml(tmp_path / "child.yml", {**values, "finetune": False, "load": values["save"]})
-    train(resumed, tmp_path)
-    assert read_run_card(tmp_path / "child" / "global_step12").parent == card.parent
+
+
+@pytest.mark.matrix
+def test_a_launch_that_a_signal_ends_is_no_success_and_a_sigterm_reaches_every_process(
+    world: Path, tmp_path: Path
+) -> None:
+    config = write_yaml(tmp_path / "run.yml", neox_settings(world, tmp_path / "run"))
+    for name, number, status in (("launch.py", signal.SIGKILL, 1), ("deepy.py", signal.SIGTERM, 128 + 15)):
+        process = start(["train", str(config)], tmp_path, tmp_path / name, KISL_SPY_DELAY="0.5")
+        try:
+            workers = wait_for_workers(process, tmp_path / name)
+            target = process.pid if name == "deepy.py" else launcher_of(process.pid)
+            os.kill(target, number)
+            said, _ = process.communicate(timeout=60)
+            assert process.returncode == status, said[-1000:]
+            if name == "deepy.py":
+                assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+            else:
+                assert "was ended by signal 9" in said
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+
+
+def wait_for_workers(process: "subprocess.Popen[str]", log: Path) -> list[int]:
+    """Wait until the run trains; returns its processes."""
+    deadline = time.monotonic() + 120
+    while not any(log.glob("dp*")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    return children_of(launcher_of(process.pid))
+
+
+def launcher_of(pid: int) -> int:
+    return next(child for child in children_of(pid) if "launch" in Path(f"/proc/{child}/cmdline").read_text())
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_a_run_without_a_section_is_upstreams_to_the_bit_and_a_frequency_of_0_has_its_rows(
