@@ -28,6 +28,7 @@ WORKERS = Path(__file__).parent / "workers"
 JOBS = ("train", "generate", "eval")
 # Workers on other nodes are given the variables that begin so.
 EXPORTED = (VARIABLE, "KISL_")
+PROBE = "lm_eval --tasks kisl_wikidata --model hf --model_args pretrained=MODEL"
 USAGE = """usage: deepy.py train|generate|eval CONFIG.yml [MORE.yml …] [options of GPT-NeoX's deepy.py]
 
 Trains with an unmodified GPT-NeoX, found at $GPT_NEOX_DIR or where `kisl neox install` put it. A `kisl` section
@@ -76,16 +77,19 @@ def launch(script: str, arguments: list[str]) -> None:
     launch_ = Launch(job, yamls, on_cpu)
     _settle_before_launch(neox_args_class, launch_.settle, yamls.where)
     _start(folder, [str(WORKERS / f"{job}.py") if job else script, *arguments])
+    if launch_.saved:
+        print(f"kisl: next: kisl export {launch_.saved} MODEL, and then: {PROBE}")
 
 
 @dataclass
 class Launch:
-    """One launch. `locks` keep its port while the launcher lives."""
+    """One launch. `locks` keep its port while the launcher lives; `saved` is where an injected run's model will be."""
 
     job: str | None
     yamls: Yamls
     on_cpu: bool
     locks: list[IO[str]] = field(default_factory=list)
+    saved: str | None = None
 
     def settle(self, neox_args: Any) -> None:
         """Called by GPT-NeoX once it has read the configuration, before anything is started."""
@@ -98,6 +102,7 @@ class Launch:
             neox_args.update_value("master_port", port)
         if self.job == "train":
             check_run(neox_args)
+            self.saved = neox_args.save if neox_args.kisl is not None else None
 
 
 def _job(script: str) -> str | None:
