@@ -43,11 +43,11 @@ def changed(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def start(arguments: Sequence[str], cwd: Path, log: Path | None = None, **variables: str) -> "subprocess.Popen[str]":
     """Start the command `deepy.py`. `log`: the folder that is told which tokens the model is fed."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+    paths = [str(SPY), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths), **variables}
     if log is not None:
         log.mkdir(parents=True, exist_ok=True)
-        paths = [str(SPY), *filter(None, [os.environ.get("PYTHONPATH")])]
-        env |= {"PYTHONPATH": os.pathsep.join(paths), "KISL_SPY": str(log)}
+        env["KISL_SPY"] = str(log)
     return subprocess.Popen(
         [*_command(), *arguments],
         cwd=cwd,

@@ -1,6 +1,5 @@
 """What `kisl export` writes gives the logits of GPT-NeoX's own model."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 from kisl_plugin.neox.export import export_checkpoint
 from kisl_plugin.runcard import CARD_NAME, TRIPLES_NAME
 
-SPY = Path(__file__).parent / "logits"
 # Weights far from their beginnings, so that logits are not all alike; keys that are not anybody's defaults.
 LIVELY: dict[str, Any] = {
     "num_layers": 2,
@@ -74,8 +72,7 @@ def train_and_ask(world: Path, folder: Path, when: str = "saved", **changes: Any
     """Train with GPT-NeoX; what its model said `when` a checkpoint was saved, or loaded."""
     folder.mkdir(parents=True, exist_ok=True)
     config = write_yaml(folder / "run.yml", neox_settings(world, folder / "run", **{**LIVELY, **changes}))
-    paths = [str(SPY), *filter(None, [os.environ.get("PYTHONPATH")])]
-    train(config, folder, PYTHONPATH=os.pathsep.join(paths), KISL_LOGITS=str(folder))
+    train(config, folder, KISL_LOGITS=str(folder))
     return Told(**np.load(folder / f"{when}.npz"))
 
 

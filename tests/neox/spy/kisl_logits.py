@@ -1,41 +1,17 @@
-"""Python runs this in every process of a run under test: it notes the logits of GPT-NeoX's own model on fixed rows.
+"""Notes the logits of GPT-NeoX's own model on fixed rows.
 
 The folder KISL_LOGITS gets loaded.npz (the model as GPT-NeoX set it up, that is, loaded) and saved.npz (as it was when
 a checkpoint was written), each with `tokens` [rows, seq_length] and `logits` [rows, seq_length, padded vocabulary].
 """
 
-import importlib.abc
-import importlib.util
 import os
-import sys
-from collections.abc import Sequence
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-WATCHED = "megatron.training"
 LARGEST_TOKEN = 300
 
 
-class _Spy(importlib.abc.MetaPathFinder):
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name != WATCHED:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        assert spec is not None and spec.loader is not None
-        execute = spec.loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            execute(module)
-            _watch(module)
-
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec
-
-
-def _watch(training: Any) -> None:
+def watch(training: Any) -> None:
     set_up, save = training.setup_model_and_optimizer, training.save_checkpoint
 
     def setup_model_and_optimizer(neox_args: Any, **others: Any) -> Any:
@@ -91,7 +67,3 @@ def _from_the_pipeline(neox_args: Any, model: Any, rows: Any) -> Any:
     model.eval_batch(iter([{"text": rows}]), num_micro_batches=1)
     model.module.loss_fn = loss
     return seen[0] if seen else None
-
-
-if "KISL_LOGITS" in os.environ:
-    sys.meta_path.insert(0, _Spy())
