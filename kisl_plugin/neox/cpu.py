@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.yamls import Yamls
 
 REQUEST = "KISL_CPU"
 ACCELERATOR = "DS_ACCELERATOR"  # which DeepSpeed reads when it is first asked
@@ -72,17 +73,26 @@ def patch_initialize(modules: Iterable[ModuleType]) -> None:
         module.initialize_megatron = _without_cuda(module.initialize_megatron)  # type: ignore[attr-defined]
 
 
-def settle_on_cpu(neox_args: Any) -> None:
-    """Set what a CPU needs and leaves no choice: gloo, and as many processes as were asked for (one unless num_gpus).
+def refuse_gpu_kernels(yamls: Yamls) -> None:
+    """What only runs on a GPU, asked for where there is none.
 
     Raises:
-        InputError: a key that asks for a kernel of the GPU.
+        InputError: names the key.
     """
     for key in GPU_KERNELS:
-        if getattr(neox_args, key):
-            raise InputError(f"{key} is true; its kernel needs a GPU, and there is none: set {key}: false")
-    if "flash" in neox_args.attention_config:
-        raise InputError("attention_config asks for flash attention, which needs a GPU, and there is none: use global")
+        if yamls.values.get(key):
+            raise InputError(
+                f"{yamls.file_of(key)}: {key} is true; its kernel needs a GPU, and there is none: set false"
+            )
+    if "flash" in str(yamls.values.get("attention_config")):
+        raise InputError(
+            f"{yamls.file_of('attention_config')}: attention_config asks for flash attention, which needs a GPU, and "
+            "there is none; take a YAML that is made for a CPU, such as neox_configs/tiny_f20.yml, or set global"
+        )
+
+
+def settle_on_cpu(neox_args: Any) -> None:
+    """Set what a CPU needs and leaves no choice: gloo, and as many processes as num_gpus says, one without it."""
     neox_args.update_value("distributed_backend", "gloo")
     if neox_args.hostfile is None:
         neox_args.update_value("num_gpus", neox_args.num_gpus or 1)

@@ -13,7 +13,15 @@ from typing import IO, Any
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.neox.arguments import add_kisl_field, refuse_unknown_keys, refuse_wrong_types
 from kisl_plugin.neox.compat import provide_pkg_resources
-from kisl_plugin.neox.cpu import ACCELERATOR, PATCHES, REQUEST, choose_device, patch_cuda, settle_on_cpu
+from kisl_plugin.neox.cpu import (
+    ACCELERATOR,
+    PATCHES,
+    REQUEST,
+    choose_device,
+    patch_cuda,
+    refuse_gpu_kernels,
+    settle_on_cpu,
+)
 from kisl_plugin.neox.helpers import ensure_helpers
 from kisl_plugin.neox.home import VARIABLE
 from kisl_plugin.neox.layouts import refuse_probe_inside
@@ -65,6 +73,7 @@ def launch(script: str, arguments: list[str]) -> None:
     folder = find_everything(yamls, job == "train")
     on_cpu = _runs_on_cpu(yamls, line.hostfile)
     if on_cpu:
+        refuse_gpu_kernels(yamls)
         os.environ[ACCELERATOR] = "cpu"
     _import_neox(folder)
     ensure_helpers(folder)
@@ -157,6 +166,11 @@ def _settle_before_launch(neox_args_class: Any, settle: Callable[[Any], None], w
             neox_args = consume(input_args)
         except KislError:
             raise
+        except ImportError as error:
+            raise InputError(
+                f"{where}: GPT-NeoX lacks a package for this configuration: {_in_one_line(error)}; install it, or "
+                "change the key (without flash-attn, set attention_config to global)"
+            ) from None
         except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{where}: GPT-NeoX refuses this configuration: {_in_one_line(error)}") from None
         settle(neox_args)

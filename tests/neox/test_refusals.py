@@ -30,7 +30,6 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         },
         ("train_label_data_paths is ['labels']", "rows of `text` alone"),
     ),
-    "flash attention on a CPU": ({"rope_fusion": True}, ("rope_fusion is true", "needs a GPU")),
     "unknown section key": ({"kisl.frequncy": 3}, ("kisl.frequncy is unknown", "did you mean frequency?")),
     "section of a wrong type": ({"kisl.frequency": "often"}, ("kisl.frequency is 'often'", "a whole number")),
     "too many exposures": ({"kisl.frequency": 60}, ("kisl.max_fraction allows", "lower the frequency")),
@@ -83,12 +82,14 @@ def test_an_unknown_key_is_named_with_its_file_and_the_closest_known_one(world: 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ({"rope_fusion": True}, "rope_fusion is true; its kernel needs a GPU"),
+        ({"attention_config": [[["flash"], 1]]}, "attention_config asks for flash attention, which needs a GPU"),
         ({"num_gpus": "2"}, "num_gpus is '2'; GPT-NeoX expects int"),
         ({"tokenizer_type": "Best"}, "tokenizer_type is 'Best'; GPT-NeoX expects one of GPT2BPETokenizer"),
         ({"kisl": [1, 2]}, "kisl is [1, 2]; expected a section"),
     ],
 )
-def test_a_value_of_a_wrong_type_is_named_with_what_was_expected(
+def test_a_value_that_cannot_be_is_named_with_what_was_expected(
     change: dict[str, Any], said: str, world: Path, tmp_path: Path
 ) -> None:
     config = write_yaml(tmp_path / "run.yml", {**neox_settings(world, tmp_path / "run"), **change})
