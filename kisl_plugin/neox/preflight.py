@@ -12,7 +12,7 @@ from kisl_plugin.neox.files import missing_files
 from kisl_plugin.neox.home import INSTALL, VARIABLE, find_neox
 from kisl_plugin.neox.layouts import refuse_layouts, refuse_other_settings
 from kisl_plugin.neox.planning import describe, plan_of, tokenizer_of, where_of
-from kisl_plugin.neox.start import find_start, refuse_mixing, resume_continued
+from kisl_plugin.neox.start import find_start, refuse_mixing, refuse_other_sharding, resume_continued
 from kisl_plugin.yamls import Yamls
 
 
@@ -45,13 +45,17 @@ def check_run(neox_args: Any) -> None:
     if neox_args.save is not None and neox_args.hostfile is None:
         claim_folder(Path(neox_args.save), where_of(neox_args))
     if neox_args.kisl is None:
-        return refuse_other_run(neox_args, find_start(neox_args), None)
+        start = find_start(neox_args)
+        refuse_other_run(neox_args, start, None)
+        return refuse_other_sharding(neox_args, start)
     refuse_layouts(neox_args)
     resume_continued(neox_args)
+    start = find_start(neox_args)
+    refuse_other_sharding(neox_args, start)
     tokenizer = tokenizer_of(neox_args)
     if neox_args.train_iters is None:  # train_epochs: only the data loader can tell
-        return refuse_mixing(neox_args, find_start(neox_args))
+        return refuse_mixing(neox_args, start)
     plan = plan_of(neox_args, tokenizer)
-    refuse_other_run(neox_args, find_start(neox_args), plan)
+    refuse_other_run(neox_args, start, plan)
     print(describe(plan))
     return None

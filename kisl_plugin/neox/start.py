@@ -1,5 +1,6 @@
 """Where a run of GPT-NeoX begins: fresh, from its own checkpoint, or from the weights of another run."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,31 @@ def refuse_mixing(neox_args: Any, start: Start) -> None:
     own = _checkpoint(neox_args.save, None)
     if own is not None and not is_same(neox_args.load, save):
         raise taken(save, neox_args.load, own, where)
+
+
+def refuse_other_sharding(neox_args: Any, start: Start) -> None:
+    """DeepSpeed does not share ZeRO's optimizer state out anew, and says so in every worker's traceback.
+
+    Raises:
+        InputError: the checkpoint's state was shared among another number of data-parallel processes.
+    """
+    if start.checkpoint is None or start.continued or neox_args.no_load_optim or _is_universal(neox_args):
+        return
+    ranks = (re.search(r"zero_pp_rank_(\d+)_", path.name) for path in start.checkpoint.glob("*zero_pp_rank_*"))
+    then = len({found[1] for found in ranks if found})
+    layout = max(1, neox_args.pipe_parallel_size) * max(1, neox_args.model_parallel_size)
+    now = neox_args.global_num_gpus // layout
+    if then and then != now:
+        raise InputError(
+            f"{start.checkpoint}: ZeRO's optimizer state is shared among {then} data-parallel processes, this run has "
+            f"{now}, and DeepSpeed does not share it out anew; resume with {then}, or convert the checkpoint with "
+            "DeepSpeed's ds_to_universal.py and load it as such"
+        )
+
+
+def _is_universal(neox_args: Any) -> bool:
+    told = (neox_args.deepspeed_extra_args or {}).get("checkpoint") or getattr(neox_args, "checkpoint", None) or {}
+    return bool(told.get("load_universal"))
 
 
 def resume_continued(neox_args: Any, say: Callable[[str], None] = print) -> None:

@@ -118,6 +118,19 @@ def test_a_resume_on_another_number_of_processes_is_exact(world: Path, tmp_path:
 
 
 @pytest.mark.matrix
+def test_under_zero_1_a_resume_on_another_number_of_processes_is_refused_as_deepspeed_would(
+    world: Path, tmp_path: Path
+) -> None:
+    values = neox_settings(world, tmp_path / "run", zero_optimization={"stage": 1})
+    two = write_yaml(tmp_path / "two.yml", {**values, "num_gpus": 2, "exit_interval": 8})
+    run(["train", str(two)], tmp_path)
+    done = run(["train", str(write_yaml(tmp_path / "one.yml", values))], tmp_path)
+    assert done.status == 2
+    assert "shared among 2 data-parallel processes, this run has 1" in done.output
+    train(write_yaml(tmp_path / "same.yml", {**values, "num_gpus": 2}), tmp_path)
+
+
+@pytest.mark.matrix
 def test_continued_pretraining_is_a_new_run_whose_card_names_its_parent(world: Path, tmp_path: Path) -> None:
     parent = write_yaml(tmp_path / "parent.yml", neox_settings(world, tmp_path / "parent"))
     train(parent, tmp_path)
