@@ -65,6 +65,8 @@ def latest_checkpoint(folder: Path) -> Path | None:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{folder / LATEST}: cannot be read ({error}); expected the folder of a run") from None
     target = folder / name
+    if any(target.glob("*model_states.pt")):
+        raise InputError(f"{target}: is a checkpoint of GPT-NeoX, not of this engine; choose another save and load")
     if not (target / STATE).is_file():
         raise InputError(f"{folder / LATEST}: names {name!r}, which is not there; put the name of a checkpoint there")
     return target

@@ -14,7 +14,7 @@ from kisl_plugin.yamls import Yamls
 REQUEST = "KISL_CPU"
 ACCELERATOR = "DS_ACCELERATOR"  # which DeepSpeed reads when it is first asked
 PATCHES = (
-    "torch.cuda.device_count",
+    "torch.cuda.device_count and is_available",
     "torch.cuda.current_device",
     "torch.cuda.LongTensor and its siblings",
     "Tensor.cuda and Module.cuda",

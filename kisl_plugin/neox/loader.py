@@ -28,6 +28,8 @@ def injecting(
             return build(neox_args=neox_args)
         with checked_maps():
             loaders = build(neox_args=neox_args)
+        if not neox_args.do_train:
+            raise InputError(f"{where_of(neox_args)}: split {neox_args.split!r} leaves no document to train on")
         train = loaders["train"]
         neox_args.train_iters = _iterations(neox_args, train)
         plan = None
@@ -59,8 +61,6 @@ def _iterations(neox_args: Any, train: Any) -> int:
         return int(neox_args.train_iters)
     import torch
 
-    if not neox_args.do_train:
-        raise InputError(f"{where_of(neox_args)}: split {neox_args.split!r} leaves no document to train on")
     batches = len(train) * neox_args.train_epochs if train is not None else 0
     told = torch.tensor([batches // neox_args.gradient_accumulation_steps], device=torch.cuda.current_device())
     torch.distributed.broadcast(told, src=0)

@@ -34,12 +34,17 @@ def find_start(neox_args: Any) -> Start:
     """What `load`, `iteration` and `finetune` lead to.
 
     Raises:
-        InputError: the checkpoint that they name is not there.
+        InputError: the checkpoint that they name is not there, or is none of GPT-NeoX.
     """
     checkpoint = _checkpoint(neox_args.load, neox_args.iteration)
     if checkpoint is not None and not checkpoint.is_dir():
         there = ", ".join(sorted(path.name for path in checkpoint.parent.glob("global_step*"))) or "none"
         raise InputError(f"{checkpoint}: no such checkpoint; in {checkpoint.parent} there are: {there}")
+    if checkpoint is not None and not any(checkpoint.glob("*model_states.pt")):
+        raise InputError(
+            f"{checkpoint}: holds no weights of GPT-NeoX (*model_states.pt): it is incomplete, or of the embedded "
+            "engine (kisl train), which GPT-NeoX cannot go on from; choose another save and load"
+        )
     card = read_run_card(checkpoint) if checkpoint is not None and (checkpoint / CARD_NAME).is_file() else None
     return Start(checkpoint, card, bool(neox_args.finetune))
 
@@ -107,7 +112,7 @@ def refuse_other_sharding(neox_args: Any, start: Start) -> None:
 
 
 def _is_universal(neox_args: Any) -> bool:
-    told = (neox_args.deepspeed_extra_args or {}).get("checkpoint") or getattr(neox_args, "checkpoint", None) or {}
+    told = (neox_args.deepspeed_extra_args or {}).get("checkpoint") or neox_args.checkpoint or {}
     return bool(told.get("load_universal"))
 
 
@@ -119,7 +124,8 @@ def resume_continued(neox_args: Any, say: Callable[[str], None] = print) -> None
     own = _checkpoint(neox_args.save, None)
     if neox_args.finetune and own is not None and not is_same(neox_args.load, Path(neox_args.save)):
         say(f"kisl: finetune is true and save holds {own}: resuming this continued run")
-        neox_args.update_values({"finetune": False, "load": neox_args.save})
+        # `iteration` is one of the parent's.
+        neox_args.update_values({"finetune": False, "load": neox_args.save, "iteration": None})
 
 
 def _checkpoint(folder: str | None, iteration: int | None) -> Path | None:

@@ -11,6 +11,9 @@ import pytest
 from running import changed, neox_settings, run, train
 from tiny_world import sentences, train_tokenizer, write_yaml
 
+from kisl_plugin.errors import InputError
+from kisl_plugin.local.engine import LocalEngine
+
 REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "unpacked": ({"pack_impl": "unpacked"}, ("pack_impl is 'unpacked'", "one padded document each")),
     "pairwise": ({"dataset_impl": "pairwise"}, ("dataset_impl is 'pairwise'", "expected gpt2")),
@@ -139,6 +142,19 @@ def test_a_resume_with_another_frequency_is_refused_with_both_values(world: Path
     done = run(["train", str(write_yaml(tmp_path / "bare.yml", bare))], tmp_path)
     assert done.status == 2
     assert "the exposures that are left would be lost" in done.output
+
+
+def test_each_engine_names_the_others_checkpoints_for_what_they_are(world: Path, tmp_path: Path) -> None:
+    values = neox_settings(world, tmp_path / "local", train_iters=4, checkpoint_factor=2)
+    config = write_yaml(tmp_path / "run.yml", values)
+    LocalEngine().train([config])
+    done = run(["train", str(config)], tmp_path)
+    assert done.status == 2
+    assert f"{tmp_path / 'local'}/global_step4: holds no weights of GPT-NeoX" in done.output
+    theirs = tmp_path / "theirs"
+    train(write_yaml(tmp_path / "theirs.yml", {**values, "save": str(theirs), "load": str(theirs)}), tmp_path)
+    with pytest.raises(InputError, match="global_step4: is a checkpoint of GPT-NeoX, not of this engine"):
+        LocalEngine().train([tmp_path / "theirs.yml"])
 
 
 @pytest.mark.matrix

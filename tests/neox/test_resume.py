@@ -134,7 +134,7 @@ def test_under_zero_1_a_resume_on_another_number_of_processes_is_refused_as_deep
 def test_continued_pretraining_is_a_new_run_whose_card_names_its_parent(world: Path, tmp_path: Path) -> None:
     parent = write_yaml(tmp_path / "parent.yml", neox_settings(world, tmp_path / "parent"))
     train(parent, tmp_path)
-    changes: dict[str, Any] = {"load": str(tmp_path / "parent"), "finetune": True, "train_iters": 12}
+    changes: dict[str, Any] = {"load": str(tmp_path / "parent"), "finetune": True, "train_iters": 12, "iteration": 20}
     section = {"triples": str(world / "facts.jsonl"), "frequency": 5, "window": [0.5, 1.0]}
     values = neox_settings(world, tmp_path / "child", kisl=section, **changes)
     child = write_yaml(tmp_path / "child.yml", {**values, "exit_interval": 7})
