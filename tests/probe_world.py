@@ -2,14 +2,15 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedTokenizerFast
 
 from kisl_plugin.resources import resource
 from kisl_plugin.runcard import RunCard, sha256, write_run_card
@@ -50,33 +51,47 @@ def byte_level_bpe(texts: list[str], *, splits_at_spaces: bool = True) -> Tokeni
     return tokenizer
 
 
-def save_model(folder: Path, tokenizer: Tokenizer, *, adds_bos: bool = False, weight: float | None = None) -> Path:
-    """A random Llama of fewer than 100,000 parameters; `weight` fills its embeddings."""
+def save_model(
+    folder: Path,
+    tokenizer: Tokenizer,
+    *,
+    adds_bos: bool = False,
+    weight: float | None = None,
+    config: PretrainedConfig | None = None,
+    dtype: torch.dtype = torch.float32,
+    settings: Mapping[str, Any] | None = None,
+) -> Path:
+    """A random model (a Llama unless `config` says otherwise) of fewer than 100,000 parameters.
+
+    `weight` fills its embeddings; `settings` go into tokenizer_config.json, where None takes a setting away.
+    """
     if adds_bos:
         tokenizer.post_processor = processors.TemplateProcessing(
             single=f"{BOS} $A", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
         )
     fast: Any = PreTrainedTokenizerFast
     fast(tokenizer_object=tokenizer, bos_token=BOS, eos_token="</s>").save_pretrained(folder)
-    settings = json.loads((folder / "tokenizer_config.json").read_text())
-    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    write_tokenizer_settings(folder, {"tokenizer_class": "PreTrainedTokenizerFast", **(settings or {})})
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=128,
-        initializer_range=0.3,
-    )
-    model = LlamaForCausalLM(config)
+    model = AutoModelForCausalLM.from_config(config or llama())
     assert sum(p.numel() for p in model.parameters()) < 100_000
     if weight is not None:
-        torch.nn.init.constant_(model.model.embed_tokens.weight, weight)
-    model.save_pretrained(folder)
+        torch.nn.init.constant_(model.get_input_embeddings().weight, weight)
+    model.to(dtype).save_pretrained(folder)
     return folder
+
+
+def llama(**changes: Any) -> PretrainedConfig:
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return LlamaConfig(
+        **{"vocab_size": VOCABULARY, "max_position_embeddings": 128, "initializer_range": 0.3, **shape, **changes}
+    )
+
+
+def write_tokenizer_settings(folder: Path, changes: Mapping[str, Any]) -> None:
+    file = folder / "tokenizer_config.json"
+    settings = {**json.loads(file.read_text()), **changes}
+    file.write_text(json.dumps({key: value for key, value in settings.items() if value is not None}))
 
 
 def plain_model(folder: Path, *, adds_bos: bool = False, weight: float | None = None) -> Path:
@@ -110,24 +125,58 @@ def ask(folder: Path, *tasks: str, batch_size: int = 8, **kwargs: Any) -> dict[s
     return results
 
 
-class ByHand:
-    """Perplexities in plain torch: no padding, no batch; the option's tokens are found by character offsets."""
+class ScoredByHand(NamedTuple):
+    """An option's summed log-likelihood in nats, whether greedy decoding would say it, and its number of tokens."""
 
-    def __init__(self, folder: Path, *, adds_bos: bool) -> None:
+    summed: float
+    greedy: bool
+    tokens: int
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(-self.summed / self.tokens)
+
+
+class ByHand:
+    """Log-likelihoods in plain torch: no padding, no batch; the option's tokens are found by character offsets.
+
+    `prefix` stands before an option without a context, and before every text if `adds_bos`.
+    """
+
+    def __init__(
+        self, folder: Path, *, adds_bos: bool = False, dtype: torch.dtype = torch.float32, prefix: str = BOS
+    ) -> None:
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._model: Any = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        self._adds_bos = adds_bos
+        self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        self._adds_bos, self._prefix = adds_bos, prefix
+        self._known: dict[tuple[str, str], ScoredByHand] = {}
+
+    def score(self, context: str, continuation: str) -> ScoredByHand:
+        asked = (context, continuation)
+        if asked not in self._known:
+            self._known[asked] = self._score(*asked)
+        return self._known[asked]
 
     def perplexity(self, context: str, continuation: str) -> float:
+        return self.score(context, continuation).perplexity
+
+    def tokens(self, context: str, continuation: str) -> int:
+        """Tokens of the whole text, with what stands before it."""
+        encoded = self._tokenizer.encode(context + continuation, add_special_tokens=False)
+        return len(encoded.ids) + int(self._adds_bos or not context)
+
+    def _score(self, context: str, continuation: str) -> ScoredByHand:
         encoded = self._tokenizer.encode(context + continuation, add_special_tokens=False)
         first = sum(start < len(context) for start, _ in encoded.offsets)
         # Something must come before the first token, so lm_eval puts BOS before an option without a context.
-        prefix = [self._tokenizer.token_to_id(BOS)] if self._adds_bos or not context else []
+        prefix = [self._tokenizer.token_to_id(self._prefix)] if self._adds_bos or not context else []
         ids = torch.tensor([prefix + encoded.ids])
         with torch.no_grad():
             logs = torch.log_softmax(self._model(ids).logits[0, :-1].double(), dim=-1)
-        each = logs[torch.arange(ids.shape[1] - 1), ids[0, 1:]]
-        return math.exp(-each[len(prefix) + first - 1 :].mean().item())
+        option = slice(len(prefix) + first - 1, None)
+        targets = ids[0, 1:][option]
+        each = logs[option].gather(1, targets[:, None])
+        return ScoredByHand(each.sum().item(), bool((logs[option].argmax(-1) == targets).all()), len(targets))
 
 
 class Manager:
