@@ -43,7 +43,7 @@ def test_the_exposures_of_a_triple_are_shared_among_its_templates(
 
 
 def test_a_template_that_a_relation_lacks_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"kisl.template is \(0, 9\); the form 'statement' of relation 'P19' has 5"):
+    with pytest.raises(InputError, match=r"kisl.template is \(0, 9\); the form 'statement' of relation 'P19' has 7"):
         plan_of(tmp_path, facts(), template=[0, 9])
 
 
