@@ -1,7 +1,7 @@
 """Which triples a model is asked, and as what: its own if it has a run card, else the bundled ones."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from kisl_plugin.errors import InputError
 from kisl_plugin.options import Choices, choices_of
 from kisl_plugin.runcard import CARD_NAME, TRIPLES_NAME, RunCard, read_run_card, sha256
 from kisl_plugin.triples import CONTROL, Triple, read_triples
-from kisl_plugin.verbalize import cloze, question
+from kisl_plugin.verbalize import cloze, question, templates_of
 
 BUNDLED = "wikidata_six"
 
@@ -19,11 +19,12 @@ BUNDLED = "wikidata_six"
 class ProbeItem:
     """A triple as it is asked: each option follows `context` after one space (at once if `context` is empty).
 
-    `answer` is the right option's index; `frequency` is how often the triple was injected (0 for control), or None
-    if the model has no run card.
+    `template` is the wording's number among the relation's; `answer` is the right option's index; `frequency` is how
+    often the triple was injected (0 for control), or None if the model has no run card.
     """
 
     triple: Triple
+    template: int
     context: str
     options: tuple[str, ...]
     answer: int
@@ -40,6 +41,7 @@ class ProbeItem:
             "object_id": triple.object_id,
             "group": triple.group,
             "frequency": self.frequency,
+            "template": self.template,
             "context": self.context,
             "options": list(self.options),
             "answer": self.answer,
@@ -56,7 +58,7 @@ class Probe:
 
 
 def read_probe(form: str, metadata: Mapping[str, Any]) -> Probe:
-    """The items in `form` ("question" or "statement") that lm_eval's `metadata` asks for.
+    """The items in `form` ("question", "statement" or "paraphrase") that lm_eval's `metadata` asks for.
 
     `metadata` holds the model arguments and what --metadata gave: `run_card` (a folder or a `kisl.json`), else
     `triples` (a source of `read_triples`), else the model folder `pretrained` decides.
@@ -106,20 +108,26 @@ def _injected_triples(folder: Path, card: RunCard) -> list[Triple]:
 
 
 def items_of(triples: Sequence[Triple], form: str, card: RunCard | None = None) -> tuple[ProbeItem, ...]:
-    """One item per triple, in order; the wrong options are chosen among all `triples`, control ones too.
+    """One item per triple; the wrong options are chosen among all `triples`, control ones too.
 
-    The template is the one that was injected (its first, if several) where the run injected this form, else 0.
+    The items are in an order that depends on each triple alone, so that the first n of them (lm_eval's --limit) are a
+    fair sample. Which template is asked is said at `_FORMS`.
 
     Raises:
-        InputError: a relation has no template or fewer than four objects, or a group is not in the card.
+        InputError: a relation has no template to ask with or fewer than four objects, or a group is not in the card.
     """
-    ask = {"question": _as_question, "statement": _as_statement}[form]
-    template = _template(form, card)
+    as_text, template_of = _FORMS[form]
+    templates = {relation: template_of(relation, card) for relation in {triple.relation_id for triple in triples}}
     items = []
     for triple, choices in zip(triples, choices_of(triples), strict=True):
-        context, options = ask(triple, choices, template)
-        items.append(ProbeItem(triple, context, options, choices.answer, _frequency(triple, card)))
-    return tuple(items)
+        template = templates[triple.relation_id]
+        context, options = as_text(triple, choices, template)
+        items.append(ProbeItem(triple, template, context, options, choices.answer, _frequency(triple, card)))
+    return tuple(sorted(items, key=lambda item: _place(item.triple)))
+
+
+def _place(triple: Triple) -> str:
+    return sha256("\x1f".join((triple.relation_id, triple.subject_id, triple.subject, triple.object_id, triple.object)))
 
 
 def _as_question(triple: Triple, choices: Choices, template: int) -> tuple[str, tuple[str, ...]]:
@@ -133,10 +141,37 @@ def _as_statement(triple: Triple, choices: Choices, template: int) -> tuple[str,
     return context, tuple(rest.removeprefix(" ") if context else rest for _, rest in pairs)
 
 
-def _template(form: str, card: RunCard | None) -> int:
-    if card is None or card.form != form or card.template is None:
-        return 0
-    return card.template if isinstance(card.template, int) else card.template[0]
+def _injected(form: str, card: RunCard | None) -> list[int]:
+    """The templates of `form` that were injected; where that is not known, the first."""
+    if card is None or card.template is None:
+        return [0]
+    templates = [card.template] if isinstance(card.template, int) else card.template
+    return templates if card.form in (form, None) else []
+
+
+def _first_injected(form: str) -> Callable[[str, RunCard | None], int]:
+    return lambda _, card: next(iter(_injected(form, card)), 0)
+
+
+def _first_kept_back(relation_id: str, card: RunCard | None) -> int:
+    """The first statement template that was not injected, one that ends with its object if there is one."""
+    wordings, injected = templates_of(relation_id).statements, _injected("statement", card)
+    kept_back = [k for k in range(len(wordings)) if k not in injected]
+    if not kept_back:
+        raise InputError(
+            f"relation {relation_id!r}: all {len(wordings)} statement templates were injected, so there is no paraphrase "
+            "to ask; leave kisl_wikidata_paraphrase (and the group kisl) out, or inject fewer templates"
+        )
+    return next((k for k in kept_back if wordings[k].rstrip(".").endswith("{object}")), kept_back[0])
+
+
+# Question and statement are asked in the first template of their form that was injected (0 if none was), the
+# paraphrase in a statement template that was not.
+_FORMS = {
+    "question": (_as_question, _first_injected("question")),
+    "statement": (_as_statement, _first_injected("statement")),
+    "paraphrase": (_as_statement, _first_kept_back),
+}
 
 
 def _frequency(triple: Triple, card: RunCard | None) -> int | None:

@@ -1,5 +1,5 @@
-"""The tasks' classes, beside the YAML where every lm_eval looks for what !function names."""
+"""The tasks' classes, beside the YAMLs where every lm_eval looks for what !function names."""
 
-from kisl_plugin.probe.task import QuestionProbe, StatementProbe
+from kisl_plugin.probe.task import ParaphraseProbe, QuestionProbe, StatementProbe
 
-__all__ = ["QuestionProbe", "StatementProbe"]
+__all__ = ["ParaphraseProbe", "QuestionProbe", "StatementProbe"]

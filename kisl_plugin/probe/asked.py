@@ -1,0 +1,78 @@
+"""What the tasks share: which model is asked, under every release of lm_eval that is supported."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+from datasets import Dataset
+from lm_eval.api.model import LM
+from lm_eval.api.task import ConfigurableTask
+from lm_eval.tasks import TaskManager
+
+from kisl_plugin.probe.callers import caller_of
+from kisl_plugin.probe.uncaught import report_in_one_line
+
+
+class KislTask(ConfigurableTask):  # type: ignore[misc]
+    """A task whose items follow the model. A subclass gives `SETTINGS`, and `read`s what is asked.
+
+    The settings are those of the task's YAML. They stand here because lm_eval 0.4.3 gives a task of its own class
+    nothing of its YAML; what a YAML says all the same (a user's, that includes ours) wins.
+    """
+
+    VERSION = 1.0
+    SETTINGS: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
+        report_in_one_line()
+        given = {key: value for key, value in (config or {}).items() if key != "class"}
+        told = getattr(caller_of(TaskManager), "metadata", None) or {}
+        self._told = {**told, **(given.pop("metadata", None) or {})}
+        super().__init__(config={"test_split": "test", **self.SETTINGS, **given, "metadata": {"version": self.VERSION}})
+
+    @abstractmethod
+    def read(self, metadata: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+        """The documents that `metadata` asks for; the run card, if any, is put into `self.config.metadata`."""
+
+    def download(self, *_: Any, **__: Any) -> None:
+        """Take the documents from the model's folder or the package; nothing is downloaded."""
+        self._ask(caller_of(LM))
+
+    def build_all_requests(self, **kwargs: Any) -> None:
+        """Follow the model that is asked now, and build the requests anew.
+
+        lm_eval's request cache knows the task's name only; here the documents follow the model.
+        """
+        self._ask(caller_of(LM))
+        super().build_all_requests(**{**kwargs, "cache_requests": False})
+        chosen, limit, documents = kwargs.get("samples"), kwargs.get("limit"), len(self.dataset["test"])
+        items = len(chosen) if chosen else min(limit or documents, documents)
+        self.config.metadata["kisl_probe"] = {**self.config.metadata.get("kisl_probe", {}), "items": items}
+
+    def _ask(self, lm: Any) -> None:
+        folder = pretrained_of(lm)
+        metadata = {**self._told, **({"pretrained": folder} if folder else {})}
+        if getattr(self, "_asked", None) != metadata:
+            self.config.metadata = {"version": self.VERSION, **metadata}
+            self.dataset = {"test": Dataset.from_list([dict(doc) for doc in self.read(metadata)])}
+            self._asked = metadata
+        if lm is not None:
+            self.config.metadata["kisl_probe"] = {"backend": type(lm).__name__, "dtype": dtype_of(lm)}
+
+
+def pretrained_of(lm: Any) -> str | None:
+    """The folder or hub name that a backend loaded its model from; None for a served model."""
+    loaded = getattr(lm, "pretrained", None) or _argument(lm, "model")
+    named = getattr(loaded, "name_or_path", loaded)
+    return str(named) if named else None
+
+
+def dtype_of(lm: Any) -> str:
+    """The type of the weights that score, such as "float32"; what a server computes in is unknown."""
+    weights = getattr(getattr(lm, "model", None), "dtype", None)
+    return str(weights or _argument(lm, "dtype") or "unknown").removeprefix("torch.")
+
+
+def _argument(lm: Any, name: str) -> Any:
+    arguments = getattr(lm, "model_args", None)
+    return arguments.get(name) if isinstance(arguments, Mapping) else None

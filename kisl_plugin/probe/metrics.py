@@ -1,0 +1,67 @@
+"""What is measured on one item from its four scored options."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from kisl_plugin.triples import CONTROL
+
+MEASURES = ("acc", "sum_acc", "byte_acc", "perplexity", "margin", "recall")
+
+
+class ScoredOption(Protocol):
+    """An option's summed log-likelihood (nats), whether greedy decoding says it, and its tokens."""
+
+    logprob: float
+    is_greedy: bool
+    tokens: int
+
+
+def nats_per_token(scored: Sequence[ScoredOption]) -> list[float]:
+    """The options' negative log-likelihoods per token; a perplexity is exp of one."""
+    return [-option.logprob / option.tokens for option in scored]
+
+
+def measures(options: Sequence[str], answer: int, scored: Sequence[ScoredOption]) -> dict[str, float]:
+    """Every measure of one item.
+
+    acc, sum_acc, byte_acc: whether the right option has the highest log-likelihood per token (the lowest perplexity),
+    in all, and per byte. perplexity: the right option's. margin: nats per token by which the best wrong option is worse
+    than the right one (negative where a wrong one wins). recall: whether greedy decoding says the right option.
+    """
+    nats = nats_per_token(scored)
+    sums = [option.logprob for option in scored]
+    per_byte = [total / len(text.encode("utf-8")) for total, text in zip(sums, options, strict=True)]
+    wrong = min(value for k, value in enumerate(nats) if k != answer)
+    return {
+        "acc": float(nats.index(min(nats)) == answer),
+        "sum_acc": float(sums.index(max(sums)) == answer),
+        "byte_acc": float(per_byte.index(max(per_byte)) == answer),
+        "perplexity": exp(nats[answer]),
+        "margin": wrong - nats[answer],
+        "recall": float(scored[answer].is_greedy),
+    }
+
+
+def named_for(measured: Mapping[str, float], doc: Mapping[str, Any], groups: Sequence[str]) -> dict[str, float]:
+    """The measures under the names they count for: control triples apart, `acc` also by relation and by group."""
+    if doc["group"] == CONTROL:
+        return {f"{name}_control": value for name, value in measured.items()}
+    named = {**measured, f"relation_acc_{doc['relation_id']}": measured["acc"]}
+    return {**named, f"acc_{doc['group']}": measured["acc"]} if doc["group"] in groups else named
+
+
+def all_names(relations: Sequence[str], groups: Sequence[str]) -> list[str]:
+    """Every name that `named_for` may give."""
+    both = [name for measure in MEASURES for name in (measure, f"{measure}_control")]
+    return [*both, *(f"relation_acc_{relation}" for relation in relations), *(f"acc_{group}" for group in groups)]
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """exp of the mean of the logarithms: the perplexity of an average item. Infinite where one value is."""
+    return exp(math.fsum(map(math.log, values)) / len(values))
+
+
+def exp(nats: float) -> float:
+    """e^nats, infinite where a float cannot hold it."""
+    return math.exp(nats) if nats < 700 else math.inf

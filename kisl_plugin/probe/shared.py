@@ -1,0 +1,170 @@
+"""The question that four options share, computed once: one row per question, the options side by side after it.
+
+An option's tokens see the question and their own option, not the other options, and stand at the places at which they
+would stand alone. So the numbers are those of four rows, for the price of little more than one.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from kisl_plugin.probe.scoring import Pair
+
+Score = tuple[float, bool]
+TOLERANCE = 1e-5  # nats per token
+CHECKED = 8  # questions that lm_eval scores too, in its own way, before the shared way is trusted
+
+log = logging.getLogger("lm_eval")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A question and the options that follow it, as token ids; `first` is the first option's place among all pairs."""
+
+    context: tuple[int, ...]
+    options: tuple[tuple[int, ...], ...]
+    first: int
+
+    def __len__(self) -> int:
+        """Tokens that are fed: an option's last token is only predicted."""
+        return len(self.context) + sum(len(option) - 1 for option in self.options)
+
+
+def shared_scores(
+    lm: Any, pairs: Sequence["Pair"], in_full: Callable[[Any, Sequence["Pair"]], list[Score]]
+) -> list[Score] | None:
+    """(summed log-likelihood, is_greedy) of each pair, or None where the backend does not allow this way.
+
+    The way is used only where some questions give the same numbers as `in_full`, to 1e-5 nats per token: a model may
+    have its own idea of masks and positions, or compute in a type too coarse for the two to agree.
+    """
+    if not _is_causal_hf(lm):
+        return None
+    rows = _rows(pairs)
+    few = rows[:: max(len(rows) // CHECKED, 1)][:CHECKED]
+    checked = [pairs[row.first + k] for row in few for k in range(len(row.options))]
+    try:
+        difference = _difference(_score(lm, few, len(few)), in_full(lm, checked), checked)
+    except Exception as error:  # a model's own code may refuse the mask in any way it likes
+        log.info("kisl: the shared question is not for this model (%s: %s)", type(error).__name__, error)
+        return None
+    if difference > TOLERANCE:
+        log.info("kisl: the shared question is not for this model (numbers differ by %.1e nats)", difference)
+        return None
+    log.info("kisl: the shared question is computed once; %d checked, they agree to %.1e nats", len(few), difference)
+    rows.sort(key=len, reverse=True)
+    scored = _score(lm, rows, _batch_size(lm, rows[0]), shows_progress=lm.rank == 0)
+    order = [row.first + k for row in rows for k in range(len(row.options))]
+    return [score for _, score in sorted(zip(order, scored, strict=True), key=lambda placed: placed[0])]
+
+
+def _is_causal_hf(lm: Any) -> bool:
+    is_hf = any(kind.__name__ == "HFLM" for kind in type(lm).__mro__)
+    mixed = getattr(lm, "mixed_precision_dtype", None) is not None
+    return is_hf and getattr(lm, "backend", None) == "causal" and not mixed
+
+
+def _rows(pairs: Sequence["Pair"]) -> list[Row]:
+    rows, first = [], 0
+    for context, group in groupby(pairs, key=lambda pair: pair.context):
+        options = tuple(pair.option for pair in group)
+        rows.append(Row(context, options, first))
+        first += len(options)
+    return rows
+
+
+def _difference(shared: Sequence[Score], full: Sequence[Score], pairs: Sequence["Pair"]) -> float:
+    """The largest difference in nats per token; infinite where greedy decoding differs or a number is missing."""
+    largest = 0.0
+    for (a, a_greedy), (b, b_greedy), pair in zip(shared, full, pairs, strict=True):
+        difference = abs(a - b) / len(pair.option)
+        largest = max(largest, difference) if a_greedy == b_greedy and difference == difference else float("inf")
+    return largest
+
+
+def _batch_size(lm: Any, longest: Row) -> int:
+    if str(lm.batch_size) != "auto":
+        return int(lm.batch_size)
+    return int(lm._detect_batch_size([("", [0] * len(longest), [0])]))
+
+
+def _score(lm: Any, rows: Sequence[Row], batch_size: int, *, shows_progress: bool = False) -> list[Score]:
+    from tqdm import tqdm
+
+    scored: list[Score] = []
+    with tqdm(total=len(rows), desc="Asking questions", disable=not shows_progress) as bar:
+        for start in range(0, len(rows), batch_size):
+            batch = rows[start : start + batch_size]
+            scored += _score_batch(lm, batch)
+            bar.update(len(batch))
+    return scored
+
+
+def _score_batch(lm: Any, rows: Sequence[Row]) -> list[Score]:
+    import torch
+
+    ids, positions, options = _tensors(rows, lm.device)
+    allowed = _mask(options, lm.model.dtype)
+    with torch.no_grad():
+        logits = lm.model(input_ids=ids, attention_mask=allowed, position_ids=positions).logits
+    if logits.shape[:2] != ids.shape:
+        raise ValueError(f"{logits.shape[1]} logits for {ids.shape[1]} tokens")
+    where, targets, lengths = _targets(rows)
+    predicted = logits[tuple(torch.tensor(where, device=lm.device).T)]  # [targets, vocabulary]
+    wanted = torch.tensor(targets, device=lm.device)
+    logs = torch.log_softmax(predicted, dim=-1, dtype=getattr(lm, "softmax_dtype", None))
+    each = logs.gather(1, wanted[:, None])[:, 0].split(lengths)
+    greedy = (predicted.argmax(dim=-1) == wanted).split(lengths)
+    return [(float(nats.sum()), bool(says.all())) for nats, says in zip(each, greedy, strict=True)]
+
+
+def _tensors(rows: Sequence[Row], device: Any) -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:
+    """Ids, positions and option numbers (0 the question, -1 padding), each [rows, longest row]."""
+    import torch
+
+    width = max(map(len, rows))
+    ids, positions, options = [], [], []
+    for row in rows:
+        length = len(row.context)
+        own, place, number = list(row.context), list(range(length)), [0] * length
+        for k, option in enumerate(row.options, start=1):
+            own += option[:-1]
+            place += range(length, length + len(option) - 1)
+            number += [k] * (len(option) - 1)
+        padding = width - len(own)
+        ids.append(own + [0] * padding)
+        positions.append(place + [0] * padding)
+        options.append(number + [-1] * padding)
+    tensor = [torch.tensor(value, device=device) for value in (ids, positions, options)]
+    return tensor[0], tensor[1], tensor[2]
+
+
+def _mask(options: "torch.Tensor", dtype: Any) -> "torch.Tensor":
+    """What each token may see, [rows, 1, tokens, tokens]: 0, or the type's lowest value."""
+    import torch
+
+    asks, seen = options[:, :, None], options[:, None, :]
+    earlier = torch.ones(options.shape[1], options.shape[1], dtype=torch.bool, device=options.device).tril()
+    allowed = earlier & ((seen == 0) | (seen == asks))
+    return torch.zeros(allowed.shape, dtype=dtype, device=options.device).masked_fill(
+        ~allowed, torch.finfo(dtype).min
+    )[:, None]
+
+
+def _targets(rows: Sequence[Row]) -> tuple[list[tuple[int, int]], list[int], list[int]]:
+    """Where each option's tokens are predicted (row, place), the tokens, and each option's number of tokens."""
+    where, targets, lengths = [], [], []
+    for number, row in enumerate(rows):
+        place = len(row.context)
+        for option in row.options:
+            where.append((number, len(row.context) - 1))
+            where += [(number, place + k) for k in range(len(option) - 1)]
+            place += len(option) - 1
+            targets += option
+            lengths.append(len(option))
+    return where, targets, lengths
