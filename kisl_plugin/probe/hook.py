@@ -26,7 +26,9 @@ def find(own: Any, path: Sequence[str] | None, target: ModuleType | None) -> Mod
     if os.environ.get(DISABLE) == "1":
         return None
     for finder in sys.meta_path:
-        spec = None if finder is own else finder.find_spec(WATCHED, path, target)
+        # Where site reads our .pth twice there are two of us, which would ask each other without end.
+        ours = getattr(finder, "__name__", "") == getattr(own, "__name__", None)
+        spec = None if ours else finder.find_spec(WATCHED, path, target)
         if spec is not None and spec.loader is not None:
             _then_show_tasks(spec.loader)
             return spec
