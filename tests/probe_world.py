@@ -172,7 +172,7 @@ class ByHand:
         prefix = [self._tokenizer.token_to_id(self._prefix)] if self._adds_bos or not context else []
         ids = torch.tensor([prefix + encoded.ids])
         with torch.no_grad():
-            logs = torch.log_softmax(self._model(ids).logits[0, :-1].double(), dim=-1)
+            logs = torch.log_softmax(self._model(ids[:, :-1]).logits[0].double(), dim=-1)
         option = slice(len(prefix) + first - 1, None)
         targets = ids[0, 1:][option]
         each = logs[option].gather(1, targets[:, None])
