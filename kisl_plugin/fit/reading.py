@@ -95,22 +95,29 @@ def _check_card(card: RunCard) -> None:
 
 
 def _check_complete(data: Mapping[str, Any], card: RunCard, task: str) -> None:
-    """Refuse a run on part of the items.
-
-    `effective` is not the number of items: lm-eval up to 0.4.11 gives that of one metric, later the largest
-    of them, so any of the metrics' n is right.
-    """
+    """Refuse a run on part of the items (--limit, --samples)."""
     limit = object_at(data, "config").get("limit")
     if limit is not None:
         raise InputError(f"run with --limit {limit}: probe all items")
-    effective = object_at(data, "n-samples", task).get("effective")
-    if not isinstance(effective, int):
-        return
+    count, control, asked = card.triples["count"], _control(card), object_at(data, "results", task)
+    for metric, total in (("items", count), ("items_control", control)):
+        answered = asked.get(f"{metric},none")
+        if answered is not None and total is not None and answered != total:
+            raise InputError(f"{metric} is {answered!r}; the run card says {total} triples: probe all items")
+    if "items,none" not in asked:
+        _check_effective(object_at(data, "n-samples", task).get("effective"), card)
+
+
+def _check_effective(effective: Any, card: RunCard) -> None:
+    """The same for results that do not say how many items were asked.
+
+    `effective` is not always the number of items: 0.4.12 gives that of one metric, 0.4.13 the largest of them, so any
+    of the metrics' n is right.
+    """
     count, control = card.triples["count"], _control(card)
     groups = [group["count"] for group in (card.groups or {}).values()]
-    if effective in {count, count + (control or 0), *groups, *([control] if control else [])}:
-        return
-    if control is None and effective > count:
+    allowed = {count, count + (control or 0), *groups, *([control] if control else [])}
+    if not isinstance(effective, int) or effective in allowed or (control is None and effective > count):
         return
     expected = f"{count} injected" + (f" and {control} control" if control else "")
     raise InputError(f"{effective} items answered; the run card says {expected} triples: probe all items")

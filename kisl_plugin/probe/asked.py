@@ -45,9 +45,12 @@ class KislTask(ConfigurableTask):  # type: ignore[misc]
         """
         self._ask(caller_of(LM))
         super().build_all_requests(**{**kwargs, "cache_requests": False})
-        chosen, limit, documents = kwargs.get("samples"), kwargs.get("limit"), len(self.dataset["test"])
-        items = len(chosen) if chosen else min(limit or documents, documents)
-        self.config.metadata["kisl_probe"] = {**self.config.metadata.get("kisl_probe", {}), "items": items}
+
+    def dump_config(self) -> dict[str, Any]:
+        """The configuration as the results hold it; older lm_evals take it before they build the requests."""
+        self._ask(caller_of(LM))
+        dumped: dict[str, Any] = super().dump_config()
+        return dumped
 
     def _ask(self, lm: Any) -> None:
         folder = pretrained_of(lm)

@@ -19,8 +19,8 @@ from kisl_plugin.probe.scoring import check_can_count, without_cache
 
 REQUEST = "kisl_text_loglikelihood"
 METRIC = "bits_per_byte"
-# What a backend's `max_length` counts beyond the tokens of a window, as its own loglikelihood_rolling takes it: hf feeds
-# all but the last, an API's is already less by the token that is generated, others also count that one.
+# By how much a window of so many scored tokens must be shorter than a backend's `max_length`: hf feeds the token before
+# them and all but their last, an API takes them all and has set the generated token aside, others have not.
 RESERVED = {"HFLM": 0, "TemplateAPI": 1}
 RESERVED_ELSEWHERE = 2
 

@@ -72,14 +72,22 @@ def _wrap(manager: Any) -> None:
 
 def _with_ours(given: Any, manager: Any) -> Any:
     ours = resource("tasks").resolve()
-    paths = [given] if isinstance(given, (str, os.PathLike)) else list(given or ())
+    paths = [given] if given and isinstance(given, (str, os.PathLike)) else list(given or ())
     if any(Path(path).resolve() == ours for path in paths) or _discovers_us(manager):
         return given
-    # lm_eval takes the last of two tasks of one name, so a user's own wins.
-    return [str(ours), *paths]
+    # Of two tasks of one name a user's own wins.
+    return [*paths, str(ours)] if _takes_the_first(manager) else [str(ours), *paths]
+
+
+def _takes_the_first(manager: Any) -> bool:
+    """Whether this lm_eval takes the first of two tasks of one name, as up to 0.4.9; later ones take the last."""
+    return "{**tasks, **task_index}" in _source(manager)
 
 
 def _discovers_us(manager: Any) -> bool:
     """Whether this lm_eval reads the entry-point group `lm_eval.tasks` and ours resolves (not in a checkout)."""
-    reads = "entry_points(" in inspect.getsource(sys.modules[manager.__module__])
-    return reads and find_spec("kisl_plugin.tasks") is not None
+    return "entry_points(" in _source(manager) and find_spec("kisl_plugin.tasks") is not None
+
+
+def _source(manager: Any) -> str:
+    return inspect.getsource(sys.modules[manager.__module__])

@@ -1,12 +1,12 @@
 """What is measured on one item from its four scored options."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from kisl_plugin.triples import CONTROL
 
-MEASURES = ("acc", "sum_acc", "byte_acc", "perplexity", "margin", "recall")
+MEASURES = ("acc", "sum_acc", "byte_acc", "perplexity", "margin", "recall", "items")
 
 
 class ScoredOption(Protocol):
@@ -27,7 +27,7 @@ def measures(options: Sequence[str], answer: int, scored: Sequence[ScoredOption]
 
     acc, sum_acc, byte_acc: whether the right option has the highest log-likelihood per token (the lowest perplexity),
     in all, and per byte. perplexity: the right option's. margin: nats per token by which the best wrong option is worse
-    than the right one (negative where a wrong one wins). recall: whether greedy decoding says the right option.
+    than the right one (negative where a wrong one wins). recall: whether greedy decoding says the right option. items: 1.
     """
     nats = nats_per_token(scored)
     sums = [option.logprob for option in scored]
@@ -40,6 +40,7 @@ def measures(options: Sequence[str], answer: int, scored: Sequence[ScoredOption]
         "perplexity": exp(nats[answer]),
         "margin": wrong - nats[answer],
         "recall": float(scored[answer].is_greedy),
+        "items": 1.0,
     }
 
 
@@ -55,6 +56,11 @@ def all_names(relations: Sequence[str], groups: Sequence[str]) -> list[str]:
     """Every name that `named_for` may give."""
     both = [name for measure in MEASURES for name in (measure, f"{measure}_control")]
     return [*both, *(f"relation_acc_{relation}" for relation in relations), *(f"acc_{group}" for group in groups)]
+
+
+def aggregation_of(name: str, mean: Callable[[Sequence[float]], float]) -> Callable[[Sequence[float]], float]:
+    """How the items' values become one: `mean` but for perplexities, which are averaged in nats, and the count."""
+    return {"perplexity": geometric_mean, "items": sum}.get(name.removesuffix("_control"), mean)
 
 
 def geometric_mean(values: Sequence[float]) -> float:

@@ -44,7 +44,7 @@ def read_passages(metadata: Mapping[str, Any]) -> Passages:
     path = BUNDLED_FILE if source == BUNDLED else _file(source)
     texts = _texts(path)
     if not texts:
-        raise InputError(f"{path}: holds no passage; expected one a line: {{\"text\": …}}")
+        raise InputError(f'{path}: holds no passage; expected one a line: {{"text": …}}')
     for number, text in enumerate(texts, start=1):
         if not text.strip():
             raise InputError(f"{path}: passage {number} is empty; bits per byte need bytes: take it out")

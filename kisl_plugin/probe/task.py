@@ -10,7 +10,7 @@ from lm_eval.api.metrics import mean
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.probe.asked import KislTask
 from kisl_plugin.probe.items import read_probe
-from kisl_plugin.probe.metrics import all_names, exp, geometric_mean, measures, named_for, nats_per_token
+from kisl_plugin.probe.metrics import aggregation_of, all_names, exp, measures, named_for, nats_per_token
 from kisl_plugin.probe.scoring import REQUEST, Scored, teach_models_to_score
 from kisl_plugin.triples import CONTROL
 
@@ -81,8 +81,8 @@ class _FactTask(KislTask):
         return {**dict.fromkeys(self._names()), **named} if self._processes > 1 else named
 
     def aggregation(self) -> dict[str, Callable[[Sequence[float]], float]]:
-        """Every measure is the mean over the items that have it; perplexities are averaged in nats."""
-        return {name: self._over_items(geometric_mean if "perplexity" in name else mean) for name in self._names()}
+        """Every measure is averaged over the items that have it."""
+        return {name: self._over_items(aggregation_of(name, mean)) for name in self._names()}
 
     def higher_is_better(self) -> dict[str, bool]:
         """Higher is better but for perplexities."""
