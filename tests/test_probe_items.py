@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,12 +7,18 @@ import pytest
 from probe_world import some_triples, write_card
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.probe.items import BUNDLED, items_of, read_probe
+from kisl_plugin.probe.items import BUNDLED, ProbeItem, items_of, read_probe
 from kisl_plugin.runcard import CARD_NAME, TRIPLES_NAME
 from kisl_plugin.triples import CONTROL, Triple, read_triples, triples_to_jsonl
-from kisl_plugin.verbalize import question, statement
+from kisl_plugin.verbalize import question, statement, templates_of
 
 FORMS = ("question", "statement")
+
+
+def triples_of(items: Sequence[ProbeItem]) -> set[Triple]:
+    """What is asked; the order is the probe's own."""
+    assert len({item.triple for item in items}) == len(items)
+    return {item.triple for item in items}
 
 
 def grouped() -> tuple[Triple, ...]:
@@ -29,7 +35,7 @@ def card_and_model(folder: Path, **changes: object) -> dict[str, str]:
 def test_every_item_asks_its_triple_with_the_right_object_among_four(form: str) -> None:
     triples = some_triples()
     items = items_of(triples, form)
-    assert [item.triple for item in items] == list(triples)
+    assert triples_of(items) == set(triples)
     for item in items:
         assert len(set(item.options)) == 4
         whole = f"{item.context} {item.options[item.answer]}"
@@ -54,7 +60,7 @@ def test_options_come_from_injected_and_control_triples_alike() -> None:
 def test_a_model_with_a_card_is_asked_its_own_triples(tmp_path: Path) -> None:
     card = write_card(tmp_path, some_triples())
     probe = read_probe("question", {"pretrained": str(tmp_path), "dtype": "float32"})
-    assert [item.triple for item in probe.items] == list(some_triples())
+    assert triples_of(probe.items) == set(some_triples())
     assert probe.card == card
 
 
@@ -67,10 +73,9 @@ def test_the_card_is_copied_with_the_keys_that_only_newer_readers_know(tmp_path:
 @pytest.mark.parametrize("metadata", [{}, {"pretrained": "EleutherAI/pythia-14m"}])
 def test_a_model_without_a_card_is_asked_the_bundled_facts(metadata: dict[str, str]) -> None:
     probe = read_probe("question", metadata)
-    assert [item.triple for item in probe.items] == read_triples(BUNDLED)
+    assert triples_of(probe.items) == set(read_triples(BUNDLED))
     assert probe.card is None
     assert {item.frequency for item in probe.items} == {None}
-    assert probe.by_default == (not metadata)
 
 
 def test_own_triples_are_asked_without_the_models_card(tmp_path: Path) -> None:
@@ -78,7 +83,7 @@ def test_own_triples_are_asked_without_the_models_card(tmp_path: Path) -> None:
     own = tmp_path / "facts.jsonl"
     own.write_text(triples_to_jsonl(some_triples()[:9]), encoding="utf-8")
     probe = read_probe("question", {**metadata, "triples": str(own)})
-    assert [item.triple for item in probe.items] == list(some_triples()[:9])
+    assert triples_of(probe.items) == set(some_triples()[:9])
     assert probe.card is None
 
 
@@ -157,6 +162,39 @@ def test_a_form_that_was_injected_is_asked_with_the_injected_template(
         expected = 1 if asked == form else 0
         for item in read_probe(asked, metadata).items:
             assert f"{item.context} {item.options[item.answer]}".strip() == as_text[asked](item.triple, expected)
+
+
+def test_the_first_items_are_a_fair_sample_whatever_the_order_of_the_file() -> None:
+    triples = read_triples(BUNDLED)
+    first = items_of(triples, "question")[:300]
+    relations = [item.triple.relation_id for item in first]
+    assert all(35 < relations.count(relation) < 65 for relation in {triple.relation_id for triple in triples})
+    assert 30 < sum(item.triple.group == CONTROL for item in first) < 60
+    assert first == items_of(triples[::-1], "question")[:300]
+
+
+def test_a_paraphrase_is_a_statement_template_that_was_not_injected(tmp_path: Path) -> None:
+    metadata = card_and_model(tmp_path, form="statement", template=[0, 1])
+    for item in read_probe("paraphrase", metadata).items:
+        assert item.template > 1
+        assert f"{item.context} {item.options[item.answer]}" == statement(item.triple, item.template)
+
+
+def test_without_a_card_the_paraphrase_leaves_the_first_template_out() -> None:
+    templates = {item.template for item in read_probe("paraphrase", {}).items}
+    assert 0 not in templates
+
+
+def test_a_run_that_injected_questions_kept_every_statement_back(tmp_path: Path) -> None:
+    metadata = card_and_model(tmp_path, form="question", template=0)
+    assert {item.template for item in read_probe("paraphrase", metadata).items} == {0}
+
+
+def test_a_run_that_injected_every_template_has_no_paraphrase_to_ask(tmp_path: Path) -> None:
+    every = list(range(len(templates_of(some_triples()[0].relation_id).statements)))
+    metadata = card_and_model(tmp_path, form="statement", template=every)
+    with pytest.raises(InputError, match=r"all \d+ statement templates were injected.*fewer templates"):
+        read_probe("paraphrase", metadata)
 
 
 def test_a_statement_that_begins_with_its_object_is_asked_whole() -> None:

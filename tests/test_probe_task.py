@@ -1,3 +1,5 @@
+import inspect
+import logging
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -7,10 +9,15 @@ import pytest
 from probe_world import ByHand, ask, byte_level_bpe, plain_model, save_model, some_triples, write_card
 
 from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.probe.metrics import MEASURES, all_names
+from kisl_plugin.resources import resource
+from kisl_plugin.runcard import read_run_card
 from kisl_plugin.triples import CONTROL, Triple, read_triples
-from kisl_plugin.verbalize import question, statement
+from kisl_plugin.verbalize import question, statement, templates_of
 
 pytest.importorskip("lm_eval")
+from kisl_plugin.probe.task import QuestionProbe
+
 FORMS = ("kisl_wikidata", "kisl_wikidata_statement")
 
 
@@ -24,6 +31,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
     return folders
 
 
+def asked_triple(row: dict[str, Any]) -> Triple:
+    """The triple that a sample row is about; no two of `some_triples` have one subject."""
+    (triple,) = (triple for triple in some_triples() if triple.subject == row["doc"]["subject"])
+    return triple
+
+
 def check_by_hand(rows: list[dict[str, Any]], judge: ByHand) -> None:
     for row in rows:
         pairs = row["arguments"][:4]
@@ -32,7 +45,7 @@ def check_by_hand(rows: list[dict[str, Any]], judge: ByHand) -> None:
         choice = expected.index(min(expected))
         assert row["doc"]["choice"] == choice
         metric = "acc_control" if row["doc"]["group"] == CONTROL else "acc"
-        assert row["metrics"] == [metric]
+        assert ("acc" in row, "acc_control" in row) == (metric == "acc", metric == "acc_control")
         assert row[metric] == float(choice == row["target"])
 
 
@@ -57,34 +70,77 @@ def test_perplexities_choice_and_accuracy_equal_those_by_hand(
 
 def test_options_differ_in_length_so_that_the_sum_would_choose_otherwise(models: dict[bool, Path]) -> None:
     rows = ask(models[False])["samples"]["kisl_wikidata"]
-    sums = [[summed for summed, _ in row["filtered_resps"][:4]] for row in rows]
-    assert any(len(set(row["filtered_resps"][4])) > 1 for row in rows)
+    sums = [[summed for summed, _, _ in row["filtered_resps"]] for row in rows]
+    assert any(len({tokens for _, _, tokens in row["filtered_resps"]}) > 1 for row in rows)
     assert any(row["doc"]["choice"] != s.index(max(s)) for row, s in zip(rows, sums, strict=True))
+
+
+def test_every_measure_is_that_of_the_logged_log_likelihoods(models: dict[bool, Path]) -> None:
+    results = ask(models[False])
+    rows = results["samples"]["kisl_wikidata"]
+    for row in rows:
+        end = "_control" if row["doc"]["group"] == CONTROL else ""
+        sums, greedy, tokens = zip(*row["filtered_resps"], strict=True)
+        right, sizes = row["target"], [len(option.encode()) for option in row["doc"]["options"]]
+        per_token = [total / n for total, n in zip(sums, tokens, strict=True)]
+        best_wrong = max(value for k, value in enumerate(per_token) if k != right)
+        expected = {
+            "acc": per_token.index(max(per_token)) == right,
+            "sum_acc": sums.index(max(sums)) == right,
+            "byte_acc": max(range(4), key=lambda k: sums[k] / sizes[k]) == right,
+            "perplexity": math.exp(-per_token[right]),
+            "margin": per_token[right] - best_wrong,
+            "recall": greedy[right],
+            "items": 1,
+        }
+        found = {name: row[f"{name}{end}"] for name in MEASURES}
+        assert found == pytest.approx({name: float(value) for name, value in expected.items()})
+    scores = results["results"]["kisl_wikidata"]
+    perplexities = [math.log(row["perplexity"]) for row in rows if "perplexity" in row]
+    assert scores["perplexity,none"] == pytest.approx(math.exp(sum(perplexities) / 12))
+    assert (scores["items,none"], scores["items_control,none"]) == (12, 6)
+
+
+def test_every_relation_has_an_accuracy_of_its_own(models: dict[bool, Path]) -> None:
+    results = ask(models[False])
+    scores, rows = results["results"]["kisl_wikidata"], results["samples"]["kisl_wikidata"]
+    for relation in sorted({triple.relation_id for triple in some_triples()}):
+        values = [row["acc"] for row in rows if "acc" in row and row["doc"]["relation_id"] == relation]
+        assert scores[f"relation_acc_{relation},none"] == pytest.approx(sum(values) / len(values))
+        assert len(values) == 6
 
 
 def test_a_sample_row_holds_question_option_pairs_target_and_the_triple(models: dict[bool, Path]) -> None:
     rows = ask(models[False])["samples"]["kisl_wikidata"]
-    for row, triple in zip(rows, some_triples(), strict=True):
-        doc = row["doc"]
-        assert [context for context, _ in row["arguments"][:4]] == [question(triple)] * 4
+    assert {asked_triple(row) for row in rows} == set(some_triples())
+    for row in rows:
+        doc, triple = row["doc"], asked_triple(row)
+        assert [context for context, _ in row["arguments"]] == [question(triple)] * 4
         assert row["arguments"][row["target"]][1] == f" {triple.object}"
-        assert (doc["subject"], doc["relation_id"], doc["object"]) == (
-            triple.subject,
-            triple.relation_id,
-            triple.object,
-        )
-        assert (doc["subject_id"], doc["object_id"], doc["group"]) == (
-            triple.subject_id,
-            triple.object_id,
-            triple.group,
-        )
-        assert doc["frequency"] == (0 if triple.group == CONTROL else 7)
+        fields = ("subject", "relation_id", "object", "subject_id", "object_id", "group")
+        assert [doc[field] for field in fields] == [getattr(triple, field) for field in fields]
+        assert (doc["frequency"], doc["template"]) == (0 if triple.group == CONTROL else 7, 0)
+        assert len(doc["perplexities"]) == 4
 
 
 def test_the_injected_statement_is_what_the_statement_task_scores(models: dict[bool, Path]) -> None:
     rows = ask(models[False], "kisl_wikidata_statement")["samples"]["kisl_wikidata_statement"]
-    for row, triple in zip(rows, some_triples(), strict=True):
-        assert "".join(row["arguments"][row["target"]]) == statement(triple)
+    for row in rows:
+        assert "".join(row["arguments"][row["target"]]) == statement(asked_triple(row))
+
+
+def test_the_paraphrase_is_in_a_template_that_was_not_injected(models: dict[bool, Path], tmp_path: Path) -> None:
+    injected = [0, 1, 3]
+    folder = plain_model(tmp_path)
+    write_card(folder, some_triples(), form="statement", template=injected)
+    rows = ask(folder, "kisl_wikidata_paraphrase")["samples"]["kisl_wikidata_paraphrase"]
+    for row in rows:
+        triple, template = asked_triple(row), row["doc"]["template"]
+        wording = templates_of(triple.relation_id).statements[template]
+        assert template not in injected
+        assert wording.endswith("{object}.")
+        assert "".join(row["arguments"][row["target"]]) == statement(triple, template)
+    check_by_hand(rows, ByHand(folder, adds_bos=False))
 
 
 def test_the_run_card_travels_into_the_results(models: dict[bool, Path]) -> None:
@@ -96,7 +152,19 @@ def test_the_run_card_travels_into_the_results(models: dict[bool, Path]) -> None
 
 def test_few_shot_examples_cannot_be_asked_for(models: dict[bool, Path]) -> None:
     rows = ask(models[False], limit=2, num_fewshot=3)["samples"]["kisl_wikidata"]
-    assert rows[0]["arguments"][0][0] == question(some_triples()[0])
+    assert rows[0]["arguments"][0][0] == question(asked_triple(rows[0]))
+
+
+@pytest.mark.parametrize("asked", [{"system_instruction": "You know facts."}, {"apply_chat_template": True}])
+def test_words_that_lm_eval_would_put_before_the_question_are_refused(
+    models: dict[bool, Path], monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(
+        "lm_eval.models.huggingface.HFLM.apply_chat_template", lambda *_, **__: "<user> a chat", raising=True
+    )
+    monkeypatch.setattr("lm_eval.models.huggingface.HFLM.chat_template", lambda *_, **__: "{{ messages }}")
+    with pytest.raises(InputError, match=r"puts '.*before the options where the item says '.*without a chat template"):
+        ask(models[False], limit=2, **asked)
 
 
 def test_several_groups_have_an_accuracy_each(tmp_path: Path) -> None:
@@ -121,32 +189,23 @@ def test_a_statement_that_begins_with_its_object_is_scored_whole(tmp_path: Path)
     template = next(n for n in range(4) if statement(triples[0], n).startswith(triples[0].object))
     write_card(plain_model(tmp_path, adds_bos=True), triples, form="statement", template=template)
     rows = ask(tmp_path, "kisl_wikidata_statement")["samples"]["kisl_wikidata_statement"]
-    assert rows[0]["arguments"][rows[0]["target"]] == ("", statement(triples[0], template))
+    whole = {("", statement(triple, template)) for triple in triples}
+    assert {row["arguments"][row["target"]] for row in rows} == whole
     check_by_hand(rows, ByHand(tmp_path, adds_bos=True))
 
 
 def test_a_model_without_a_card_is_asked_bundled_facts_and_has_no_card(tmp_path: Path) -> None:
     results = ask(plain_model(tmp_path), limit=5)
-    asked = [row["doc"]["subject"] for row in results["samples"]["kisl_wikidata"]]
-    assert asked == [triple.subject for triple in read_triples("wikidata_six")[:5]]
+    asked = {row["doc"]["subject"] for row in results["samples"]["kisl_wikidata"]}
+    assert asked < {triple.subject for triple in read_triples("wikidata_six")}
     assert "kisl" not in results["configs"]["kisl_wikidata"]["metadata"]
-
-
-def test_a_second_model_is_never_asked_the_cached_requests_of_the_first(
-    models: dict[bool, Path], tmp_path: Path
-) -> None:
-    other = tuple(reversed(some_triples()))
-    write_card(plain_model(tmp_path), other)
-    ask(models[False], limit=2, cache_requests=True)
-    rows = ask(tmp_path, limit=2, cache_requests=True)["samples"]["kisl_wikidata"]
-    assert [row["arguments"][0][0] for row in rows] == [question(triple) for triple in other[:2]]
 
 
 def test_a_tokenizer_that_merges_across_the_space_is_reported_not_scored(tmp_path: Path) -> None:
     texts = [f"{question(triple)} {triple.object}" for triple in some_triples()] * 3
     save_model(tmp_path, byte_level_bpe(texts, splits_at_spaces=False))
     write_card(tmp_path, some_triples())
-    with pytest.raises(InputError, match=r"\d+ of the 72 options are not tokens of their own .* after '.* is'"):
+    with pytest.raises(InputError, match=r"\d+ of the 72 options are not tokens of their own .* after '.* is'; '"):
         ask(tmp_path)
 
 
@@ -162,17 +221,69 @@ def test_a_served_model_without_a_local_tokenizer_is_told_what_to_pass(models: d
         ask(models[False], model="local-completions", model_args=served)
 
 
-def test_a_card_that_the_task_was_not_told_of_is_an_error(models: dict[bool, Path]) -> None:
-    with pytest.raises(InputError, match=r"kisl\.json: this lm_eval did not tell the task"):
-        ask(models[False], metadata={}, limit=1)
-
-
-def test_an_lm_eval_that_tells_tasks_nothing_is_refused(
-    models: dict[bool, Path], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("told", [{}, {"pretrained": "somewhere/else"}])
+def test_the_model_that_is_asked_decides_whatever_the_task_manager_was_told(
+    models: dict[bool, Path], told: dict[str, str]
 ) -> None:
-    monkeypatch.setattr("kisl_plugin.probe.task.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"lm_eval 0\.\d.*lm-eval>=0\.4\.12"):
-        ask(models[False], limit=1)
+    results = ask(models[False], metadata=told)
+    assert results["configs"]["kisl_wikidata"]["metadata"]["kisl"]["triples"]["count"] == 12
+    assert len(results["samples"]["kisl_wikidata"]) == len(some_triples())
+
+
+@pytest.mark.filterwarnings("ignore:get_task_dict is deprecated", "ignore:Use TaskManager.load")
+def test_tasks_made_before_their_model_follow_it_too(models: dict[bool, Path]) -> None:
+    from lm_eval.evaluator import evaluate
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager, get_task_dict
+
+    manager = TaskManager(include_path=str(resource("tasks")), include_defaults=False)
+    tasks = get_task_dict(["kisl_wikidata"], manager)
+    for folder in models.values():
+        lm = HFLM(pretrained=str(folder), dtype="float32", device="cpu")
+        results = evaluate(lm=lm, task_dict=tasks)
+        assert results is not None
+        metadata = results["configs"]["kisl_wikidata"]["metadata"]
+        assert metadata["pretrained"] == str(folder)
+        assert metadata["kisl"]["frequency"] == read_run_card(folder).frequency
+
+
+def test_a_task_that_is_given_nothing_of_its_yaml_asks_all_the_same(models: dict[bool, Path]) -> None:
+    bare, full = QuestionProbe(), QuestionProbe(config={"task": "kisl_wikidata", "class": QuestionProbe})
+    assert bare.config.to_dict() == full.config.to_dict()
+    assert inspect.signature(QuestionProbe.__init__).parameters["config"].default is None
+
+
+def test_the_results_say_in_which_type_was_scored(models: dict[bool, Path]) -> None:
+    for dtype in ("float32", "bfloat16"):
+        arguments = {"pretrained": str(models[False]), "dtype": dtype}
+        results = ask(models[False], limit=2, model_args=arguments, metadata=arguments)
+        assert results["configs"]["kisl_wikidata"]["metadata"]["kisl_probe"] == {"backend": "HFLM", "dtype": dtype}
+
+
+def test_lm_eval_does_not_warn_that_control_items_are_fewer(
+    models: dict[bool, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    ask(models[False], limit=4)
+    assert "same number of documents" not in caplog.text
+    logging.getLogger("lm_eval.evaluator_utils").warning("[mmlu] Metrics were not scored on …")
+    assert "[mmlu]" in caplog.text
+
+
+def test_in_several_processes_every_item_names_every_measure_in_the_same_order(models: dict[bool, Path]) -> None:
+    # lm_eval gathers the processes' values measure by measure; a different order would mix the measures up.
+    task = QuestionProbe(config={"metadata": {"pretrained": str(models[False])}})
+    task.build_all_requests(rank=1, world_size=2)
+    scored = [(-4.0, True, 2), (-5.0, False, 2), (-6.0, False, 2), (-7.0, False, 2)]
+    docs = [doc for _, doc in task.doc_iterator(rank=1, world_size=2)]
+    values = [task.process_results(doc, scored) for doc in docs]
+    names = all_names(sorted({triple.relation_id for triple in some_triples()}), [])
+    assert all(list(value) == names for value in values)
+    for name, average in task.aggregation().items():
+        known = [value[name] for value in values if value[name] is not None]
+        assert len(known) < len(values)
+        expected = sum(known) if name.startswith("items") else sum(known) / len(known)
+        if not name.startswith("perplexity"):
+            assert average([value[name] for value in values]) == pytest.approx(expected)
 
 
 def test_a_model_that_gives_no_probability_is_an_error(tmp_path: Path) -> None:

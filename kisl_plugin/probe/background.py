@@ -13,7 +13,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.probe.asked import KislTask
-from kisl_plugin.probe.items import read_probe
+from kisl_plugin.probe.items import card_of
 from kisl_plugin.probe.passages import read_passages
 from kisl_plugin.probe.scoring import check_can_count, without_cache
 
@@ -103,7 +103,7 @@ class BackgroundProbe(KislTask):
 
     def read(self, metadata: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
         """The passages that `metadata` names; which they were is said in the task's own metadata."""
-        card = read_probe("question", metadata).card
+        card = card_of(metadata)
         if card is not None:
             self.config.metadata["kisl"] = card
         passages = read_passages(metadata)

@@ -50,11 +50,10 @@ class ProbeItem:
 
 @dataclass(frozen=True)
 class Probe:
-    """The items of one model. `card` is its `kisl.json` as it stands there; `by_default`: nobody said what to ask."""
+    """The items of one model. `card` is its `kisl.json` as it stands there."""
 
     items: tuple[ProbeItem, ...]
     card: Mapping[str, Any] | None = None
-    by_default: bool = False
 
 
 def read_probe(form: str, metadata: Mapping[str, Any]) -> Probe:
@@ -67,13 +66,29 @@ def read_probe(form: str, metadata: Mapping[str, Any]) -> Probe:
         InputError: card and triples do not belong together, one of them is missing, or a row is wrong.
     """
     folder = _card_folder(metadata)
-    if folder is not None:
-        card = read_run_card(folder)
-        as_it_stands = json.loads((folder / CARD_NAME).read_text(encoding="utf-8"))
-        return Probe(items_of(_injected_triples(folder, card), form, card), as_it_stands)
-    source = str(metadata.get("triples", BUNDLED))
-    by_default = not {"triples", "pretrained"} & set(metadata)
-    return Probe(items_of(read_triples(source), form), by_default=by_default)
+    if folder is None:
+        return Probe(items_of(read_triples(str(metadata.get("triples", BUNDLED))), form))
+    card = read_run_card(folder)
+    return Probe(items_of(_injected_triples(folder, card), form, card), _as_it_stands(folder))
+
+
+def card_of(metadata: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The run card that `metadata` leads to (see `read_probe`) as it stands there, or None.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    folder = _card_folder(metadata)
+    if folder is None:
+        return None
+    read_run_card(folder)
+    return _as_it_stands(folder)
+
+
+def _as_it_stands(folder: Path) -> Mapping[str, Any]:
+    # With the keys that only newer readers know.
+    card: Mapping[str, Any] = json.loads((folder / CARD_NAME).read_text(encoding="utf-8"))
+    return card
 
 
 def _card_folder(metadata: Mapping[str, Any]) -> Path | None:
@@ -159,8 +174,8 @@ def _first_kept_back(relation_id: str, card: RunCard | None) -> int:
     kept_back = [k for k in range(len(wordings)) if k not in injected]
     if not kept_back:
         raise InputError(
-            f"relation {relation_id!r}: all {len(wordings)} statement templates were injected, so there is no paraphrase "
-            "to ask; leave kisl_wikidata_paraphrase (and the group kisl) out, or inject fewer templates"
+            f"relation {relation_id!r}: all {len(wordings)} statement templates were injected, so there is no "
+            "paraphrase to ask; leave kisl_wikidata_paraphrase (and the group kisl) out, or inject fewer templates"
         )
     return next((k for k in kept_back if wordings[k].rstrip(".").endswith("{object}")), kept_back[0])
 

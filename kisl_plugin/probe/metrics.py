@@ -2,32 +2,33 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from kisl_plugin.triples import CONTROL
 
 MEASURES = ("acc", "sum_acc", "byte_acc", "perplexity", "margin", "recall", "items")
 
 
-class ScoredOption(Protocol):
-    """An option's summed log-likelihood (nats), whether greedy decoding says it, and its tokens."""
+class Scored(NamedTuple):
+    """An option after its context: summed log-likelihood (nats), whether greedy decoding says it, its tokens."""
 
     logprob: float
     is_greedy: bool
     tokens: int
 
 
-def nats_per_token(scored: Sequence[ScoredOption]) -> list[float]:
+def nats_per_token(scored: Sequence[Scored]) -> list[float]:
     """The options' negative log-likelihoods per token; a perplexity is exp of one."""
     return [-option.logprob / option.tokens for option in scored]
 
 
-def measures(options: Sequence[str], answer: int, scored: Sequence[ScoredOption]) -> dict[str, float]:
+def measures(options: Sequence[str], answer: int, scored: Sequence[Scored]) -> dict[str, float]:
     """Every measure of one item.
 
     acc, sum_acc, byte_acc: whether the right option has the highest log-likelihood per token (the lowest perplexity),
     in all, and per byte. perplexity: the right option's. margin: nats per token by which the best wrong option is worse
-    than the right one (negative where a wrong one wins). recall: whether greedy decoding says the right option. items: 1.
+    than the right one (negative where a wrong one wins). recall: whether greedy decoding says the right option.
+    items: 1, to be counted.
     """
     nats = nats_per_token(scored)
     sums = [option.logprob for option in scored]
@@ -60,14 +61,15 @@ def all_names(relations: Sequence[str], groups: Sequence[str]) -> list[str]:
 
 def aggregation_of(name: str, mean: Callable[[Sequence[float]], float]) -> Callable[[Sequence[float]], float]:
     """How the items' values become one: `mean` but for perplexities, which are averaged in nats, and the count."""
-    return {"perplexity": geometric_mean, "items": sum}.get(name.removesuffix("_control"), mean)
+    special: dict[str, Callable[[Sequence[float]], float]] = {"perplexity": geometric_mean, "items": math.fsum}
+    return special.get(name.removesuffix("_control"), mean)
 
 
 def geometric_mean(values: Sequence[float]) -> float:
-    """exp of the mean of the logarithms: the perplexity of an average item. Infinite where one value is."""
+    """Average in nats: the perplexity of an average item. Infinite where one value is."""
     return exp(math.fsum(map(math.log, values)) / len(values))
 
 
 def exp(nats: float) -> float:
-    """e^nats, infinite where a float cannot hold it."""
+    """The exponential e^nats, infinite where a float cannot hold it."""
     return math.exp(nats) if nats < 700 else math.inf

@@ -18,8 +18,8 @@ HEADLINE = "kisl_wikidata"
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """The share of `count` items that were answered rightly."""
+class Score:
+    """An accuracy over `count` items, or the bits per byte of `count` passages."""
 
     value: float
     count: int
@@ -27,11 +27,11 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Probed:
-    """One model's outcome: lm_eval's results file, and the accuracies by task and metric (acc, acc_control, …)."""
+    """One model's outcome: lm_eval's results file, and its scores by task and metric (acc, acc_control, …)."""
 
     model: Path
     results: Path
-    scores: Mapping[str, Mapping[str, Accuracy]]
+    scores: Mapping[str, Mapping[str, Score]]
 
 
 def probe_models(
@@ -91,7 +91,7 @@ def _probe(folder: Path, output: Path, tasks: list[str], batch_size: int, device
     except ImportError as error:
         raise InputError(f"lm_eval: {error}; pip install 'kisl-plugin[eval]'") from None
     arguments = {"pretrained": str(folder), "dtype": "float32"}
-    manager = TaskManager(include_path=str(resource("tasks")), include_defaults=False, metadata=dict(arguments))
+    manager = TaskManager(include_path=str(resource("tasks")), include_defaults=False)
     _check_tasks(tasks, manager.all_tasks)
     tracker = EvaluationTracker(output_path=str(output))
     with _one_line(folder):
@@ -105,7 +105,7 @@ def _probe(folder: Path, output: Path, tasks: list[str], batch_size: int, device
             evaluation_tracker=tracker,
         )
     samples = results.pop("samples")
-    scores = {task: _scores(results["results"][task], samples[task]) for task in tasks}
+    scores = {task: _scores(results["results"][task], rows) for task, rows in samples.items()}
     return Probed(folder, _save(tracker, results, samples), scores)
 
 
@@ -130,10 +130,14 @@ def _check_tasks(tasks: Sequence[str], known: Sequence[str]) -> None:
             raise InputError(f"task {task!r} is unknown; expected one of {', '.join(known)}")
 
 
-def _scores(metrics: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> dict[str, Accuracy]:
-    # A row of samples holds exactly the metrics that it counts for.
-    counts = Counter(name for sample in samples for name in sample["metrics"])
-    return {name: Accuracy(metrics[f"{name},none"], counts[name]) for name in sorted(counts)}
+def _scores(metrics: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
+    # A row of samples holds exactly the metrics that it counts for; of these the ones that kisl-fit reads are shown.
+    counts = Counter(name for sample in samples for name in sample if _is_shown(name))
+    return {name: Score(metrics[f"{name},none"], counts[name]) for name in sorted(counts)}
+
+
+def _is_shown(name: str) -> bool:
+    return name in ("acc", "bits_per_byte") or name.startswith("acc_")
 
 
 def _save(tracker: Any, results: dict[str, Any], samples: Mapping[str, Any]) -> Path:

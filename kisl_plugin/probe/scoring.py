@@ -7,7 +7,7 @@ model that the request names, so a method of `LM` that also counts tokens is all
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from lm_eval.api.model import LM, CacheHook
 
@@ -15,14 +15,6 @@ from kisl_plugin.errors import InputError
 from kisl_plugin.probe.shared import shared_scores
 
 REQUEST = "kisl_loglikelihood"
-
-
-class Scored(NamedTuple):
-    """An option after its context: summed log-likelihood (nats), what greedy decoding would say or not, its tokens."""
-
-    logprob: float
-    is_greedy: bool
-    tokens: int
 
 
 @dataclass(frozen=True)
@@ -34,9 +26,12 @@ class Pair:
 
 
 def score_options(lm: Any, requests: Sequence[Any]) -> list[tuple[float, bool, int]]:
-    """Score each request's (context, option), tokenised as lm_eval tokenises them: the fields of `Scored`.
+    """Score each request's (context, option), tokenised as lm_eval tokenises them.
 
     lm_eval's response cache (--use_cache) knows questions and not models, so nothing is read from it or written to it.
+
+    Returns:
+        The fields of `kisl_plugin.probe.metrics.Scored`, for each request.
 
     Raises:
         InputError: the backend cannot count tokens, an option merges with its context, or does not fit the model.
@@ -136,8 +131,8 @@ def _check_length(lm: Any, text: str, pair: Pair) -> None:
     tokens = len(pair.context) + len(pair.option)
     if tokens > fits:
         raise InputError(
-            f"kisl_wikidata: {text[:40]!r}… with an option has {tokens} tokens and the model takes {fits}; its question "
-            "would be cut: ask a model with a longer context"
+            f"kisl_wikidata: {text[:40]!r}… with an option has {tokens} tokens and the model takes {fits}; its "
+            "question would be cut: ask a model with a longer context"
         )
 
 

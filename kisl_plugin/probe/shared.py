@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from kisl_plugin.progress import Progress
+
 if TYPE_CHECKING:
     import torch
 
@@ -58,7 +60,10 @@ def shared_scores(
         return None
     log.info("kisl: the shared question is computed once; %d checked, they agree to %.1e nats", len(few), difference)
     rows.sort(key=len, reverse=True)
-    scored = _score(lm, rows, _batch_size(lm, rows[0]), shows_progress=lm.rank == 0)
+    progress = Progress("questions", len(rows)) if lm.rank == 0 else None
+    scored = _score(lm, rows, _batch_size(lm, rows[0]), progress)
+    if progress is not None:
+        progress.close()
     order = [row.first + k for row in rows for k in range(len(row.options))]
     return [score for _, score in sorted(zip(order, scored, strict=True), key=lambda placed: placed[0])]
 
@@ -93,15 +98,13 @@ def _batch_size(lm: Any, longest: Row) -> int:
     return int(lm._detect_batch_size([("", [0] * len(longest), [0])]))
 
 
-def _score(lm: Any, rows: Sequence[Row], batch_size: int, *, shows_progress: bool = False) -> list[Score]:
-    from tqdm import tqdm
-
+def _score(lm: Any, rows: Sequence[Row], batch_size: int, progress: Progress | None = None) -> list[Score]:
     scored: list[Score] = []
-    with tqdm(total=len(rows), desc="Asking questions", disable=not shows_progress) as bar:
-        for start in range(0, len(rows), batch_size):
-            batch = rows[start : start + batch_size]
-            scored += _score_batch(lm, batch)
-            bar.update(len(batch))
+    for start in range(0, len(rows), batch_size):
+        batch = rows[start : start + batch_size]
+        scored += _score_batch(lm, batch)
+        if progress is not None:
+            progress.update(start + len(batch))
     return scored
 
 
@@ -118,8 +121,8 @@ def _score_batch(lm: Any, rows: Sequence[Row]) -> list[Score]:
     predicted = logits[tuple(torch.tensor(where, device=lm.device).T)]  # [targets, vocabulary]
     wanted = torch.tensor(targets, device=lm.device)
     logs = torch.log_softmax(predicted, dim=-1, dtype=getattr(lm, "softmax_dtype", None))
-    each = logs.gather(1, wanted[:, None])[:, 0].split(lengths)
-    greedy = (predicted.argmax(dim=-1) == wanted).split(lengths)
+    each = torch.split(logs.gather(1, wanted[:, None])[:, 0], lengths)
+    greedy = torch.split(predicted.argmax(dim=-1) == wanted, lengths)
     return [(float(nats.sum()), bool(says.all())) for nats, says in zip(each, greedy, strict=True)]
 
 
@@ -151,14 +154,15 @@ def _mask(options: "torch.Tensor", dtype: Any) -> "torch.Tensor":
     asks, seen = options[:, :, None], options[:, None, :]
     earlier = torch.ones(options.shape[1], options.shape[1], dtype=torch.bool, device=options.device).tril()
     allowed = earlier & ((seen == 0) | (seen == asks))
-    return torch.zeros(allowed.shape, dtype=dtype, device=options.device).masked_fill(
-        ~allowed, torch.finfo(dtype).min
-    )[:, None]
+    mask = torch.zeros(allowed.shape, dtype=dtype, device=options.device)
+    return mask.masked_fill(~allowed, torch.finfo(dtype).min)[:, None]
 
 
 def _targets(rows: Sequence[Row]) -> tuple[list[tuple[int, int]], list[int], list[int]]:
     """Where each option's tokens are predicted (row, place), the tokens, and each option's number of tokens."""
-    where, targets, lengths = [], [], []
+    where: list[tuple[int, int]] = []
+    targets: list[int] = []
+    lengths: list[int] = []
     for number, row in enumerate(rows):
         place = len(row.context)
         for option in row.options:

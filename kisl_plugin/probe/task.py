@@ -10,8 +10,8 @@ from lm_eval.api.metrics import mean
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.probe.asked import KislTask
 from kisl_plugin.probe.items import read_probe
-from kisl_plugin.probe.metrics import aggregation_of, all_names, exp, measures, named_for, nats_per_token
-from kisl_plugin.probe.scoring import REQUEST, Scored, teach_models_to_score
+from kisl_plugin.probe.metrics import Scored, aggregation_of, all_names, exp, measures, named_for, nats_per_token
+from kisl_plugin.probe.scoring import REQUEST, teach_models_to_score
 from kisl_plugin.triples import CONTROL
 
 
@@ -78,7 +78,8 @@ class _FactTask(KislTask):
             )
         doc.update(perplexities=[exp(value) for value in nats], choice=nats.index(min(nats)))
         named = named_for(measures(doc["options"], doc["answer"], scored), doc, self._groups)
-        return {**dict.fromkeys(self._names()), **named} if self._processes > 1 else named
+        others = self._names() if self._processes > 1 else []
+        return {**dict.fromkeys(others), **named}
 
     def aggregation(self) -> dict[str, Callable[[Sequence[float]], float]]:
         """Every measure is averaged over the items that have it."""
