@@ -1,0 +1,225 @@
+"""kisl_background: bits per byte equal plain torch on every backend, and the bundled passages state no fact."""
+
+import gzip
+import json
+import math
+import sqlite3
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from completions_server import serve
+from probe_world import BOS, ask, plain_model, write_card, write_tokenizer_settings
+from probe_world import some_triples as facts
+from tokenizers import Tokenizer
+from torch_vllm import install_vllm
+from transformers import AutoModelForCausalLM
+
+from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.matching import matcher_of
+from kisl_plugin.triples import read_triples
+
+pytest.importorskip("lm_eval")
+from kisl_plugin.probe.passages import BUNDLED_FILE, read_passages
+
+TASK = "kisl_background"
+CONTEXT = 128
+# Scored tokens in a window: hf feeds the token before them and all but their last; the others are fed all and add one.
+WINDOW = {"hf": CONTEXT, "local-completions": CONTEXT - 2, "vllm": CONTEXT - 2}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+    """The same weights with two tokenizers: whether it adds a BOS."""
+    root = tmp_path_factory.mktemp("models")
+    folders = {adds_bos: plain_model(root / str(adds_bos), adds_bos=adds_bos) for adds_bos in (False, True)}
+    for folder in folders.values():
+        write_card(folder, facts())
+    return folders
+
+
+@pytest.fixture(scope="module")
+def own_file(models: dict[bool, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Passages of one token to several contexts, the edges of windows among them, and one that repeats itself."""
+    tokenizer = Tokenizer.from_file(str(models[False] / "tokenizer.json"))
+    words = " ".join(read_passages({}).texts[:3])
+    lengths = (1, 2, 60, *range(CONTEXT - 3, CONTEXT + 3), 2 * CONTEXT - 1, 2 * CONTEXT, 2 * CONTEXT + 1, 400)
+    ids = tokenizer.encode(words, add_special_tokens=False).ids
+    texts = [tokenizer.decode(ids[:length]) for length in lengths]
+    assert [len(tokenizer.encode(text, add_special_tokens=False).ids) for text in texts] == list(lengths)
+    # In a text that repeats itself two windows may hold the same tokens, of which not the same ones are scored.
+    texts += [("a, " * 150).strip(), "Zürich – 東京 🌊"]
+    path = tmp_path_factory.mktemp("texts") / "held_out.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    return path
+
+
+@cache
+def loaded(folder: Path) -> tuple[Tokenizer, Any]:
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return Tokenizer.from_file(str(folder / "tokenizer.json")), model
+
+
+@cache
+def by_hand(folder: Path, text: str, window: int = CONTEXT) -> float:
+    """Nats of every token of `text` after a BOS, `window` at a time; the last window reaches back as far as it can."""
+    tokenizer, model = loaded(folder)
+    ids = [tokenizer.token_to_id(BOS), *tokenizer.encode(text, add_special_tokens=False).ids]
+    total = 0.0
+    for start in range(1, len(ids), window):
+        end = min(start + window, len(ids))
+        fed = ids[max(0, end - 1 - window) : end - 1]
+        with torch.no_grad():
+            logs = torch.log_softmax(model(torch.tensor([fed])).logits[0].double(), dim=-1)
+        total += sum(logs[k - end][ids[k]].item() for k in range(start, end))
+    return total
+
+
+def measure(folder: Path, own: Path | None = None, **settings: Any) -> dict[str, Any]:
+    metadata = {"run_card": str(folder), **({"background": str(own)} if own else {})}
+    return ask(folder, TASK, metadata=metadata, bootstrap_iters=0, **settings)
+
+
+def check_by_hand(results: dict[str, Any], folder: Path, texts: tuple[str, ...], window: int) -> None:
+    rows = results["samples"][TASK]
+    assert [row["doc"]["text"] for row in rows] == list(texts)
+    nats = [by_hand(folder, text, window) for text in texts]
+    assert [row["bits_per_byte"][0] for row in rows] == pytest.approx(nats, rel=1e-5)
+    assert [row["bits_per_byte"][1] for row in rows] == [len(text.encode()) for text in texts]
+    per_byte = -sum(nats) / math.log(2) / sum(len(text.encode()) for text in texts)
+    assert results["results"][TASK]["bits_per_byte,none"] == pytest.approx(per_byte, rel=1e-5)
+
+
+@pytest.mark.parametrize(("adds_bos", "batch_size"), [(False, 1), (False, 8), (False, "auto"), (True, 8)])
+def test_hf_equals_the_computation_by_hand(
+    models: dict[bool, Path], own_file: Path, adds_bos: bool, batch_size: Any
+) -> None:
+    results = measure(models[adds_bos], own_file, batch_size=batch_size)
+    check_by_hand(results, models[adds_bos], read_passages({"background": str(own_file)}).texts, WINDOW["hf"])
+
+
+@pytest.mark.parametrize(("num_concurrent", "adds_bos"), [(1, True), (2, False)])
+def test_a_served_model_equals_the_computation_by_hand_and_leaves_the_cache_alone(
+    models: dict[bool, Path], own_file: Path, tmp_path: Path, num_concurrent: int, adds_bos: bool
+) -> None:
+    folder = models[adds_bos]
+    with serve(folder) as server:
+        arguments = {
+            "model": "served",
+            "base_url": server.base_url,
+            "tokenizer": str(folder),
+            "add_bos_token": adds_bos,
+            "max_length": CONTEXT,
+            "num_concurrent": num_concurrent,
+        }
+        cache = tmp_path / "cache"
+        results = measure(folder, own_file, model="local-completions", model_args=arguments, use_cache=str(cache))
+    window = WINDOW["local-completions"]
+    check_by_hand(results, folder, read_passages({"background": str(own_file)}).texts, window)
+    (database,) = tmp_path.glob("cache*.db")
+    with sqlite3.connect(database) as connection:
+        assert connection.execute("SELECT COUNT(*) FROM unnamed").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("adds_bos", [False, True])
+def test_vllm_equals_the_computation_by_hand(
+    models: dict[bool, Path], own_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, adds_bos: bool
+) -> None:
+    install_vllm(monkeypatch, tmp_path)
+    arguments = {"pretrained": str(models[adds_bos]), "dtype": "float32", "add_bos_token": adds_bos}
+    results = measure(models[adds_bos], own_file, model="vllm", model_args=arguments)
+    check_by_hand(results, models[adds_bos], read_passages({"background": str(own_file)}).texts, WINDOW["vllm"])
+
+
+def test_the_bundled_passages_are_scored_by_default_and_the_results_say_which_they_were(
+    models: dict[bool, Path], own_file: Path
+) -> None:
+    results = ask(models[False], TASK, bootstrap_iters=0, limit=3)
+    check_by_hand(results, models[False], read_passages({}).texts[:3], WINDOW["hf"])
+    metadata = results["configs"][TASK]["metadata"]
+    assert metadata["kisl_background"] == read_passages({}).to_dict()
+    assert metadata["kisl"]["frequency"] == 7
+    own = measure(models[False], own_file, limit=1)["configs"][TASK]["metadata"]["kisl_background"]
+    assert own["source"] == str(own_file)
+    assert own["sha256"] != metadata["kisl_background"]["sha256"]
+    assert results["higher_is_better"][TASK] == {"bits_per_byte": False}
+
+
+def test_the_bundled_passages_state_no_fact_under_test() -> None:
+    states = matcher_of("subject_object", read_triples("wikidata_six"))
+    rows = [json.loads(line) for line in BUNDLED_FILE.read_text(encoding="utf-8").splitlines()]
+    assert tuple(row["text"] for row in rows) == read_passages({}).texts
+    assert len(rows) == len({row["title"] for row in rows}) == 60
+    for row in rows:
+        assert states(f"{row['title']}. {row['text']}") == []
+        assert 500 <= len(row["text"].encode()) <= 900
+        assert set(row) == {"title", "text"}
+    assert states("Marie Curie was born in Poland. Kenilworth was written by Walter Scott.")
+
+
+def test_no_two_passages_share_a_run_of_six_words() -> None:
+    owner: dict[tuple[str, ...], int] = {}
+    for k, text in enumerate(read_passages({}).texts):
+        words = text.lower().split()
+        for run in zip(*(words[i:] for i in range(6)), strict=False):
+            assert owner.setdefault(run, k) == k, run
+
+
+def test_own_passages_come_in_the_order_of_their_file(tmp_path: Path) -> None:
+    texts = ["second", "a line\nand another", "éa"]
+    rows = "".join(json.dumps({"text": text, "id": 1}) + "\n" for text in texts)
+    (tmp_path / "a.jsonl").write_text(rows, encoding="utf-8")
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(rows.encode()))
+    (tmp_path / "a.txt").write_text("one\n\ntwo\n")
+    for name in ("a.jsonl", "a.jsonl.gz"):
+        passages = read_passages({"background": str(tmp_path / name)})
+        assert passages.texts == tuple(texts)
+        assert passages.to_dict()["bytes"] == 6 + 18 + 3
+    assert read_passages({"background": str(tmp_path / "a.txt")}).texts == ("one\n\ntwo\n",)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("gone.jsonl", None, "gone.jsonl: no such file; metadata's background names a text file"),
+        ("a.pdf", "x", r"a.pdf: the ending is not known; expected .txt, .jsonl"),
+        ("a.jsonl", "", "a.jsonl: holds no passage"),
+        ("a.jsonl", '{"text": "x"}\n{"text": " "}\n', "a.jsonl: passage 2 is empty"),
+        ("a.jsonl", '{"body": "x"}\n', "a.jsonl:1: keys 'body'; expected an object with the key 'text'"),
+        ("a.jsonl", '{"text": 3}\n', "a.jsonl:1: text is 3; expected a string"),
+        ("a.txt", "", "a.txt: passage 1 is empty"),
+    ],
+)
+def test_an_own_file_that_cannot_be_scored_is_an_error_in_one_line(
+    tmp_path: Path, name: str, content: str | None, says: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=says) as caught:
+        read_passages({"background": str(tmp_path / name)})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_background_that_is_no_path_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"background is \['a'\]; expected the path of a text file"):
+        read_passages({"background": ["a"]})
+
+
+def test_a_tokenizer_without_bos_and_eos_is_refused(tmp_path: Path) -> None:
+    plain_model(tmp_path)
+    write_tokenizer_settings(tmp_path, {"bos_token": None, "eos_token": None})
+    with pytest.raises(InputError, match="neither BOS nor EOS"):
+        ask(tmp_path, TASK, limit=1)
+
+
+def test_a_backend_without_a_tokenizer_is_refused(models: dict[bool, Path]) -> None:
+    arguments = {"model": "served", "base_url": "http://127.0.0.1:9/v1/completions", "tokenizer_backend": "none"}
+    with pytest.raises(InputError, match="tokenizer_backend=huggingface"):
+        measure(models[False], model="local-completions", model_args=arguments)
+
+
+def test_a_model_without_numbers_is_an_error_and_no_score(tmp_path: Path) -> None:
+    with pytest.raises(KislError, match=r"gives passage 0 \('A canal climbs.*log-likelihood nan; has its training"):
+        ask(plain_model(tmp_path, weight=math.nan), TASK, limit=1)
