@@ -1,17 +1,19 @@
-"""The import hook, and what a wheel holds. Only one test runs the whole `lm_eval` command: its index takes long."""
+"""The import hook, what a wheel holds, and the real `lm_eval` command in fresh environments."""
 
-import importlib.metadata
+import importlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fresh_environment import Fresh, build_wheel, new_environment
 from probe_world import Manager, plain_model, some_triples, write_card
 
 from kisl_plugin.probe import hook
@@ -19,8 +21,11 @@ from kisl_plugin.resources import resource
 
 ROOT = Path(__file__).parents[1]
 PTH = ROOT / "kisl_plugin" / "probe" / "kisl_lm_eval.pth"
+LIST = "from lm_eval.tasks import TaskManager; print(TaskManager(include_defaults=False).list_all_tasks())"
+FINDERS = "import sys; print([getattr(finder, '__name__', '') for finder in sys.meta_path])"
 FIND = "from lm_eval.tasks import TaskManager; print(TaskManager(include_defaults=False).all_tasks)"
-TASKS = ["kisl_wikidata", "kisl_wikidata_statement"]
+GROUP = ["kisl_background", "kisl_wikidata", "kisl_wikidata_paraphrase", "kisl_wikidata_statement"]
+TASKS = ["kisl", *GROUP]
 
 
 def python(code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -91,6 +96,38 @@ def test_our_folder_comes_before_the_users_so_that_theirs_wins(manager: Any) -> 
     assert manager("INFO", [Path("a"), "b"], False).include_path == [ours, Path("a"), "b"]
 
 
+FIRST_OF_TWO, LAST_OF_TWO = "{**tasks, **task_index}", "{**task_index, **tasks}"
+MANAGER = """
+from pathlib import Path
+
+class TaskManager:
+    def __init__(self, verbosity="INFO", include_path=None):
+        task_index = {}
+        for folder in [include_path] if isinstance(include_path, str) else include_path:
+            tasks = {path.stem: path for path in Path(folder).rglob("*.yaml")}
+            task_index = MERGED
+        self.task_index = task_index
+"""
+
+
+@pytest.mark.parametrize("merged", [FIRST_OF_TWO, LAST_OF_TWO], ids=["up to 0.4.9", "from 0.4.9.1 on"])
+def test_a_users_task_of_our_name_wins_whichever_of_two_lm_eval_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, merged: str
+) -> None:
+    (tmp_path / "another_lm_eval.py").write_text(MANAGER.replace("MERGED", merged), encoding="utf-8")
+    mine = tmp_path / "mine" / "kisl_wikidata.yaml"
+    mine.parent.mkdir()
+    mine.write_text("task: kisl_wikidata", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "another_lm_eval", raising=False)
+    module = importlib.import_module("another_lm_eval")
+    hook.show_tasks(module)
+    index = module.TaskManager(include_path=str(mine.parent)).task_index
+    assert set(index) == set(TASKS)
+    assert index.pop("kisl_wikidata") == mine
+    assert {path.parent for path in index.values()} == {resource("tasks") / "kisl_wikidata"}
+
+
 def test_a_folder_that_is_given_is_not_given_twice(manager: Any) -> None:
     given = os.path.relpath(resource("tasks"))
     assert manager(include_path=given).include_path == given
@@ -116,19 +153,23 @@ def test_a_manager_that_cannot_be_wrapped_is_left_alone(
         manager(unknown=1)
 
 
-def build_wheel(project: Path, out: Path) -> Path:
-    pytest.importorskip("hatchling")
-    code = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(out)], cwd=project, capture_output=True, text=True, check=False, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    return out / done.stdout.split()[-1]
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(ROOT, tmp_path_factory.mktemp("wheel"))
 
 
-def test_a_wheel_carries_tasks_configs_and_hook_and_works_from_another_folder(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fresh]:
+    """A fresh environment with the wheel, in which lm_eval can be imported."""
+    environment = new_environment(tmp_path_factory.mktemp("installed") / "env")
+    environment.pip("install", "--no-deps", "--no-index", wheel)
+    environment.see_lm_eval()
+    yield environment
+    shutil.rmtree(environment.folder)
+
+
+def test_a_wheel_carries_tasks_configs_and_hook_and_works_from_another_folder(wheel: Path, tmp_path: Path) -> None:
     pytest.importorskip("lm_eval")
-    wheel = build_wheel(ROOT, tmp_path)
     target = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
@@ -144,24 +185,67 @@ def test_a_wheel_carries_tasks_configs_and_hook_and_works_from_another_folder(tm
     assert (found, folder) == (str(TASKS), str(target / "kisl_plugin" / "tasks"))
 
 
-def test_the_installed_command_asks_a_model_from_another_folder(tmp_path: Path) -> None:
-    try:
-        importlib.metadata.version("kisl-plugin")
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("kisl-plugin is not installed here; pip install it to run the lm_eval command")
+def test_uninstalling_leaves_neither_hook_nor_package_nor_commands(wheel: Path, tmp_path: Path) -> None:
+    environment = new_environment(tmp_path / "env")
+    before, finders = environment.files(), environment.python("-c", FINDERS)
+    environment.pip("install", "--no-deps", "--no-index", wheel)
+    assert "KislFinder" in environment.python("-c", FINDERS)
+    environment.python("-c", "import kisl_plugin.probe.hook")  # what it compiles goes too
+    commands = {environment.folder / "bin" / name for name in ("kisl", "kisl-fit", "deepy.py")}
+    brought = {*commands, environment.site / PTH.name, environment.site / "kisl_plugin" / "__init__.py"}
+    assert brought <= environment.files() - before
+    environment.pip("uninstall", "--yes", "kisl-plugin")
+    assert environment.files() == before
+    assert environment.python("-c", FINDERS) == finders
+
+
+def test_python_starts_isolated_and_without_site_too(installed: Fresh) -> None:
+    assert installed.python("-I", "-c", FIND).strip() == str(TASKS)
+    assert "KislFinder" not in installed.python("-S", "-c", FINDERS)
+
+
+@pytest.mark.parametrize("wrong", ["raise RuntimeError('broken')", "def ("])
+def test_a_broken_installation_leaves_lm_eval_untouched(installed: Fresh, tmp_path: Path, wrong: str) -> None:
+    (tmp_path / "kisl_plugin").mkdir()
+    (tmp_path / "kisl_plugin" / "__init__.py").write_text(wrong, encoding="utf-8")
+    assert installed.python("-c", FIND, PYTHONPATH=str(tmp_path)).strip() == "[]"
+
+
+def test_lm_eval_validates_every_task(installed: Fresh) -> None:
+    pytest.importorskip("lm_eval._cli", reason="ls and validate came with 0.4.10")
+    said = installed.python("-m", "lm_eval", "validate", "--tasks", ",".join(TASKS))
+    assert said.strip().endswith("All tasks found and valid")
+
+
+def test_lm_eval_lists_every_task_and_where_it_stands(installed: Fresh) -> None:
+    pytest.importorskip("lm_eval._cli", reason="ls and validate came with 0.4.10")
+    listed = installed.python("-m", "lm_eval", "ls", "tasks")
+    folder = installed.site / "kisl_plugin" / "tasks" / "kisl_wikidata"
+    assert all(f"|{folder / task}.yaml" in listed for task in TASKS)
+
+
+def test_a_checkout_on_the_path_shows_its_own_tasks_though_a_wheel_is_installed(installed: Fresh) -> None:
+    listed = installed.python("-c", LIST, PYTHONPATH=str(ROOT))
+    assert f"{ROOT / 'tasks'}" in listed and str(installed.site) not in listed
+
+
+def test_an_editable_install_shows_the_checkouts_tasks_and_not_its_stale_copy(tmp_path: Path) -> None:
+    environment = new_environment(tmp_path / "env")
+    environment.see_lm_eval()
+    # What hatchling leaves there for `pip install -e`.
+    shutil.copy(PTH, environment.site)
+    (environment.site / "_editable_impl_kisl_plugin.pth").write_text(str(ROOT), encoding="utf-8")
+    (environment.site / "kisl_plugin" / "tasks").mkdir(parents=True)
+    assert environment.python("-c", FIND).strip() == str(TASKS)
+
+
+def test_the_installed_command_asks_a_model_from_another_folder(installed: Fresh, tmp_path: Path) -> None:
     model = plain_model(tmp_path / "model")
     card = write_card(model, some_triples())
-    command = [sys.executable, "-m", "lm_eval", "--model", "hf", "--model_args", f"pretrained={model},dtype=float32"]
-    options = ["--tasks", "kisl_wikidata", "--output_path", "out", "--log_samples", "--device", "cpu"]
-    away = tmp_path / "away"
-    away.mkdir()
-    kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    offline = {**kept, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-    done = subprocess.run(
-        [*command, *options], cwd=away, env=offline, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    (file,) = (away / "out").rglob("results_*.json")
+    command = ["-m", "lm_eval", "--model", "hf", "--model_args", f"pretrained={model},dtype=float32"]
+    options = ["--tasks", "kisl_wikidata", "--output_path", str(tmp_path / "out"), "--log_samples", "--device", "cpu"]
+    installed.python(*command, *options)
+    (file,) = (tmp_path / "out").rglob("results_*.json")
     results = json.loads(file.read_text(encoding="utf-8"))
     assert results["configs"]["kisl_wikidata"]["metadata"]["kisl"] == card
     assert 0 <= results["results"]["kisl_wikidata"]["acc,none"] <= 1
