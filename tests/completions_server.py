@@ -31,7 +31,8 @@ class Served:
 class Completions:
     """Answers to the body of one request: the prompts one after another, as in the protocol's reference."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, echoes: bool) -> None:
+        self._echoes = echoes
         # As servers do, a text prompt gets the special tokens that the tokenizer puts before a text.
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
@@ -57,6 +58,8 @@ class Completions:
         best = [self._best(row, logprobs) for row in logs]
         scores = {"tokens": tokens, "token_logprobs": [None, *chosen], "top_logprobs": [None, *best]}
         text = self._tokenizer.decode(ids)
+        if not self._echoes:
+            scores, text = {name: values[-1:] for name, values in scores.items()}, self._tokenizer.decode(ids[-1:])
         return {"index": index, "text": text, "finish_reason": "length", "logprobs": scores}
 
     def _best(self, row: torch.Tensor, count: int) -> dict[str, float]:
@@ -71,9 +74,12 @@ def _prompts(given: Any) -> list[Prompt]:
 
 
 @contextmanager
-def serve(folder: Path) -> Iterator[Served]:
-    """The model in `folder`, served on a free port until the block ends."""
-    model = Completions(folder)
+def serve(folder: Path, *, echoes: bool = True) -> Iterator[Served]:
+    """The model in `folder`, served on a free port until the block ends.
+
+    Without `echoes` it answers, as some servers do, with the generated token only.
+    """
+    model = Completions(folder, echoes=echoes)
     served = Served("")
 
     class Handler(BaseHTTPRequestHandler):
@@ -111,3 +117,10 @@ def serve(folder: Path) -> Iterator[Served]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def served_by(server: Served, folder: Path, **changes: Any) -> dict[str, Any]:
+    """What to pass to `ask` for a model behind the completions protocol."""
+    arguments = {"model": "served", "base_url": server.base_url, "tokenizer": str(folder), "max_length": 128}
+    arguments |= {"tokenizer_backend": "huggingface", **changes}
+    return {"model": "local-completions", "model_args": arguments, "metadata": {"run_card": str(folder)}}

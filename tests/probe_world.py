@@ -2,12 +2,13 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedTokenizerFast
@@ -177,6 +178,42 @@ class ByHand:
         targets = ids[0, 1:][option]
         each = logs[option].gather(1, targets[:, None])
         return ScoredByHand(each.sum().item(), bool((logs[option].argmax(-1) == targets).all()), len(targets))
+
+
+def measured(doc: Mapping[str, Any], scored: Sequence[ScoredByHand]) -> dict[str, float]:
+    """The item's measures from its options scored by hand, under the names they have in a sample row."""
+    nats = [-option.summed / option.tokens for option in scored]
+    sums = [option.summed for option in scored]
+    per_byte = [total / len(text.encode()) for total, text in zip(sums, doc["options"], strict=True)]
+    answer = doc["answer"]
+    values = {
+        "acc": float(min(nats) == nats[answer]),
+        "sum_acc": float(max(sums) == sums[answer]),
+        "byte_acc": float(max(per_byte) == per_byte[answer]),
+        "perplexity": math.exp(nats[answer]),
+        "margin": min(value for k, value in enumerate(nats) if k != answer) - nats[answer],
+        "recall": float(scored[answer].greedy),
+    }
+    return {f"{name}_control" if doc["group"] == CONTROL else name: value for name, value in values.items()}
+
+
+def check_by_hand(results: dict[str, Any], judge: ByHand, *, items: int = len(some_triples())) -> None:
+    for rows in results["samples"].values():
+        assert len(rows) == items
+        for row in rows:
+            doc, pairs = row["doc"], row["arguments"][:4]
+            by_hand = [judge.score(context, option) for context, option in pairs]
+            answers = [ScoredByHand(*answer) for answer in row["filtered_resps"][:4]]
+            assert [answer.tokens for answer in answers] == [option.tokens for option in by_hand]
+            assert [answer.greedy for answer in answers] == [option.greedy for option in by_hand]
+            assert [answer.summed for answer in answers] == pytest.approx(
+                [option.summed for option in by_hand], rel=1e-5, abs=1e-5
+            )
+            perplexities = [option.perplexity for option in by_hand]
+            assert doc["perplexities"] == pytest.approx(perplexities, rel=2e-5)
+            assert doc["choice"] == perplexities.index(min(perplexities))
+            for name, value in measured(doc, by_hand).items():
+                assert row[name] == pytest.approx(value, rel=2e-5, abs=2e-5)
 
 
 class Manager:

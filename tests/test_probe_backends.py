@@ -2,29 +2,36 @@
 
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from completions_server import Served, serve
+from completions_server import Served, serve, served_by
 from probe_world import (
     BOS,
     VOCABULARY,
     ByHand,
-    ScoredByHand,
     ask,
     byte_level_bpe,
+    check_by_hand,
     llama,
+    measured,
     save_model,
     some_triples,
     write_card,
 )
 from torch_vllm import install_vllm
-from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, PretrainedConfig, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPTNeoXConfig,
+    MistralConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerFast,
+)
 
-from kisl_plugin.triples import CONTROL
 from kisl_plugin.verbalize import question, statement
 
 pytest.importorskip("lm_eval")
@@ -83,42 +90,6 @@ def served(models: dict[tuple[bool, str], Path]) -> Iterator[Served]:
         yield server
 
 
-def measured(doc: Mapping[str, Any], scored: Sequence[ScoredByHand]) -> dict[str, float]:
-    """The item's measures from its options scored by hand, under the names they have in a sample row."""
-    nats = [-option.summed / option.tokens for option in scored]
-    sums = [option.summed for option in scored]
-    per_byte = [total / len(text.encode()) for total, text in zip(sums, doc["options"], strict=True)]
-    answer = doc["answer"]
-    values = {
-        "acc": float(min(nats) == nats[answer]),
-        "sum_acc": float(max(sums) == sums[answer]),
-        "byte_acc": float(max(per_byte) == per_byte[answer]),
-        "perplexity": math.exp(nats[answer]),
-        "margin": min(value for k, value in enumerate(nats) if k != answer) - nats[answer],
-        "recall": float(scored[answer].greedy),
-    }
-    return {f"{name}_control" if doc["group"] == CONTROL else name: value for name, value in values.items()}
-
-
-def check_by_hand(results: dict[str, Any], judge: ByHand, *, items: int = len(some_triples())) -> None:
-    for rows in results["samples"].values():
-        assert len(rows) == items
-        for row in rows:
-            doc, pairs = row["doc"], row["arguments"][:4]
-            by_hand = [judge.score(context, option) for context, option in pairs]
-            answers = [ScoredByHand(*answer) for answer in row["filtered_resps"][:4]]
-            assert [answer.tokens for answer in answers] == [option.tokens for option in by_hand]
-            assert [answer.greedy for answer in answers] == [option.greedy for option in by_hand]
-            assert [answer.summed for answer in answers] == pytest.approx(
-                [option.summed for option in by_hand], rel=1e-5, abs=1e-5
-            )
-            perplexities = [option.perplexity for option in by_hand]
-            assert doc["perplexities"] == pytest.approx(perplexities, rel=2e-5)
-            assert doc["choice"] == perplexities.index(min(perplexities))
-            for name, value in measured(doc, by_hand).items():
-                assert row[name] == pytest.approx(value, rel=2e-5, abs=2e-5)
-
-
 def test_the_taught_model_tells_the_measures_apart(judges: dict[bool, ByHand], models: Any) -> None:
     rows = ask(models[False, "left"])["samples"]["kisl_wikidata"]
     hands = [[judges[False].score(*pair) for pair in row["arguments"]] for row in rows]
@@ -141,8 +112,29 @@ def test_hf_equals_the_computation_by_hand(
     assert contexts == {True, False}
 
 
+@pytest.mark.parametrize("adds_bos", [False, True])
+def test_add_bos_token_overrules_the_tokenizer(
+    models: dict[tuple[bool, str], Path], judges: dict[bool, ByHand], adds_bos: bool
+) -> None:
+    folder = models[not adds_bos, "left"]
+    arguments = {"pretrained": str(folder), "dtype": "float32", "add_bos_token": adds_bos}
+    check_by_hand(ask(folder, *FORMS, model_args=arguments, metadata=arguments), judges[adds_bos])
+
+
 ARCHITECTURES: dict[str, PretrainedConfig] = {
     "llama with grouped queries": llama(num_attention_heads=4, num_key_value_heads=2),
+    # The longest questions only are longer than the window.
+    "mistral with a sliding window": MistralConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=128,
+        sliding_window=84,
+        initializer_range=0.3,
+    ),
     "gpt-neox": GPTNeoXConfig(
         vocab_size=VOCABULARY,
         hidden_size=32,
@@ -165,7 +157,12 @@ ARCHITECTURES: dict[str, PretrainedConfig] = {
 }
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+reported = pytest.mark.xfail(strict=True, reason="reported: the probe does not do this yet")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[reported] if "window" in name else []) for name in ARCHITECTURES]
+)
 def test_other_architectures_equal_the_computation_by_hand(tmp_path: Path, name: str) -> None:
     make_model(tmp_path, config=ARCHITECTURES[name])
     check_by_hand(ask(tmp_path, *FORMS), ByHand(tmp_path))
@@ -189,13 +186,6 @@ def test_float32_is_named_in_the_results(models: dict[tuple[bool, str], Path]) -
     assert (probe["backend"], probe["dtype"]) == ("HFLM", "float32")
 
 
-def served_by(server: Served, folder: Path, **changes: Any) -> dict[str, Any]:
-    """What to pass to `ask` for a model behind the completions protocol."""
-    arguments = {"model": "served", "base_url": server.base_url, "tokenizer": str(folder), "max_length": 128}
-    arguments |= {"tokenizer_backend": "huggingface", **changes}
-    return {"model": "local-completions", "model_args": arguments, "metadata": {"run_card": str(folder)}}
-
-
 @pytest.mark.parametrize("batch_size", [1, 4])
 @pytest.mark.parametrize("num_concurrent", [1, 2])
 @pytest.mark.parametrize("tokenized", [True, False])
@@ -210,9 +200,9 @@ def test_a_served_model_equals_the_computation_by_hand(
     folder = models[False, "left"]
     served.requests.clear()
     changes = {"tokenized_requests": tokenized, "num_concurrent": num_concurrent}
-    results = ask(folder, *FORMS, batch_size=batch_size, limit=6, **served_by(served, folder, **changes))
-    check_by_hand(results, judges[False], items=6)
-    assert len(served.requests) == math.ceil(3 * 6 * 4 / batch_size)
+    results = ask(folder, *FORMS, batch_size=batch_size, limit=4, **served_by(served, folder, **changes))
+    check_by_hand(results, judges[False], items=4)
+    assert len(served.requests) == 3 * 4 * 4 / batch_size
     prompt = served.requests[0]["prompt"]
     first = prompt[0] if isinstance(prompt, list) else prompt
     assert isinstance(first, list if tokenized else str)

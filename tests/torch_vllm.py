@@ -1,7 +1,7 @@
 """The part of vLLM's interface that lm_eval's VLLM class uses for log-likelihoods, over a tiny torch model.
 
-vLLM itself needs its own build of torch. Its answers are shaped as its documentation says: `prompt_logprobs` has None for
-the first token, then for each token the log-probability of that token and of the likeliest one.
+vLLM itself needs its own build of torch. Its answers are shaped as its documentation says: `prompt_logprobs` has None
+for the first token, then for each token the log-probability of that token and of the likeliest one.
 """
 
 import sys
