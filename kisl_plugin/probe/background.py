@@ -1,8 +1,7 @@
 """The lm_eval task kisl_background: bits per byte on held-out text, what remembering costs in general loss."""
 
-import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, ClassVar
 
@@ -15,14 +14,10 @@ from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.probe.asked import KislTask
 from kisl_plugin.probe.items import card_of
 from kisl_plugin.probe.passages import read_passages
-from kisl_plugin.probe.scoring import check_can_count, without_cache
+from kisl_plugin.probe.scoring import check_can_count, most_tokens, undisturbed
 
 REQUEST = "kisl_text_loglikelihood"
 METRIC = "bits_per_byte"
-# By how much a window of so many scored tokens must be shorter than a backend's `max_length`: hf feeds the token before
-# them and all but their last, an API takes them all and has set the generated token aside, others have not.
-RESERVED = {"HFLM": 0, "TemplateAPI": 1}
-RESERVED_ELSEWHERE = 2
 
 
 def text_loglikelihoods(lm: Any, requests: Sequence[Any]) -> list[float]:
@@ -36,7 +31,7 @@ def text_loglikelihoods(lm: Any, requests: Sequence[Any]) -> list[float]:
     """
     check_can_count(lm)
     windows = [(k, window) for k, request in enumerate(requests) for window in _windows(lm, request.args[0])]
-    with without_cache(lm), _without_shared_logits(lm):
+    with undisturbed(lm):
         scored = lm._loglikelihood_tokens([(None, *window) for _, window in windows])
     parts = zip((k for k, _ in windows), (nats for nats, _ in scored), strict=True)
     return [sum(nats for _, nats in of_text) for _, of_text in groupby(parts, key=lambda part: part[0])]
@@ -55,34 +50,10 @@ def _windows(lm: Any, text: str) -> list[tuple[list[int], list[int]]]:
         ids = ids[1:]
     if not ids:
         raise InputError(f"kisl_background: the tokenizer makes no tokens of {text[:40]!r}; take that passage out")
-    rolling = get_rolling_token_windows(ids, prefix, max_seq_len=_window_length(lm, len(ids)), context_len=1)
+    most = most_tokens(lm)
+    length = len(ids) if most is None else most - 1  # BOS, or the token before, stands before each window
+    rolling = get_rolling_token_windows(ids, prefix, max_seq_len=length, context_len=1)
     return [make_disjoint_window(window) for window in rolling]
-
-
-def _window_length(lm: Any, tokens: int) -> int:
-    longest = getattr(lm, "max_length", None)
-    if not isinstance(longest, int):
-        return tokens
-    kinds = (kind.__name__ for kind in type(lm).__mro__)
-    return longest - next((RESERVED[kind] for kind in kinds if kind in RESERVED), RESERVED_ELSEWHERE)
-
-
-@contextlib.contextmanager
-def _without_shared_logits(lm: Any) -> Iterator[None]:
-    """Let every window be fed by itself.
-
-    hf feeds requests once that agree in all tokens but the last, and takes it that they are scored from the same token
-    on. Of a periodic text two windows may agree so and be scored from different ones.
-    """
-    shares = getattr(lm, "logits_cache", None)
-    if shares is None:
-        yield
-        return
-    lm.logits_cache = False
-    try:
-        yield
-    finally:
-        lm.logits_cache = shares
 
 
 class BackgroundProbe(KislTask):

@@ -15,6 +15,10 @@ from kisl_plugin.errors import InputError
 from kisl_plugin.probe.shared import shared_scores
 
 REQUEST = "kisl_loglikelihood"
+# hf feeds all tokens but the last, which is only predicted; an API takes them all, and has set the token that it
+# generates aside already; others have not.
+RESERVED = {"HFLM": 0, "TemplateAPI": 1}
+RESERVED_ELSEWHERE = 2
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ def score_options(lm: Any, requests: Sequence[Any]) -> list[tuple[float, bool, i
     """
     check_can_count(lm)
     pairs = _encode(lm, [request.args[:2] for request in requests])
-    with without_cache(lm):
+    with undisturbed(lm):
         scored = shared_scores(lm, pairs, in_full) or in_full(lm, pairs)
     return [(*score, len(pair.option)) for score, pair in zip(scored, pairs, strict=True)]
 
@@ -56,14 +60,22 @@ def teach_models_to_score() -> None:
 
 
 @contextlib.contextmanager
-def without_cache(lm: Any) -> Iterator[None]:
-    """Keep what is scored meanwhile out of lm_eval's response cache."""
-    hook = lm.cache_hook
+def undisturbed(lm: Any) -> Iterator[None]:
+    """Score what is asked meanwhile, all of it, and keep it out of lm_eval's response cache.
+
+    With `logits_cache` hf feeds requests once that agree in all tokens but the last, and takes it that they are scored
+    from the same token on (lm_eval 0.4.13). Of two texts that are cut in different places one would get a wrong sum.
+    """
+    hook, shares = lm.cache_hook, getattr(lm, "logits_cache", None)
     lm.set_cache_hook(CacheHook(None))
+    if shares is not None:
+        lm.logits_cache = False
     try:
         yield
     finally:
         lm.set_cache_hook(hook)
+        if shares is not None:
+            lm.logits_cache = shares
 
 
 def check_can_count(lm: Any) -> None:
@@ -122,16 +134,20 @@ def _without_context(lm: Any, option: str) -> Pair | None:
     return Pair((prefix,), tuple(ids)) if ids else None
 
 
-def _check_length(lm: Any, text: str, pair: Pair) -> None:
-    # hf feeds all but the last token; other backends keep room for a token that is generated. Beyond, lm_eval cuts.
+def most_tokens(lm: Any) -> int | None:
+    """How many tokens, context and scored ones together, a backend takes without cutting; None if it does not say."""
     longest = getattr(lm, "max_length", None)
     if not isinstance(longest, int):
-        return
-    fits = longest + 1 if any(kind.__name__ == "HFLM" for kind in type(lm).__mro__) else longest - 1
-    tokens = len(pair.context) + len(pair.option)
-    if tokens > fits:
+        return None
+    kinds = (kind.__name__ for kind in type(lm).__mro__)
+    return longest + 1 - next((RESERVED[kind] for kind in kinds if kind in RESERVED), RESERVED_ELSEWHERE)
+
+
+def _check_length(lm: Any, text: str, pair: Pair) -> None:
+    tokens, most = len(pair.context) + len(pair.option), most_tokens(lm)
+    if most is not None and tokens > most:
         raise InputError(
-            f"kisl_wikidata: {text[:40]!r}… with an option has {tokens} tokens and the model takes {fits}; its "
+            f"kisl_wikidata: {text[:40]!r}… with an option has {tokens} tokens and the model takes {most}; its "
             "question would be cut: ask a model with a longer context"
         )
 

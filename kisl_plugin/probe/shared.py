@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from kisl_plugin.options import DISTRACTORS
 from kisl_plugin.progress import Progress
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 Score = tuple[float, bool]
 TOLERANCE = 1e-5  # nats per token
+SIDE_BY_SIDE = DISTRACTORS + 1
 CHECKED = 8  # questions that lm_eval scores too, in its own way, before the shared way is trusted
 
 log = logging.getLogger("lm_eval")
@@ -77,9 +79,12 @@ def _is_causal_hf(lm: Any) -> bool:
 def _rows(pairs: Sequence["Pair"]) -> list[Row]:
     rows, first = [], 0
     for context, group in groupby(pairs, key=lambda pair: pair.context):
-        options = tuple(pair.option for pair in group)
-        rows.append(Row(context, options, first))
-        first += len(options)
+        options = [pair.option for pair in group]
+        # All items may have one context: BOS, where statements begin with their objects.
+        for start in range(0, len(options), SIDE_BY_SIDE):
+            side_by_side = tuple(options[start : start + SIDE_BY_SIDE])
+            rows.append(Row(context, side_by_side, first))
+            first += len(side_by_side)
     return rows
 
 
