@@ -30,7 +30,6 @@ from kisl_plugin.verbalize import statement
 pytest.importorskip("lm_eval")
 QUESTION, STATEMENT, PARAPHRASE = "kisl_wikidata", "kisl_wikidata_statement", "kisl_wikidata_paraphrase"
 OBJECT_FIRST = 1
-reported = pytest.mark.xfail(strict=True, reason="reported: the probe does not do this yet")
 
 
 def mixed_model(folder: Path, **settings: Any) -> Path:
@@ -68,7 +67,7 @@ def without(folder: Path, *names: str) -> Path:
     return mixed_model(folder, settings=dict.fromkeys(names))
 
 
-@pytest.mark.parametrize("task", [pytest.param(QUESTION, marks=reported), STATEMENT])
+@pytest.mark.parametrize("task", [QUESTION, STATEMENT])
 def test_a_tokenizer_without_bos_and_eos_is_refused(tmp_path: Path, task: str) -> None:
     # lm_eval's hf cannot tokenise with one either, not even a question.
     refused("neither BOS nor EOS", without(tmp_path, "bos_token", "eos_token"), task)
@@ -101,7 +100,6 @@ def test_hf_scores_an_item_that_fits_and_refuses_a_longer_one(
         check_by_hand(ask(model, **settings), judge)
 
 
-@reported
 @pytest.mark.parametrize("spare", [0, 1])
 def test_a_server_scores_an_item_that_fits_and_refuses_a_longer_one(
     model: Path, judge: ByHand, longest: int, spare: int
@@ -128,14 +126,12 @@ def test_vllm_scores_an_item_that_fits_and_refuses_a_longer_one(
         check_by_hand(ask(model, **settings), judge)
 
 
-@reported
 def test_a_server_that_does_not_echo_the_prompt_is_refused(model: Path) -> None:
     # lm_eval sums the log-likelihoods of no tokens then: every option would have perplexity 1 and be recalled.
     with serve(model, echoes=False) as server:
         refused("LocalCompletionsAPI|echo|server", model, **served_by(server, model))
 
 
-@reported
 @pytest.mark.parametrize("adds_bos", [False, True])
 def test_a_server_that_puts_bos_before_a_text_is_refused(tmp_path: Path, model: Path, adds_bos: bool) -> None:
     # What it answers is one token longer than lm_eval counted, so other tokens would be scored.
@@ -145,7 +141,6 @@ def test_a_server_that_puts_bos_before_a_text_is_refused(tmp_path: Path, model: 
         refused("tokenized_requests", model, **settings)
 
 
-@reported
 def test_many_items_without_a_context_are_not_fed_as_one_row(tmp_path: Path) -> None:
     from lm_eval.models.huggingface import HFLM
 
@@ -235,14 +230,12 @@ def test_a_cut_triples_file_is_refused(model: Path, tmp_path: Path) -> None:
     refused(r"kisl_triples\.jsonl:18: not JSON", tmp_path)
 
 
-@reported
 def test_the_results_say_in_which_type_a_mixed_model_computed(model: Path) -> None:
     arguments = {"pretrained": str(model), "dtype": "float32", "mixed_precision_dtype": "bfloat16"}
     results = ask(model, limit=1, model_args=arguments, metadata=arguments)
     assert "bfloat16" in results["configs"][QUESTION]["metadata"]["kisl_probe"]["dtype"]
 
 
-@reported
 def test_the_results_say_in_which_type_vllm_computed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder, package = tmp_path / "model", tmp_path / "package"
     package.mkdir()
