@@ -3,7 +3,7 @@
     python benchmarks/probe_speed.py                    # a random Llama of 35M parameters, vocabulary 32,000
     python benchmarks/probe_speed.py --shape 2m
     python benchmarks/probe_speed.py MODEL --items 200  # your own
-    python benchmarks/probe_speed.py --starts           # `kisl probe` beside `lm_eval`, from start to results
+    python benchmarks/probe_speed.py MODEL --starts     # `kisl probe` beside `lm_eval`, from start to results
 
 The same documents are asked in three ways, in turn: as a plain multiple_choice task, with every option scored in full,
 and with the question of the four options computed once. Timed is the whole evaluate(): building requests, tokenising,
@@ -54,14 +54,15 @@ SHAPES = {
 TEXT = 4_000_000  # characters that the tokenizer is trained on
 STOCK, IN_FULL, SHARED = "stock multiple_choice", "every option in full", "shared question"
 WAYS = (STOCK, IN_FULL, SHARED)
-ROW = "{:>5}  {:<22}{:>9}{:>10}{:>17}{:>9}{:>15}{:>9}"
+ROW = "{:>5}  {:<22}{:>9}{:>15}{:>10}{:>12}{:>9}{:>12}{:>9}"
 
 
 @dataclass
 class Measured:
-    """Seconds and peak MB of each repeat; the items' rows of --log_samples, the same in every repeat."""
+    """Seconds, the processor's seconds and peak MB of each repeat; the items' rows, the same in every repeat."""
 
     seconds: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
     megabytes: list[float] = field(default_factory=list)
     samples: list[dict[str, Any]] = field(default_factory=list)
 
@@ -115,8 +116,8 @@ class StockChoice(ConfigurableTask):
         self.dataset = {"test": Dataset.from_list(self._docs)}
 
 
-def ask(lm: HFLM, way: str, items: int) -> tuple[float, float, list[dict[str, Any]]]:
-    """Seconds and peak MB of one evaluate(), and its rows of samples."""
+def ask(lm: HFLM, way: str, items: int, found: Measured) -> None:
+    """One evaluate(), added to `found`."""
     manager = TaskManager(include_path=str(resource("tasks")), include_defaults=False)
     task = manager.load(["kisl_wikidata"])["tasks"]["kisl_wikidata"]
     if way == STOCK:
@@ -124,11 +125,13 @@ def ask(lm: HFLM, way: str, items: int) -> tuple[float, float, list[dict[str, An
     way_of_scoring = (lambda *_: None) if way == IN_FULL else shared_scores
     before = reset_peak()
     with patch.object(scoring, "shared_scores", way_of_scoring), silence():
-        began = time.perf_counter()
+        began, processor = time.perf_counter(), time.process_time()
         results = evaluate(lm, {"tasks": {task.task_name: task}}, limit=items)
-        seconds = time.perf_counter() - began
+        found.seconds.append(time.perf_counter() - began)
+        found.processor.append(time.process_time() - processor)
+    found.megabytes.append(peak() - before)
     (samples,) = results["samples"].values()
-    return seconds, peak() - before, sorted(samples, key=lambda row: row["doc_id"])
+    found.samples = sorted(samples, key=lambda row: row["doc_id"])
 
 
 @contextlib.contextmanager
@@ -158,9 +161,7 @@ def measure(lm: HFLM, batch: int, items: int, repeats: int) -> dict[str, Measure
     found = {way: Measured() for way in WAYS}
     for repeat in range(repeats):
         for way in WAYS[repeat % 3 :] + WAYS[: repeat % 3]:  # none always comes first
-            seconds, megabytes, found[way].samples = ask(lm, way, items)
-            found[way].seconds.append(seconds)
-            found[way].megabytes.append(megabytes)
+            ask(lm, way, items, found[way])
     return found
 
 
@@ -174,31 +175,26 @@ def nats_per_token(samples: list[dict[str, Any]], counts: list[list[int]]) -> li
 def show(batch: int, items: int, found: dict[str, Measured]) -> None:
     counts = [[answer[2] for answer in row["filtered_resps"]] for row in found[SHARED].samples]
     nats = {way: nats_per_token(measured.samples, counts) for way, measured in found.items()}
-    stock = statistics.median(found[STOCK].seconds)
+    stock = found[STOCK]
     for way, measured in found.items():
-        seconds = sorted(items / second for second in measured.seconds)
-        speed = items / statistics.median(measured.seconds)
+        speeds = sorted(items / seconds for seconds in measured.seconds)
         pairs = list(zip(nats[way], nats[STOCK], strict=True))
         apart = max(abs(a - b) for ours, theirs in pairs for a, b in zip(ours, theirs, strict=True))
         other = sum(ours.index(min(ours)) != theirs.index(min(theirs)) for ours, theirs in pairs)
-        print(
-            ROW.format(
-                batch,
-                way,
-                f"{speed:.1f}",
-                f"{stock * speed / items:.2f}",
-                f"{seconds[0]:.1f} – {seconds[-1]:.1f}",
-                f"{statistics.median(measured.megabytes):.0f}",
-                "" if way == STOCK else f"{apart:.1e}",
-                "" if way == STOCK else other,
-            ),
-            flush=True,
+        cells = (
+            f"{statistics.median(speeds):.1f}",
+            f"{speeds[0]:.1f} – {speeds[-1]:.1f}",
+            f"{statistics.median(stock.seconds) / statistics.median(measured.seconds):.2f}",
+            f"{statistics.median(stock.processor) / statistics.median(measured.processor):.2f}",
+            f"{statistics.median(measured.megabytes):.0f}",
         )
+        print(ROW.format(batch, way, *cells, *(("", "") if way == STOCK else (f"{apart:.1e}", other))), flush=True)
 
 
 def compare(model: Path, batches: list[int], items: int, repeats: int) -> None:
     lm = HFLM(pretrained=str(model), dtype="float32", device="cpu", batch_size=1)
-    _, _, samples = ask(lm, SHARED, items)  # warms up
+    ask(lm, SHARED, items, warm := Measured())
+    samples = warm.samples
     lengths = [len(lm.tok_encode(row["doc"]["context"])) for row in samples]
     options = [answer[2] for row in samples for answer in row["filtered_resps"]]
     print(
@@ -206,28 +202,26 @@ def compare(model: Path, batches: list[int], items: int, repeats: int) -> None:
         f"{len(samples)} items: {statistics.mean(lengths):.1f} tokens of question, {statistics.mean(options):.1f} an "
         f"option; {repeats} repeats in turn, {torch.get_num_threads()} thread(s)"
     )
-    head = ("batch", "way", "items/s", "of stock", "min – max", "peak MB", "nats/token", "choices")
+    head = ("batch", "way", "items/s", "min – max", "of stock", "processor", "peak MB", "nats/token", "choices")
     print(ROW.format(*head))
     for batch in batches:
         show(batch, len(samples), measure(lm, batch, items, repeats))
-    print("nats/token: the largest difference from stock; choices: items whose lowest perplexity is another option's")
+    print(
+        "of stock: medians of the wall clock, and of the processor's time, which other programs disturb less\n"
+        "nats/token: the largest difference from stock; choices: items whose lowest perplexity is another option's"
+    )
 
 
-def starts(shape: str) -> None:
-    """Wall clock from the command to the results, for one and four models."""
+def starts(model: Path) -> None:
+    """Wall clock from the command to its results, for one model and for four."""
     with tempfile.TemporaryDirectory() as folder:
-        first = random_model(Path(folder, "0"), shape)
-        folders = [str(shutil.copytree(first, Path(folder, str(k)))) for k in range(1, 5)]
+        copies = [str(shutil.copytree(model, Path(folder, str(k)))) for k in range(4)]
         ours = [sys.executable, "-m", "kisl_plugin", "probe", "--device", "cpu", "--output", f"{folder}/out"]
         theirs = [sys.executable, "-m", "lm_eval", "--tasks", "kisl_wikidata", "--device", "cpu", "--batch_size", "64"]
         theirs += ["--log_samples", "--output_path", f"{folder}/out", "--model_args"]
         for count in (1, 4):
-            asked = folders[:count]
-            commands = {
-                "kisl probe": [[*ours, *asked]],
-                "lm_eval": [[*theirs, f"pretrained={m},dtype=float32"] for m in asked],
-            }
-            for name, calls in commands.items():
+            one_by_one = [[*theirs, f"pretrained={copy},dtype=float32"] for copy in copies[:count]]
+            for name, calls in (("kisl probe", [[*ours, *copies[:count]]]), ("lm_eval", one_by_one)):
                 print(f"{name:<12}{count} model(s){wall(calls):>8.1f} s", flush=True)
 
 
@@ -248,11 +242,12 @@ def main() -> None:
     parser.add_argument("--starts", action="store_true", help="time the commands' starts instead")
     given = parser.parse_args()
     logging.disable(logging.WARNING)
-    if given.starts:
-        return starts(given.shape)
     with tempfile.TemporaryDirectory() as folder:
         model = given.model or random_model(Path(folder, "model"), given.shape)
-        return compare(model, given.batch, given.items, given.repeats)
+        if given.starts:
+            starts(model)
+        else:
+            compare(model, given.batch, given.items, given.repeats)
 
 
 if __name__ == "__main__":
