@@ -166,18 +166,22 @@ class ByHand:
         encoded = self._tokenizer.encode(context + continuation, add_special_tokens=False)
         return len(encoded.ids) + int(self._adds_bos or not context)
 
-    def _score(self, context: str, continuation: str) -> ScoredByHand:
+    def encode(self, context: str, continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The ids of what stands before the option, and of the option."""
         encoded = self._tokenizer.encode(context + continuation, add_special_tokens=False)
         first = sum(start < len(context) for start, _ in encoded.offsets)
         # Something must come before the first token, so lm_eval puts BOS before an option without a context.
         prefix = [self._tokenizer.token_to_id(self._prefix)] if self._adds_bos or not context else []
-        ids = torch.tensor([prefix + encoded.ids])
+        return (*prefix, *encoded.ids[:first]), tuple(encoded.ids[first:])
+
+    def _score(self, context: str, continuation: str) -> ScoredByHand:
+        before, option = self.encode(context, continuation)
         with torch.no_grad():
-            logs = torch.log_softmax(self._model(ids[:, :-1]).logits[0].double(), dim=-1)
-        option = slice(len(prefix) + first - 1, None)
-        targets = ids[0, 1:][option]
-        each = logs[option].gather(1, targets[:, None])
-        return ScoredByHand(each.sum().item(), bool((logs[option].argmax(-1) == targets).all()), len(targets))
+            logits = self._model(torch.tensor([[*before, *option[:-1]]])).logits
+        logs = torch.log_softmax(logits[0, len(before) - 1 :].double(), dim=-1)
+        targets = torch.tensor(option)
+        each = logs.gather(1, targets[:, None])
+        return ScoredByHand(each.sum().item(), bool((logs.argmax(-1) == targets).all()), len(targets))
 
 
 def measured(doc: Mapping[str, Any], scored: Sequence[ScoredByHand]) -> dict[str, float]:

@@ -157,12 +157,7 @@ ARCHITECTURES: dict[str, PretrainedConfig] = {
 }
 
 
-reported = pytest.mark.xfail(strict=True, reason="reported: the probe does not do this yet")
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[reported] if "window" in name else []) for name in ARCHITECTURES]
-)
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_other_architectures_equal_the_computation_by_hand(tmp_path: Path, name: str) -> None:
     make_model(tmp_path, config=ARCHITECTURES[name])
     check_by_hand(ask(tmp_path, *FORMS), ByHand(tmp_path))

@@ -126,6 +126,18 @@ def test_vllm_scores_an_item_that_fits_and_refuses_a_longer_one(
         check_by_hand(ask(model, **settings), judge)
 
 
+def test_a_backend_that_chats_is_refused(model: Path) -> None:
+    served = {"model": "m", "base_url": "http://localhost:9/v1/chat/completions", "tokenizer": str(model)}
+    served["tokenizer_backend"] = "huggingface"
+    refused(
+        "LocalChatCompletion chats and gives no log-likelihoods",
+        model,
+        model="local-chat-completions",
+        model_args=served,
+        metadata={"run_card": str(model)},
+    )
+
+
 def test_a_server_that_does_not_echo_the_prompt_is_refused(model: Path) -> None:
     # lm_eval sums the log-likelihoods of no tokens then: every option would have perplexity 1 and be recalled.
     with serve(model, echoes=False) as server:

@@ -83,7 +83,10 @@ def test_lm_eval_is_silent_unless_asked(twins: list[Path], tmp_path: Path, capfd
         (["missing", "--output", "out"], "missing: no config.json"),
         (["MODEL", "--output", "out.json"], "out.json: the output is a folder"),
         (["MODEL", "--output", "FILE"], "FILE: cannot be made a folder"),
-        (["MODEL", "--output", "out", "--tasks", "mmlu"], "task 'mmlu' is unknown; expected one of kisl_wikidata"),
+        (
+            ["MODEL", "--output", "out", "--tasks", "mmlu"],
+            "task 'mmlu' is unknown; expected one of kisl, kisl_background",
+        ),
     ],
 )
 def test_a_wrong_call_is_one_line_and_status_2(

@@ -78,9 +78,16 @@ def pretrained_of(lm: Any) -> str | None:
 
 
 def dtype_of(lm: Any) -> str:
-    """The type of the weights that score, such as "float32"; what a server computes in is unknown."""
-    weights = getattr(getattr(lm, "model", None), "dtype", None)
-    return str(weights or _argument(lm, "dtype") or "unknown").removeprefix("torch.")
+    """The type that scores, such as "float32"; what a server computes in is unknown."""
+    model = getattr(lm, "model", None)
+    engine = getattr(getattr(model, "llm_engine", None), "model_config", None)  # vllm's
+    computed = (
+        getattr(lm, "mixed_precision_dtype", None),
+        getattr(model, "dtype", None),
+        getattr(engine, "dtype", None),
+    )
+    named = next((dtype for dtype in computed if dtype is not None), None) or _argument(lm, "dtype") or "unknown"
+    return str(named).removeprefix("torch.")
 
 
 def _argument(lm: Any, name: str) -> Any:

@@ -14,7 +14,7 @@ from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.probe.asked import KislTask
 from kisl_plugin.probe.items import card_of
 from kisl_plugin.probe.passages import read_passages
-from kisl_plugin.probe.scoring import check_can_count, most_tokens, undisturbed
+from kisl_plugin.probe.scoring import NO_PREFIX, check_can_count, most_tokens, undisturbed
 
 REQUEST = "kisl_text_loglikelihood"
 METRIC = "bits_per_byte"
@@ -41,10 +41,7 @@ def _windows(lm: Any, text: str) -> list[tuple[list[int], list[int]]]:
     """(context, tokens to score) of each window; the context is never empty."""
     prefix = lm.prefix_token_id
     if prefix is None:
-        raise InputError(
-            f"kisl_background: the tokenizer has neither BOS nor EOS, so nothing can stand before {text[:40]!r}, whose "
-            "first token would go unscored; set bos_token or eos_token in tokenizer_config.json"
-        )
+        raise InputError(NO_PREFIX)
     ids = list(lm.tok_encode(text, add_special_tokens=False))
     if ids[:1] == [prefix]:  # with add_bos_token some backends put BOS there all the same
         ids = ids[1:]

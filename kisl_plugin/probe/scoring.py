@@ -12,6 +12,7 @@ from typing import Any
 from lm_eval.api.model import LM, CacheHook
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.probe.served import answers_checked
 from kisl_plugin.probe.shared import shared_scores
 
 REQUEST = "kisl_loglikelihood"
@@ -19,6 +20,10 @@ REQUEST = "kisl_loglikelihood"
 # generates aside already; others have not.
 RESERVED = {"HFLM": 0, "TemplateAPI": 1}
 RESERVED_ELSEWHERE = 2
+NO_PREFIX = (
+    "the tokenizer has neither BOS nor EOS, so nothing can stand before a text, whose first token would go unscored; "
+    "set bos_token or eos_token in tokenizer_config.json"
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ def score_options(lm: Any, requests: Sequence[Any]) -> list[tuple[float, bool, i
     check_can_count(lm)
     pairs = _encode(lm, [request.args[:2] for request in requests])
     with undisturbed(lm):
-        scored = shared_scores(lm, pairs, in_full) or in_full(lm, pairs)
+        scored = (shared_scores(lm, pairs, in_full) if is_hf(lm) else None) or in_full(lm, pairs)
     return [(*score, len(pair.option)) for score, pair in zip(scored, pairs, strict=True)]
 
 
@@ -71,7 +76,8 @@ def undisturbed(lm: Any) -> Iterator[None]:
     if shares is not None:
         lm.logits_cache = False
     try:
-        yield
+        with answers_checked(lm):
+            yield
     finally:
         lm.set_cache_hook(hook)
         if shares is not None:
@@ -89,6 +95,18 @@ def check_can_count(lm: Any) -> None:
             f"kisl_wikidata: the backend {type(lm).__name__} has no tokenizer to count an option's tokens with; use hf "
             "or vllm, or with local-completions pass --model_args tokenizer_backend=huggingface,tokenizer=PATH_OR_NAME"
         )
+    if any("ChatCompletion" in kind.__name__ for kind in type(lm).__mro__):
+        raise InputError(
+            f"kisl_wikidata: the backend {type(lm).__name__} chats and gives no log-likelihoods of a prompt; serve the "
+            "model as completions and use local-completions"
+        )
+    if is_hf(lm) and lm.prefix_token_id is None:  # lm_eval's hf then tokenises nothing at all
+        raise InputError(NO_PREFIX)
+
+
+def is_hf(lm: Any) -> bool:
+    """Whether the backend is lm_eval's `hf` or one made from it."""
+    return any(kind.__name__ == "HFLM" for kind in type(lm).__mro__)
 
 
 def _encode(lm: Any, texts: Sequence[tuple[str, str]]) -> list[Pair]:
@@ -125,10 +143,7 @@ def _without_context(lm: Any, option: str) -> Pair | None:
     ids = list(lm.tok_encode(option, add_special_tokens=False))
     prefix = lm.prefix_token_id
     if prefix is None:
-        raise InputError(
-            f"kisl_wikidata: the tokenizer has neither BOS nor EOS, so nothing can stand before {option[:40]!r}, whose "
-            "first token would go unscored; set bos_token or eos_token in tokenizer_config.json"
-        )
+        raise InputError(NO_PREFIX)
     if ids and ids[0] == prefix:  # lm_eval does not score a BOS that the tokenizer has put there already
         ids = ids[1:]
     return Pair((prefix,), tuple(ids)) if ids else None

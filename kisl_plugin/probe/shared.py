@@ -42,18 +42,19 @@ class Row:
 def shared_scores(
     lm: Any, pairs: Sequence["Pair"], in_full: Callable[[Any, Sequence["Pair"]], list[Score]]
 ) -> list[Score] | None:
-    """(summed log-likelihood, is_greedy) of each pair, or None where the backend does not allow this way.
+    """(summed log-likelihood, is_greedy) of each pair, or None where this model of lm_eval's `hf` does not allow it.
 
-    The way is used only where some questions give the same numbers as `in_full`, to 1e-5 nats per token: a model may
-    have its own idea of masks and positions, or compute in a type too coarse for the two to agree.
+    The way is used only in float32 and finer, and where some questions give the same numbers as `in_full`, to 1e-5 nats
+    per token: a model may have its own idea of masks and positions.
     """
-    if not _is_causal_hf(lm):
+    if getattr(lm, "backend", None) != "causal" or not _is_exact(lm):
         return None
-    rows = _rows(pairs)
-    few = rows[:: max(len(rows) // CHECKED, 1)][:CHECKED]
+    rows = sorted(_rows(pairs), key=len, reverse=True)
+    few = _few(rows)
     checked = [pairs[row.first + k] for row in few for k in range(len(row.options))]
     try:
-        difference = _difference(_score(lm, few, len(few)), in_full(lm, checked), checked)
+        batch_size = _batch_size(lm, rows[0])
+        difference = _difference(_score(lm, few, batch_size), in_full(lm, checked), checked)
     except Exception as error:  # a model's own code may refuse the mask in any way it likes
         log.info("kisl: the shared question is not for this model (%s: %s)", type(error).__name__, error)
         return None
@@ -61,19 +62,17 @@ def shared_scores(
         log.info("kisl: the shared question is not for this model (numbers differ by %.1e nats)", difference)
         return None
     log.info("kisl: the shared question is computed once; %d checked, they agree to %.1e nats", len(few), difference)
-    rows.sort(key=len, reverse=True)
     progress = Progress("questions", len(rows)) if lm.rank == 0 else None
-    scored = _score(lm, rows, _batch_size(lm, rows[0]), progress)
+    scored = _score(lm, rows, batch_size, progress)
     if progress is not None:
         progress.close()
     order = [row.first + k for row in rows for k in range(len(row.options))]
     return [score for _, score in sorted(zip(order, scored, strict=True), key=lambda placed: placed[0])]
 
 
-def _is_causal_hf(lm: Any) -> bool:
-    is_hf = any(kind.__name__ == "HFLM" for kind in type(lm).__mro__)
+def _is_exact(lm: Any) -> bool:
     mixed = getattr(lm, "mixed_precision_dtype", None) is not None
-    return is_hf and getattr(lm, "backend", None) == "causal" and not mixed
+    return str(lm.model.dtype) in ("torch.float32", "torch.float64") and not mixed
 
 
 def _rows(pairs: Sequence["Pair"]) -> list[Row]:
@@ -86,6 +85,19 @@ def _rows(pairs: Sequence["Pair"]) -> list[Row]:
             rows.append(Row(context, side_by_side, first))
             first += len(side_by_side)
     return rows
+
+
+def _few(rows: Sequence[Row]) -> list[Row]:
+    """Some of the rows, from the longest to the shortest, and the one with the longest text of question and option.
+
+    A model may look back over so many tokens only; where that tells for any text, it does for the longest.
+    """
+    last = len(rows) - 1
+    few = {last * k // (CHECKED - 1) for k in range(CHECKED)}
+    longest_text = max(
+        range(len(rows)), key=lambda place: len(rows[place].context) + max(map(len, rows[place].options))
+    )
+    return [rows[place] for place in sorted(few | {longest_text})]
 
 
 def _difference(shared: Sequence[Score], full: Sequence[Score], pairs: Sequence["Pair"]) -> float:

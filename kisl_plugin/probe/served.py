@@ -1,0 +1,46 @@
+"""A served model's answers, checked: lm_eval takes them as they come."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from kisl_plugin.errors import InputError
+
+
+@contextlib.contextmanager
+def answers_checked(lm: Any) -> Iterator[None]:
+    """Meanwhile refuse answers of a completions server that are not about the tokens that were asked.
+
+    A server that does not echo the prompt answers too few log-probabilities, and lm_eval sums none: every option would
+    be certain. One that puts BOS before a text answers one too many, and other tokens would be summed.
+
+    Raises:
+        InputError: from within the block, on the first such answer.
+    """
+    parse = getattr(lm, "parse_logprobs", None)
+    if parse is None:
+        yield
+        return
+
+    def checked(outputs: Any, tokens: Any = None, **others: Any) -> Any:
+        _check(outputs, tokens or [])
+        return parse(outputs=outputs, tokens=tokens, **others)
+
+    lm.parse_logprobs = checked
+    try:
+        yield
+    finally:
+        del lm.parse_logprobs
+
+
+def _check(outputs: Any, tokens: Sequence[Sequence[int]]) -> None:
+    answers = outputs if isinstance(outputs, list) else [outputs]
+    choices = [choice for answer in answers for choice in sorted(answer["choices"], key=lambda c: c["index"])]
+    for choice, asked in zip(choices, tokens, strict=False):
+        answered = len((choice.get("logprobs") or {}).get("token_logprobs") or ())
+        if answered != len(asked) + 1:  # one token is generated
+            raise InputError(
+                f"the server answers {answered} log-probabilities where {len(asked)} tokens and one generated were "
+                "asked; it must echo the prompt with its logprobs and put nothing before it: serve with echo, and pass "
+                "tokenized_requests=True so that it is sent ids"
+            )
