@@ -112,8 +112,8 @@ def read_answer(out: Path) -> Answer:
     results = json.loads(written[0].read_text(encoding="utf-8"))
     metrics = {
         (task, name): value
-        for task, row in results["results"].items()
-        for name, value in row.items()
+        for task in results["configs"]  # not the group, of which 0.4.3 makes averages
+        for name, value in results["results"][task].items()
         if isinstance(value, float) and "_stderr" not in name
     }
     items = {}
@@ -133,7 +133,8 @@ def nats_apart(ours: Answer, reference: Answer) -> float:
         ReleaseError: other items, choices or metrics.
     """
     if ours.items.keys() != reference.items.keys() or ours.metrics.keys() != reference.metrics.keys():
-        raise ReleaseError(f"differs: {len(ours.items)} items and the metrics {sorted(ours.metrics.keys())}")
+        names = sorted(ours.metrics.keys() ^ reference.metrics.keys())
+        raise ReleaseError(f"differs: {len(ours.items)} items instead of {len(reference.items)}, metrics: {names}")
     for key, value in reference.metrics.items():
         if not math.isclose(ours.metrics[key], value, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
             raise ReleaseError(f"differs: {key} is {ours.metrics[key]} instead of {value}")
