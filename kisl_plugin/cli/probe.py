@@ -20,15 +20,17 @@ def probe(
 ) -> None:
     """Ask each MODEL, a Hugging Face folder, for the triples in it (without a run card: for the bundled ones).
 
-    Prints a line per model and task: the share of right answers, and in brackets of how many.
+    Prints a line per model and task: the share of right answers (or bits per byte), and in brackets of how many. The
+    group kisl asks in three forms and measures what memory costs in general loss.
 
     Example: kisl probe kisl-demo/runs/f040/hf kisl-demo/runs/f080/hf --output results
     """
     names = [task.strip() for task in tasks.split(",") if task.strip()]
     shown = {model.resolve(): str(model) for model in models}
-    width, task_width = max(map(len, shown.values())), max(map(len, names), default=0)
+    width = max(map(len, shown.values()))
 
     def show(probed: Probed) -> None:
+        task_width = max(map(len, probed.scores))
         for task, scores in probed.scores.items():
             parts = [f"{name} {score.value:.3f} ({score.count:,})" for name, score in scores.items()]
             click.echo("  ".join([shown[probed.model].ljust(width), task.ljust(task_width), *parts]))
