@@ -14,7 +14,7 @@ from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.probe.asked import KislTask
 from kisl_plugin.probe.items import card_of
 from kisl_plugin.probe.passages import read_passages
-from kisl_plugin.probe.scoring import NO_PREFIX, check_can_count, most_tokens, undisturbed
+from kisl_plugin.probe.scoring import NO_PREFIX, Pair, check_can_count, in_full, most_tokens
 
 REQUEST = "kisl_text_loglikelihood"
 METRIC = "bits_per_byte"
@@ -31,14 +31,13 @@ def text_loglikelihoods(lm: Any, requests: Sequence[Any]) -> list[float]:
     """
     check_can_count(lm)
     windows = [(k, window) for k, request in enumerate(requests) for window in _windows(lm, request.args[0])]
-    with undisturbed(lm):
-        scored = lm._loglikelihood_tokens([(None, *window) for _, window in windows])
+    scored = in_full(lm, [window for _, window in windows])
     parts = zip((k for k, _ in windows), (nats for nats, _ in scored), strict=True)
     return [sum(nats for _, nats in of_text) for _, of_text in groupby(parts, key=lambda part: part[0])]
 
 
-def _windows(lm: Any, text: str) -> list[tuple[list[int], list[int]]]:
-    """(context, tokens to score) of each window; the context is never empty."""
+def _windows(lm: Any, text: str) -> list[Pair]:
+    """What stands before each window, and its tokens to score."""
     prefix = lm.prefix_token_id
     if prefix is None:
         raise InputError(NO_PREFIX)
@@ -50,7 +49,7 @@ def _windows(lm: Any, text: str) -> list[tuple[list[int], list[int]]]:
     most = most_tokens(lm)
     length = len(ids) if most is None else most - 1  # BOS, or the token before, stands before each window
     rolling = get_rolling_token_windows(ids, prefix, max_seq_len=length, context_len=1)
-    return [make_disjoint_window(window) for window in rolling]
+    return [Pair(tuple(before), tuple(scored)) for before, scored in map(make_disjoint_window, rolling)]
 
 
 class BackgroundProbe(KislTask):

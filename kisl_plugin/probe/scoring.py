@@ -47,15 +47,15 @@ def score_options(lm: Any, requests: Sequence[Any]) -> list[tuple[float, bool, i
     """
     check_can_count(lm)
     pairs = _encode(lm, [request.args[:2] for request in requests])
-    with undisturbed(lm):
-        scored = (shared_scores(lm, pairs, in_full) if is_hf(lm) else None) or in_full(lm, pairs)
+    scored = (shared_scores(lm, pairs, in_full) if is_hf(lm) else None) or in_full(lm, pairs)
     return [(*score, len(pair.option)) for score, pair in zip(scored, pairs, strict=True)]
 
 
 def in_full(lm: Any, pairs: Sequence[Pair]) -> list[tuple[float, bool]]:
     """(summed log-likelihood, is_greedy) of each pair by lm_eval's own way: every option with its whole context."""
     requests = [(("", ""), list(pair.context), list(pair.option)) for pair in pairs]
-    scored: list[tuple[float, bool]] = lm._loglikelihood_tokens(requests)
+    with _without_cache(lm), _logits_shared(lm, _is_cut_alike(pairs)), answers_checked(lm):
+        scored: list[tuple[float, bool]] = lm._loglikelihood_tokens(requests)
     return scored
 
 
@@ -65,23 +65,37 @@ def teach_models_to_score() -> None:
 
 
 @contextlib.contextmanager
-def undisturbed(lm: Any) -> Iterator[None]:
-    """Score what is asked meanwhile, all of it, and keep it out of lm_eval's response cache.
-
-    With `logits_cache` hf feeds requests once that agree in all tokens but the last, and takes it that they are scored
-    from the same token on (lm_eval 0.4.13). Of two texts that are cut in different places one would get a wrong sum.
-    """
-    hook, shares = lm.cache_hook, getattr(lm, "logits_cache", None)
+def _without_cache(lm: Any) -> Iterator[None]:
+    hook = lm.cache_hook
     lm.set_cache_hook(CacheHook(None))
-    if shares is not None:
-        lm.logits_cache = False
     try:
-        with answers_checked(lm):
-            yield
+        yield
     finally:
         lm.set_cache_hook(hook)
-        if shares is not None:
-            lm.logits_cache = shares
+
+
+@contextlib.contextmanager
+def _logits_shared(lm: Any, may_share: bool) -> Iterator[None]:
+    """Let hf feed pairs once that agree in all tokens but the last (its `logits_cache`) only if it may.
+
+    It takes it that they are cut alike; of two that are not, one would get a wrong sum (lm_eval 0.4.13).
+    """
+    shares = getattr(lm, "logits_cache", None)
+    if shares is None:
+        yield
+        return
+    lm.logits_cache = shares and may_share
+    try:
+        yield
+    finally:
+        lm.logits_cache = shares
+
+
+def _is_cut_alike(pairs: Sequence[Pair]) -> bool:
+    cuts: dict[tuple[int, ...], int] = {}
+    return all(
+        cuts.setdefault(pair.context + pair.option[:-1], len(pair.context)) == len(pair.context) for pair in pairs
+    )
 
 
 def check_can_count(lm: Any) -> None:
