@@ -197,8 +197,9 @@ def compare(model: Path, batches: list[int], items: int, repeats: int) -> None:
     samples = warm.samples
     lengths = [len(lm.tok_encode(row["doc"]["context"])) for row in samples]
     options = [answer[2] for row in samples for answer in row["filtered_resps"]]
+    millions = sum(parameter.numel() for parameter in lm.model.parameters()) / 1e6
     print(
-        f"{sum(p.numel() for p in lm.model.parameters()) / 1e6:.1f}M parameters, vocabulary {lm.model.config.vocab_size:,}; "
+        f"{millions:.1f}M parameters, vocabulary {lm.model.config.vocab_size:,}; "
         f"{len(samples)} items: {statistics.mean(lengths):.1f} tokens of question, {statistics.mean(options):.1f} an "
         f"option; {repeats} repeats in turn, {torch.get_num_threads()} thread(s)"
     )
