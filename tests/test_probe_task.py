@@ -247,6 +247,23 @@ def test_tasks_made_before_their_model_follow_it_too(models: dict[bool, Path]) -
         assert metadata["kisl"]["frequency"] == read_run_card(folder).frequency
 
 
+@pytest.mark.filterwarnings("ignore:get_task_dict is deprecated", "ignore:Use TaskManager.load")
+def test_a_task_sees_that_another_run_went_into_the_same_folder(tmp_path: Path) -> None:
+    from lm_eval.evaluator import evaluate
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager, get_task_dict
+
+    tasks = get_task_dict(["kisl_wikidata"], TaskManager(include_path=str(resource("tasks")), include_defaults=False))
+    folder = plain_model(tmp_path)
+    for count in (18, 16):
+        card = write_card(folder, some_triples()[:count])
+        results = evaluate(lm=HFLM(pretrained=str(folder), dtype="float32", device="cpu"), task_dict=tasks)
+        assert results is not None
+        assert len(results["samples"]["kisl_wikidata"]) == count
+        assert results["configs"]["kisl_wikidata"]["metadata"]["kisl"] == card
+        assert tasks["kisl_wikidata"].dump_config()["metadata"]["kisl"] == card
+
+
 def test_a_task_that_is_given_nothing_of_its_yaml_asks_all_the_same(models: dict[bool, Path]) -> None:
     bare, full = QuestionProbe(), QuestionProbe(config={"task": "kisl_wikidata", "class": QuestionProbe})
     assert bare.config.to_dict() == full.config.to_dict()

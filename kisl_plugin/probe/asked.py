@@ -11,6 +11,7 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 
 from kisl_plugin.probe.callers import caller_of
+from kisl_plugin.probe.items import card_time
 from kisl_plugin.probe.uncaught import report_in_one_line
 
 
@@ -55,12 +56,16 @@ class KislTask(ConfigurableTask):  # type: ignore[misc]
         return dumped
 
     def _ask(self, lm: Any) -> None:
+        before = getattr(self, "_asked", None)
+        if lm is None and before is not None:
+            return
         folder = pretrained_of(lm)
         metadata = {**self._told, **({"pretrained": folder} if folder else {})}
-        if getattr(self, "_asked", None) != metadata:
+        asked = (metadata, card_time(metadata))
+        if asked != before:
             self.config.metadata = {"version": self.VERSION, **metadata}
             self.dataset = {"test": Dataset.from_list([dict(doc) for doc in self.read(metadata)])}
-            self._asked = metadata
+            self._asked = asked
         if lm is not None:
             self.config.metadata["kisl_probe"] = {"backend": type(lm).__name__, "dtype": dtype_of(lm)}
 

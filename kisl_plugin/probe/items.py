@@ -85,6 +85,13 @@ def card_of(metadata: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return _as_it_stands(folder)
 
 
+def card_time(metadata: Mapping[str, Any]) -> int | None:
+    """When the run card that `metadata` leads to was written (ns): another run may have gone into the same folder."""
+    folder = _card_folder(metadata)
+    card = folder / CARD_NAME if folder is not None else None
+    return card.stat().st_mtime_ns if card is not None and card.is_file() else None
+
+
 def _as_it_stands(folder: Path) -> Mapping[str, Any]:
     # With the keys that only newer readers know.
     card: Mapping[str, Any] = json.loads((folder / CARD_NAME).read_text(encoding="utf-8"))
