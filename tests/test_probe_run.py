@@ -48,9 +48,9 @@ def test_models_of_one_name_keep_results_and_cards_apart(twins: list[Path], tmp_
 
 
 def test_the_same_model_answers_the_same_in_any_batch(twins: list[Path], tmp_path: Path) -> None:
-    files = [probe_models(twins[:1], tmp_path / str(size), batch_size=size)[0] for size in (1, 64)]
+    files = [probe_models(twins[:1], tmp_path / str(size), batch_size=size)[0] for size in (1, 64, "auto")]
     scores = [read(file)["results"]["kisl_wikidata"]["acc,none"] for file in files]
-    assert scores[0] == scores[1]
+    assert len(set(scores)) == 1
 
 
 def test_the_command_prints_an_aligned_line_per_model_and_task(twins: list[Path], tmp_path: Path) -> None:

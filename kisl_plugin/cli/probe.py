@@ -1,6 +1,7 @@
 """`kisl probe`: many models in one process, in lm_eval's own result format."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -8,15 +9,25 @@ from kisl_plugin.cli.errors import Command
 from kisl_plugin.probe.run import HEADLINE, Probed, probe_models
 
 
+class BatchSize(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases only
+    """A number of questions, or `auto`: as many as fit."""
+
+    name = "n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """The number, or `auto`."""
+        return "auto" if value == "auto" else click.IntRange(min=1).convert(value, param, ctx)
+
+
 @click.command(cls=Command)
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder for lm_eval's result files.")
 @click.option("--tasks", default=HEADLINE, show_default=True, help="Tasks, separated by commas.")
-@click.option("--batch-size", "--batch_size", default=64, show_default=True, type=click.IntRange(min=1))
+@click.option("--batch-size", "--batch_size", default=64, show_default=True, type=BatchSize(), help="Or auto.")
 @click.option("--device", default=None, help="cpu, cuda:0, …; if left out, cuda where there is one.")
 @click.option("--verbose", is_flag=True, help="Show lm_eval's own log and bars.")
 def probe(
-    models: tuple[Path, ...], output: Path, tasks: str, batch_size: int, device: str | None, verbose: bool
+    models: tuple[Path, ...], output: Path, tasks: str, batch_size: int | str, device: str | None, verbose: bool
 ) -> None:
     """Ask each MODEL, a Hugging Face folder, for the triples in it (without a run card: for the bundled ones).
 

@@ -38,7 +38,7 @@ def probe_models(
     models: Sequence[Path],
     output: Path,
     tasks: Sequence[str] = (HEADLINE,),
-    batch_size: int = 64,
+    batch_size: int | str = 64,
     device: str | None = None,
     on_done: Callable[[Probed], None] | None = None,
     verbose: bool = False,
@@ -83,7 +83,7 @@ def _prepare(output: Path) -> None:
         raise InputError(f"{output}: cannot be made a folder ({error.strerror}); choose another output") from None
 
 
-def _probe(folder: Path, output: Path, tasks: list[str], batch_size: int, device: str | None) -> Probed:
+def _probe(folder: Path, output: Path, tasks: list[str], batch_size: int | str, device: str | None) -> Probed:
     try:
         from lm_eval import simple_evaluate
         from lm_eval.loggers import EvaluationTracker
