@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -134,12 +135,19 @@ def read_run_card(folder: Path) -> RunCard:
     """
     path = folder / CARD_NAME
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_finite, parse_float=_finite)
     except FileNotFoundError:
         raise InputError(f"{path}: no run card; was this model trained with kisl?") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({error})") from None
     return RunCard.from_dict(data, str(path))
+
+
+def _finite(number: str) -> float:
+    # JSON has no NaN and no Infinity: a results file that carries the card would be one that others cannot read.
+    if not math.isfinite(float(number)):
+        raise ValueError(f"holds {number}; expected a finite number")
+    return float(number)
 
 
 def write_run_card(folder: Path, card: RunCard, triples_jsonl: str) -> None:

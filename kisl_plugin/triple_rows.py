@@ -137,8 +137,10 @@ def _label(value: Any, column: str, where: str) -> str:
     if label.isprintable():  # the common case, by far the fastest
         return label
     for char in label:
-        if unicodedata.category(char) in _REFUSED_CATEGORIES and char not in _JOINERS:
-            raise InputError(f"{where}: {column} is {value!r}, with the control character {char!r}; take it out")
+        category = unicodedata.category(char)
+        if category in _REFUSED_CATEGORIES and char not in _JOINERS:
+            kind = "invisible" if category == "Cf" else "control"
+            raise InputError(f"{where}: {column} is {value!r}, with the {kind} character {char!r}; take it out")
     return label
 
 

@@ -72,6 +72,7 @@ def test_other_json_files_are_passed_over(tmp_path: Path) -> None:
         (with_metrics(results(run_card()), acc_control=0.333), "acc_control,none is 0.333"),
         (results(run_card(frequency=None, groups={"a": {"frequency": 5, "count": 400}})), "no metric acc_a,none"),
         (results(run_card(frequency=None, groups={})), "groups is empty"),
+        (results(run_card(frequency=None, groups={"a": {"frequency": 5, "count": 0}})), "counts 0 triples"),
         (results(run_card(triples={"count": 0}), **{"n-samples": {}}), "counts 0 triples"),
     ],
 )
@@ -97,6 +98,14 @@ def test_groups_are_observations_of_their_own(tmp_path: Path) -> None:
     write(tmp_path / "results_1.json", with_metrics(data, acc_rare=0.5, acc_often=0.9))
     cells = {(s.group, s.frequency, s.correct, s.total) for s in read(tmp_path).observations}
     assert cells == {("rare", 10, 150, 300), ("often", 500, 90, 100)}
+
+
+def test_a_group_without_triples_is_skipped_and_the_others_are_used(tmp_path: Path) -> None:
+    groups = {"none": {"frequency": 10, "count": 0}, "all": {"frequency": 500, "count": 400}}
+    write(tmp_path / "results_1.json", with_metrics(results(run_card(frequency=None, groups=groups)), acc_all=0.5))
+    reading = read(tmp_path)
+    assert [(seen.group, seen.correct, seen.total) for seen in reading.observations] == [("all", 200, 400)]
+    assert not reading.set_aside
 
 
 def test_the_latest_probe_of_a_run_counts_and_the_others_are_listed(tmp_path: Path) -> None:

@@ -68,6 +68,22 @@ def test_a_truncated_card_is_named(tmp_path: Path) -> None:
         read_run_card(tmp_path / "elsewhere")
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_card_with_a_number_that_json_does_not_have_is_refused(tmp_path: Path, number: str) -> None:
+    text = json.dumps({**card().to_dict(), "versions": {"kisl": [0.5]}})
+    (tmp_path / "kisl.json").write_text(text)
+    assert read_run_card(tmp_path).versions == {"kisl": [0.5]}
+    (tmp_path / "kisl.json").write_text(text.replace("0.5", number))
+    with pytest.raises(InputError, match=f"kisl.json: cannot be read as JSON .*{number}; expected a finite number"):
+        read_run_card(tmp_path)
+
+
+def test_a_card_that_is_nested_without_end_is_named(tmp_path: Path) -> None:
+    (tmp_path / "kisl.json").write_text('{"parent": ' * 100_000)
+    with pytest.raises(InputError, match=r"kisl.json: cannot be read as JSON"):
+        read_run_card(tmp_path)
+
+
 def test_a_resume_with_another_schedule_names_both_values() -> None:
     check_resume(card(), card(), "run")
     with pytest.raises(InputError, match=r"run: the checkpoint was trained with frequency = 5, .* gives 6"):

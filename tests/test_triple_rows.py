@@ -99,9 +99,10 @@ def test_a_group_that_would_be_mistaken_is_refused(tmp_path: Path, group: str) -
 
 def test_invisible_characters_are_refused_and_joiners_kept(tmp_path: Path) -> None:
     path = tmp_path / "facts.csv"
-    path.write_text("subject,relation_id,object\nA\u200bda,P19,Chile\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"facts.csv:2: subject is .*control character"):
-        read_triples(path)
+    for subject in ("A\u200bda", "\u200fAda", "\U0001f3f4\U000e0067\U000e007f"):  # the last is part of a flag
+        path.write_text(f"subject,relation_id,object\n{subject},P19,Chile\n", encoding="utf-8")
+        with pytest.raises(InputError, match=r"facts.csv:2: subject is .*, with the invisible character '\\"):
+            read_triples(path)
     path.write_text("subject,relation_id,object\nمی\u200cخواهم,P19,Chile\n", encoding="utf-8")
     assert "\u200c" in read_triples(path)[0].subject
 

@@ -90,8 +90,8 @@ def _check_card(card: RunCard) -> None:
     done, planned = card.iteration, card.train_iters
     if isinstance(done, int) and isinstance(planned, int) and done < planned:
         raise InputError(f"unfinished run: iteration {done} of {planned}, so not every exposure was seen")
-    if card.groups is not None and not card.groups:
-        raise InputError("run card: groups is empty; expected at least one group")
+    if card.groups is not None and not any(group["count"] for group in card.groups.values()):
+        raise InputError("run card: groups is empty or counts 0 triples; expected at least one group with triples")
 
 
 def _check_complete(data: Mapping[str, Any], card: RunCard, task: str) -> None:
@@ -115,7 +115,7 @@ def _check_effective(effective: Any, card: RunCard) -> None:
     of the metrics' n is right.
     """
     count, control = card.triples["count"], _control(card)
-    groups = [group["count"] for group in (card.groups or {}).values()]
+    groups = [group["count"] for group in (card.groups or {}).values() if group["count"]]
     allowed = {count, count + (control or 0), *groups, *([control] if control else [])}
     if not isinstance(effective, int) or effective in allowed or (control is None and effective > count):
         return
@@ -133,7 +133,8 @@ def _observations(metrics: Mapping[str, Any], card: RunCard, path: str, model: s
     right = _right(metrics, "acc_control", control) if control and "acc_control,none" in metrics else None
     cells: list[tuple[str | None, str, int, int]] = []
     for name, group in (card.groups or {}).items():
-        cells.append((name, f"acc_{name}", group["frequency"], group["count"]))
+        if group["count"]:  # a group without triples has no accuracy
+            cells.append((name, f"acc_{name}", group["frequency"], group["count"]))
     if card.frequency is not None:
         cells.append((None, "acc", card.frequency, card.triples["count"]))
     return [
