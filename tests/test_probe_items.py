@@ -100,6 +100,58 @@ def test_a_run_card_and_other_triples_are_refused_together(tmp_path: Path) -> No
         read_probe("question", {"run_card": "a", "triples": "b"})
 
 
+def test_a_run_card_that_is_not_the_models_own_is_refused(tmp_path: Path) -> None:
+    write_card(tmp_path / "other", some_triples(), frequency=99)
+    metadata = card_and_model(tmp_path / "model")
+    with pytest.raises(InputError, match=r"run_card .*other.* is not the model's own card .*model"):
+        read_probe("question", {**metadata, "run_card": str(tmp_path / "other")})
+    assert read_probe("question", {**metadata, "run_card": metadata["pretrained"]}).card is not None
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"), [("triple", "triples"), ("runcard", "run_card"), ("run-card", "run_card"), ("Triples", "triples")]
+)
+def test_a_misspelt_key_is_refused(key: str, meant: str) -> None:
+    with pytest.raises(InputError, match=rf"metadata: {key} is unknown; did you mean {meant}\?"):
+        read_probe("question", {key: "facts.csv"})
+
+
+def test_the_names_of_a_models_arguments_are_not_taken_for_misspelt_keys() -> None:
+    from inspect import signature
+
+    models = pytest.importorskip("lm_eval.models.huggingface")
+    names = [*signature(models.HFLM.__init__).parameters, "model", "base_url", "tokenizer_backend", "max_model_len"]
+    assert read_probe("question", dict.fromkeys(names, "")).card is None
+
+
+def test_a_model_in_a_subfolder_has_its_card_there(tmp_path: Path) -> None:
+    card = write_card(tmp_path / "step1000", some_triples())
+    assert read_probe("question", {"pretrained": str(tmp_path), "subfolder": "step1000"}).card == card
+
+
+@pytest.mark.parametrize("what", ["a folder", "a broken link"])
+def test_a_card_that_cannot_be_read_is_not_taken_for_none(tmp_path: Path, what: str) -> None:
+    card = tmp_path / CARD_NAME
+    if what == "a folder":
+        card.mkdir()
+    else:
+        card.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"kisl\.json"):
+        read_probe("question", {"pretrained": str(tmp_path)})
+
+
+@pytest.mark.parametrize("pretrained", ["", "x" * 5000, object(), "a\0b"])
+def test_what_is_no_folder_has_no_card(pretrained: object) -> None:
+    assert read_probe("question", {"pretrained": pretrained}).card is None
+
+
+def test_a_card_that_counts_a_groups_triples_otherwise_is_refused(tmp_path: Path) -> None:
+    groups = {"rare": {"frequency": 10, "count": 5}, "often": {"frequency": 200, "count": 7}}
+    write_card(tmp_path, grouped(), frequency=None, groups=groups)
+    with pytest.raises(InputError, match=r"6 group 'rare' triples, but .* says 5"):
+        read_probe("question", {"pretrained": str(tmp_path)})
+
+
 def test_a_run_card_must_be_named_kisl_json(tmp_path: Path) -> None:
     (tmp_path / "card.json").write_text("{}")
     with pytest.raises(InputError, match=r"card\.json.*kisl\.json or its folder"):

@@ -28,6 +28,8 @@ from kisl_plugin.triples import read_triples
 from kisl_plugin.verbalize import statement
 
 pytest.importorskip("lm_eval")
+from kisl_plugin.probe.served import answers_checked
+
 QUESTION, STATEMENT, PARAPHRASE = "kisl_wikidata", "kisl_wikidata_statement", "kisl_wikidata_paraphrase"
 OBJECT_FIRST = 1
 
@@ -151,6 +153,34 @@ def test_a_server_that_puts_bos_before_a_text_is_refused(tmp_path: Path, model: 
         settings = served_by(server, tmp_path, tokenized_requests=False, add_bos_token=adds_bos)
         settings["metadata"] = {"run_card": str(model)}
         refused("tokenized_requests", model, **settings)
+
+
+def one_text(**changes: Any) -> dict[str, Any]:
+    logprobs = {"token_logprobs": [None, -1.0, -2.0, -3.0], "top_logprobs": [None, {}, {}, {}], **changes}
+    return {"choices": [{"index": 0, "logprobs": logprobs}]}
+
+
+@pytest.mark.parametrize(
+    ("answer", "match"),
+    [
+        (one_text(token_logprobs=[None, -1.0, -9999.0, -3.0]), r"answers the log-probability -9999\.0"),
+        (one_text(token_logprobs=[None, -1.0, None, -3.0]), "answers the log-probability None"),
+        (one_text(token_logprobs=[None, -1.0, float("nan"), -3.0]), "answers the log-probability nan"),
+        (one_text(top_logprobs=None), "0 of likeliest tokens"),
+        ({"choices": []}, "answers 0 of 1 texts"),
+    ],
+)
+def test_an_answer_that_is_no_log_probability_is_refused(answer: dict[str, Any], match: str) -> None:
+    class Client:
+        @staticmethod
+        def parse_logprobs(outputs: Any, tokens: Any, ctxlens: Any) -> str:
+            return "parsed"
+
+    client: Any = Client()
+    with answers_checked(client):
+        assert client.parse_logprobs(outputs=one_text(), tokens=[[1, 2, 3]], ctxlens=[1]) == "parsed"
+        with pytest.raises(InputError, match=match):
+            client.parse_logprobs(outputs=[answer], tokens=[[1, 2, 3]], ctxlens=[1])
 
 
 def test_many_items_without_a_context_are_not_fed_as_one_row(tmp_path: Path) -> None:

@@ -100,6 +100,27 @@ def test_a_model_whose_code_refuses_the_mask_is_asked_in_full(folder: Path, monk
     check_by_hand(ask(folder, model=lm, model_args=None, device=None), ByHand(folder))
 
 
+def test_the_one_item_whose_options_could_see_each_other_is_among_the_checked(tmp_path: Path) -> None:
+    # ALiBi ignores the places that it is given: one-token options, which see no other, would not show it.
+    config = BloomConfig(vocab_size=500, hidden_size=32, n_layer=2, n_head=2, initializer_range=0.3)
+    save_model(tmp_path, byte_level_bpe([statement(triple) for triple in some_triples()]), config=config)
+    pairs = [
+        Pair((item + 5, *range(7, 27 + item % 9)), (40 + option,) * (3 if item == 17 else 1))
+        for item in range(60)
+        for option in range(4)
+    ]
+    assert shared_scores(hf(tmp_path), pairs, in_full) is None
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "longrope"])
+def test_a_model_whose_places_depend_on_the_longest_text_is_asked_in_full(folder: Path, kind: str) -> None:
+    lm = hf(folder)
+    pairs = [Pair((5, 6), (7, 8)), Pair((5, 6), (9,))]
+    assert shared_scores(lm, pairs, in_full) is not None
+    lm.model.config.rope_parameters = {"rope_type": kind, "factor": 2.0}
+    assert shared_scores(lm, pairs, in_full) is None
+
+
 def test_a_model_that_has_diverged_is_not_trusted(tmp_path: Path) -> None:
     broken = plain_model(tmp_path, weight=float("nan"))
     pairs = [Pair((5, 6), (7, 8)), Pair((5, 6), (9,))]

@@ -1,4 +1,5 @@
 import inspect
+import json
 import logging
 import math
 from dataclasses import replace
@@ -6,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from probe_world import ByHand, ask, byte_level_bpe, plain_model, save_model, some_triples, write_card
+from transformers import AutoModelForCausalLM
 
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.probe.metrics import MEASURES, all_names
@@ -183,6 +186,14 @@ def test_several_groups_have_an_accuracy_each(tmp_path: Path) -> None:
     assert sum("acc_control" in row for row in rows) == 6
 
 
+def test_a_single_group_of_a_card_with_groups_has_its_accuracy(tmp_path: Path) -> None:
+    write_card(
+        plain_model(tmp_path), some_triples(), frequency=None, groups={"injected": {"frequency": 5, "count": 12}}
+    )
+    scores = ask(tmp_path)["results"]["kisl_wikidata"]
+    assert scores["acc_injected,none"] == scores["acc,none"]
+
+
 def test_a_statement_that_begins_with_its_object_is_scored_whole(tmp_path: Path) -> None:
     books = [triple for triple in read_triples("wikidata_six") if triple.relation_id == "P50"]
     triples: tuple[Triple, ...] = tuple({t.object: replace(t, group="injected") for t in books}.values())[:6]
@@ -301,6 +312,64 @@ def test_in_several_processes_every_item_names_every_measure_in_the_same_order(m
         expected = sum(known) if name.startswith("items") else sum(known) / len(known)
         if not name.startswith("perplexity"):
             assert average([value[name] for value in values]) == pytest.approx(expected)
+
+
+@pytest.mark.filterwarnings("ignore:get_task_dict is deprecated", "ignore:Use TaskManager.load")
+def test_a_model_that_was_refused_leaves_nothing_for_the_next(models: dict[bool, Path], tmp_path: Path) -> None:
+    from lm_eval.evaluator import evaluate
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager, get_task_dict
+
+    broken = plain_model(tmp_path)
+    write_card(broken, some_triples())
+    (broken / "kisl_triples.jsonl").write_text("")
+    tasks = get_task_dict(["kisl_wikidata"], TaskManager(include_path=str(resource("tasks")), include_defaults=False))
+    good, bad = (HFLM(pretrained=str(path), dtype="float32", device="cpu") for path in (models[False], broken))
+    first = evaluate(lm=good, task_dict=tasks)
+    with pytest.raises(InputError, match=r"kisl_triples\.jsonl"):
+        evaluate(lm=bad, task_dict=tasks)
+    again = evaluate(lm=good, task_dict=tasks)
+    assert first is not None
+    assert again is not None
+    assert again["configs"]["kisl_wikidata"]["metadata"] == first["configs"]["kisl_wikidata"]["metadata"]
+
+
+def test_a_model_that_only_stands_about_is_not_asked(models: dict[bool, Path], tmp_path: Path) -> None:
+    from lm_eval.models.huggingface import HFLM
+
+    broken = plain_model(tmp_path)
+    (broken / "kisl.json").write_text("{")
+    bystander = HFLM(pretrained=str(broken), dtype="float32", device="cpu")
+    task = QuestionProbe(config={"metadata": {"pretrained": str(models[False])}})
+    assert len(task.eval_docs) == len(some_triples())
+    assert bystander.pretrained == str(broken)
+
+
+def test_an_adapter_has_not_the_card_of_what_it_was_put_upon(models: dict[bool, Path], tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    base: Any = AutoModelForCausalLM.from_pretrained(models[False])
+    peft.get_peft_model(base, peft.LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM")).save_pretrained(
+        tmp_path
+    )
+    arguments = {"pretrained": str(models[False]), "peft": str(tmp_path), "dtype": "float32", "max_length": 256}
+    metadata = ask(models[False], limit=2, model_args=arguments, metadata=arguments)["configs"]["kisl_wikidata"][
+        "metadata"
+    ]
+    assert "kisl" not in metadata
+    assert metadata["kisl_probe"]["adapter"] == str(tmp_path)
+
+
+def test_a_perplexity_beyond_every_float_leaves_the_results_json(tmp_path: Path) -> None:
+    folder = plain_model(tmp_path)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(1e5)
+    model.save_pretrained(folder)
+    write_card(folder, some_triples())
+    results = ask(folder)
+    values = [value for row in results["samples"]["kisl_wikidata"] for value in row["doc"]["perplexities"]]
+    assert max(values) > 1e300
+    json.dumps([results["results"], values], allow_nan=False)
 
 
 def test_a_model_that_gives_no_probability_is_an_error(tmp_path: Path) -> None:

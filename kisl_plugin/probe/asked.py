@@ -1,8 +1,10 @@
 """What the tasks share: which model is asked, under every release of lm_eval that is supported."""
 
 import logging
+import os
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from datasets import Dataset
@@ -10,8 +12,9 @@ from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 
+from kisl_plugin.errors import InputError
 from kisl_plugin.probe.callers import caller_of
-from kisl_plugin.probe.items import card_time
+from kisl_plugin.probe.card import card_time
 from kisl_plugin.probe.uncaught import report_in_one_line
 
 
@@ -29,8 +32,8 @@ class KislTask(ConfigurableTask):  # type: ignore[misc]
         report_in_one_line()
         logging.getLogger("lm_eval.evaluator_utils").addFilter(_is_not_of_our_counts)
         given = {key: value for key, value in (config or {}).items() if key != "class"}
-        told = getattr(caller_of(TaskManager), "metadata", None) or {}
-        self._told = {**told, **(given.pop("metadata", None) or {})}
+        told = {**(getattr(caller_of(TaskManager), "metadata", None) or {}), **(given.pop("metadata", None) or {})}
+        self._told = {key: value for key, value in told.items() if value is not None}
         super().__init__(config={"test_split": "test", **self.SETTINGS, **given, "metadata": {"version": self.VERSION}})
 
     @abstractmethod
@@ -39,7 +42,10 @@ class KislTask(ConfigurableTask):  # type: ignore[misc]
 
     def download(self, *_: Any, **__: Any) -> None:
         """Take the documents from the model's folder or the package; nothing is downloaded."""
-        self._ask(caller_of(LM))
+        try:
+            self._ask(caller_of(LM))
+        except InputError:  # of a model that stands about; the one that is asked is known when requests are built
+            self._ask(None)
 
     def build_all_requests(self, **kwargs: Any) -> None:
         """Follow the model that is asked now, and build the requests anew.
@@ -60,14 +66,16 @@ class KislTask(ConfigurableTask):  # type: ignore[misc]
         if lm is None and before is not None:
             return
         folder = pretrained_of(lm)
-        metadata = {**self._told, **({"pretrained": folder} if folder else {})}
+        metadata = {**self._told, **({"pretrained": folder} if folder is not None else {})}
         asked = (metadata, card_time(metadata))
         if asked != before:
+            self._asked = None
             self.config.metadata = {"version": self.VERSION, **metadata}
             self.dataset = {"test": Dataset.from_list([dict(doc) for doc in self.read(metadata)])}
             self._asked = asked
         if lm is not None:
-            self.config.metadata["kisl_probe"] = {"backend": type(lm).__name__, "dtype": dtype_of(lm)}
+            adapter = {"adapter": adapter_of(lm)} if adapter_of(lm) else {}
+            self.config.metadata["kisl_probe"] = {"backend": type(lm).__name__, "dtype": dtype_of(lm), **adapter}
 
 
 def _is_not_of_our_counts(record: logging.LogRecord) -> bool:
@@ -76,10 +84,19 @@ def _is_not_of_our_counts(record: logging.LogRecord) -> bool:
 
 
 def pretrained_of(lm: Any) -> str | None:
-    """The folder or hub name that a backend loaded its model from; None for a served model."""
-    loaded = getattr(lm, "pretrained", None) or _argument(lm, "model")
+    """The folder or name whose run card is the model's; "" if it has none of its own, None if that is not known."""
+    adapter = adapter_of(lm)
+    if adapter:  # the card of what it was put upon says nothing of its training
+        return adapter if Path(adapter).is_dir() else ""
+    loaded = getattr(lm, "pretrained", None) or _argument(lm, "model") or getattr(lm, "model", None)
     named = getattr(loaded, "name_or_path", loaded)
-    return str(named) if named else None
+    return os.fspath(named) if isinstance(named, (str, os.PathLike)) else None
+
+
+def adapter_of(lm: Any) -> str:
+    """The PEFT adapter or delta weights upon the pretrained ones, "" if there are none."""
+    in_memory = "of a model in memory" if hasattr(getattr(lm, "pretrained", None), "peft_config") else ""
+    return str(getattr(lm, "peft", None) or getattr(lm, "delta", None) or in_memory)
 
 
 def dtype_of(lm: Any) -> str:

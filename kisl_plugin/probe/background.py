@@ -12,7 +12,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.probe.asked import KislTask
-from kisl_plugin.probe.items import card_of
+from kisl_plugin.probe.card import card_of
 from kisl_plugin.probe.passages import read_passages
 from kisl_plugin.probe.scoring import NO_PREFIX, Pair, check_can_count, in_full, most_tokens
 

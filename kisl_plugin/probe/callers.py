@@ -12,9 +12,9 @@ def caller_of(kind: type) -> Any | None:
     gives it the model; `evaluate` and the task manager hold them while they call the task.
     """
     for names in _callers():
-        for value in names.values():
+        for value in list(names.values()):
             found = getattr(value, "lm", None) if type(value).__name__ == "CachingLM" else value
-            if isinstance(found, kind):
+            if issubclass(type(found), kind):  # a lazy object may raise when isinstance asks for its __class__
                 return found
     return None
 

@@ -1,13 +1,12 @@
 """Which triples a model is asked, and as what: its own if it has a run card, else the bundled ones."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.options import Choices, choices_of
+from kisl_plugin.probe.card import as_it_stands, card_folder, triples_beside
 from kisl_plugin.runcard import CARD_NAME, TRIPLES_NAME, RunCard, read_run_card, sha256
 from kisl_plugin.triples import CONTROL, Triple, read_triples
 from kisl_plugin.verbalize import cloze, question, templates_of
@@ -65,68 +64,11 @@ def read_probe(form: str, metadata: Mapping[str, Any]) -> Probe:
     Raises:
         InputError: card and triples do not belong together, one of them is missing, or a row is wrong.
     """
-    folder = _card_folder(metadata)
+    folder = card_folder(metadata)
     if folder is None:
         return Probe(items_of(read_triples(str(metadata.get("triples", BUNDLED))), form))
     card = read_run_card(folder)
-    return Probe(items_of(_injected_triples(folder, card), form, card), _as_it_stands(folder))
-
-
-def card_of(metadata: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The run card that `metadata` leads to (see `read_probe`) as it stands there, or None.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    folder = _card_folder(metadata)
-    if folder is None:
-        return None
-    read_run_card(folder)
-    return _as_it_stands(folder)
-
-
-def card_time(metadata: Mapping[str, Any]) -> int | None:
-    """When the run card that `metadata` leads to was written (ns): another run may have gone into the same folder."""
-    folder = _card_folder(metadata)
-    card = folder / CARD_NAME if folder is not None else None
-    return card.stat().st_mtime_ns if card is not None and card.is_file() else None
-
-
-def _as_it_stands(folder: Path) -> Mapping[str, Any]:
-    # With the keys that only newer readers know.
-    card: Mapping[str, Any] = json.loads((folder / CARD_NAME).read_text(encoding="utf-8"))
-    return card
-
-
-def _card_folder(metadata: Mapping[str, Any]) -> Path | None:
-    if "run_card" in metadata and "triples" in metadata:
-        raise InputError(
-            f"metadata: run_card {metadata['run_card']!r} and triples {metadata['triples']!r} are both given; "
-            f"give one: a run card brings its own triples ({TRIPLES_NAME} beside it)"
-        )
-    if "run_card" in metadata:
-        path = Path(str(metadata["run_card"]))
-        if path.is_file() and path.name != CARD_NAME:
-            raise InputError(f"metadata: run_card {str(path)!r}; expected a file {CARD_NAME} or its folder")
-        return path.parent if path.name == CARD_NAME else path
-    folder = Path(str(metadata.get("pretrained", "")))
-    follows_model = "pretrained" in metadata and "triples" not in metadata
-    return folder if follows_model and (folder / CARD_NAME).is_file() else None
-
-
-def _injected_triples(folder: Path, card: RunCard) -> list[Triple]:
-    path, card_path = folder / TRIPLES_NAME, folder / CARD_NAME
-    remedy = "copy both from the checkpoint, or export it again"
-    if not path.is_file():
-        raise InputError(f"{path}: missing, but {card_path} stands there; {remedy}")
-    triples = read_triples(path)
-    named, found = card.triples.get("sha256"), sha256(path.read_bytes().decode("utf-8"))
-    if named is not None and named != found:
-        raise InputError(f"{path}: its sha256 is {found}, but {card_path} says {named}; {remedy}")
-    count = sum(triple.group != CONTROL for triple in triples)
-    if count != card.triples["count"]:
-        raise InputError(f"{path}: {count} injected triples, but {card_path} says {card.triples['count']}; {remedy}")
-    return triples
+    return Probe(items_of(triples_beside(folder, card), form, card), as_it_stands(folder))
 
 
 def items_of(triples: Sequence[Triple], form: str, card: RunCard | None = None) -> tuple[ProbeItem, ...]:
@@ -139,7 +81,7 @@ def items_of(triples: Sequence[Triple], form: str, card: RunCard | None = None) 
         InputError: a relation has no template to ask with or fewer than four objects, or a group is not in the card.
     """
     as_text, template_of = _FORMS[form]
-    templates = {relation: template_of(relation, card) for relation in {triple.relation_id for triple in triples}}
+    templates = {relation: template_of(relation, card) for relation in sorted({t.relation_id for t in triples})}
     items = []
     for triple, choices in zip(triples, choices_of(triples), strict=True):
         template = templates[triple.relation_id]

@@ -66,10 +66,10 @@ def aggregation_of(name: str, mean: Callable[[Sequence[float]], float]) -> Calla
 
 
 def geometric_mean(values: Sequence[float]) -> float:
-    """Average in nats: the perplexity of an average item. Infinite where one value is."""
+    """Average in nats: the perplexity of an average item."""
     return exp(math.fsum(map(math.log, values)) / len(values))
 
 
 def exp(nats: float) -> float:
-    """The exponential e^nats, infinite where a float cannot hold it."""
-    return math.exp(nats) if nats < 700 else math.inf
+    """The exponential e^nats, at most the largest that a float holds: an infinite perplexity is no JSON."""
+    return math.exp(min(nats, 709.0))

@@ -1,10 +1,13 @@
 """A served model's answers, checked: lm_eval takes them as they come."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kisl_plugin.errors import InputError
+
+CLAMPED = -9999.0  # what some servers answer for -infinity
+ROUNDING = 1e-3
 
 
 @contextlib.contextmanager
@@ -36,11 +39,20 @@ def answers_checked(lm: Any) -> Iterator[None]:
 def _check(outputs: Any, tokens: Sequence[Sequence[int]]) -> None:
     answers = outputs if isinstance(outputs, list) else [outputs]
     choices = [choice for answer in answers for choice in sorted(answer["choices"], key=lambda c: c["index"])]
-    for choice, asked in zip(choices, tokens, strict=False):
-        answered = len((choice.get("logprobs") or {}).get("token_logprobs") or ())
-        if answered != len(asked) + 1:  # one token is generated
-            raise InputError(
-                f"the server answers {answered} log-probabilities where {len(asked)} tokens and one generated were "
-                "asked; it must echo the prompt with its logprobs and put nothing before it: serve with echo, and pass "
-                "tokenized_requests=True so that it is sent ids"
-            )
+    if len(choices) != len(tokens):
+        raise InputError(f"the server answers {len(choices)} of {len(tokens)} texts; ask with batch size 1")
+    for choice, asked in zip(choices, tokens, strict=True):
+        _check_choice(choice.get("logprobs") or {}, len(asked))
+
+
+def _check_choice(logprobs: Mapping[str, Any], asked: int) -> None:
+    values, best = logprobs.get("token_logprobs") or (), logprobs.get("top_logprobs") or ()
+    if len(values) != asked + 1 or len(best) != asked + 1:  # one token is generated
+        raise InputError(
+            f"the server answers {len(values)} log-probabilities ({len(best)} of likeliest tokens) where {asked} "
+            "tokens and one generated were asked; it must echo the prompt with logprobs and put nothing before it: "
+            "serve with echo, and pass tokenized_requests=True so that it is sent ids"
+        )
+    for value in values[1:]:
+        if not isinstance(value, (int, float)) or not CLAMPED < value < ROUNDING:
+            raise InputError(f"the server answers the log-probability {value!r}; expected a number up to 0")

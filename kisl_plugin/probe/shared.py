@@ -47,7 +47,7 @@ def shared_scores(
     The way is used only in float32 and finer, and where some questions give the same numbers as `in_full`, to 1e-5 nats
     per token: a model may have its own idea of masks and positions.
     """
-    if getattr(lm, "backend", None) != "causal" or not _is_exact(lm):
+    if not _may_share(lm):
         return None
     rows = sorted(_rows(pairs), key=len, reverse=True)
     few = _few(rows)
@@ -70,9 +70,16 @@ def shared_scores(
     return [score for _, score in sorted(zip(order, scored, strict=True), key=lambda placed: placed[0])]
 
 
-def _is_exact(lm: Any) -> bool:
+def _may_share(lm: Any) -> bool:
+    """Whether a text's numbers depend on the text alone: not on a coarse type, nor on the longest text of a batch."""
     mixed = getattr(lm, "mixed_precision_dtype", None) is not None
-    return str(lm.model.dtype) in ("torch.float32", "torch.float64") and not mixed
+    exact = str(lm.model.dtype) in ("torch.float32", "torch.float64") and not mixed
+    config = lm.model.config
+    positions = f"{getattr(config, 'rope_scaling', None)} {getattr(config, 'rope_parameters', None)}"
+    stretched = any(kind in positions for kind in ("dynamic", "longrope"))
+    if stretched:
+        log.warning("kisl: this model's positions depend on the longest text in a batch; ask it with batch size 1")
+    return getattr(lm, "backend", None) == "causal" and exact and not stretched
 
 
 def _rows(pairs: Sequence["Pair"]) -> list[Row]:
@@ -88,16 +95,21 @@ def _rows(pairs: Sequence["Pair"]) -> list[Row]:
 
 
 def _few(rows: Sequence[Row]) -> list[Row]:
-    """Some of the rows, from the longest to the shortest, and the one with the longest text of question and option.
+    """Some of the rows, from the longest to the shortest, and the two at which a model would first go wrong.
 
-    A model may look back over so many tokens only; where that tells for any text, it does for the longest.
+    One has the longest text of question and option: a model may look back over so many tokens only. The other has most
+    tokens of options beside another's: a model that does not heed the mask sees these.
     """
-    last = len(rows) - 1
-    few = {last * k // (CHECKED - 1) for k in range(CHECKED)}
-    longest_text = max(
-        range(len(rows)), key=lambda place: len(rows[place].context) + max(map(len, rows[place].options))
-    )
-    return [rows[place] for place in sorted(few | {longest_text})]
+
+    def text(place: int) -> int:
+        return len(rows[place].context) + max(map(len, rows[place].options))
+
+    def beside(place: int) -> int:
+        return sum(sorted(len(option) - 1 for option in rows[place].options)[:-1])
+
+    places = range(len(rows))
+    spread = {(len(rows) - 1) * k // (CHECKED - 1) for k in range(CHECKED)}
+    return [rows[place] for place in sorted(spread | {max(places, key=text), max(places, key=beside)})]
 
 
 def _difference(shared: Sequence[Score], full: Sequence[Score], pairs: Sequence["Pair"]) -> float:

@@ -44,7 +44,7 @@ class _FactTask(KislTask):
         if probe.card is not None:
             self.config.metadata["kisl"] = probe.card
         groups = sorted({item.triple.group for item in probe.items} - {CONTROL})
-        self._groups = groups if len(groups) > 1 else []
+        self._groups = groups if len(groups) > 1 or "groups" in (probe.card or {}) else []
         self._relations = sorted({item.triple.relation_id for item in probe.items})
         return [item.to_doc() for item in probe.items]
 
@@ -71,7 +71,7 @@ class _FactTask(KislTask):
         """The item's measures under the names they count for; perplexities and choice go into `doc`."""
         scored = [Scored(*result) for result in results]
         nats = nats_per_token(scored)
-        if any(math.isnan(value) for value in nats) or not math.isfinite(min(nats)):
+        if not all(map(math.isfinite, nats)):
             raise KislError(
                 f"{self.config.task}: the model gives no probability to {doc['options']} after {doc['context']!r} "
                 f"({nats} nats per token); has its training diverged?"
