@@ -123,8 +123,9 @@ def _triple(row: Mapping[str, Any], where: str) -> Triple:
 
 
 def _check_group(group: str, where: str) -> None:
-    # lm_eval keeps a metric's standard error under acc_stderr, where a group's accuracy would stand.
-    if group.casefold() in (CONTROL, "stderr") and group != CONTROL:
+    # lm_eval keeps standard errors under acc_stderr and acc_<group>_stderr, where such a group's accuracy would stand.
+    name = group.casefold()
+    if group != CONTROL and (name == CONTROL or name == "stderr" or name.endswith("_stderr")):
         raise InputError(f"{where}: group is {group!r}; expected {CONTROL!r} for control triples, or another name")
 
 

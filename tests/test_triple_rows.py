@@ -89,7 +89,7 @@ def test_the_same_labels_with_other_ids_are_other_facts(tmp_path: Path) -> None:
         assert [t.subject_id for t in read_triples(path)] == ["Q1", "Q2"]
 
 
-@pytest.mark.parametrize("group", ["Control", "CONTROL", "stderr", "Stderr"])
+@pytest.mark.parametrize("group", ["Control", "CONTROL", "stderr", "Stderr", "rare_stderr", "Rare_StdErr"])
 def test_a_group_that_would_be_mistaken_is_refused(tmp_path: Path, group: str) -> None:
     path = tmp_path / "facts.csv"
     path.write_text(f"subject,relation_id,object,group\nAda,P19,Chile,{group}\n", encoding="utf-8")
