@@ -70,11 +70,77 @@ def test_the_command_prints_an_aligned_line_per_model_and_task(twins: list[Path]
     assert len({line.index(" acc ") for line in lines}) == 1
 
 
-def test_lm_eval_is_silent_unless_asked(twins: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    probe_models(twins[:1], tmp_path)
+def test_lm_eval_is_silent_unless_asked_and_keeps_off_standard_output(
+    twins: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    probe_models(twins[:1], tmp_path, batch_size="auto")
     assert capfd.readouterr() == ("", "")
-    probe_models(twins[:1], tmp_path, verbose=True)
-    assert "loglikelihood" in capfd.readouterr().err
+    probe_models(twins[:1], tmp_path, batch_size="auto", verbose=True)
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert "loglikelihood" in shown.err
+    assert "Determined largest batch size" in shown.err
+
+
+def test_a_model_is_named_as_it_was_given(twins: list[Path], tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(twins[0])
+    done = command(link, f"{twins[0]}/", "--output", tmp_path / "out")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [str(link), str(twins[0])]
+
+
+def test_a_task_named_twice_or_inside_a_group_is_asked_once(twins: list[Path], tmp_path: Path) -> None:
+    tasks = "kisl_background,kisl,kisl_wikidata,kisl,kisl_background"
+    done = command(twins[0], "--output", tmp_path, "--tasks", tasks)
+    assert done.exit_code == 0, done.output
+    (file,) = tmp_path.rglob("results_*.json")
+    alone = probe_models(twins[:1], tmp_path / "alone", tasks=["kisl"])
+    assert read(file)["results"] == read(alone[0])["results"]
+    twice = probe_models(twins[:1], tmp_path / "twice", tasks=["kisl_background"] * 2)
+    assert list(read(twice[0])["results"]) == ["kisl_background"]
+
+
+def corrupt_model(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+def model_with_others_triples(folder: Path) -> Path:
+    write_card(plain_model(folder), some_triples())
+    (folder / "kisl_triples.jsonl").write_text('{"subject": "a", "relation_id": "P19", "object": "b"}\n')
+    return folder
+
+
+def test_the_others_are_asked_where_one_model_fails(twins: list[Path], tmp_path: Path) -> None:
+    corrupt, wrong = corrupt_model(tmp_path / "corrupt"), model_with_others_triples(tmp_path / "wrong")
+    done = command(twins[0], corrupt, wrong, twins[1], "--output", tmp_path / "out")
+    assert done.exit_code == 1
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [str(model) for model in twins]
+    first, second = done.stderr.splitlines()
+    assert first.startswith(f"Error: {corrupt}: lm_eval could not ask this model")
+    assert second.startswith("Error: ")
+    assert str(wrong) in second
+    assert len(list(tmp_path.rglob("results_*.json"))) == 2
+
+
+def test_failures_that_the_user_can_mend_are_status_2(twins: list[Path], tmp_path: Path) -> None:
+    wrong = model_with_others_triples(tmp_path / "wrong")
+    done = command(wrong, twins[0], "--output", tmp_path / "out")
+    assert done.exit_code == 2
+    assert len(done.stdout.splitlines()) == len(done.stderr.splitlines()) == 1
+
+
+def test_failed_models_are_told_and_the_files_of_the_others_returned(twins: list[Path], tmp_path: Path) -> None:
+    told: list[tuple[Path, str]] = []
+    corrupt = corrupt_model(tmp_path / "corrupt")
+    files = probe_models(
+        [corrupt, twins[0]], tmp_path / "out", on_failed=lambda model, error: told.append((model, str(error)))
+    )
+    assert [file.is_file() for file in files] == [True]
+    ((model, message),) = told
+    assert model == corrupt
+    assert "could not ask this model" in message
 
 
 @pytest.mark.parametrize(
@@ -87,6 +153,10 @@ def test_lm_eval_is_silent_unless_asked(twins: list[Path], tmp_path: Path, capfd
             ["MODEL", "--output", "out", "--tasks", "mmlu"],
             "task 'mmlu' is unknown; expected one of kisl, kisl_background",
         ),
+        (["MODEL", "--output", "/proc"], "/proc: cannot be written to"),
+        (["MODEL", "--output", "out", "--device", "meta"], "--device 'meta': PyTorch sees no such device"),
+        (["MODEL", "--output", "out", "--device", "cpu:1"], "--device 'cpu:1': PyTorch sees no such device"),
+        (["MODEL", "--output", "out", "--device", "gpu"], "--device 'gpu' is unknown"),
     ],
 )
 def test_a_wrong_call_is_one_line_and_status_2(
@@ -98,12 +168,11 @@ def test_a_wrong_call_is_one_line_and_status_2(
     assert done.exit_code == 2
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+    assert not any(file.is_file() for file in Path().glob("out/**/*"))
 
 
 def test_a_folder_that_lm_eval_cannot_load_is_one_line(tmp_path: Path) -> None:
-    model = tmp_path / "model"
-    model.mkdir()
-    (model / "config.json").write_text("{}")
+    model = corrupt_model(tmp_path / "model")
     with pytest.raises(KislError, match=r"model: lm_eval could not ask this model") as caught:
         probe_models([model], tmp_path / "out")
     assert not isinstance(caught.value, InputError)

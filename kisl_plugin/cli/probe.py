@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from kisl_plugin.cli.errors import Command
+from kisl_plugin.errors import KislError
 from kisl_plugin.probe.run import HEADLINE, Probed, probe_models
 
 
@@ -32,18 +33,27 @@ def probe(
     """Ask each MODEL, a Hugging Face folder, for the triples in it (without a run card: for the bundled ones).
 
     Prints a line per model and task: the share of right answers (or bits per byte), and in brackets of how many. The
-    group kisl asks in three forms and measures what memory costs in general loss.
+    group kisl asks in three forms and measures what memory costs in general loss. A model that fails is named at the
+    end, and the exit status is not 0; the others are asked.
 
     Example: kisl probe kisl-demo/runs/f040/hf kisl-demo/runs/f080/hf --output results
     """
     names = [task.strip() for task in tasks.split(",") if task.strip()]
-    shown = {model.resolve(): str(model) for model in models}
-    width = max(map(len, shown.values()))
+    width = max(len(str(model)) for model in models)
+    failed: list[tuple[str, int]] = []  # not the errors themselves, which would keep a model in memory
 
     def show(probed: Probed) -> None:
         task_width = max(map(len, probed.scores))
         for task, scores in probed.scores.items():
             parts = [f"{name} {score.value:.3f} ({score.count:,})" for name, score in scores.items()]
-            click.echo("  ".join([shown[probed.model].ljust(width), task.ljust(task_width), *parts]))
+            click.echo("  ".join([str(probed.model).ljust(width), task.ljust(task_width), *parts]))
 
-    probe_models(models, output, names, batch_size, device, on_done=show, verbose=verbose)
+    def note(_: Path, error: KislError) -> None:
+        failed.append((str(error), error.exit_status))
+
+    probe_models(models, output, names, batch_size, device, on_done=show, on_failed=note, verbose=verbose)
+    for message, _ in failed:
+        click.echo(f"Error: {message}", err=True)
+    if failed:
+        # Status 2 only where the user can mend every failure.
+        click.get_current_context().exit(min(status for _, status in failed))

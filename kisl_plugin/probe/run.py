@@ -5,14 +5,15 @@ import gc
 import json
 import logging
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kisl_plugin.errors import InputError, KislError
-from kisl_plugin.resources import resource
+from kisl_plugin.errors import KislError
+from kisl_plugin.probe.call import distinct_tasks, make_output, model_folder, task_manager, usable_device
 
 HEADLINE = "kisl_wikidata"
 
@@ -27,7 +28,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Probed:
-    """One model's outcome: lm_eval's results file, and its scores by task and metric (acc, acc_control, …)."""
+    """One model's outcome: its folder as it was given, lm_eval's results file, and scores by task and metric."""
 
     model: Path
     results: Path
@@ -41,93 +42,67 @@ def probe_models(
     batch_size: int | str = 64,
     device: str | None = None,
     on_done: Callable[[Probed], None] | None = None,
+    on_failed: Callable[[Path, KislError], None] | None = None,
     verbose: bool = False,
 ) -> list[Path]:
     """Ask each model (a local Hugging Face folder, in float32) and write what lm_eval writes with --log_samples.
 
     Results go to `output`/<model's absolute path, sanitised>/results_<time>.json, so models of the same name from two
-    places stay apart. `on_done` is called after each model. lm_eval is silent unless `verbose`.
+    places stay apart. Each task is asked once, also one that a group named beside it contains. `on_done` is called
+    after each model. A model that fails is told to `on_failed`, and the others are asked; without `on_failed` its
+    error is raised. lm_eval is silent unless `verbose`; then it speaks on standard error.
 
     Returns:
-        The results files, in the models' order.
+        The results files of the models that could be asked, in the models' order.
 
     Raises:
-        InputError: a folder is no model, a task is unknown, `output` is no folder, or lm_eval is not installed.
-        KislError: lm_eval could not load a model or write its results.
+        InputError: before anything is asked: a folder is no model, a task or the device is unknown, `output` cannot be
+            written to, or lm_eval is not installed. Without `on_failed` also: a model's triples do not fit its card.
+        KislError: without `on_failed`: lm_eval could not load a model or write its results.
     """
-    folders = [_model_folder(model) for model in models]
-    _prepare(output)
+    apart = _on_standard_error if verbose else _silence
+    folders = [model_folder(model) for model in models]
+    with apart():
+        known = task_manager().all_tasks
+    asked, used_device = distinct_tasks(tasks, known), usable_device(device)
+    make_output(output)
     files = []
-    for folder in folders:
-        with contextlib.nullcontext() if verbose else _silence():
-            probed = _probe(folder, output, list(tasks), batch_size, device)
-        files.append(probed.results)
-        if on_done is not None:
-            on_done(probed)
+    for model, folder in zip(models, folders, strict=True):
+        try:
+            with apart():
+                results, scores = _probe(folder, output, asked, batch_size, used_device)
+        except KislError as error:
+            if on_failed is None:
+                raise
+            on_failed(model, error)
+        else:
+            files.append(results)
+            if on_done is not None:
+                on_done(Probed(model, results, scores))
         gc.collect()  # lm_eval's model holds reference cycles; the next one may not fit beside it
     return files
 
 
-def _model_folder(model: Path) -> Path:
-    if not (model / "config.json").is_file():
-        raise InputError(f"{model}: no config.json; expected the folder of a Hugging Face model")
-    return model.resolve()
+def _probe(
+    folder: Path, output: Path, tasks: list[str], batch_size: int | str, device: str
+) -> tuple[Path, dict[str, dict[str, Score]]]:
+    from lm_eval import simple_evaluate
+    from lm_eval.loggers import EvaluationTracker
 
-
-def _prepare(output: Path) -> None:
-    if output.suffix == ".json":
-        raise InputError(f"{output}: the output is a folder; choose a name that does not end in .json")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{output}: cannot be made a folder ({error.strerror}); choose another output") from None
-
-
-def _probe(folder: Path, output: Path, tasks: list[str], batch_size: int | str, device: str | None) -> Probed:
-    try:
-        from lm_eval import simple_evaluate
-        from lm_eval.loggers import EvaluationTracker
-        from lm_eval.tasks import TaskManager
-    except ImportError as error:
-        raise InputError(f"lm_eval: {error}; pip install 'kisl-plugin[eval]'") from None
-    arguments = {"pretrained": str(folder), "dtype": "float32"}
-    manager = TaskManager(include_path=str(resource("tasks")), include_defaults=False)
-    _check_tasks(tasks, manager.all_tasks)
     tracker = EvaluationTracker(output_path=str(output))
     with _one_line(folder):
         results = simple_evaluate(
             model="hf",
-            model_args=arguments,
+            model_args={"pretrained": str(folder), "dtype": "float32"},
             tasks=tasks,
             batch_size=batch_size,
-            device=_device(device),
-            task_manager=manager,
+            device=device,
+            task_manager=task_manager(),
             evaluation_tracker=tracker,
         )
     samples = results.pop("samples")
     scores = {task: _scores(results["results"][task], rows) for task, rows in samples.items()}
-    return Probed(folder, _save(tracker, results, samples), scores)
-
-
-def _device(asked: str | None) -> str:
-    """The device asked for, else cuda where there is one: lm_eval takes another in silence where that is missing."""
-    import torch
-
-    try:
-        kind = torch.device(asked).type if asked else ""
-    except RuntimeError:
-        raise InputError(f"--device {asked!r} is unknown; expected cpu, cuda or cuda:0") from None
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"--device {asked!r}: PyTorch sees no CUDA device here; leave it out to use the CPU")
-    return asked or ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _check_tasks(tasks: Sequence[str], known: Sequence[str]) -> None:
-    if not tasks:
-        raise InputError(f"no task is named; expected one of {', '.join(known)}")
-    for task in tasks:
-        if task not in known:
-            raise InputError(f"task {task!r} is unknown; expected one of {', '.join(known)}")
+    return _save(tracker, results, samples), scores
 
 
 def _scores(metrics: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> dict[str, Score]:
@@ -177,11 +152,21 @@ def _one_line(folder: Path) -> Iterator[None]:
         raise KislError(f"{folder}: lm_eval could not ask this model ({lines[0]}); see more with verbose") from error
 
 
+def _on_standard_error() -> contextlib.AbstractContextManager[Any]:
+    # lm_eval also prints; standard output holds the lines of whoever called.
+    return contextlib.redirect_stdout(sys.stderr)
+
+
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    # Bars, warnings and the git that lm_eval starts have no common switch; they all go to standard error.
+    # Bars, warnings and the git that lm_eval starts have no common switch; they all go to standard error. Some of its
+    # notices are printed.
     before, screen = logging.root.manager.disable, os.dup(2)
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):
+    with (
+        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stderr(nowhere),
+        contextlib.redirect_stdout(nowhere),
+    ):
         logging.disable(logging.WARNING)
         os.dup2(nowhere.fileno(), 2)
         try:
