@@ -1,5 +1,9 @@
 """How every command reports an error: one line on standard error and DESIGN's exit status, never a traceback."""
 
+import errno
+import os
+import sys
+import traceback
 from typing import Any
 
 import click
@@ -8,7 +12,7 @@ from kisl_plugin.errors import KislError
 
 
 class Command(click.Command):
-    """A command whose KislErrors become one line."""
+    """A command whose KislErrors become one line, and a standard output that cannot be written to as well."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it, and turn a KislError into click's own way of failing."""
@@ -18,3 +22,21 @@ class Command(click.Command):
             reported = click.ClickException(str(error))
             setattr(reported, "exit_code", error.exit_status)  # noqa: B010 (a class variable in click)
             raise reported from error
+        except OSError as error:
+            # A closed pipe (`| head`) is no error: click ends there without a word.
+            if error.errno == errno.EPIPE or not _came_from_echo(error):
+                raise
+            _let_go_of_standard_output()
+            raise click.ClickException(f"standard output: cannot be written to ({error.strerror})") from error
+
+
+def _came_from_echo(error: OSError) -> bool:
+    # An OSError on writing names no file, whichever it was.
+    return any(frame.f_code is click.echo.__code__ for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
+def _let_go_of_standard_output() -> None:
+    # What still stands in the buffer would fail once more when Python ends.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
