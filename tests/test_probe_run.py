@@ -8,6 +8,7 @@ from probe_world import plain_model, some_triples, write_card
 
 from kisl_plugin.cli.probe import probe
 from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.probe.call import distinct_tasks
 from kisl_plugin.probe.run import Probed, probe_models
 
 pytest.importorskip("lm_eval")
@@ -90,14 +91,16 @@ def test_a_model_is_named_as_it_was_given(twins: list[Path], tmp_path: Path) -> 
 
 
 def test_a_task_named_twice_or_inside_a_group_is_asked_once(twins: list[Path], tmp_path: Path) -> None:
-    tasks = "kisl_background,kisl,kisl_wikidata,kisl,kisl_background"
-    done = command(twins[0], "--output", tmp_path, "--tasks", tasks)
+    done = command(twins[0], "--output", tmp_path, "--tasks", "kisl_background,kisl,kisl_wikidata,kisl,kisl_background")
     assert done.exit_code == 0, done.output
+    forms = [f"kisl_wikidata{form}" for form in ("", "_statement", "_paraphrase")]
+    assert sorted(line.split()[1] for line in done.stdout.splitlines()) == sorted([*forms, "kisl_background"])
     (file,) = tmp_path.rglob("results_*.json")
-    alone = probe_models(twins[:1], tmp_path / "alone", tasks=["kisl"])
-    assert read(file)["results"] == read(alone[0])["results"]
-    twice = probe_models(twins[:1], tmp_path / "twice", tasks=["kisl_background"] * 2)
-    assert list(read(twice[0])["results"]) == ["kisl_background"]
+    assert set(read(file)["results"]) - {"kisl"} == {*forms, "kisl_background"}
+    assert distinct_tasks(["kisl_background", *forms, forms[0]], ["kisl_background", *forms]) == [
+        "kisl_background",
+        *forms,
+    ]
 
 
 def corrupt_model(folder: Path) -> Path:
@@ -125,22 +128,19 @@ def test_the_others_are_asked_where_one_model_fails(twins: list[Path], tmp_path:
 
 
 def test_failures_that_the_user_can_mend_are_status_2(twins: list[Path], tmp_path: Path) -> None:
-    wrong = model_with_others_triples(tmp_path / "wrong")
-    done = command(wrong, twins[0], "--output", tmp_path / "out")
+    done = command(model_with_others_triples(tmp_path / "wrong"), twins[0], "--output", tmp_path / "out")
     assert done.exit_code == 2
     assert len(done.stdout.splitlines()) == len(done.stderr.splitlines()) == 1
 
 
 def test_failed_models_are_told_and_the_files_of_the_others_returned(twins: list[Path], tmp_path: Path) -> None:
-    told: list[tuple[Path, str]] = []
-    corrupt = corrupt_model(tmp_path / "corrupt")
-    files = probe_models(
-        [corrupt, twins[0]], tmp_path / "out", on_failed=lambda model, error: told.append((model, str(error)))
-    )
+    told: list[tuple[Path, KislError]] = []
+    models = [corrupt_model(tmp_path / "corrupt"), twins[0]]
+    files = probe_models(models, tmp_path / "out", on_failed=lambda *failure: told.append(failure))
     assert [file.is_file() for file in files] == [True]
-    ((model, message),) = told
-    assert model == corrupt
-    assert "could not ask this model" in message
+    ((model, error),) = told
+    assert model == models[0]
+    assert "could not ask this model" in str(error)
 
 
 @pytest.mark.parametrize(
