@@ -28,6 +28,7 @@ from transformers import (
     GPT2Config,
     GPTNeoXConfig,
     MistralConfig,
+    Phi3Config,
     PretrainedConfig,
     PreTrainedTokenizerFast,
 )
@@ -133,6 +134,26 @@ ARCHITECTURES: dict[str, PretrainedConfig] = {
         num_key_value_heads=1,
         max_position_embeddings=128,
         sliding_window=84,
+        initializer_range=0.3,
+    ),
+    # Some questions only are longer than its first positions; in a batch they would change the others' places.
+    "phi-3 with longrope": Phi3Config(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        pad_token_id=0,
+        max_position_embeddings=160,
+        original_max_position_embeddings=62,
+        rope_parameters={
+            "rope_type": "longrope",
+            "rope_theta": 10000.0,
+            "short_factor": [1.0] * 4,
+            "long_factor": [4.0] * 4,
+            "original_max_position_embeddings": 62,
+        },
         initializer_range=0.3,
     ),
     "gpt-neox": GPTNeoXConfig(

@@ -13,7 +13,7 @@ from lm_eval.api.model import LM, CacheHook
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.probe.served import answers_checked
-from kisl_plugin.probe.shared import shared_scores
+from kisl_plugin.probe.shared import minds_its_batch, shared_scores
 
 REQUEST = "kisl_loglikelihood"
 # hf feeds all tokens but the last, which is only predicted; an API takes them all, and has set the token that it
@@ -54,7 +54,7 @@ def score_options(lm: Any, requests: Sequence[Any]) -> list[tuple[float, bool, i
 def in_full(lm: Any, pairs: Sequence[Pair]) -> list[tuple[float, bool]]:
     """(summed log-likelihood, is_greedy) of each pair by lm_eval's own way: every option with its whole context."""
     requests = [(("", ""), list(pair.context), list(pair.option)) for pair in pairs]
-    with _without_cache(lm), _logits_shared(lm, _is_cut_alike(pairs)), answers_checked(lm):
+    with _without_cache(lm), _logits_shared(lm, _is_cut_alike(pairs)), _batched(lm), answers_checked(lm):
         scored: list[tuple[float, bool]] = lm._loglikelihood_tokens(requests)
     return scored
 
@@ -89,6 +89,20 @@ def _logits_shared(lm: Any, may_share: bool) -> Iterator[None]:
         yield
     finally:
         lm.logits_cache = shares
+
+
+@contextlib.contextmanager
+def _batched(lm: Any) -> Iterator[None]:
+    """As the user asked, but one text at a time where a text's numbers would depend on those beside it."""
+    size = getattr(lm, "batch_size_per_gpu", None)
+    if size is None or not minds_its_batch(lm):
+        yield
+        return
+    lm.batch_size_per_gpu = 1
+    try:
+        yield
+    finally:
+        lm.batch_size_per_gpu = size
 
 
 def _is_cut_alike(pairs: Sequence[Pair]) -> bool:

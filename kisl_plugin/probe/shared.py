@@ -74,12 +74,14 @@ def _may_share(lm: Any) -> bool:
     """Whether a text's numbers depend on the text alone: not on a coarse type, nor on the longest text of a batch."""
     mixed = getattr(lm, "mixed_precision_dtype", None) is not None
     exact = str(lm.model.dtype) in ("torch.float32", "torch.float64") and not mixed
-    config = lm.model.config
+    return getattr(lm, "backend", None) == "causal" and exact and not minds_its_batch(lm)
+
+
+def minds_its_batch(lm: Any) -> bool:
+    """Whether the positions of an `hf` model depend on the longest text of a batch (rope dynamic and longrope)."""
+    config = getattr(getattr(lm, "model", None), "config", None)
     positions = f"{getattr(config, 'rope_scaling', None)} {getattr(config, 'rope_parameters', None)}"
-    stretched = any(kind in positions for kind in ("dynamic", "longrope"))
-    if stretched:
-        log.warning("kisl: this model's positions depend on the longest text in a batch; ask it with batch size 1")
-    return getattr(lm, "backend", None) == "causal" and exact and not stretched
+    return any(kind in positions for kind in ("dynamic", "longrope"))
 
 
 def _rows(pairs: Sequence["Pair"]) -> list[Row]:
