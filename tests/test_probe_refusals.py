@@ -23,7 +23,7 @@ from probe_world import (
 from tokenizers import processors
 from torch_vllm import install_vllm
 
-from kisl_plugin.errors import InputError
+from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.triples import read_triples
 from kisl_plugin.verbalize import statement
 
@@ -153,6 +153,15 @@ def test_a_server_that_puts_bos_before_a_text_is_refused(tmp_path: Path, model: 
         settings = served_by(server, tmp_path, tokenized_requests=False, add_bos_token=adds_bos)
         settings["metadata"] = {"run_card": str(model)}
         refused("tokenized_requests", model, **settings)
+
+
+@pytest.mark.parametrize("num_concurrent", [1, 2])
+def test_a_server_that_does_not_answer_is_one_line(model: Path, num_concurrent: int) -> None:
+    with serve(model) as server:
+        settings = served_by(server, model, max_retries=1, num_concurrent=num_concurrent)
+    with pytest.raises(KislError, match=r"http://127\.0\.0\.1:\d+/v1/completions: does not answer \(.+\)$") as caught:
+        ask(model, limit=1, **settings)
+    assert "\n" not in str(caught.value)
 
 
 def one_text(**changes: Any) -> dict[str, Any]:

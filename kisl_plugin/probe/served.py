@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kisl_plugin.errors import InputError
+from kisl_plugin.errors import InputError, KislError
 
 CLAMPED = -9999.0  # what some servers answer for -infinity
 ROUNDING = 1e-3
@@ -19,6 +19,7 @@ def answers_checked(lm: Any) -> Iterator[None]:
 
     Raises:
         InputError: from within the block, on the first such answer.
+        KislError: the server cannot be reached or refuses to answer.
     """
     parse = getattr(lm, "parse_logprobs", None)
     if parse is None:
@@ -32,6 +33,9 @@ def answers_checked(lm: Any) -> Iterator[None]:
     lm.parse_logprobs = checked
     try:
         yield
+    except OSError as error:  # what requests and aiohttp raise
+        says = str(error).partition("\n")[0][:200]
+        raise KislError(f"{getattr(lm, 'base_url', 'the server')}: does not answer ({says})") from error
     finally:
         del lm.parse_logprobs
 
