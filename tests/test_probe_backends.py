@@ -122,26 +122,26 @@ def test_add_bos_token_overrules_the_tokenizer(
     check_by_hand(ask(folder, *FORMS, model_args=arguments, metadata=arguments), judges[adds_bos])
 
 
+TINY: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "initializer_range": 0.3,
+}
 ARCHITECTURES: dict[str, PretrainedConfig] = {
     "llama with grouped queries": llama(num_attention_heads=4, num_key_value_heads=2),
     # The longest questions only are longer than the window.
     "mistral with a sliding window": MistralConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
+        **TINY,
         num_attention_heads=2,
         num_key_value_heads=1,
         max_position_embeddings=128,
         sliding_window=84,
-        initializer_range=0.3,
     ),
     # Some questions only are longer than its first positions; in a batch they would change the others' places.
     "phi-3 with longrope": Phi3Config(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
+        **TINY,
         num_attention_heads=4,
         num_key_value_heads=4,
         pad_token_id=0,
@@ -154,16 +154,11 @@ ARCHITECTURES: dict[str, PretrainedConfig] = {
             "long_factor": [4.0] * 4,
             "original_max_position_embeddings": 62,
         },
-        initializer_range=0.3,
     ),
     "gpt-neox": GPTNeoXConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
+        **TINY,
         num_attention_heads=2,
         max_position_embeddings=128,
-        initializer_range=0.3,
     ),
     "gpt-2": GPT2Config(
         vocab_size=VOCABULARY,

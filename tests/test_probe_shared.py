@@ -82,9 +82,13 @@ def test_a_model_that_places_tokens_in_its_own_way_is_asked_in_full(tmp_path: Pa
     assert shared_scores(hf(tmp_path), pairs, in_full) is None
 
 
-def test_a_type_too_coarse_for_the_two_ways_to_agree_is_asked_in_full(folder: Path) -> None:
+def test_a_type_too_coarse_for_the_two_ways_to_agree_is_asked_in_full_with_a_warning(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     pairs = pairs_of(ByHand(folder), ask(folder)["samples"]["kisl_wikidata"])
+    assert "float32 is recommended" not in caplog.text
     assert shared_scores(hf(folder, dtype="bfloat16"), pairs, in_full) is None
+    assert "float32 is recommended" in caplog.text
 
 
 def test_a_model_whose_code_refuses_the_mask_is_asked_in_full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,8 @@ def _may_share(lm: Any) -> bool:
     """Whether a text's numbers depend on the text alone: not on a coarse type, nor on the longest text of a batch."""
     mixed = getattr(lm, "mixed_precision_dtype", None) is not None
     exact = str(lm.model.dtype) in ("torch.float32", "torch.float64") and not mixed
+    if not exact:
+        log.warning("kisl: scored in a type in which near options may change places; dtype=float32 is recommended")
     return getattr(lm, "backend", None) == "causal" and exact and not minds_its_batch(lm)
 
 
