@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kisl_plugin.fit.likelihood import FloatArray
+from kisl_plugin.fit.curves.likelihood import FloatArray
 
 TASK = "kisl_wikidata"
 

@@ -10,8 +10,8 @@ from scipy.stats import binom
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit import fit_collapse_curve
-from kisl_plugin.fit.curve import FORM_REJECTED, NO_COLLAPSE, NOT_IDENTIFIED, STATUS_HELP, TOO_FEW_POINTS
-from kisl_plugin.fit.likelihood import FloatArray
+from kisl_plugin.fit.curves.likelihood import FloatArray
+from kisl_plugin.fit.curves.status import FORM_REJECTED, NO_COLLAPSE, NOT_IDENTIFIED, STATUS_HELP, TOO_FEW_POINTS
 
 PAPERS_GRID = np.array([10, 50, 100, 200, 500, 1000, 2000, 5000], dtype=float)
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.optimize import isotonic_regression
 from scipy.special import xlogy
 
-from kisl_plugin.fit.fall import p_value_of_no_fall, rising_fit, rising_prefixes
+from kisl_plugin.fit.curves.fall import p_value_of_no_fall, rising_fit, rising_prefixes
 
 cells = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 30)), min_size=1, max_size=8)
 

@@ -5,8 +5,8 @@ import pytest
 from fit_files import TASK, results, run_card, with_metrics, write, write_sweep
 
 from kisl_plugin.fit import fit_results, write_report
-from kisl_plugin.fit.report import CurveReport
-from kisl_plugin.fit.table import render
+from kisl_plugin.fit.report.assemble import CurveReport
+from kisl_plugin.fit.report.table import render
 
 
 def curve_with_baselines(folder: Path, injected: dict[str, Any], *baselines: dict[str, Any]) -> CurveReport:

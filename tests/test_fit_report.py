@@ -13,9 +13,9 @@ from fit_files import results, run_card, with_metrics, write, write_sweep
 from kisl_plugin.cli.fit import main
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit import fit_results, human, write_report
-from kisl_plugin.fit.plots import wilson
-from kisl_plugin.fit.table import render
-from kisl_plugin.fit.writing import as_json
+from kisl_plugin.fit.report.plots import wilson
+from kisl_plugin.fit.report.table import render
+from kisl_plugin.fit.report.writing import as_json
 
 SIZES = {137_000_000: 400.0, 300_000_000: 300.0, 562_000_000: 220.0, 1_050_000_000: 150.0}
 

@@ -8,9 +8,9 @@ from kisl_plugin import __version__
 from kisl_plugin.cli.errors import Command
 from kisl_plugin.errors import KislError
 from kisl_plugin.fit import fit_results, write_report
-from kisl_plugin.fit.curve import STATUS_HELP
-from kisl_plugin.fit.reading import TASK
-from kisl_plugin.fit.table import render
+from kisl_plugin.fit.curves.status import STATUS_HELP
+from kisl_plugin.fit.reading.results import TASK
+from kisl_plugin.fit.report.table import render
 
 EPILOG = """\b
 Example:

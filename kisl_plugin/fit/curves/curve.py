@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike
 from scipy.stats import chi2
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.fall import p_value_of_no_fall
-from kisl_plugin.fit.likelihood import (
+from kisl_plugin.fit.curves.fall import p_value_of_no_fall
+from kisl_plugin.fit.curves.likelihood import (
     LARGEST_B,
     LOG_F_STAR,
     LOG_HEIGHT,
@@ -19,20 +19,8 @@ from kisl_plugin.fit.likelihood import (
     log_share,
     saturated,
 )
-from kisl_plugin.fit.profile import Landscape, f_star_interval, peak_interval, survey
-
-OK = "ok"
-NO_COLLAPSE = "no collapse up to F="  # the largest frequency follows
-TOO_FEW_POINTS = "too few points"
-FORM_REJECTED = "form rejected"
-NOT_IDENTIFIED = "not identified"
-STATUS_HELP = {
-    OK: "a fall is shown, the form fits, F*'s interval lies inside the frequencies",
-    NO_COLLAPSE: "no fall is shown at the larger frequencies",
-    TOO_FEW_POINTS: "fewer than four distinct frequencies, for three parameters",
-    FORM_REJECTED: "counts scatter more about the curve than chance allows",
-    NOT_IDENTIFIED: "very different collapse points fit the counts, or the guessing floor is 1",
-}
+from kisl_plugin.fit.curves.profile import Landscape, f_star_interval, peak_interval, survey
+from kisl_plugin.fit.curves.status import FORM_REJECTED, NO_COLLAPSE, NOT_IDENTIFIED, OK, TOO_FEW_POINTS
 
 FEWEST_FREQUENCIES = 4
 FALL_P = 0.05

@@ -8,8 +8,8 @@ from typing import Any
 
 from kisl_plugin import __version__
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.observations import Observation
-from kisl_plugin.fit.report import CurveReport, FitReport, LawReport
+from kisl_plugin.fit.reading.observations import Observation
+from kisl_plugin.fit.report.assemble import CurveReport, FitReport, LawReport
 from kisl_plugin.runcard import write_atomically
 
 SCHEMA = 1
@@ -36,7 +36,7 @@ def write_report(report: FitReport, out: str | Path) -> list[Path]:
     Raises:
         InputError: the folder cannot be made or written.
     """
-    from kisl_plugin.fit.plots import draw_curves, draw_law
+    from kisl_plugin.fit.report.plots import draw_curves, draw_law
 
     folder = Path(out)
     files = [folder / name for name in ("fit.json", "observations.csv", "curves.png", "law.png")]

@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kisl_plugin.fit.nested import object_at
-from kisl_plugin.fit.observations import Run, SetAside
+from kisl_plugin.fit.reading.nested import object_at
+from kisl_plugin.fit.reading.observations import Run, SetAside
 from kisl_plugin.runcard import DECIDES_THE_SCHEDULE
 
 # Beside N, the triples and the parent. `created` is not among them: the same run trained twice gives the same model

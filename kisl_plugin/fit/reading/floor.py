@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.baselines import choose_baselines, count_runs
-from kisl_plugin.fit.observations import Observation
+from kisl_plugin.fit.reading.baselines import choose_baselines, count_runs
+from kisl_plugin.fit.reading.observations import Observation
 
 AUTO, NONE = "auto", "none"
 Chance = str | float

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.observations import SetAside
+from kisl_plugin.fit.reading.observations import SetAside
 
 # results_<time>.json, and <stem>_<time>.json for `--output_path <stem>.json`
 LM_EVAL_NAME = re.compile(r"results_.*\.json|.*_\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d.*\.json")

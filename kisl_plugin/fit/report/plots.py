@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kisl_plugin.fit import human
-from kisl_plugin.fit.likelihood import FloatArray
-from kisl_plugin.fit.report import CurveReport, FitReport, LawReport, Point
+from kisl_plugin.fit.curves.likelihood import FloatArray
+from kisl_plugin.fit.report.assemble import CurveReport, FitReport, LawReport, Point
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

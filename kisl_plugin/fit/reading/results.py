@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.nested import object_at
-from kisl_plugin.fit.observations import Observation, Run, SetAside
-from kisl_plugin.fit.replicates import identity, latest
-from kisl_plugin.fit.walking import claims_to_be_results, find_json
+from kisl_plugin.fit.reading.nested import object_at
+from kisl_plugin.fit.reading.observations import Observation, Run, SetAside
+from kisl_plugin.fit.reading.replicates import identity, latest
+from kisl_plugin.fit.reading.walking import claims_to_be_results, find_json
 from kisl_plugin.runcard import RunCard
 
 TASK = "kisl_wikidata"

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kisl_plugin.fit.curve import NOT_IDENTIFIED, CollapseCurve, fit_collapse_curve
-from kisl_plugin.fit.floor import AUTO, Chance, Floor, check_chance, find_floor
+from kisl_plugin.fit.curves.curve import CollapseCurve, fit_collapse_curve
+from kisl_plugin.fit.curves.status import NOT_IDENTIFIED
 from kisl_plugin.fit.human import count
-from kisl_plugin.fit.law import FEWEST_MODELS, InfusionLaw, fit_infusion_law
-from kisl_plugin.fit.observations import Observation, SetAside
-from kisl_plugin.fit.reading import TASK, read_results
+from kisl_plugin.fit.laws.law import FEWEST_MODELS, InfusionLaw, fit_infusion_law
+from kisl_plugin.fit.reading.floor import AUTO, Chance, Floor, check_chance, find_floor
+from kisl_plugin.fit.reading.observations import Observation, SetAside
+from kisl_plugin.fit.reading.results import TASK, read_results
 
 # Runs that differ in one of these are not replicates of each other
 SETTINGS = ("engine", "form", "template", "spacing", "window", "seq_length")

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Sequence
 
 from kisl_plugin.fit import human
-from kisl_plugin.fit.report import CurveReport, FitReport, LawReport
+from kisl_plugin.fit.report.assemble import CurveReport, FitReport, LawReport
 
 WIDTH = 80
 HEADINGS = ("N", "D", "seeds", "F", "floor", "peak P", "F* (95 % interval)")

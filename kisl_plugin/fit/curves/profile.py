@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from kisl_plugin.fit.likelihood import (
+from kisl_plugin.fit.curves.likelihood import (
     COARSE,
     LOG_F_STAR,
     LOG_HEIGHT,

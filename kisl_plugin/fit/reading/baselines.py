@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from kisl_plugin.fit.observations import Observation
-from kisl_plugin.fit.replicates import identity
+from kisl_plugin.fit.reading.observations import Observation
+from kisl_plugin.fit.reading.replicates import identity
 from kisl_plugin.runcard import RunCard
 
 

@@ -1,0 +1,1 @@
+"""Observations of one model → its collapse curve."""

@@ -1,0 +1,1 @@
+"""Collapse points → infusion laws and what they predict."""

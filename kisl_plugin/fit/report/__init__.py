@@ -1,0 +1,1 @@
+"""What kisl-fit prints and writes."""
