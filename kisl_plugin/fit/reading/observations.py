@@ -1,13 +1,20 @@
 """What a results file says of one run: how many items it got right at which frequency."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from kisl_plugin.runcard import RunCard
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """`correct` of `total` items right at `frequency`; of a run with groups, those of one `group`."""
+    """`correct` of `total` items right at `frequency`; of a run with groups, those of one `group`.
+
+    `relations`: (correct, total) of the injected triples by relation id, empty where that cannot be told. `by_sum`: how
+    many are right by summed log-likelihood. `bits_per_byte`: on the background text. `samples`: lm-eval's samples of
+    this very task and time.
+    """
 
     path: str
     model: str
@@ -19,6 +26,10 @@ class Observation:
     control_correct: int | None
     control_total: int | None
     date: float
+    relations: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    by_sum: int | None = None
+    bits_per_byte: float | None = None
+    samples: Path | None = None
 
     @property
     def params(self) -> int:

@@ -19,13 +19,14 @@ WHOLE = 0.01  # acc × n may be off a whole number by this much: lm-eval may rou
 
 @dataclass(frozen=True)
 class Reading:
-    """The observations of the runs that are used, and what was set aside."""
+    """The observations of the runs that are used, what was set aside, and what is worth saying beside."""
 
     observations: tuple[Observation, ...]
     set_aside: tuple[SetAside, ...]
+    notes: tuple[str, ...] = ()
 
 
-def read_results(paths: Sequence[Path], task: str = TASK) -> Reading:
+def read_results(paths: Sequence[Path], task: str = TASK, runs: Path | None = None) -> Reading:
     """Read every lm-eval results file under `paths` (folders or files) for `task`.
 
     Raises:
@@ -33,21 +34,26 @@ def read_results(paths: Sequence[Path], task: str = TASK) -> Reading:
     """
     files, aside = find_json(paths)
     named = {path for path in paths if path.is_file()}
-    runs: list[Run] = []
+    found: list[Run] = []
     for file in files:
         try:
             data = _load(file, must_be_results=file in named or claims_to_be_results(file))
             if data is not None:
-                runs.append(_run(data, file, task))
+                found.append(_run(data, file, task))
         except InputError as reason:
             aside.append(SetAside(str(file), str(reason)))
-    if not runs and not aside:
+    if not found and not aside:
         raise InputError(
             f"{', '.join(map(str, paths))}: no lm-eval results found; looked for results_*.json, and any *.json with "
             f"'results' and 'configs'. Write some: lm_eval --tasks {task} --output_path results ..."
         )
-    kept, superseded = latest(runs)
+    kept, superseded = latest(found)
     return Reading(tuple(seen for run in kept for seen in run.observations), (*aside, *superseded))
+
+
+def observations_of(results: Mapping[str, Any], task: str = TASK) -> Reading:
+    """Read what lm_eval.simple_evaluate returned."""
+    raise NotImplementedError
 
 
 def _load(file: Path, must_be_results: bool) -> dict[str, Any] | None:
