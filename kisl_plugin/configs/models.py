@@ -12,8 +12,9 @@ DEMO_VOCABULARY = 4_096  # of the tokenizer that `kisl demo` trains
 class Model:
     """A size of the grid. `nominal`: the parameters that the name promises; the shape is within 1 % of them.
 
-    The last two decide nothing but memory and speed: `micro_batch` rows are what one GPU takes at once (None: all
-    that its share of the batch holds), `recompute` drops activations and computes them again in the backward pass.
+    The last three decide nothing but memory and speed: `micro_batch` rows are what one GPU takes at once (None: all
+    that its share of the batch holds), `recompute` drops activations and computes them again in the backward pass,
+    and `model_parallel` GPUs share each layer.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Model:
     shape: LlamaShape
     micro_batch: int | None = None
     recompute: bool = False
+    model_parallel: int = 1
 
 
 def _llama(layers: int, hidden: int, heads: int, inner: int, vocabulary: int = VOCABULARY) -> LlamaShape:
@@ -38,6 +40,12 @@ MODELS = (
     Model("562m", 562e6, _llama(24, 1280, 20, 3520), micro_batch=8),
     Model("1b", 1.05e9, _llama(24, 1792, 14, 4864), micro_batch=4),
     Model("3b", 3.0e9, _llama(36, 2560, 20, 6848), micro_batch=4, recompute=True),
+)
+
+# Beyond the grid: Llama-2's own, all but its 70B, which shares keys among heads as no other does.
+LLAMA2 = (
+    Model("llama2_7b", 6.74e9, _llama(32, 4096, 32, 11008)),
+    Model("llama2_13b", 13.0e9, _llama(40, 5120, 40, 13824)),
 )
 
 # For a CPU: `tiny` is the demo's shape. Three sizes, which is what an infusion law takes.

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
+from kisl_plugin.configs.choices import choices
 from kisl_plugin.configs.grid import Series, all_series
 from kisl_plugin.configs.listing import count
-from kisl_plugin.configs.training import GRID, TINY, choices
+from kisl_plugin.configs.training import GRID, TINY
 
 HEAD = """\
 # The grid

@@ -1,18 +1,20 @@
 """A run's YAML as text, in the JSON-like style of GPT-NeoX's own files."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kisl_plugin.configs.grid import Run
 from kisl_plugin.configs.sections import sections_of
 
 WIDEST = 100
+FOLDER = "neox_configs"
+OF_THE_GRID = ("Written by `kisl configs write`; README.md in this folder has the grid and the reasons.",)
 
 
-def yaml_of(run: Run) -> str:
-    """The file's text: what the run is, how it is started and what it needs, then its settings."""
-    lines = [*(f"# {line}" for line in _about(run)), "{"]
+def yaml_of(run: Run, folder: str = FOLDER, written: Sequence[str] = OF_THE_GRID) -> str:
+    """The text of a file in `folder`: what the run is, its start and needs, why it was `written`; then its settings."""
+    lines = [*(f"# {line}" for line in (*_about(run, folder), *written)), "{"]
     for section in sections_of(run):
         lines.append(f"  # {section.heading}")
         for key, value in section.keys.items():
@@ -27,7 +29,7 @@ def percent(fraction: float) -> str:
     return f"{float(f'{100 * fraction:.2g}'):.6g}%"
 
 
-def _about(run: Run) -> list[str]:
+def _about(run: Run, folder: str) -> list[str]:
     series, shape = run.series, run.series.model.shape
     count, share = series.training.facts.count, percent(run.injected_fraction)
     injected = (
@@ -37,21 +39,20 @@ def _about(run: Run) -> list[str]:
         f"{run.name} · {injected if run.frequency else 'F = 0: the baseline, nothing is injected'}.",
         f"N = {shape.parameters:,} parameters, {shape.parameters_non_embedding:,} without embeddings. "
         f"D = {series.tokens:,} tokens. C = 6·N·D = {series.compute:.3g}.",
-        *(_on_gpus(run) if series.model.micro_batch else _on_a_cpu(run)),
-        "Written by `kisl configs write`; README.md in this folder has the grid and the reasons.",
+        *(_on_gpus(run, folder) if series.model.micro_batch else _on_a_cpu(run, folder)),
     ]
 
 
-def _on_gpus(run: Run) -> list[str]:
+def _on_gpus(run: Run, folder: str) -> list[str]:
     data = run.series.training
     return [
-        f"Run:   deepy.py train neox_configs/{run.name}.yml",
+        f"Run:   deepy.py train {folder}/{run.name}.yml",
         f"Needs: {data.vocab_file} (kisl corpus tokenizer) and {data.data_path}.bin, .idx (kisl corpus build)",
     ]
 
 
-def _on_a_cpu(run: Run) -> list[str]:
-    file = f"neox_configs/{run.name}.yml"
+def _on_a_cpu(run: Run, folder: str) -> list[str]:
+    file = f"{folder}/{run.name}.yml"
     return [
         f"Run:   deepy.py train {file}, or with the embedded engine: kisl train {file}",
         "Needs: kisl demo --only-data",

@@ -30,9 +30,6 @@ _LLAMA = {
     "use_bias_in_mlp": False,
     "use_bias_in_norms": False,
     "output_layer_parallelism": "column",
-    "make_vocab_size_divisible_by": 128,
-    "init_method": "small_init",
-    "output_layer_init_method": "wang_init",
 }
 
 
@@ -53,9 +50,16 @@ def sections_of(run: Run) -> tuple[Section, ...]:
 def _kisl(run: Run) -> dict[str, Any]:
     training = run.series.training
     facts = training.facts
-    return asdict(
-        InjectionSettings(triples=facts.source, frequency=run.frequency, template=facts.template, seed=training.seed)
+    settings = InjectionSettings(
+        triples=facts.source,
+        frequency=run.frequency,
+        form=facts.form,
+        template=facts.template,
+        spacing=facts.spacing,
+        seed=training.seed,
+        window=facts.window,
     )
+    return asdict(settings)
 
 
 def _model(run: Run) -> Section:
@@ -68,6 +72,10 @@ def _model(run: Run) -> Section:
         "seq_length": rows,
         "max_position_embeddings": rows,
         **_LLAMA,
+        # GPT-NeoX multiplies it by model_parallel_size
+        "make_vocab_size_divisible_by": max(1, 128 // run.series.model.model_parallel),
+        "init_method": "small_init",
+        "output_layer_init_method": "wang_init",
         "attention_config": [[[run.series.training.attention], shape.layers]],
     }
     notes = {
@@ -135,4 +143,9 @@ def _logging(run: Run) -> Section:
 
 
 def _memory(run: Run) -> dict[str, Any]:
-    return {"checkpoint_activations": run.series.model.recompute, "checkpoint_num_layers": 1}
+    model = run.series.model
+    return {
+        "model_parallel_size": model.model_parallel,
+        "checkpoint_activations": model.recompute,
+        "checkpoint_num_layers": 1,
+    }

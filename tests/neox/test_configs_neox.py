@@ -1,11 +1,8 @@
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from asking import facts_of
 
 from kisl_plugin.configs.grid import all_runs, all_series
 from kisl_plugin.resources import resource
@@ -19,16 +16,7 @@ BUILT = {series.runs[-1].name: series.model for series in all_series() if series
 @pytest.fixture(scope="module")
 def facts(neox_dir: Path) -> dict[str, Any]:
     """What the real GPT-NeoX made of every YAML, in a process of its own."""
-    script = Path(__file__).with_name("grid_facts.py")
-    asked = json.dumps({"yamls": GPUS, "models": list(BUILT)})
-    command = [sys.executable, str(script), str(resource("neox_configs")), asked]
-    root = str(Path(__file__).parents[2])
-    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    env = {**os.environ, "GPT_NEOX_DIR": str(neox_dir), "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "KISL_CPU": "1"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr[-4000:]
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return facts_of(resource("neox_configs"), GPUS, list(BUILT), neox_dir)
 
 
 def test_gpt_neox_loads_every_yaml_and_trains_on_the_same_tokens_on_any_number_of_gpus(facts: dict[str, Any]) -> None:
