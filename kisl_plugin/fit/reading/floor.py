@@ -13,12 +13,17 @@ Chance = str | float
 
 @dataclass(frozen=True)
 class Floor:
-    """A floor and where it is from; `measured` says whether F = 0 runs gave it, `notes` which of them did not."""
+    """A floor and where it is from; `measured` says whether F = 0 runs gave it, `notes` which of them did not.
+
+    A measured floor is `correct` of `total` items; both are 0 otherwise.
+    """
 
     value: float
     source: str
     measured: bool = False
     notes: tuple[str, ...] = ()
+    correct: int = 0
+    total: int = 0
 
 
 def check_chance(chance: Chance) -> Chance:
@@ -58,4 +63,5 @@ def find_floor(observations: Sequence[Observation], chance: Chance) -> Floor:
         return Floor(0.0, f"{none}, so none; such a run, or --chance, would give it", notes=unused)
     correct, total = sum(seen.correct for seen in baselines), sum(seen.total for seen in baselines)
     runs = count_runs(len({seen.path for seen in baselines}))
-    return Floor(correct / total, f"{correct:,} of {total:,} items of {runs}", measured=True, notes=unused)
+    source = f"{correct:,} of {total:,} items of {runs}"
+    return Floor(correct / total, source, measured=True, notes=unused, correct=correct, total=total)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from kisl_plugin.runcard import RunCard
 
+Key = tuple[str, str, str]  # a triple: subject, relation and object, by their ids where it has some
+
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
@@ -13,7 +15,8 @@ class Observation:
 
     `relations`: (correct, total) of the injected triples by relation id, empty where that cannot be told. `by_sum`: how
     many are right by summed log-likelihood. `bits_per_byte`: on the background text. `samples`: lm-eval's samples of
-    this very task and time.
+    this very task and time, if they agree with `correct` and `total`; `outcomes`: what they say of each triple (not in
+    the table, which names the samples).
     """
 
     path: str
@@ -30,6 +33,7 @@ class Observation:
     by_sum: int | None = None
     bits_per_byte: float | None = None
     samples: Path | None = None
+    outcomes: Mapping[Key, bool] | None = field(default=None, compare=False, repr=False)
 
     @property
     def params(self) -> int:

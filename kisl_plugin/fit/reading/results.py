@@ -1,20 +1,25 @@
-"""lm-eval results files → observations. Nothing is dropped in silence: what is not used is listed with its reason."""
+"""lm-eval results → observations. Nothing is dropped in silence: what is not used is listed with its reason."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.fit.reading.background import TASK as BACKGROUND_TASK
+from kisl_plugin.fit.reading.background import Background, background_of, with_background
+from kisl_plugin.fit.reading.cells import Results, items_of, make_run
+from kisl_plugin.fit.reading.checks import check_limit, check_task
 from kisl_plugin.fit.reading.nested import object_at
 from kisl_plugin.fit.reading.observations import Observation, Run, SetAside
-from kisl_plugin.fit.reading.replicates import identity, latest
-from kisl_plugin.fit.reading.walking import claims_to_be_results, find_json
-from kisl_plugin.runcard import RunCard
+from kisl_plugin.fit.reading.outcomes import check_samples, with_samples
+from kisl_plugin.fit.reading.replicates import latest
+from kisl_plugin.fit.reading.runs_csv import RunRow, contradictions, raw_card, read_runs
+from kisl_plugin.fit.reading.samples import sample_of, samples_beside
+from kisl_plugin.fit.reading.tables import runs_of_table
+from kisl_plugin.fit.reading.walking import claims_to_be_results, find_json, load_results
 
 TASK = "kisl_wikidata"
-WHOLE = 0.01  # acc × n may be off a whole number by this much: lm-eval may round, a wrong n is off by more
 
 
 @dataclass(frozen=True)
@@ -26,152 +31,137 @@ class Reading:
     notes: tuple[str, ...] = ()
 
 
+@dataclass
+class _Found:
+    """What the files gave so far."""
+
+    runs: list[Run] = field(default_factory=list)
+    backgrounds: list[Background] = field(default_factory=list)
+    aside: list[SetAside] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    other_tasks: set[str] = field(default_factory=set)
+    named: set[int] = field(default_factory=set)
+
+
 def read_results(paths: Sequence[Path], task: str = TASK, runs: Path | None = None) -> Reading:
-    """Read every lm-eval results file under `paths` (folders or files) for `task`.
+    """Read every lm-eval results file under `paths` for `task`; of them *.csv files are tables of observations.
+
+    `runs` is a CSV that says what the runs without a run card were (`runs_csv`).
 
     Raises:
-        InputError: a path does not exist, or there is no results file at all.
+        InputError: a path does not exist, a CSV is wrong, or there is no results file at all.
     """
-    files, aside = find_json(paths)
-    named = {path for path in paths if path.is_file()}
-    found: list[Run] = []
+    tables = [path for path in paths if path.suffix.lower() == ".csv" and not path.is_dir()]
+    trees = [path for path in paths if path not in tables]
+    given = read_runs(runs) if runs is not None else []
+    files, aside = find_json(trees)
+    found = _Found(aside=aside)
     for file in files:
-        try:
-            data = _load(file, must_be_results=file in named or claims_to_be_results(file))
-            if data is not None:
-                found.append(_run(data, file, task))
-        except InputError as reason:
-            aside.append(SetAside(str(file), str(reason)))
-    if not found and not aside:
+        _read_file(file, file in trees or claims_to_be_results(file), task, given, found)
+    for table in tables:
+        found.runs += runs_of_table(table)
+    if not found.runs and not found.aside:
         raise InputError(
             f"{', '.join(map(str, paths))}: no lm-eval results found; looked for results_*.json, and any *.json with "
             f"'results' and 'configs'. Write some: lm_eval --tasks {task} --output_path results ..."
         )
-    kept, superseded = latest(found)
-    return Reading(tuple(seen for run in kept for seen in run.observations), (*aside, *superseded))
+    found.notes += _unused(given, found.named)
+    return _reading(found)
 
 
-def observations_of(results: Mapping[str, Any], task: str = TASK) -> Reading:
-    """Read what lm_eval.simple_evaluate returned."""
-    raise NotImplementedError
+def observations_of(results: Mapping[str, Any], task: str = TASK, name: str = "") -> tuple[Observation, ...]:
+    """The observations in what lm_eval.simple_evaluate returns; `name` tells apart what is of several calls.
 
-
-def _load(file: Path, must_be_results: bool) -> dict[str, Any] | None:
-    """The file's data, or None for some other JSON file."""
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        if must_be_results:
-            raise InputError(f"cannot be read as JSON ({error})") from None
-        return None
-    if isinstance(data, dict) and "results" in data and ("configs" in data or "n-samples" in data):
-        return data
-    if must_be_results:
-        raise InputError("not lm-eval results: they are a JSON object with 'results' and 'configs'")
-    return None
-
-
-def _run(data: Mapping[str, Any], file: Path, task: str) -> Run:
-    metrics = object_at(data, "results", task)
-    if not metrics:
-        there = ", ".join(sorted(object_at(data, "results"))) or "no task at all"
-        raise InputError(f"no results of task {task}; it holds {there} (choose with --task)")
-    raw = object_at(data, "configs", task, "metadata").get("kisl")
-    if raw is None:
-        raise InputError("no run card (metadata.kisl): probe a model trained with kisl, its kisl.json beside it")
-    card = RunCard.from_dict(raw, "run card")
-    _check_card(card)
-    _check_complete(data, card, task)
-    when = data.get("date")
-    date = float(when) if isinstance(when, int | float) else 0.0
-    model = str(data.get("model_name") or object_at(data, "config").get("model") or "")
-    seen = tuple(_observations(metrics, card, str(file), model, date))
-    return Run(str(file), date, str(raw.get("created") or ""), identity(raw), seen)
-
-
-def _check_card(card: RunCard) -> None:
-    for key, value in (("model.params", card.model["params"]), ("tokens", card.tokens)):
-        if value == 0:
-            raise InputError(f"run card: {key} is 0; expected a positive number")
-    done, planned = card.iteration, card.train_iters
-    if isinstance(done, int) and isinstance(planned, int) and done < planned:
-        raise InputError(f"unfinished run: iteration {done} of {planned}, so not every exposure was seen")
-    if card.groups is not None and not any(group["count"] for group in card.groups.values()):
-        raise InputError("run card: groups is empty or counts 0 triples; expected at least one group with triples")
-
-
-def _check_complete(data: Mapping[str, Any], card: RunCard, task: str) -> None:
-    """Refuse a run on part of the items (--limit, --samples)."""
-    limit = object_at(data, "config").get("limit")
-    if limit is not None:
-        raise InputError(f"run with --limit {limit}: probe all items")
-    count, control, asked = card.triples["count"], _control(card), object_at(data, "results", task)
-    for metric, total in (("items", count), ("items_control", control)):
-        answered = asked.get(f"{metric},none")
-        if answered is not None and total is not None and answered != total:
-            raise InputError(f"{metric} is {answered!r}; the run card says {total} triples: probe all items")
-    if "items,none" not in asked:
-        _check_effective(object_at(data, "n-samples", task).get("effective"), card)
-
-
-def _check_effective(effective: Any, card: RunCard) -> None:
-    """The same for results that do not say how many items were asked.
-
-    `effective` is not always the number of items: 0.4.12 gives that of one metric, 0.4.13 the largest of them, so any
-    of the metrics' n is right.
+    Raises:
+        InputError: they are no observation of their run's frequency, or have no run card.
     """
-    count, control = card.triples["count"], _control(card)
-    groups = [group["count"] for group in (card.groups or {}).values() if group["count"]]
-    allowed = {count, count + (control or 0), *groups, *([control] if control else [])}
-    if not isinstance(effective, int) or effective in allowed or (control is None and effective > count):
+    held = Results(results, "")
+    held = replace(held, path=name or f"simple_evaluate {held.model} {held.date:.0f}")
+    check_task(results, task)
+    raw = held.card(task)
+    if raw is None:
+        raise InputError(_no_card(()))
+    run = make_run(held, task, raw)
+    measured = background_of(held, raw)
+    (run,), _, _ = with_background([run], [measured] if measured else [])
+    rows = object_at(results, "samples").get(task)
+    if not rows:
+        return run.observations
+    samples = [sample_of(row) for row in rows]
+    return tuple(with_samples(seen, samples) for seen in run.observations)
+
+
+def _reading(found: _Found) -> Reading:
+    kept, superseded = latest(found.runs)
+    kept, measured, notes = with_background(kept, found.backgrounds)
+    # What holds nothing but the background of a run that is used has been used
+    aside = [one for one in found.aside if one.path not in found.other_tasks & measured]
+    observations: list[Observation] = []
+    for run in kept:
+        seen, said = check_samples(run.observations)
+        observations += seen
+        notes += said
+    return Reading(tuple(observations), (*aside, *superseded), tuple(dict.fromkeys([*found.notes, *notes])))
+
+
+def _read_file(file: Path, must_be_results: bool, task: str, given: Sequence[RunRow], found: _Found) -> None:
+    """Read one file into `found`."""
+    try:
+        data = load_results(file, must_be_results)
+    except InputError as reason:
+        found.aside.append(SetAside(str(file), str(reason)))
         return
-    expected = f"{count} injected" + (f" and {control} control" if control else "")
-    raise InputError(f"{effective} items answered; the run card says {expected} triples: probe all items")
+    if data is not None:
+        results = Results(data, str(file), file)
+        rows = [row for row in given if row.names(file, results.model)]
+        found.named |= {row.row.number for row in rows}
+        _read_run(results, task, rows, given, found)
 
 
-def _control(card: RunCard) -> int | None:
-    count = card.triples.get("control")
-    return count if isinstance(count, int) else None
+def _read_run(results: Results, task: str, rows: Sequence[RunRow], given: Sequence[RunRow], found: _Found) -> None:
+    raw = results.card(BACKGROUND_TASK)
+    try:
+        check_task(results.data, task)
+        check_limit(results.data)
+        card, where = _card(results, task, rows, given, found)
+        samples = samples_beside(results.file, task) if results.file else None
+        found.runs.append(make_run(results, task, card, where, samples))
+        raw = raw or card
+    except InputError as reason:
+        found.aside.append(SetAside(results.path, str(reason)))
+        if task not in object_at(results.data, "results"):
+            found.other_tasks.add(results.path)
+    measured = background_of(results, raw)
+    found.backgrounds += [measured] if measured else []
 
 
-def _observations(metrics: Mapping[str, Any], card: RunCard, path: str, model: str, date: float) -> list[Observation]:
-    control = _control(card)
-    right = _right(metrics, "acc_control", control) if control and "acc_control,none" in metrics else None
-    cells: list[tuple[str | None, str, int, int]] = []
-    for name, group in (card.groups or {}).items():
-        if group["count"]:  # a group without triples has no accuracy
-            cells.append((name, f"acc_{name}", group["frequency"], group["count"]))
-    if card.frequency is not None:
-        cells.append((None, "acc", card.frequency, card.triples["count"]))
+def _card(
+    results: Results, task: str, rows: Sequence[RunRow], given: Sequence[RunRow], found: _Found
+) -> tuple[Mapping[str, Any], str]:
+    """The raw card of a results file, and who says it."""
+    raw = results.card(task)
+    if isinstance(raw, Mapping):
+        found.notes += [f"{results.path}: {said}" for said in contradictions(rows, raw)]
+    if raw is not None:
+        return raw, "run card"
+    if not rows:
+        raise InputError(_no_card(given))
+    items = {group: items_of(results, task, group) for group in {row.row.text("group") for row in rows}}
+    return raw_card(rows, items, items_of(results, task, None, control=True)), rows[0].row.where
+
+
+def _no_card(given: Sequence[RunRow]) -> str:
+    if given:
+        return f"no run card (metadata.kisl), and no row of {given[0].row.path} names it"
+    return (
+        "no run card (metadata.kisl): probe a model trained with kisl, its kisl.json beside it, or say what the run "
+        "was in a CSV (--runs)"
+    )
+
+
+def _unused(given: Sequence[RunRow], named: set[int]) -> list[str]:
     return [
-        Observation(
-            path=path,
-            model=model,
-            card=card,
-            frequency=frequency,
-            group=group_name,
-            correct=_right(metrics, metric, total),
-            total=total,
-            control_correct=right,
-            control_total=control if right is not None else None,
-            date=date,
-        )
-        for group_name, metric, frequency, total in cells
+        f"{row.row.where} ({row.path or row.model}) names no results that were read"
+        for row in given
+        if row.row.number not in named
     ]
-
-
-def _right(metrics: Mapping[str, Any], metric: str, total: int) -> int:
-    """How many of `total` items were right, from the accuracy."""
-    key = f"{metric},none"
-    if key not in metrics:
-        raise InputError(f"no metric {key} among {', '.join(sorted(metrics))}")
-    share = metrics[key]
-    if not isinstance(share, int | float) or isinstance(share, bool) or not 0 <= share <= 1:
-        raise InputError(f"{key} is {share!r}; expected a share between 0 and 1")
-    if total == 0:
-        raise InputError(f"{key}: the run card counts 0 triples for it")
-    if abs(share * total - round(share * total)) > WHOLE:
-        raise InputError(
-            f"{key} is {share!r}, which is no whole number of the {total} triples that the run card counts"
-        )
-    return round(share * total)

@@ -1,9 +1,11 @@
 """Finding results files in any tree: hidden folders too (lm-eval names one `.__x` for `pretrained=./x`)."""
 
+import json
 import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit.reading.observations import SetAside
@@ -34,6 +36,32 @@ def find_json(paths: Sequence[Path]) -> tuple[list[Path], list[SetAside]]:
 def claims_to_be_results(path: Path) -> bool:
     """Whether the name is one that lm-eval gives to results."""
     return LM_EVAL_NAME.fullmatch(path.name) is not None
+
+
+def load_results(file: Path, must_be_results: bool) -> dict[str, Any] | None:
+    """The data of a results file, or None for some other JSON file.
+
+    Raises:
+        InputError: it must be one and is none.
+    """
+    try:
+        if file.exists() and not file.is_file():  # reading a pipe would wait forever
+            raise InputError("not a file")
+        text = file.read_text(encoding="utf-8")
+        data = json.loads(text) if must_be_results or '"results"' in text else None
+    except InputError:
+        raise
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror or error})"
+    except (ValueError, RecursionError) as error:
+        reason = f"cannot be read as JSON ({error})" if file.stat().st_size else "an empty file; probe again"
+    else:
+        if isinstance(data, dict) and "results" in data and ("configs" in data or "n-samples" in data):
+            return data
+        reason = "not lm-eval results: they are a JSON object with 'results' and 'configs'"
+    if must_be_results:
+        raise InputError(reason)
+    return None
 
 
 def _walk(top: Path, aside: list[SetAside], seen: set[tuple[int, int]]) -> Iterator[Path]:

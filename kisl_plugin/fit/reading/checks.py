@@ -1,0 +1,87 @@
+"""Which results are of a whole run, asked in full."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from kisl_plugin.errors import InputError
+from kisl_plugin.fit.reading.nested import object_at
+from kisl_plugin.runcard import RunCard
+
+
+def check_task(data: Mapping[str, Any], task: str) -> None:
+    """Refuse results without the task, and a group of tasks: what lm-eval writes of one is no task's.
+
+    Raises:
+        InputError: it is one of these.
+    """
+    members = object_at(data, "group_subtasks").get(task)
+    if members or task in object_at(data, "groups"):
+        known = ", ".join(map(str, members)) if isinstance(members, list) else "see 'configs'"
+        raise InputError(f"{task} is a group of tasks ({known}): choose one of them with --task")
+    if not object_at(data, "results", task):
+        there = ", ".join(sorted(object_at(data, "results"))) or "no task at all"
+        raise InputError(f"no results of task {task}; it holds {there} (choose with --task)")
+
+
+def check_limit(data: Mapping[str, Any]) -> None:
+    """Refuse a run on the first items only.
+
+    Raises:
+        InputError: it is one.
+    """
+    limit = object_at(data, "config").get("limit")
+    if limit is not None:
+        raise InputError(f"run with --limit {limit}: probe all items")
+
+
+def check_card(card: RunCard, where: str) -> None:
+    """Refuse cards of nothing and of unfinished runs; `where` names the card.
+
+    Raises:
+        InputError: it is one.
+    """
+    for key, value in (("model.params", card.model["params"]), ("tokens", card.tokens)):
+        if value == 0:
+            raise InputError(f"{where}: {key} is 0; expected a positive number")
+    done, planned = card.iteration, card.train_iters
+    if isinstance(done, int) and isinstance(planned, int) and done < planned:
+        raise InputError(f"unfinished run: iteration {done} of {planned}, so not every exposure was seen")
+    if card.groups is not None and not any(group["count"] for group in card.groups.values()):
+        raise InputError(f"{where}: groups is empty or counts 0 triples; expected at least one group with triples")
+
+
+def check_items(data: Mapping[str, Any], card: RunCard, task: str, where: str) -> None:
+    """Refuse a run on part of the items.
+
+    Raises:
+        InputError: not all triples that the card counts were asked.
+    """
+    check_limit(data)
+    asked = object_at(data, "results", task)
+    for metric, total in (("items", card.triples["count"]), ("items_control", control_of(card))):
+        answered = asked.get(f"{metric},none")
+        if answered is not None and total is not None and answered != total:
+            raise InputError(f"{metric} is {answered!r}; the {where} says {total} triples: probe all items")
+    if "items,none" not in asked:
+        _check_effective(object_at(data, "n-samples", task).get("effective"), card, where)
+
+
+def _check_effective(effective: Any, card: RunCard, where: str) -> None:
+    """The same for results that do not say how many items were asked.
+
+    `effective` is not always the number of items: 0.4.12 gives that of one metric, 0.4.13 the largest of them, so any
+    of the metrics' n is right.
+    """
+    count, control = card.triples["count"], control_of(card)
+    groups = [group["count"] for group in (card.groups or {}).values() if group["count"]]
+    allowed = {count, count + (control or 0), *groups, *([control] if control else [])}
+    if not isinstance(effective, int) or effective in allowed or (control is None and effective > count):
+        return
+    expected = f"{count} injected" + (f" and {control} control" if control else "")
+    raise InputError(f"{effective} items answered; the {where} says {expected} triples: probe all items")
+
+
+def control_of(card: RunCard) -> int | None:
+    """How many control triples the card counts, if it says so."""
+    count = card.triples.get("control")
+    return count if isinstance(count, int) else None
