@@ -1,21 +1,20 @@
 import csv
 import json
 import math
-import subprocess
-import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from fit_files import results, run_card, with_metrics, write, write_sweep
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from kisl_plugin.cli.fit import main
-from kisl_plugin.errors import InputError
 from kisl_plugin.fit import fit_results, human, write_report
-from kisl_plugin.fit.report.plots import wilson
-from kisl_plugin.fit.report.table import render
-from kisl_plugin.fit.report.writing import as_json
+from kisl_plugin.fit.curves.status import STATUS_HELP
+from kisl_plugin.fit.report.as_json import as_json
+from kisl_plugin.fit.report.figures.style import wilson
+from kisl_plugin.fit.report.gathered import CurveReport
+from kisl_plugin.fit.report.table import curve_table, render
 
 SIZES = {137_000_000: 400.0, 300_000_000: 300.0, 562_000_000: 220.0, 1_050_000_000: 150.0}
 
@@ -93,12 +92,41 @@ def test_the_table_keeps_to_80_columns_and_shows_no_collapse_point_that_was_not_
     assert "random falling sequences" in text
 
 
-def test_the_widest_rows_keep_to_80_columns(tmp_path: Path) -> None:
-    grid = (0, 10, 100, 1000, 10_000, 100_000, 1_000_000)
-    write_sweep(tmp_path / "a", 12_345.0, grid, model={"params": 1_050_000_000}, tokens=58_700_000_000)
-    write_sweep(tmp_path / "b", 1e9, grid, model={"params": 999_900_000_000}, tokens=58_700_000_000)
-    table = render(fit_results([tmp_path])).split("\n\n")[1]
-    assert max(map(len, table.splitlines())) <= 80
+@given(
+    sizes=st.lists(st.integers(1, 10**30), min_size=1, max_size=3),
+    tokens=st.integers(1, 10**30),
+    reach=st.tuples(st.integers(1, 10**15), st.integers(1, 10**15)),
+    status=st.sampled_from(["ok", "ok", "no collapse up to F=1e+15", *STATUS_HELP]),
+    f_star=st.floats(1e-6, 1e15),
+    ends=st.tuples(st.none() | st.floats(1e-6, 1e15), st.none() | st.floats(1e-6, 1e15)),
+    peak_ends=st.tuples(st.none() | st.floats(0, 1), st.none() | st.floats(0, 1)),
+    many=st.integers(0, 99_999),
+)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_table_keeps_to_80_columns_whatever_it_holds(
+    one_curve: CurveReport,
+    sizes: list[int],
+    tokens: int,
+    reach: tuple[int, int],
+    status: str,
+    f_star: float,
+    ends: tuple[float | None, float | None],
+    peak_ends: tuple[float | None, float | None],
+    many: int,
+) -> None:
+    told = {"f_star": f_star, "f_star_interval": ends, "peak": 0.5, "peak_interval": peak_ends}
+    curve = replace(one_curve.curve, status=status, frequency_range=reach, **told)
+    hostile = replace(one_curve, tokens=tokens, curve=curve, seeds=tuple((i, None) for i in range(many)))
+    rows = [one_curve, *(replace(hostile, params=params) for params in sizes)]
+    lines = curve_table(rows).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) == 2 + len(rows)
+    assert status == "ok" or all(line.endswith(status) for line in lines[3:])
+
+
+@pytest.fixture(scope="module")
+def one_curve(study: Path) -> CurveReport:
+    return fit_results([study]).curves[0]
 
 
 def test_the_floor_is_measured_by_the_runs_at_zero_of_the_same_model_and_tokens(tmp_path: Path) -> None:
@@ -149,82 +177,6 @@ def test_runs_that_are_no_replicates_are_pointed_out(tmp_path: Path) -> None:
         write(tmp_path / form / "results_1.json", results(run_card(form=form, created=form)))
     (found,) = fit_results([tmp_path]).curves
     assert found.notes == ('its runs differ in form ("question", "statement"): they are no replicates',)
-
-
-def run(*arguments: str | Path) -> Any:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def test_the_command_prints_the_table_and_writes_the_report(tmp_path: Path) -> None:
-    write_sweep(tmp_path / "results", 200.0)
-    outcome = run(tmp_path / "results", "--out", tmp_path / "report")
-    assert outcome.exit_code == 0, outcome.output
-    assert "137M" in outcome.output
-    assert "No infusion law: it takes 3 models" in outcome.output
-    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == [
-        "curves.png",
-        "fit.json",
-        "law.png",
-        "observations.csv",
-    ]
-    assert json.loads((tmp_path / "report" / "fit.json").read_text())["law"] is None
-
-
-def test_a_folder_of_which_nothing_can_be_used_is_listed_and_a_failure(tmp_path: Path) -> None:
-    write(tmp_path / "results_1.json", results(None))
-    outcome = run(tmp_path, "--out", tmp_path / "report")
-    assert outcome.exit_code == 1
-    assert "Set aside: 1" in outcome.output
-    assert "no run card" in outcome.output
-    assert "nothing could be used" in outcome.output.strip().splitlines()[-1]
-    assert "Traceback" not in outcome.output
-    assert len(json.loads((tmp_path / "report" / "fit.json").read_text())["set_aside"]) == 1
-
-
-def test_one_file_that_can_be_used_is_enough(tmp_path: Path) -> None:
-    write(tmp_path / "results_1.json", results(None))
-    write(tmp_path / "results_2.json", results(run_card()))
-    outcome = run(tmp_path, "--out", tmp_path / "report")
-    assert outcome.exit_code == 0, outcome.output
-    assert "Set aside: 1" in outcome.output
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["missing"], "missing: no such file or folder"),
-        (["."], "no lm-eval results found"),
-        ([".", "--chance", "1.5"], "--chance is '1.5'; expected auto, none, or a share"),
-        ([".", "--chance", "low"], "--chance is 'low'"),
-        ([], "Missing argument"),
-    ],
-)
-def test_a_wrong_call_ends_with_2_and_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    outcome = run(*arguments)
-    assert outcome.exit_code == 2
-    assert says in outcome.output
-    assert "Traceback" not in outcome.output
-
-
-def test_a_report_folder_that_cannot_be_made_is_an_input_error(tmp_path: Path) -> None:
-    write(tmp_path / "results_1.json", results(run_card()))
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written"):
-        write_report(fit_results([tmp_path]), tmp_path / "file")
-
-
-def test_help_shows_an_example_and_version_the_version() -> None:
-    assert "kisl-fit results --out report" in run("--help").output
-    assert run("--version").output.startswith("kisl-fit, version")
-
-
-def test_the_command_loads_neither_torch_nor_lm_eval_nor_matplotlib() -> None:
-    heavy = "{'torch', 'lm_eval', 'datasets', 'matplotlib'}"
-    code = f"import sys, kisl_plugin.cli.fit; sys.exit(len({heavy} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_numbers_are_written_as_people_read_them() -> None:

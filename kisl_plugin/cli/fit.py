@@ -1,32 +1,55 @@
-"""`kisl-fit`: lm-eval results → collapse curves → infusion law → report folder."""
+"""`kisl-fit`: lm-eval results → collapse curves → infusion law → report folder. numpy is imported when it fits."""
 
+import textwrap
 from pathlib import Path
+from typing import Any
 
 import click
 
 from kisl_plugin import __version__
 from kisl_plugin.cli.errors import Command
 from kisl_plugin.errors import KislError
-from kisl_plugin.fit import fit_results, write_report
 from kisl_plugin.fit.curves.status import STATUS_HELP
-from kisl_plugin.fit.reading.results import TASK
-from kisl_plugin.fit.report.table import render
+from kisl_plugin.progress import Progress
 
+TASK = "kisl_wikidata"
+LOSSES = ("binomial", "huber-log", "least-squares")
 EPILOG = """\b
-Example:
+Examples:
   lm_eval --model hf --model_args pretrained=./137m_f200 --tasks kisl_wikidata \\
-      --output_path results
+      --output_path results --log_samples
   kisl-fit results --out report
+  kisl-fit results --hold-out 1.05e9
+  kisl-fit results --predict params=7e9,tokens=2e12 --triples 1e5 \\
+      --write-configs planned
 
 \b
 Status of a curve (F* is reported only where it is ok):
 """
-STATUSES = "\n".join(f"  {status}{'…' * status.endswith('=')}: {meaning}" for status, meaning in STATUS_HELP.items())
+STATUSES = "\n".join(
+    textwrap.fill(f"{status}{'…' * status.endswith('=')}: {meaning}", 76, initial_indent="  ", subsequent_indent="    ")
+    for status, meaning in STATUS_HELP.items()
+)
+PATH = click.Path(path_type=Path)
+
+
+class Watching:
+    """Shows how far the work is: one redrawn line on a terminal, plain lines in a log."""
+
+    def __init__(self) -> None:
+        self._shown: dict[str, Progress] = {}
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """`done` of `total` of `what` are done."""
+        progress = self._shown.setdefault(what, Progress(what, total))
+        progress.update(done)
+        if done >= total:
+            progress.close()
 
 
 @click.command(cls=Command, epilog=EPILOG + STATUSES)
-@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", default="report", show_default=True, type=click.Path(path_type=Path), help="Report folder.")
+@click.argument("results", nargs=-1, required=True, type=PATH)
+@click.option("--out", default="report", show_default=True, type=PATH, help="Report folder.")
 @click.option("--task", default=TASK, show_default=True, help="The lm-eval task to read.")
 @click.option(
     "--chance",
@@ -35,16 +58,32 @@ STATUSES = "\n".join(f"  {status}{'…' * status.endswith('=')}: {meaning}" for 
     metavar="auto|none|SHARE",
     help="Guessing floor of the curves: auto takes it from the F = 0 runs of the same N, D and items.",
 )
+@click.option(
+    "--loss",
+    default=LOSSES[0],
+    show_default=True,
+    type=click.Choice(LOSSES),
+    help="What the curves minimise; huber-log is the paper's practice.",
+)
+@click.option("--runs", type=PATH, metavar="CSV", help="Run cards of models that carry none: one row per results file.")
+@click.option("--write-table", type=PATH, metavar="CSV", help="Write the observations; kisl-fit reads them in turn.")
 @click.version_option(__version__, prog_name="kisl-fit")
-def main(results: tuple[Path, ...], out: Path, task: str, chance: str) -> None:
+def main(results: tuple[Path, ...], out: Path, write_table: Path | None, **how: Any) -> None:
     """Fit collapse curves and the infusion law to lm-eval RESULTS (files or folders, searched through).
 
-    Prints a table and writes fit.json, observations.csv, curves.png and law.png. Files that are not used are
-    listed with the reason; where that is all of them, the exit status is 1.
+    Prints a table and writes a report folder: index.html (the page), fit.json, curves.csv, observations.csv, and the
+    figures as PNG and PDF. Files that are not used are listed with the reason; where that is all of them, the exit
+    status is 1.
     """
-    report = fit_results(results, task, chance)
+    from kisl_plugin.fit import fit_results, write_report
+    from kisl_plugin.fit.report.table import render
+    from kisl_plugin.fit.report.writing import write_observations
+
+    report = fit_results(results, **how, watch=Watching())
     click.echo(render(report))
     files = write_report(report, out)
+    if write_table is not None:
+        files.append(write_observations(report, write_table))
     click.echo(f"\nWrote {', '.join(map(str, files))}")
     if not report.observations:
         raise KislError(f"nothing could be used: every file was set aside ({len(report.set_aside)}), as listed above")

@@ -1,9 +1,14 @@
 """From lm-eval results to collapse curves and infusion laws."""
 
-from kisl_plugin.fit.curves.curve import CollapseCurve, fit_collapse_curve
-from kisl_plugin.fit.laws.law import InfusionLaw, fit_infusion_law
-from kisl_plugin.fit.report.assemble import FitReport, fit_results
-from kisl_plugin.fit.report.writing import write_report
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kisl_plugin.fit.curves.curve import CollapseCurve, fit_collapse_curve
+    from kisl_plugin.fit.laws.law import InfusionLaw, fit_infusion_law
+    from kisl_plugin.fit.report.assemble import fit_observations, fit_results
+    from kisl_plugin.fit.report.gathered import FitReport
+    from kisl_plugin.fit.report.writing import write_report
 
 __all__ = [
     "CollapseCurve",
@@ -11,6 +16,25 @@ __all__ = [
     "InfusionLaw",
     "fit_collapse_curve",
     "fit_infusion_law",
+    "fit_observations",
     "fit_results",
     "write_report",
 ]
+
+_HOMES = {
+    "CollapseCurve": "curves.curve",
+    "fit_collapse_curve": "curves.curve",
+    "InfusionLaw": "laws.law",
+    "fit_infusion_law": "laws.law",
+    "FitReport": "report.gathered",
+    "fit_observations": "report.assemble",
+    "fit_results": "report.assemble",
+    "write_report": "report.writing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imported when it is first asked for (PEP 562): numpy and scipy take longer than `kisl-fit --help` may."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,11 +1,18 @@
 """Numbers as people read them."""
 
+import math
+from collections.abc import Callable
+
 UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
+BEYOND_UNITS = 1e15
+LONG = 1e6  # frequencies from here on are written with a unit
 
 
 def count(value: float) -> str:
-    """A count to three digits: 137M, 1.05B, 620K."""
+    """A count to three digits, in six characters at most: 137M, 1.05B, 620K, 5e15."""
     rounded = float(f"{value:.3g}")
+    if rounded >= BEYOND_UNITS:
+        return f"{value:.0e}".replace("e+", "e")
     for size, unit in UNITS:
         if rounded >= size:
             return f"{rounded / size:.3g}{unit}"
@@ -13,11 +20,36 @@ def count(value: float) -> str:
 
 
 def frequency(value: float) -> str:
-    """A frequency of a grid, as it was chosen."""
-    return f"{value:.10g}"
+    """A frequency of a grid, as it was chosen; from a million on to three digits."""
+    return f"{value:.10g}" if value < LONG else count(value)
 
 
 def estimate(value: float) -> str:
     """An estimated frequency to three digits: 61.8, 45.0, 1230."""
     rounded = float(f"{value:.3g}")
-    return f"{rounded:.0f}" if 100 <= rounded < 1e6 else f"{rounded:#.3g}"
+    if rounded >= LONG:
+        return count(value)
+    if rounded >= 100:
+        return f"{rounded:.0f}"
+    return f"{rounded:#.3g}" if rounded >= 0.01 else f"{rounded:.2f}"
+
+
+def share(value: float) -> str:
+    """A share to two digits."""
+    return f"{value:.2f}"
+
+
+def interval(low: float | None, high: float | None, number: Callable[[float], str] = estimate) -> str:
+    """The ends of an interval, an open one left out: 350–440, ≥ 350, ≤ 440; `unbounded` without either."""
+    if low is not None and high is not None:
+        return f"{number(low)}–{number(high)}"
+    if low is not None:
+        return f"≥ {number(low)}"
+    return f"≤ {number(high)}" if high is not None else "unbounded"
+
+
+def probability(p: float) -> str:
+    """A p-value: `p = 0.03`, `p < 0.001`; empty where there is none."""
+    if math.isnan(p):
+        return ""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"

@@ -1,0 +1,113 @@
+"""The report as fit.json holds it: null where a value is not identified, never NaN."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from kisl_plugin import __version__
+from kisl_plugin.fit.report.gathered import CurveReport, FitReport, LawReport, Point, RunPoint
+
+SCHEMA = 1
+
+
+def as_json(report: FitReport) -> dict[str, Any]:
+    """The whole report."""
+    headline = report.headline
+    return finite(
+        {
+            "schema": SCHEMA,
+            "version": __version__,
+            "task": report.task,
+            "chance": report.chance,
+            "loss": report.loss,
+            "curves": [curve_entry(found) for found in report.curves],
+            "law": _law(headline) if headline else None,
+            "law_missing": report.missing_law or None,
+            "laws": [_law(found) for found in report.laws],
+            "predictions": [],
+            "notes": list(report.notes),
+            "set_aside": [{"path": aside.path, "reason": aside.reason} for aside in report.set_aside],
+        }
+    )
+
+
+def finite(value: Any) -> Any:
+    """The same with None for every NaN and infinity, lists for tuples, and plain numbers for numpy's."""
+    if isinstance(value, dict):
+        return {key: finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(part) for part in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+def curve_entry(found: CurveReport) -> dict[str, Any]:
+    """One curve."""
+    curve = found.curve
+    known = {
+        "a": curve.a,
+        "b": curve.b,
+        "c": curve.c,
+        "f_star": curve.f_star,
+        "f_star_interval": curve.f_star_interval,
+        "peak": curve.peak,
+        "peak_interval": curve.peak_interval,
+    }
+    return {
+        "params": found.params,
+        "tokens": found.tokens,
+        "floor": found.floor.value,
+        "floor_source": found.floor.source,
+        # Of a curve without a collapse point these would be read as if there were one
+        **(known if curve.ok else dict.fromkeys(known)),
+        "status": curve.status,
+        "message": curve.message,
+        **{key: getattr(curve, key) for key in ("loss", "tau", "tau_source", "df", "interval_method", "paired")},
+        **{key: getattr(curve, key) for key in ("deviance", "form_p", "fall_p", "unimodal_p", "largest_fall")},
+        "seeds": sorted({seed for seed, _ in found.seeds}),
+        "train_seeds": sorted({seed for _, seed in found.seeds if seed is not None}),
+        "points": _points(found.points),
+        "runs": [_run(run) for run in found.runs],
+        "control": _points(found.controls),
+        "by_sum": _points(found.by_sum),
+        "background": [
+            {"frequency": seen.frequency, "bits_per_byte": seen.bits_per_byte, "runs": seen.runs}
+            for seen in found.background
+        ],
+        "relations": {name: _points(points) for name, points in found.relations.items()},
+        "notes": [*([found.pairing] if found.pairing else []), *found.notes],
+    }
+
+
+def _points(points: Iterable[Point]) -> list[dict[str, int]]:
+    return [{"frequency": p.frequency, "correct": p.correct, "total": p.total} for p in points]
+
+
+def _run(run: RunPoint) -> dict[str, Any]:
+    return {
+        "path": run.path,
+        "frequency": run.frequency,
+        "seed": run.seed,
+        "train_seed": run.train_seed,
+        "correct": run.correct,
+        "total": run.total,
+        "by_sum": run.by_sum,
+        "control_correct": run.control and run.control.correct,
+        "control_total": run.control and run.control.total,
+        "bits_per_byte": run.bits_per_byte,
+    }
+
+
+def _law(found: LawReport) -> dict[str, Any]:
+    law = found.law
+    fitted = {
+        "A": law and law.A,
+        "alpha": law and law.alpha,
+        "E": law and law.E,
+        "r2": law and law.r2,
+        "scatter": law and law.scatter,
+        "compute_range": law and law.compute_range,
+        "caveats": law.caveats if law else (),
+    }
+    return {"tokens": found.tokens, "params": found.params, **fitted}
