@@ -126,7 +126,7 @@ def test_what_is_not_asked_is_as_in_the_grid(tmp_path: Path) -> None:
 def test_without_run_cards_that_say_it_the_facts_are_those_of_the_grid(tmp_path: Path) -> None:
     path = write_configs(prediction(triples=None, tokens_per_statement=None), tmp_path, Sweep())[0]
     assert read_yamls([path]).values["kisl"]["triples"] == GRID.facts.source
-    assert "do not name their triples" in path.read_text(encoding="utf-8")
+    assert "name them in the place of wikidata_six" in path.read_text(encoding="utf-8")
 
 
 def test_the_header_says_what_predicted_it_with_the_interval_and_the_exact_size(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_the_header_says_what_predicted_it_with_the_interval_and_the_exact_size(
     header = " ".join(line.removeprefix("# ") for line in lines if line.startswith("#"))
     for said in (
         "N = 6,738,415,616 parameters",
-        "-3.74% from the 7,000,000,000 asked for",
+        "N is 3.74% below the 7,000,000,000 asked for",
         "F* = 35.2 (95 %: 24.6–49.3) for N = 7B, D = 2T",
         "the infusion law F*(C) of 5 models at D = 58B",
         "1.9 decades beyond the largest measured C",

@@ -32,9 +32,8 @@ def percent(fraction: float) -> str:
 def _about(run: Run, folder: str) -> list[str]:
     series, shape = run.series, run.series.model.shape
     count, share = series.training.facts.count, percent(run.injected_fraction)
-    injected = (
-        f"F = {run.frequency}: each of {count:,} triples is stated {run.frequency:,} times, {share} of the tokens"
-    )
+    often = "once" if run.frequency == 1 else f"{run.frequency:,} times"
+    injected = f"F = {run.frequency}: each of {count:,} triples is stated {often}, {share} of the tokens"
     return [
         f"{run.name} · {injected if run.frequency else 'F = 0: the baseline, nothing is injected'}.",
         f"N = {shape.parameters:,} parameters, {shape.parameters_non_embedding:,} without embeddings. "

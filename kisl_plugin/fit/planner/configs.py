@@ -99,20 +99,26 @@ def _header(prediction: Prediction, series: Series, sweep: Sweep) -> list[str]:
     paragraphs = [
         f"Written by kisl-fit, to test its prediction: {prediction.headline}, by {prediction.source}; "
         f"{prediction.words}.",
-        f"N is {series.model.shape.parameters / prediction.params - 1:+.2%} from the {prediction.params:,} asked for. "
+        f"{_size(series.model.shape.parameters, prediction.params)} "
         "Settings as in neox_configs (its README has the reasons): put in the sweep's where it had others.",
     ]
     if note := coincidence(prediction.f_star or 0):
         paragraphs.append(note)
     facts = series.training.facts
-    if prediction.triples not in (None, facts.count):
+    if sweep.triples and prediction.triples not in (None, sweep.triples):
         paragraphs.append(
             f"Planned were {prediction.triples:,} triples; this run states those of the sweep, {facts.count:,}. "
             "To train on others, name them under kisl.triples."
         )
     if sweep.source is None:
-        paragraphs.append("The run cards of the sweep do not name their triples: put them under kisl.triples.")
+        paragraphs.append(f"The sweep's run cards do not name their triples; name them in the place of {facts.source}.")
     return [line for text in paragraphs for line in textwrap.wrap(" ".join(text.split()), WIDEST)]
+
+
+def _size(made: int, asked: int) -> str:
+    if made == asked:
+        return "N is what was asked for."
+    return f"N is {abs(made / asked - 1):.2%} {'below' if made < asked else 'above'} the {asked:,} asked for."
 
 
 def coincidence(f_star: float) -> str:
