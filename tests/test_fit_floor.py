@@ -2,23 +2,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fit_files import TASK, results, run_card, with_metrics, write, write_sweep
+from fit_files import TASK, results, run_card, with_metrics, write
+from hypothesis import given
+from hypothesis import strategies as st
 
-from kisl_plugin.fit import fit_results, write_report
-from kisl_plugin.fit.report.assemble import CurveReport
-from kisl_plugin.fit.report.table import render
+from kisl_plugin.errors import InputError
+from kisl_plugin.fit.reading.floor import Chance, Floor, check_chance, find_floor
+from kisl_plugin.fit.reading.results import read_results
 
 
-def curve_with_baselines(folder: Path, injected: dict[str, Any], *baselines: dict[str, Any]) -> CurveReport:
-    """The curve of runs with `injected` in their card, and one F = 0 run per card in `baselines`."""
+def floor_with_baselines(
+    folder: Path, injected: dict[str, Any], *baselines: dict[str, Any], chance: Chance = "auto"
+) -> Floor:
+    """The floor of runs with `injected` in their card, and one F = 0 run per card in `baselines`."""
     for frequency in (10, 50):
         write(folder / f"f{frequency}" / "results_1.json", results(run_card(**{**injected, "frequency": frequency})))
     for i, changes in enumerate(baselines):
         card = run_card(**{"frequency": 0, "seed": 50 + i, **changes})
         count = {"n-samples": {TASK: {"effective": card["triples"]["count"]}}}
         write(folder / f"baseline{i}" / "results_1.json", results(card, 0.25, **count))
-    (found,) = fit_results([folder]).curves
-    return found
+    return find_floor(read_results([folder]).observations, chance)
 
 
 PARENT = {"parent": run_card(tokens=1000)}
@@ -39,11 +42,10 @@ PARENT = {"parent": run_card(tokens=1000)}
 def test_an_f0_run_that_differs_in_more_than_the_frequency_is_not_the_floor(
     tmp_path: Path, injected: dict[str, Any], baseline: dict[str, Any], why: str
 ) -> None:
-    found = curve_with_baselines(tmp_path, injected, baseline, baseline)
-    assert found.floor.value == 0
-    assert "no F=0 run matches" in found.floor.source
-    assert found.notes[0] == f"2 F=0 runs not used for the floor: {why}"
-    assert why in " ".join(render(fit_results([tmp_path])).split())
+    found = floor_with_baselines(tmp_path, injected, baseline, baseline)
+    assert (found.value, found.correct, found.total, found.measured) == (0, 0, 0, False)
+    assert "no F=0 run matches" in found.source
+    assert found.notes == (f"2 F=0 runs not used for the floor: {why}",)
 
 
 @pytest.mark.parametrize(
@@ -62,8 +64,8 @@ def test_an_f0_run_that_differs_in_more_than_the_frequency_is_not_the_floor(
 def test_what_changes_nothing_without_an_injection_may_differ(
     tmp_path: Path, injected: dict[str, Any], baseline: dict[str, Any]
 ) -> None:
-    found = curve_with_baselines(tmp_path, injected, baseline)
-    assert found.floor.value == 0.25
+    found = floor_with_baselines(tmp_path, injected, baseline)
+    assert (found.value, found.correct, found.total, found.measured) == (0.25, 100, 400, True)
     assert not found.notes
 
 
@@ -72,28 +74,31 @@ def test_f0_runs_that_match_are_used_and_only_the_others_named(tmp_path: Path) -
     grouped = with_metrics(results(run_card(**groups)), acc_a=0.5, acc_b=0.75)
     write(tmp_path / "grouped" / "results_1.json", grouped)
     other = {"triples": {"count": 400, "sha256": "other"}}
-    found = curve_with_baselines(tmp_path, {}, {}, other, {**other, "engine": "local"})
-    assert found.floor.value == (100 + 150 + 75) / 800
-    assert found.floor.source == "325 of 800 items of 2 F=0 runs"
+    found = floor_with_baselines(tmp_path, {}, {}, other, {**other, "engine": "local"})
+    assert found.value == (100 + 150 + 75) / 800
+    assert found.source == "325 of 800 items of 2 F=0 runs"
     assert set(found.notes) == {
         "1 F=0 run not used for the floor: other triples (sha256)",
         "1 F=0 run not used for the floor: other triples (sha256), trained by another engine (local)",
     }
 
 
-def test_a_floor_that_is_given_needs_no_f0_runs_and_says_nothing_of_them(tmp_path: Path) -> None:
-    curve_with_baselines(tmp_path, {}, {"engine": "local"})
-    (found,) = fit_results([tmp_path], chance="0.25").curves
-    assert (found.floor.value, found.notes) == (0.25, ())
+def test_the_floor_that_is_asked_for_needs_no_f0_runs_and_says_nothing_of_them(tmp_path: Path) -> None:
+    assert floor_with_baselines(tmp_path, {}, {"engine": "local"}, chance="0.25") == Floor(0.25, "given")
+    assert floor_with_baselines(tmp_path, {}, chance="none") == Floor(0.0, "none, as asked (the paper's form)")
 
 
-def test_a_floor_of_1_leaves_its_own_curve_unfitted_and_no_other(tmp_path: Path) -> None:
-    write_sweep(tmp_path / "good", 200.0)
-    write_sweep(tmp_path / "known", 200.0, floor=1.0, model={"params": 300_000_000})
-    report = fit_results([tmp_path])
-    good, known = report.curves
-    assert good.curve.ok
-    assert (known.curve.status, known.floor.value) == ("not identified", 1.0)
-    assert "the guessing floor is 1" in known.curve.message
-    assert "the guessing floor is 1" in " ".join(render(report).split())
-    assert len(write_report(report, tmp_path / "report")) == 4
+def test_without_f0_runs_there_is_no_floor_and_it_says_what_would_give_one(tmp_path: Path) -> None:
+    found = floor_with_baselines(tmp_path, {})
+    assert (found.value, found.measured) == (0, False)
+    assert found.source == "no F=0 run was found, so none; such a run, or --chance, would give it"
+
+
+@given(st.floats() | st.text(max_size=8))
+def test_a_floor_is_a_share_below_one_or_refused(chance: Chance) -> None:
+    try:
+        checked = check_chance(chance)
+    except InputError as error:
+        assert "expected auto, none, or a share" in str(error)
+    else:
+        assert checked in ("auto", "none") or 0 <= float(checked) < 1

@@ -86,6 +86,7 @@ def _observation(
         control_correct=right,
         control_total=control if right is not None else None,
         date=results.date,
+        task=task,
         relations=count_relations(metrics, correct, total) if total == card.triples["count"] else {},
         by_sum=_by_sum(metrics, total, where) if group is None else None,
         samples=samples,

@@ -13,10 +13,10 @@ Key = tuple[str, str, str]  # a triple: subject, relation and object, by their i
 class Observation:
     """`correct` of `total` items right at `frequency`; of a run with groups, those of one `group`.
 
-    `relations`: (correct, total) of the injected triples by relation id, empty where that cannot be told. `by_sum`: how
-    many are right by summed log-likelihood. `bits_per_byte`: on the background text. `samples`: lm-eval's samples of
-    this very task and time, if they agree with `correct` and `total`; `outcomes`: what they say of each triple (not in
-    the table, which names the samples).
+    `task`: lm-eval's name of it ("" if a table does not say). `relations`: (correct, total) of the injected triples by
+    relation id, empty where that cannot be told. `by_sum`: how many are right by summed log-likelihood.
+    `bits_per_byte`: on the background text. `samples`: lm-eval's samples of this very task and time, if they agree with
+    `correct` and `total`; `outcomes`: what they say of each triple (not in the table, which names the samples).
     """
 
     path: str
@@ -29,6 +29,7 @@ class Observation:
     control_correct: int | None
     control_total: int | None
     date: float
+    task: str = ""
     relations: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     by_sum: int | None = None
     bits_per_byte: float | None = None

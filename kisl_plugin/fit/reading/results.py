@@ -59,7 +59,7 @@ def read_results(paths: Sequence[Path], task: str = TASK, runs: Path | None = No
     for file in files:
         _read_file(file, file in trees or claims_to_be_results(file), task, given, found)
     for table in tables:
-        found.runs += runs_of_table(table)
+        _read_table(table, task, found)
     if not found.runs and not found.aside:
         raise InputError(
             f"{', '.join(map(str, paths))}: no lm-eval results found; looked for results_*.json, and any *.json with "
@@ -102,6 +102,15 @@ def _reading(found: _Found) -> Reading:
         observations += seen
         notes += said
     return Reading(tuple(observations), (*aside, *superseded), tuple(dict.fromkeys([*found.notes, *notes])))
+
+
+def _read_table(table: Path, task: str, found: _Found) -> None:
+    for run in runs_of_table(table):
+        named = run.observations[0].task
+        if named in ("", task):
+            found.runs.append(run)
+        else:
+            found.aside.append(SetAside(run.path, f"of task {named}, not {task} (choose with --task)"))
 
 
 def _read_file(file: Path, must_be_results: bool, task: str, given: Sequence[RunRow], found: _Found) -> None:

@@ -107,7 +107,11 @@ def _flat(card: Mapping[str, Any]) -> dict[str, Any]:
     """A card's values by column, comparable."""
     plain = {key: value for key, value in card.items() if key in (*NEEDED, *OPTIONAL)}
     triples = object_at(card, "triples")
-    plain |= {"params": object_at(card, "model").get("params"), "control": triples.get("control"), "sha256": triples.get("sha256")}
+    plain |= {
+        "params": object_at(card, "model").get("params"),
+        "control": triples.get("control"),
+        "sha256": triples.get("sha256"),
+    }
     plain["triples"] = triples.get("count")
     return {
         key: json.dumps(value) if isinstance(value, list) else value

@@ -22,7 +22,7 @@ COUNTS = ("correct", "total", "control_correct", "control_total", "by_sum")
 COLUMNS = (
     *("params", "tokens", "frequency", "group", "seed", "train_seed", *COUNTS, "bits_per_byte", "relations"),
     *(name for name in OPTIONAL if name not in ("group", "train_seed")),
-    *("date", "model", "path", "samples", "card"),
+    *("date", "task", "model", "path", "samples", "card"),
 )
 NEEDED_HERE = (*NEEDED, "correct", "total")
 
@@ -58,7 +58,7 @@ def _cells(seen: Observation, folder: Path) -> dict[str, Any]:
     own, rest = columns_of_card(seen.card.to_dict())
     cells = {key: json.dumps(value) if key in JSON else value for key, value in own.items()}
     cells |= {name: getattr(seen, name) for name in ("frequency", "group", *COUNTS, "bits_per_byte")}
-    cells |= {"date": repr(seen.date), "model": seen.model, "path": seen.path}
+    cells |= {"date": repr(seen.date), "task": seen.task, "model": seen.model, "path": seen.path}
     cells["relations"] = json.dumps(seen.relations) if seen.relations else None
     cells["card"] = json.dumps(rest)
     if seen.samples is not None:
@@ -81,6 +81,7 @@ def _observation(row: Row) -> Observation:
         control_correct=row.whole("control_correct"),
         control_total=row.whole("control_total"),
         date=row.number_in("date") or 0.0,
+        task=row.text("task") or "",
         relations=_relations(row),
         by_sum=row.whole("by_sum"),
         bits_per_byte=row.number_in("bits_per_byte"),
@@ -142,10 +143,10 @@ def runs_of_table(path: Path) -> list[Run]:
     runs: dict[tuple[Any, ...], list[Observation]] = defaultdict(list)
     times: Counter[tuple[Any, ...]] = Counter()
     for seen in read_table(path):
-        run = (seen.path, seen.date, identity(seen.card.to_dict()))
+        run = (seen.path, seen.date, seen.task, identity(seen.card.to_dict()))
         times[run, seen.group] += 1
         runs[(*run, times[run, seen.group])].append(seen)
     return [
         Run(f"{path} ({where})", date, rows[0].card.created, facts, tuple(rows))
-        for (where, date, facts, _), rows in runs.items()
+        for (where, date, _, facts, _), rows in runs.items()
     ]
