@@ -1,7 +1,7 @@
 """Results files in lm-eval's shape, written by hand, and simulated runs."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +81,26 @@ def write_sweep(
         data = results(run_card(**{"frequency": frequency, "triples": triples, **card}), acc)
         data["n-samples"][TASK] = {"original": items + 100, "effective": items}
         write(folder / f"f{frequency}" / "results_2026.json", with_metrics(data, acc_control=0.3))
+
+
+def sample(relation: str, k: int, right: bool, group: str = "injected", **extra: Any) -> dict[str, Any]:
+    """A row of lm-eval's samples of the probe, as far as it matters: triple `k` of a relation."""
+    doc = {
+        "relation_id": relation,
+        "subject": f'The "{k}", "group": "x',  # what a careless reader would trip over
+        "subject_id": f"Q{k}",
+        "object": "Ω\u2028",
+        "group": group,
+        "frequency": 200,
+        "context": "Who?",
+    }
+    name = "acc_control" if group == "control" else "acc"
+    hashes = {"doc_hash": "d", "prompt_hash": "p", "target_hash": "ab"}
+    return {"doc_id": k, "doc": doc, "resps": [[["-1.5", "False"]]], **hashes, name: float(right), **extra}
+
+
+def write_samples(results_file: Path, rows: Sequence[Mapping[str, Any]], task: str = TASK) -> Path:
+    """Samples beside `results_<time>.json`, as lm-eval names and writes them."""
+    stamp = results_file.stem.partition("_")[2]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return write(results_file.with_name(f"samples_{task}_{stamp}.jsonl"), text)
