@@ -67,7 +67,9 @@ def _of_line(line: str) -> Sample:
     head, tail = HEAD.match(line), line.rfind(TAIL)
     try:
         if head is not None and tail >= 0:
-            return _sample(_triple_of_text(head[1] + "}"), json.loads("{" + line[tail:]))
+            metrics = json.loads("{" + line[tail:])
+            if "acc" in metrics or "acc_control" in metrics:
+                return _sample(_triple_of_text(head[1] + "}"), metrics)
     except ValueError:  # an unusual row
         pass
     return sample_of(json.loads(line))
