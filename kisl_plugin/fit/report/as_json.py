@@ -2,12 +2,18 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from kisl_plugin import __version__
+from kisl_plugin.fit.laws.law import InfusionLaw
 from kisl_plugin.fit.report.gathered import CurveReport, FitReport, LawReport, Point, RunPoint
 
 SCHEMA = 1
+LAW_KEYS = (
+    *("A", "alpha", "alpha_interval", "E", "E_interval", "e_distinguishable", "r2", "r2_by_chance", "scatter", "df"),
+    *("models", "compute_range", "loss", "interval_method", "caveats"),
+)
 
 
 def as_json(report: FitReport) -> dict[str, Any]:
@@ -100,14 +106,16 @@ def _run(run: RunPoint) -> dict[str, Any]:
 
 
 def _law(found: LawReport) -> dict[str, Any]:
-    law = found.law
-    fitted = {
-        "A": law and law.A,
-        "alpha": law and law.alpha,
-        "E": law and law.E,
-        "r2": law and law.r2,
-        "scatter": law and law.scatter,
-        "compute_range": law and law.compute_range,
-        "caveats": law.caveats if law else (),
-    }
+    fitted = law_entry(found.law) if found.law else dict.fromkeys(LAW_KEYS)
     return {"tokens": found.tokens, "params": found.params, **fitted}
+
+
+def law_entry(law: InfusionLaw) -> dict[str, Any]:
+    """One infusion law."""
+    without = law.without_E
+    return {
+        **{key: getattr(law, key) for key in LAW_KEYS},
+        "without_E": without and {key: getattr(without, key) for key in LAW_KEYS},
+        "leave_one_out": [asdict(left) for left in law.leave_one_out],
+        "leave_one_out_error": law.leave_one_out_error,
+    }

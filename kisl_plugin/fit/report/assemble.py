@@ -7,8 +7,8 @@ from pathlib import Path
 from kisl_plugin.fit.human import count
 from kisl_plugin.fit.laws.law import FEWEST_MODELS, fit_infusion_law
 from kisl_plugin.fit.reading.floor import AUTO, Chance, check_chance
-from kisl_plugin.fit.reading.observations import Observation
-from kisl_plugin.fit.reading.results import TASK, Reading, read_results
+from kisl_plugin.fit.reading.observations import Observation, SetAside
+from kisl_plugin.fit.reading.results import TASK, read_results
 from kisl_plugin.fit.report.gathered import CurveReport, FitReport, LawReport
 from kisl_plugin.fit.report.model_curve import curve_report
 
@@ -37,39 +37,50 @@ def fit_results(
     """
     chance = check_chance(chance)
     reading = read_results([Path(path) for path in paths], task, None if runs is None else Path(runs))
-    return fit_observations(reading, task, chance, loss=loss, watch=watch)
+    return fit_observations(
+        reading.observations,
+        task,
+        chance,
+        loss=loss,
+        set_aside=reading.set_aside,
+        notes=reading.notes,
+        watch=watch,
+    )
 
 
 def fit_observations(
-    reading: Reading,
+    observations: Sequence[Observation],
     task: str = TASK,
     chance: Chance = AUTO,
     *,
     loss: str = "binomial",
+    set_aside: Sequence[SetAside] = (),
+    notes: Sequence[str] = (),
     watch: Watch = in_silence,
 ) -> FitReport:
-    """The same from observations that were read already."""
+    """The same from observations, such as those that `observations_of` makes of lm_eval's results in memory."""
     cells: dict[tuple[int, int], list[Observation]] = defaultdict(list)
-    for seen in reading.observations:
+    for seen in observations:
         cells[seen.params, seen.tokens].append(seen)
+    injected = {cell: group for cell, group in sorted(cells.items()) if any(seen.frequency > 0 for seen in group)}
+    idle = [
+        f"{count(params)} on {count(tokens)} tokens: runs at F = 0 only, so no curve."
+        for params, tokens in sorted(set(cells) - set(injected))
+    ]
     curves: list[CurveReport] = []
-    notes = list(reading.notes)
-    for done, ((params, tokens), group) in enumerate(sorted(cells.items())):
-        watch("fitting curves", done, len(cells))
-        if any(seen.frequency > 0 for seen in group):
-            curves.append(curve_report(group, chance, loss))
-        else:
-            notes.append(f"{count(params)} on {count(tokens)} tokens: runs at F = 0 only, so no curve.")
-    watch("fitting curves", len(cells), len(cells))
+    for done, group in enumerate(injected.values()):
+        watch("fitting curves", done, len(injected))
+        curves.append(curve_report(group, chance, loss))
+    watch("fitting curves", len(injected), len(injected))
     return FitReport(
         task=task,
         chance=chance,
         loss=loss,
-        observations=reading.observations,
-        set_aside=reading.set_aside,
+        observations=tuple(observations),
+        set_aside=tuple(set_aside),
         curves=tuple(curves),
         laws=_laws(curves),
-        notes=tuple(notes),
+        notes=(*notes, *idle),
     )
 
 

@@ -3,6 +3,11 @@
 from pathlib import Path
 
 
+def utf8(text: str) -> bytes:
+    r"""Text as bytes; what is no Unicode in the name of a file (such as \udcff) stands there by its code."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def put(path: Path, content: bytes) -> Path:
     """Write a file in one step."""
     draft = path.with_name(path.name + ".part")

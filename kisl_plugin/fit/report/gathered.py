@@ -87,6 +87,11 @@ class CurveReport:
         return f"{count(self.params)} on {count(self.tokens)} tokens"
 
     @property
+    def has_replicates(self) -> bool:
+        """Whether a frequency was run more than once."""
+        return len(self.runs) > len(self.points)
+
+    @property
     def compute(self) -> float:
         """C = 6·N·D in floating-point operations."""
         return 6.0 * self.params * self.tokens

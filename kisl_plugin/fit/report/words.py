@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from kisl_plugin.fit import human
 from kisl_plugin.fit.curves.curve import CollapseCurve
 from kisl_plugin.fit.curves.status import NO_COLLAPSE
+from kisl_plugin.fit.laws.law import InfusionLaw
 from kisl_plugin.fit.report.gathered import CurveReport, FitReport, LawReport
 
 LOSSES = {
@@ -98,11 +99,25 @@ def remarks(found: CurveReport) -> list[str]:
 
 
 def law_sentence(found: LawReport) -> str:
-    """The law of one token budget with its caveats."""
+    """The law of one token budget with its intervals and caveats."""
     law = found.law
     if law is None:
         return ""
-    numbers = f"A = {law.A:.4g}, alpha = {law.alpha:.3g}, E = {law.E:.3g}, R² = {law.r2:.4f}"
+    alpha = f"alpha = {law.alpha:.3g} (95 % interval {human.interval(*law.alpha_interval, parameter)})"
+    E = f"E = {law.E:.3g} ({human.interval(*law.E_interval, parameter)})"
     sizes = ", ".join(human.count(params) for params in found.params)
     caveats = "".join(f"; {caveat}" for caveat in law.caveats)
-    return f"Infusion law F*(C) = A/C^alpha + E at D = {human.count(found.tokens)} ({sizes}): {numbers}{caveats}."
+    return (
+        f"Infusion law F*(C) = A/C^alpha + E at D = {human.count(found.tokens)} ({sizes}): {alpha}, {E}, "
+        f"A = {law.A:.4g}{fit_quality(law)}{caveats}."
+    )
+
+
+def fit_quality(law: InfusionLaw) -> str:
+    """R², only beside what it is worth."""
+    return "" if math.isnan(law.r2) else f", R² = {law.r2:.4f}"
+
+
+def parameter(value: float) -> str:
+    """A law's parameter to three digits."""
+    return f"{value:.3g}"

@@ -10,7 +10,7 @@ from kisl_plugin.errors import InputError
 from kisl_plugin.fit.reading.tables import write_table
 from kisl_plugin.fit.report.as_json import as_json
 from kisl_plugin.fit.report.curves_csv import curves_csv
-from kisl_plugin.fit.report.files import put
+from kisl_plugin.fit.report.files import put, utf8
 from kisl_plugin.fit.report.gathered import FitReport
 
 if TYPE_CHECKING:
@@ -61,9 +61,9 @@ def _write(report: FitReport, folder: Path) -> list[Path]:
     svgs |= {figure_name(found): rendered(model_figure(found), "svg") for found in report.curves}
     text = json.dumps(as_json(report), indent=2, ensure_ascii=False, allow_nan=False)
     files = [
-        put(folder / "index.html", page(report, svgs).encode()),
-        put(folder / "fit.json", f"{text}\n".encode()),
-        put(folder / "curves.csv", curves_csv(report).encode()),
+        put(folder / "index.html", utf8(page(report, svgs))),
+        put(folder / "fit.json", utf8(f"{text}\n")),
+        put(folder / "curves.csv", utf8(curves_csv(report))),
         folder / "observations.csv",
     ]
     write_table(report.observations, files[-1])

@@ -101,7 +101,7 @@ def _panel(ax: "Axes", found: Sequence[CurveReport], looks: Mapping[int, tuple[A
 
 def _draw_runs(ax: "Axes", found: CurveReport, color: Any, marker: str) -> None:
     """Each run where there is more than one: what the seeds make of it."""
-    if len(found.runs) > len(found.points):
+    if found.has_replicates:
         shares = [run.share for run in found.runs]
         ax.plot(
             [run.frequency for run in found.runs],

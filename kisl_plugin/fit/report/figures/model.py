@@ -31,7 +31,7 @@ def model_figure(found: CurveReport) -> "Figure":
 
 def _memory(ax: "Axes", found: CurveReport) -> None:
     draw_points(ax, found.points, fmt="o", color=MEMORY, label="right by perplexity (acc)")
-    if len(found.runs) > len(found.points):
+    if found.has_replicates:
         shares = [run.share for run in found.runs]
         seeds: Any = {"color": MEMORY, "markersize": 2.5, "markerfacecolor": "none", "markeredgewidth": 0.6}
         ax.plot([run.frequency for run in found.runs], shares, "o", label="each run", **seeds)

@@ -32,16 +32,20 @@ def bullets(items: Iterable[str]) -> Html:
 
 
 def table(label: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Html:
-    """A table in a scroller of its own; the first cell of a row is its heading. A cell may be a td made before."""
-    head = tag("tr", *(tag("th", heading, scope="col") for heading in headings))
+    """A table in a scroller of its own; the first cell of a row is its heading. Cells that are Html are th or td."""
+    head = tag("tr", *(_heading(heading) for heading in headings))
     body = [tag("tr", tag("th", first, scope="row"), *map(_cell, rest)) for first, *rest in rows]
     # Focusable, so that the keyboard can scroll it
     whole = tag("table", tag("thead", head), tag("tbody", *body))
     return tag("div", whole, class_="scroll", role="region", aria_label=label, tabindex="0")
 
 
+def _heading(text: str) -> Html:
+    return text if isinstance(text, Html) else tag("th", text, scope="col")
+
+
 def _cell(text: str) -> Html:
-    return text if isinstance(text, Html) and text.startswith("<td") else tag("td", text)
+    return text if isinstance(text, Html) else tag("td", text)
 
 
 def figure(svg: bytes, alt: str, caption: str) -> Html:

@@ -1,9 +1,11 @@
 """The part of the page on each model: its own figure, its points, its relations, and what to know of it."""
 
+from kisl_plugin.errors import InputError
 from kisl_plugin.fit import human
 from kisl_plugin.fit.report.gathered import CurveReport, FitReport, Point
 from kisl_plugin.fit.report.page.markup import Html, bullets, figure, joined, table, tag
 from kisl_plugin.fit.report.words import f_star, remarks, sentence
+from kisl_plugin.verbalize import templates_of
 
 
 def models_section(report: FitReport, figures: dict[str, bytes]) -> Html:
@@ -40,8 +42,13 @@ def _caption(found: CurveReport) -> str:
 
 
 def _headings(found: CurveReport) -> list[str]:
-    beside = (("by sum", found.by_sum), ("control", found.controls), ("bits per byte", found.background))
-    return ["F", "right", "P", "single runs", *(name for name, there in beside if there)]
+    beside = (
+        ("single runs", found.has_replicates),
+        ("by sum", found.by_sum),
+        ("control", found.controls),
+        ("bits per byte", found.background),
+    )
+    return ["F", "right", "P", *(name for name, there in beside if there)]
 
 
 def _rows(found: CurveReport) -> list[list[str]]:
@@ -51,7 +58,7 @@ def _rows(found: CurveReport) -> list[list[str]]:
     for point in found.points:
         runs = [f"{run.share:.3f}" for run in found.runs if run.frequency == point.frequency]
         row = [human.frequency(point.frequency), f"{point.correct:,} of {point.total:,}", f"{point.share:.3f}"]
-        row.append(" ".join(runs) if len(runs) > 1 else "–")
+        row += [" ".join(runs)] if found.has_replicates else []
         row += [column.get(point.frequency, "–") for column in (by_sum, controls, cost) if column]
         rows.append(row)
     return rows
@@ -66,8 +73,16 @@ def _relations(found: CurveReport) -> Html:
     rows = []
     for relation, points in found.relations.items():
         at = {point.frequency: point for point in points}
-        rows.append([relation, *(_heat(at[F]) if F in at else "–" for F in frequencies)])
+        rows.append([_named(relation), *(_heat(at[F]) if F in at else "–" for F in frequencies)])
     return table(f"Share right per relation, {found.name}", ["relation", *map(human.frequency, frequencies)], rows)
+
+
+def _named(relation: str) -> str:
+    """The relation's id with its name, if a plugin knows one."""
+    try:
+        return f"{relation} {templates_of(relation).name}"
+    except InputError:
+        return relation
 
 
 def _heat(point: Point) -> Html:

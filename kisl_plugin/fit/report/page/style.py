@@ -28,7 +28,7 @@ table { border-collapse: collapse; width: 100%; font-size: .88rem; font-variant-
 th, td { padding: .38rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line) }
 tbody tr:last-child > * { border-bottom: 0 }
 th { font-weight: 600 } thead th { background: var(--tint); color: var(--soft) }
-th:first-child, td.text { text-align: left } td.text { min-width: 5rem }
+th:first-child, th.text, td.text { text-align: left }
 tbody th { font-weight: 600 }
 code, pre { font: .86rem/1.45 ui-monospace, "SF Mono", Menlo, Consolas, monospace }
 pre { background: var(--tint); padding: .8rem 1rem; border-radius: 6px; overflow-x: auto; overflow-wrap: normal }
