@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -46,12 +47,12 @@ class Row:
         if not cell:
             return None
         try:
-            value = Decimal(cell)
-        except InvalidOperation:
-            value = Decimal("NaN")
-        if not value.is_finite() or abs(value.adjusted()) > 300:
+            value = float(cell)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
             raise self.error(column, "a number with a decimal point, such as 3.105")
-        return float(cell)
+        return value
 
     def json(self, column: str) -> Any:
         """The cell read as JSON; None if it is empty."""

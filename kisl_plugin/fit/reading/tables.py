@@ -95,6 +95,8 @@ def _card(row: Row, total: int) -> RunCard:
     rest = row.json("card") or {}
     if not isinstance(rest, Mapping):
         raise row.error("card", "a JSON object")
+    if row.text("group") is not None and "groups" not in rest:
+        raise row.error("group", 'none, or {"groups": {name: {"frequency": F, "count": n}}} in the column card')
     said = card_of_row(row)
     nested = {key: {**_object(row, rest, key), **said[key]} for key in ("model", "triples")}
     nested["triples"].setdefault("count", total)
