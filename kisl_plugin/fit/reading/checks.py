@@ -62,8 +62,17 @@ def check_items(data: Mapping[str, Any], card: RunCard, task: str, where: str) -
         answered = asked.get(f"{metric},none")
         if answered is not None and total is not None and answered != total:
             raise InputError(f"{metric} is {answered!r}; the {where} says {total} triples: probe all items")
-    if "items,none" not in asked:
+    if "items,none" in asked:
+        _check_original(asked, object_at(data, "n-samples", task).get("original"))
+    else:
         _check_effective(object_at(data, "n-samples", task).get("effective"), card, where)
+
+
+def _check_original(asked: Mapping[str, Any], original: Any) -> None:
+    """Refuse part of the task's items, where no run card knows how many there are."""
+    answered = asked["items,none"] + asked.get("items_control,none", 0)
+    if isinstance(original, int) and answered != original:
+        raise InputError(f"{answered:g} of {original} items asked: probe all items")
 
 
 def _check_effective(effective: Any, card: RunCard, where: str) -> None:

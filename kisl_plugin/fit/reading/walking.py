@@ -46,11 +46,9 @@ def load_results(file: Path, must_be_results: bool) -> dict[str, Any] | None:
     """
     try:
         if file.exists() and not file.is_file():  # reading a pipe would wait forever
-            raise InputError("not a file")
+            raise OSError(0, "not a file")
         text = file.read_text(encoding="utf-8")
         data = json.loads(text) if must_be_results or '"results"' in text else None
-    except InputError:
-        raise
     except OSError as error:
         reason = f"cannot be read ({error.strerror or error})"
     except (ValueError, RecursionError) as error:

@@ -1,0 +1,183 @@
+"""Which of several results of one run count, and what else is set aside or said."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fit_files import TASK, results, run_card, sample, with_metrics, write, write_samples
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kisl_plugin.fit.reading.results import Reading, read_results
+
+BACKGROUND = "kisl_background"
+
+
+def read(*paths: Path) -> Reading:
+    return read_results(paths)
+
+
+def reasons(reading: Reading) -> dict[str, str]:
+    return {Path(aside.path).name: aside.reason for aside in reading.set_aside}
+
+
+def background(card: dict[str, Any] | None, value: Any = 1.5, text: str = "t", **changes: Any) -> dict[str, Any]:
+    """Results of kisl_background."""
+    data = results(card, task=BACKGROUND, **changes)
+    data["results"] = {BACKGROUND: {"bits_per_byte,none": value}}
+    data["configs"][BACKGROUND]["metadata"][BACKGROUND] = {"sha256": text}
+    return data
+
+
+def both(question: dict[str, Any], text: dict[str, Any]) -> dict[str, Any]:
+    """One file of both tasks."""
+    return {**question, **{key: {**question[key], **text[key]} for key in ("results", "configs")}}
+
+
+def test_a_copied_file_counts_once_and_the_copy_is_named(tmp_path: Path) -> None:
+    first = write(tmp_path / "a" / "results_1.json", results(run_card()))
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    reading = read(tmp_path)
+    assert [seen.path for seen in reading.observations] == [str(first)]
+    (copy,) = reading.set_aside
+    assert (copy.path, copy.reason) == (
+        str(tmp_path / "b" / "results_1.json"),
+        f"a copy: the same results as {first}",
+    )
+
+
+def test_of_copies_the_one_with_samples_is_used(tmp_path: Path) -> None:
+    card = run_card(triples={"count": 2, "sha256": "x"})
+    for name in ("a", "b"):
+        file = write(tmp_path / name / "results_2026-01-01T00-00-00.json", results(card, **{"n-samples": {}}))
+    write_samples(file, [sample("P1", 0, True), sample("P1", 1, False)])
+    (seen,) = read(tmp_path).observations
+    assert seen.path == str(file)
+    assert seen.outcomes is not None
+
+
+def test_equally_old_results_that_contradict_each_other_are_all_set_aside(tmp_path: Path) -> None:
+    write(tmp_path / "results_a.json", results(run_card(), 0.5))
+    write(tmp_path / "results_b.json", results(run_card(), 0.75))
+    write(tmp_path / "results_older.json", results(run_card(), 0.25, date=1.0))
+    write(tmp_path / "results_other.json", results(run_card(seed=2)))
+    reading = read(tmp_path)
+    assert [seen.seed for seen in reading.observations] == [2]
+    said = reasons(reading)
+    assert set(said) == {"results_a.json", "results_b.json", "results_older.json"}
+    for name in ("results_a.json", "results_b.json"):
+        assert said[name].startswith("contradictory: ")
+        assert "results_a.json" in said[name]
+        assert "results_b.json" in said[name]
+    assert "which contradict each other" in said["results_older.json"]
+
+
+def test_a_later_probe_ends_a_contradiction(tmp_path: Path) -> None:
+    write(tmp_path / "results_a.json", results(run_card(), 0.5))
+    write(tmp_path / "results_b.json", results(run_card(), 0.75))
+    write(tmp_path / "results_c.json", results(run_card(), 0.25, date=2e9))
+    assert [seen.correct for seen in read(tmp_path).observations] == [100]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(0, 4), st.sampled_from([None, 5])),
+        min_size=1,
+        max_size=7,
+    )
+)
+def test_every_file_is_used_or_set_aside_and_no_run_counts_twice(
+    tmp_path_factory: pytest.TempPathFactory, files: list[tuple[int, int, int, int | None]]
+) -> None:
+    folder = tmp_path_factory.mktemp("files")
+    for k, (seed, date, quarter, limit) in enumerate(files):
+        data = results(run_card(seed=seed), quarter / 4, date=float(date), config={"limit": limit})
+        write(folder / f"results_{k}.json", data)
+    reading = read(folder)
+    used, aside = [seen.path for seen in reading.observations], [one.path for one in reading.set_aside]
+    assert sorted([*used, *aside]) == sorted(map(str, folder.iterdir()))
+    assert len({seen.seed for seen in reading.observations}) == len(used)
+    for seen in reading.observations:
+        rivals = {(date, quarter) for seed, date, quarter, limit in files if seed == seen.seed and limit is None}
+        newest = max(date for date, _ in rivals)
+        assert {(newest, seen.correct / 100)} == {rival for rival in rivals if rival[0] == newest}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("", "an empty file"), ('{"results":', "cannot be read as JSON"), ("\x00", "cannot be read as JSON")],
+)
+def test_a_file_that_was_not_written_to_its_end_is_named(tmp_path: Path, text: str, reason: str) -> None:
+    write(tmp_path / "results_1.json", text)
+    reading = read(tmp_path)
+    assert reason in reasons(reading)["results_1.json"]
+    assert not reading.observations
+
+
+def test_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    write(tmp_path / "results_good.json", results(run_card()))
+    (tmp_path / "results_gone.json").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "results_pipe.json")
+    os.mkfifo(tmp_path / "other.json")
+    (tmp_path / "other_gone.json").symlink_to(tmp_path / "nowhere_else")
+    assert reasons(read(tmp_path)) == {
+        "results_gone.json": "cannot be read (No such file or directory)",
+        "results_pipe.json": "cannot be read (not a file)",
+    }
+
+
+@pytest.mark.parametrize("value", [None, "N/A", float("nan"), True])
+def test_metrics_that_are_no_numbers_are_named(tmp_path: Path, value: Any) -> None:
+    write(tmp_path / "results_1.json", results(run_card(), value))
+    assert reasons(read(tmp_path))["results_1.json"] == f"acc,none is {value!r}; expected a share between 0 and 1"
+    write(tmp_path / "results_1.json", with_metrics(results(run_card()), sum_acc=value))
+    assert "sum_acc,none is" in reasons(read(tmp_path))["results_1.json"]
+
+
+def test_the_averaged_row_of_a_group_is_never_the_task(tmp_path: Path) -> None:
+    data = results(run_card(), 0.5)
+    data["results"]["kisl"] = {"acc,none": 0.75}
+    data |= {"groups": {"kisl": {"acc,none": 0.75}}, "group_subtasks": {"kisl": [TASK, BACKGROUND], TASK: []}}
+    write(tmp_path / "results_1.json", data)
+    assert [seen.correct for seen in read(tmp_path).observations] == [200]
+    (aside,) = read_results([tmp_path], "kisl").set_aside
+    assert aside.reason == f"kisl is a group of tasks ({TASK}, {BACKGROUND}): choose one of them with --task"
+
+
+def test_background_of_the_same_file_goes_before_a_later_one(tmp_path: Path) -> None:
+    write(tmp_path / "results_1.json", both(results(run_card()), background(run_card(), 1.5)))
+    write(tmp_path / "results_2.json", background(run_card(), 2.5, date=2e9))
+    reading = read(tmp_path)
+    assert [seen.bits_per_byte for seen in reading.observations] == [1.5]
+    assert set(reasons(reading)) == {"results_2.json"}
+
+
+def test_background_is_taken_from_other_results_of_the_same_run(tmp_path: Path) -> None:
+    write(tmp_path / "results_1.json", results(run_card()))
+    write(tmp_path / "results_2.json", background(run_card(created="later"), 1.5, date=2e9))
+    write(tmp_path / "results_3.json", background(run_card(), 9.5, date=1.0))
+    write(tmp_path / "results_4.json", background(run_card(seed=2), 8.5))
+    write(tmp_path / "results_5.json", background(run_card(), 7.5, date=3e9, config={"limit": 5}))
+    reading = read(tmp_path)
+    assert [(seen.seed, seen.bits_per_byte) for seen in reading.observations] == [(1, 1.5)]
+    assert set(reasons(reading)) == {f"results_{k}.json" for k in (3, 4, 5)}
+    assert all(f"it holds {BACKGROUND}" in reason for reason in reasons(reading).values())
+
+
+@pytest.mark.parametrize("value", [None, "N/A", float("nan"), -1.0])
+def test_a_background_that_is_no_number_is_none(tmp_path: Path, value: Any) -> None:
+    write(tmp_path / "results_1.json", both(results(run_card()), background(run_card(), value)))
+    (seen,) = read(tmp_path).observations
+    assert seen.bits_per_byte is None
+
+
+def test_background_measured_on_different_texts_is_said(tmp_path: Path) -> None:
+    for k, text in enumerate("aab"):
+        data = both(results(run_card(seed=k)), background(run_card(seed=k), 1.5, text))
+        write(tmp_path / f"results_{k}.json", data)
+    assert read(tmp_path).notes == ("background was measured on 2 different texts (sha256): not comparable",)
+    (tmp_path / "results_2.json").unlink()
+    assert not read(tmp_path).notes
