@@ -1,1 +1,1 @@
-"""Collapse points → infusion laws and what they predict."""
+"""From collapse points to laws: F*(C), F*(D), F*(N, D), what they miss, and the paper's failure signatures."""
