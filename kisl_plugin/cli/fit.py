@@ -2,7 +2,7 @@
 
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,9 @@ from kisl_plugin.cli.errors import Command
 from kisl_plugin.errors import KislError
 from kisl_plugin.fit.curves.status import STATUS_HELP
 from kisl_plugin.progress import Progress
+
+if TYPE_CHECKING:
+    from kisl_plugin.fit.report.assemble import Asked
 
 TASK = "kisl_wikidata"
 LOSSES = ("binomial", "huber-log", "least-squares")
@@ -67,8 +70,31 @@ class Watching:
 )
 @click.option("--runs", type=PATH, metavar="CSV", help="Run cards of models that carry none: one row per results file.")
 @click.option("--write-table", type=PATH, metavar="CSV", help="Write the observations; kisl-fit reads them in turn.")
+@click.option(
+    "--hold-out",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="Predict the size nearest to N from the others, and say by how much it is missed.",
+)
+@click.option(
+    "--predict",
+    multiple=True,
+    metavar="params=N,tokens=D",
+    help="Predict the best F of a model that was not trained (7e9 or 7B). Can be repeated.",
+)
+@click.option("--triples", metavar="K", help="How many triples the prediction is to state.  [default: the sweep's]")
+@click.option("--write-configs", type=PATH, metavar="DIR", help="Write GPT-NeoX YAMLs at 0.8, 1.0 and 1.2 of each F*.")
 @click.version_option(__version__, prog_name="kisl-fit")
-def main(results: tuple[Path, ...], out: Path, write_table: Path | None, **how: Any) -> None:
+def main(
+    results: tuple[Path, ...],
+    out: Path,
+    task: str,
+    chance: str,
+    runs: Path | None,
+    write_table: Path | None,
+    write_configs: Path | None,
+    **asked: Any,
+) -> None:
     """Fit collapse curves and the infusion law to lm-eval RESULTS (files or folders, searched through).
 
     Prints a table and writes a report folder: index.html (the page), fit.json, curves.csv, observations.csv, and the
@@ -77,13 +103,35 @@ def main(results: tuple[Path, ...], out: Path, write_table: Path | None, **how: 
     """
     from kisl_plugin.fit import fit_results, write_report
     from kisl_plugin.fit.report.table import render
-    from kisl_plugin.fit.report.writing import write_observations
+    from kisl_plugin.fit.report.writing import write_observations, write_planned
 
-    report = fit_results(results, **how, watch=Watching())
-    click.echo(render(report))
-    files = write_report(report, out)
-    if write_table is not None:
-        files.append(write_observations(report, write_table))
-    click.echo(f"\nWrote {', '.join(map(str, files))}")
+    if write_configs is not None and not asked["predict"]:
+        raise click.UsageError("--write-configs needs --predict params=N,tokens=D: what the YAMLs are to test")
+    watch = Watching()
+    report = fit_results(results, task, chance, asked=_asked(**asked), runs=runs, watch=watch)
+    click.echo(_printable(render(report)))
+    files = write_report(report, out, watch)
+    beside = [write_observations(report, write_table)] if write_table is not None else []
+    beside += write_planned(report, write_configs) if write_configs is not None else []
+    click.echo(f"\nWrote {', '.join([f'into {out}: {files[0].name}', *(file.name for file in files[1:])])}")
+    for file in beside:
+        click.echo(f"Wrote {file}")
     if not report.observations:
         raise KislError(f"nothing could be used: every file was set aside ({len(report.set_aside)}), as listed above")
+
+
+def _asked(loss: str, hold_out: float | None, predict: tuple[str, ...], triples: str | None) -> "Asked":
+    from kisl_plugin.fit.planner.target import parse_target, parse_triples
+    from kisl_plugin.fit.report.assemble import Asked
+
+    return Asked(
+        loss=loss,
+        hold_out=hold_out,
+        predict=tuple(map(parse_target, predict)),
+        triples=None if triples is None else parse_triples(triples),
+    )
+
+
+def _printable(text: str) -> str:
+    # The name of a file may hold bytes that are no text.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -6,35 +6,47 @@ from dataclasses import asdict
 from typing import Any
 
 from kisl_plugin import __version__
+from kisl_plugin.fit.laws.joint import JointLaw
 from kisl_plugin.fit.laws.law import InfusionLaw
+from kisl_plugin.fit.planner.render import as_json as prediction_entry
 from kisl_plugin.fit.report.gathered import CurveReport, FitReport, LawReport, Point, RunPoint
 
 SCHEMA = 1
+CURVE_KEYS = (
+    *("loss", "tau", "tau_source", "df", "interval_method", "paired"),
+    *("deviance", "form_p", "fall_p", "unimodal_p", "largest_fall"),
+)
 LAW_KEYS = (
     *("A", "alpha", "alpha_interval", "E", "E_interval", "e_distinguishable", "r2", "r2_by_chance", "scatter", "df"),
     *("models", "compute_range", "loss", "interval_method", "caveats"),
 )
+DATA_LAW_KEYS = ("params", "gamma", "gamma_interval", "scatter", "df", "points", "tokens_range", "caveats")
+JOINT_KEYS = ("gamma", "gamma_interval", "gamma_at", "scatter", "df", "points", "caveats")
+FORM_KEYS = ("name", "formula", "parameters", "intervals", "deviance", "aic", "weight", "leave_one_out_error")
 
 
 def as_json(report: FitReport) -> dict[str, Any]:
     """The whole report."""
     headline = report.headline
-    return finite(
-        {
-            "schema": SCHEMA,
-            "version": __version__,
-            "task": report.task,
-            "chance": report.chance,
-            "loss": report.loss,
-            "curves": [curve_entry(found) for found in report.curves],
-            "law": _law(headline) if headline else None,
-            "law_missing": report.missing_law or None,
-            "laws": [_law(found) for found in report.laws],
-            "predictions": [],
-            "notes": list(report.notes),
-            "set_aside": [{"path": aside.path, "reason": aside.reason} for aside in report.set_aside],
-        }
-    )
+    entries = {
+        "schema": SCHEMA,
+        "version": __version__,
+        "task": report.task,
+        "chance": report.chance,
+        "loss": report.loss,
+        "curves": [curve_entry(found) for found in report.curves],
+        "law": _law(headline) if headline else None,
+        "law_missing": report.missing_law or None,
+        "laws": [_law(found) for found in report.laws],
+        "data_laws": [_fields(law, DATA_LAW_KEYS) for law in report.data_laws],
+        "joint": report.joint and _joint(report.joint),
+        "held_out": [asdict(held) for held in report.held_out],
+        "verdicts": [asdict(verdict) for verdict in report.verdicts],
+        "predictions": [prediction_entry(prediction) for prediction in report.predictions],
+        "notes": list(report.notes),
+        "set_aside": [{"path": aside.path, "reason": aside.reason} for aside in report.set_aside],
+    }
+    return {key: finite(entry) for key, entry in entries.items()}
 
 
 def finite(value: Any) -> Any:
@@ -69,8 +81,7 @@ def curve_entry(found: CurveReport) -> dict[str, Any]:
         **(known if curve.ok else dict.fromkeys(known)),
         "status": curve.status,
         "message": curve.message,
-        **{key: getattr(curve, key) for key in ("loss", "tau", "tau_source", "df", "interval_method", "paired")},
-        **{key: getattr(curve, key) for key in ("deviance", "form_p", "fall_p", "unimodal_p", "largest_fall")},
+        **_fields(curve, CURVE_KEYS),
         "seeds": sorted({seed for seed, _ in found.seeds}),
         "train_seeds": sorted({seed for _, seed in found.seeds if seed is not None}),
         "points": _points(found.points),
@@ -114,8 +125,16 @@ def law_entry(law: InfusionLaw) -> dict[str, Any]:
     """One infusion law."""
     without = law.without_E
     return {
-        **{key: getattr(law, key) for key in LAW_KEYS},
-        "without_E": without and {key: getattr(without, key) for key in LAW_KEYS},
+        **_fields(law, LAW_KEYS),
+        "without_E": without and _fields(without, LAW_KEYS),
         "leave_one_out": [asdict(left) for left in law.leave_one_out],
         "leave_one_out_error": law.leave_one_out_error,
     }
+
+
+def _joint(law: JointLaw) -> dict[str, Any]:
+    return {**_fields(law, JOINT_KEYS), "forms": [_fields(form, FORM_KEYS) for form in law.forms]}
+
+
+def _fields(found: Any, keys: Iterable[str]) -> dict[str, Any]:
+    return {key: getattr(found, key) for key in keys}

@@ -2,14 +2,20 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from kisl_plugin.fit.human import count
-from kisl_plugin.fit.laws.law import FEWEST_MODELS, fit_infusion_law
+from kisl_plugin.fit.laws.verdicts import judge
+from kisl_plugin.fit.planner.predict import predict
+from kisl_plugin.fit.planner.sources import Laws
+from kisl_plugin.fit.planner.sweep import sweep_of
+from kisl_plugin.fit.planner.target import Target
 from kisl_plugin.fit.reading.floor import AUTO, Chance, check_chance
 from kisl_plugin.fit.reading.observations import Observation, SetAside
 from kisl_plugin.fit.reading.results import TASK, read_results
-from kisl_plugin.fit.report.gathered import CurveReport, FitReport, LawReport
+from kisl_plugin.fit.report.gathered import CurveReport, FitReport
+from kisl_plugin.fit.report.law_reports import collapse_points, data_laws, held_out, infusion_laws, joint_law
 from kisl_plugin.fit.report.model_curve import curve_report
 
 Watch = Callable[[str, int, int], None]
@@ -19,21 +25,36 @@ def in_silence(what: str, done: int, total: int) -> None:
     """Show no progress."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is asked of a sweep beside its curves and laws.
+
+    `loss` is what the curves minimise; the size nearest to `hold_out` is predicted from the others; each of `predict`
+    is predicted for `triples` triples (None: as many as the sweep's).
+    """
+
+    loss: str = "binomial"
+    hold_out: float | None = None
+    predict: Sequence[Target] = ()
+    triples: int | None = None
+
+
 def fit_results(
     paths: Sequence[str | Path],
     task: str = TASK,
     chance: Chance = AUTO,
     *,
-    loss: str = "binomial",
+    asked: Asked = Asked(),
     runs: str | Path | None = None,
     watch: Watch = in_silence,
 ) -> FitReport:
-    """Read lm-eval results under `paths`, fit a curve for each N and D, and a law for each D.
+    """Read lm-eval results under `paths`, fit a curve for each N and D, and the laws through their collapse points.
 
     `runs` is a CSV with what the results' run cards lack; `watch` is told (what, done, total) as curves are fitted.
 
     Raises:
-        InputError: a path does not exist, there is no results file at all, or `chance` is no floor.
+        InputError: a path does not exist, there is no results file at all, `chance` is no floor, or `hold_out` leaves
+            too few models.
     """
     chance = check_chance(chance)
     reading = read_results([Path(path) for path in paths], task, None if runs is None else Path(runs))
@@ -41,7 +62,7 @@ def fit_results(
         reading.observations,
         task,
         chance,
-        loss=loss,
+        asked=asked,
         set_aside=reading.set_aside,
         notes=reading.notes,
         watch=watch,
@@ -53,53 +74,64 @@ def fit_observations(
     task: str = TASK,
     chance: Chance = AUTO,
     *,
-    loss: str = "binomial",
+    asked: Asked = Asked(),
     set_aside: Sequence[SetAside] = (),
     notes: Sequence[str] = (),
     watch: Watch = in_silence,
 ) -> FitReport:
     """The same from observations, such as those that `observations_of` makes of lm_eval's results in memory."""
+    chance = check_chance(chance)
     cells: dict[tuple[int, int], list[Observation]] = defaultdict(list)
     for seen in observations:
         cells[seen.params, seen.tokens].append(seen)
     injected = {cell: group for cell, group in sorted(cells.items()) if any(seen.frequency > 0 for seen in group)}
     idle = [
-        f"{count(params)} on {count(tokens)} tokens: runs at F = 0 only, so no curve."
+        f"{count(params)} on {count(tokens)} tokens: runs at F = 0 only, so no curve"
         for params, tokens in sorted(set(cells) - set(injected))
     ]
     curves: list[CurveReport] = []
     for done, group in enumerate(injected.values()):
         watch("fitting curves", done, len(injected))
-        curves.append(curve_report(group, chance, loss))
+        curves.append(curve_report(group, chance, asked.loss))
     watch("fitting curves", len(injected), len(injected))
+    return _with_laws(observations, task, chance, curves, asked, set_aside, (*notes, *idle))
+
+
+def _with_laws(
+    observations: Sequence[Observation],
+    task: str,
+    chance: Chance,
+    curves: Sequence[CurveReport],
+    asked: Asked,
+    set_aside: Sequence[SetAside],
+    notes: Sequence[str],
+) -> FitReport:
+    points = collapse_points(curves)
+    laws, by_size, joint = infusion_laws(curves, points), data_laws(points), joint_law(points)
+    known = Laws(
+        joint=joint,
+        infusion=[(found.tokens, found.law) for found in laws if found.law],
+        data=by_size,
+    )
+    sweep = sweep_of(seen.card for seen in observations)
+    held = held_out(points, asked.hold_out)
+    if held and held[0].params != asked.hold_out:
+        notes = (
+            *notes,
+            f"of the sizes with a collapse point N = {count(held[0].params)} is nearest to the one to hold out",
+        )
     return FitReport(
         task=task,
         chance=chance,
-        loss=loss,
+        loss=asked.loss,
         observations=tuple(observations),
         set_aside=tuple(set_aside),
         curves=tuple(curves),
-        laws=_laws(curves),
-        notes=(*notes, *idle),
+        laws=laws,
+        data_laws=by_size,
+        joint=joint,
+        held_out=held,
+        verdicts=judge([found.curve.status for found in curves], points),
+        predictions=tuple(predict(target, points, known, sweep, asked.triples) for target in asked.predict),
+        notes=tuple(notes),
     )
-
-
-def _laws(curves: Sequence[CurveReport]) -> tuple[LawReport, ...]:
-    budgets: dict[int, list[CurveReport]] = {report.tokens: [] for report in curves}
-    for report in curves:
-        if report.curve.ok:
-            budgets[report.tokens].append(report)
-    laws = [_law(tokens, found) for tokens, found in budgets.items()]
-    return tuple(sorted(laws, key=lambda law: (len(law.params), law.tokens), reverse=True))
-
-
-def _law(tokens: int, found: Sequence[CurveReport]) -> LawReport:
-    params = tuple(report.params for report in found)
-    if len(found) < FEWEST_MODELS:
-        return LawReport(tokens=tokens, params=params, law=None)
-    law = fit_infusion_law(
-        [report.compute for report in found],
-        [report.curve.f_star for report in found],
-        [report.curve.f_star_interval for report in found],
-    )
-    return LawReport(tokens=tokens, params=params, law=law)

@@ -5,7 +5,12 @@ from dataclasses import dataclass
 
 from kisl_plugin.fit.curves.curve import CollapseCurve
 from kisl_plugin.fit.human import count
+from kisl_plugin.fit.laws.data_law import DataLaw
+from kisl_plugin.fit.laws.hold_out import HeldOut
+from kisl_plugin.fit.laws.joint import JointLaw
 from kisl_plugin.fit.laws.law import FEWEST_MODELS, InfusionLaw
+from kisl_plugin.fit.laws.verdicts import Verdict
+from kisl_plugin.fit.planner.prediction import Prediction
 from kisl_plugin.fit.reading.floor import Chance, Floor
 from kisl_plugin.fit.reading.observations import Observation, SetAside
 
@@ -117,6 +122,11 @@ class FitReport:
     set_aside: tuple[SetAside, ...]
     curves: tuple[CurveReport, ...]
     laws: tuple[LawReport, ...]
+    data_laws: tuple[DataLaw, ...]
+    joint: JointLaw | None
+    held_out: tuple[HeldOut, ...]
+    verdicts: tuple[Verdict, ...]
+    predictions: tuple[Prediction, ...]
     notes: tuple[str, ...]
 
     @property

@@ -1,11 +1,21 @@
 """What kisl-fit prints: one row per curve in 80 columns, then what to know about them."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from kisl_plugin.fit import human
+from kisl_plugin.fit.planner.render import render as prediction_lines
 from kisl_plugin.fit.report.gathered import CurveReport, FitReport
-from kisl_plugin.fit.report.words import law_sentence, many, remarks, sentence
+from kisl_plugin.fit.report.words import (
+    data_law_sentence,
+    held_out_sentence,
+    joint_sentences,
+    law_sentence,
+    many,
+    remarks,
+    sentence,
+    verdict_word,
+)
 
 WIDTH = 80
 FLOOR = 4  # the column that is left out of a table that would be too wide; the remarks tell it anyway
@@ -19,7 +29,8 @@ def render(report: FitReport) -> str:
     ]
     if report.curves:
         parts += [curve_table(report.curves), _paragraphs(_remarks(report.curves))]
-    parts += [_paragraphs(report.notes), _paragraphs(_laws(report))]
+    parts += [_paragraphs(map(sentence, report.notes)), _paragraphs(_laws(report)), _verdicts(report)]
+    parts += [prediction_lines(prediction) for prediction in report.predictions]
     if report.set_aside:
         lines = [f"  {aside.path}\n    {aside.reason}" for aside in report.set_aside]
         parts.append("\n".join([f"Set aside: {len(lines)}", *lines]))
@@ -77,9 +88,20 @@ def _remarks(curves: Sequence[CurveReport]) -> list[str]:
 
 
 def _laws(report: FitReport) -> list[str]:
-    lines = [law_sentence(found) for found in report.laws if found.law]
-    return lines if report.headline else [sentence(report.missing_law)]
+    lines = [sentence(report.missing_law)] if report.missing_law else []
+    lines += [law_sentence(found) for found in report.laws if found.law]
+    lines += [sentence(data_law_sentence(law)) for law in report.data_laws]
+    lines += [f"{'; '.join(joint_sentences(report.joint))}."] if report.joint else []
+    return [*lines, *(sentence(held_out_sentence(held)) for held in report.held_out)]
 
 
-def _paragraphs(sentences: Sequence[str]) -> str:
+def _verdicts(report: FitReport) -> str:
+    if not any(found.curve.ok for found in report.curves):
+        return ""
+    said = [f"  {verdict_word(verdict)}: {verdict.name}: {verdict.sentence}" for verdict in report.verdicts]
+    lines = [textwrap.fill(text, WIDTH, subsequent_indent="    ") for text in said]
+    return "\n".join(["The paper's signs that a law does not hold:", *lines])
+
+
+def _paragraphs(sentences: Iterable[str]) -> str:
     return "\n".join(textwrap.fill(text, WIDTH, subsequent_indent="  ") for text in sentences)

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from kisl_plugin.fit import human
 from kisl_plugin.fit.curves.curve import CollapseCurve
 from kisl_plugin.fit.curves.status import NO_COLLAPSE
+from kisl_plugin.fit.laws.data_law import DataLaw
+from kisl_plugin.fit.laws.hold_out import HeldOut
+from kisl_plugin.fit.laws.joint import JointLaw
 from kisl_plugin.fit.laws.law import InfusionLaw
+from kisl_plugin.fit.laws.points import OPEN, Interval
+from kisl_plugin.fit.laws.verdicts import Verdict
 from kisl_plugin.fit.report.gathered import CurveReport, FitReport, LawReport
 
 LOSSES = {
@@ -35,17 +40,24 @@ def finding(report: FitReport) -> str:
     """The report in one sentence: nothing is claimed that the fit does not show."""
     if not report.curves:
         return "No collapse curve: no run with injected facts could be used."
-    found = sorted((one for one in report.curves if one.curve.ok), key=lambda one: one.compute)
+    found = [one for one in report.curves if one.curve.ok]
     if not found:
         return _no_collapse(report.curves)
     if len(found) == 1:
-        return f"{found[0].name}: memory peaks at {f_star(found[0].curve)} and then falls{_law_in_short(report)}."
-    ends = [f"F* = {human.estimate(one.curve.f_star)} ({human.interval(*one.curve.f_star_interval)})" for one in found]
-    names = [human.count(one.params) if len(report.budgets) == 1 else one.name for one in found]
-    return (
-        f"{len(found)} of {many(len(report.curves), 'model')} show a collapse point, from {ends[0]} for {names[0]} "
-        f"to {ends[-1]} for {names[-1]}{_law_in_short(report)}."
-    )
+        return f"{found[0].name}: memory peaks at {f_star(found[0].curve)} and then falls."
+    return f"{len(found)} of {many(len(report.curves), 'model')} show a collapse point; {_across(report, found)}."
+
+
+def _across(report: FitReport, found: Sequence[CurveReport]) -> str:
+    """How F* goes with N at the token budget with most sizes."""
+    budget = report.laws[0]
+    at = sorted((one for one in found if one.tokens == budget.tokens), key=lambda one: one.params)
+    ends = [f"{human.estimate(one.curve.f_star)} ({human.interval(*one.curve.f_star_interval)})" for one in at]
+    if len(at) < 2:
+        return "no two of them were trained on the same number of tokens"
+    goes = f"at D = {human.count(budget.tokens)} F* goes from {ends[0]} for {human.count(at[0].params)}"
+    law = f"; the infusion law's alpha is {valued(budget.law.alpha, budget.law.alpha_interval)}" if budget.law else ""
+    return f"{goes} to {ends[-1]} for {human.count(at[-1].params)}{law}"
 
 
 def _no_collapse(curves: Sequence[CurveReport]) -> str:
@@ -59,13 +71,6 @@ def _excluded(curve: CollapseCurve) -> str:
     if not curve.status.startswith(NO_COLLAPSE) or not math.isfinite(curve.largest_fall):
         return ""
     return f" (a fall of more than {curve.largest_fall:.2f} is excluded)"
-
-
-def _law_in_short(report: FitReport) -> str:
-    law = report.headline and report.headline.law
-    if not law:
-        return "; there are too few for an infusion law"
-    return f"; the infusion law through {law.models} of them has alpha = {law.alpha:.2g}"
 
 
 def f_star(curve: CollapseCurve) -> str:
@@ -103,12 +108,11 @@ def law_sentence(found: LawReport) -> str:
     law = found.law
     if law is None:
         return ""
-    alpha = f"alpha = {law.alpha:.3g} (95 % interval {human.interval(*law.alpha_interval, parameter)})"
-    E = f"E = {law.E:.3g} ({human.interval(*law.E_interval, parameter)})"
+    alpha = f"alpha = {valued(law.alpha, law.alpha_interval)}, E = {valued(law.E, law.E_interval)}"
     sizes = ", ".join(human.count(params) for params in found.params)
     caveats = "".join(f"; {caveat}" for caveat in law.caveats)
     return (
-        f"Infusion law F*(C) = A/C^alpha + E at D = {human.count(found.tokens)} ({sizes}): {alpha}, {E}, "
+        f"Infusion law F*(C) = A/C^alpha + E at D = {human.count(found.tokens)} ({sizes}): {alpha}, "
         f"A = {law.A:.4g}{fit_quality(law)}{caveats}."
     )
 
@@ -118,6 +122,55 @@ def fit_quality(law: InfusionLaw) -> str:
     return "" if math.isnan(law.r2) else f", R² = {law.r2:.4f}"
 
 
+def valued(value: float, interval: Interval) -> str:
+    """A law's parameter with its 95 % interval, where it has one."""
+    ends = "" if interval == OPEN else f" ({human.interval(*interval, parameter)})"
+    return f"{parameter(value)}{ends}"
+
+
 def parameter(value: float) -> str:
     """A law's parameter to three digits."""
     return f"{value:.3g}"
+
+
+def joint_sentences(law: JointLaw) -> list[str]:
+    """The best form in N and D, how F* goes with D, and what the others are worth."""
+    at = f"N = {human.count(law.gamma_at[0])}, D = {human.count(law.gamma_at[1])}"
+    numbers = ", ".join(
+        f"{name} = {valued(value, law.best.intervals.get(name, OPEN))}" for name, value in law.best.parameters.items()
+    )
+    others = "; ".join(f"{form.formula} {weight(form.weight)}" for form in law.forms[1:])
+    said = [
+        f"Joint law of {law.points} points: F* = {law.best.formula} with {numbers}, of Akaike weight "
+        f"{weight(law.best.weight)}{f' ({others})' if others else ''}",
+        f"d log F* / d log D is {valued(law.gamma, law.gamma_interval)} at {at}",
+    ]
+    return [*said, *law.caveats]
+
+
+def weight(share: float) -> str:
+    """An Akaike weight."""
+    return "< 1 %" if share < 0.005 else f"{share:.0%}".replace("%", " %")
+
+
+def data_law_sentence(law: DataLaw) -> str:
+    """How F* of one size goes with D."""
+    reach = "–".join(human.count(tokens) for tokens in law.tokens_range)
+    caveats = "".join(f"; {caveat}" for caveat in law.caveats)
+    gamma = valued(law.gamma, law.gamma_interval)
+    return f"F*(D) ∝ D^gamma at N = {human.count(law.params)} (D = {reach}): gamma = {gamma}{caveats}"
+
+
+def held_out_sentence(held: HeldOut) -> str:
+    """What the other sizes say of the one that was held out."""
+    measured = f"{human.estimate(held.measured)} ({human.interval(*held.measured_interval)})"
+    predicted = f"{human.estimate(held.predicted)} ({human.interval(*held.interval)})"
+    return (
+        f"Held out N = {human.count(held.params)} at D = {human.count(held.tokens)}: measured F* = {measured}, "
+        f"predicted from the other sizes {predicted}: {held.words}"
+    )
+
+
+def verdict_word(verdict: Verdict) -> str:
+    """`passed`, `failed`, or `not tested`."""
+    return "not tested" if verdict.passed is None else "passed" if verdict.passed else "failed"

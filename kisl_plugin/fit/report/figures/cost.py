@@ -7,6 +7,7 @@ from kisl_plugin.fit import human
 from kisl_plugin.fit.report.figures.style import (
     LEGEND_ROW,
     draw_points,
+    laid_out,
     looks,
     new_figure,
     plain_log_axis,
@@ -45,7 +46,7 @@ def cost_figure(report: FitReport) -> "Figure":
             names.update({label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)})
         axes[-1].set_xlabel("frequency F")
         figure.legend(names.values(), names.keys(), loc="outside lower center", ncols=LEGEND_COLUMNS)
-    return figure
+        return laid_out(figure)
 
 
 def draw_background(ax: "Axes", found: CurveReport, **style: Any) -> None:

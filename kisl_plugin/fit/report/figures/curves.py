@@ -11,6 +11,7 @@ from kisl_plugin.fit.report.figures.style import (
     LEGEND_ROW,
     PANEL_HEIGHT,
     draw_points,
+    laid_out,
     looks,
     new_figure,
     plain_log_axis,
@@ -40,7 +41,7 @@ def curves_figure(report: FitReport) -> "Figure":
             ax.set_title(f"{shortened(report.task)}, D = {human.count(tokens)}", loc="left", fontsize=8)
         if not budgets:
             say(axes[0], "No run could be used:\nsee what was set aside.")
-    return figure
+        return laid_out(figure)
 
 
 def draw_curve(ax: "Axes", found: CurveReport, color: Any) -> None:

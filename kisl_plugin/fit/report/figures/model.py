@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from kisl_plugin.fit.report.figures.cost import draw_background
 from kisl_plugin.fit.report.figures.curves import draw_collapse_point, draw_curve, memory_axes
-from kisl_plugin.fit.report.figures.style import GREY, PANEL_HEIGHT, draw_points, new_figure, styled
+from kisl_plugin.fit.report.figures.style import GREY, PANEL_HEIGHT, draw_points, laid_out, new_figure, styled
 from kisl_plugin.fit.report.gathered import CurveReport
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def model_figure(found: CurveReport) -> "Figure":
             _cost(axes[1], found)
         axes[-1].set_xlabel("frequency F")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return figure
+        return laid_out(figure)
 
 
 def _memory(ax: "Axes", found: CurveReport) -> None:

@@ -61,6 +61,13 @@ def new_figure(height: float) -> "Figure":
     return figure
 
 
+def laid_out(figure: "Figure") -> "Figure":
+    """The figure with its layout settled: every file that it is saved to is then drawn alike, and sooner."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
 def save(figure: "Figure", folder: Path, name: str) -> list[Path]:
     """Write `name`.png and `name`.pdf into `folder`."""
     return [put(folder / f"{name}.{kind}", rendered(figure, kind)) for kind in ("png", "pdf")]

@@ -7,6 +7,7 @@ from kisl_plugin.fit.report.page.curves import curves_section
 from kisl_plugin.fit.report.page.laws import law_section
 from kisl_plugin.fit.report.page.markup import Html, joined, tag
 from kisl_plugin.fit.report.page.models import models_section
+from kisl_plugin.fit.report.page.planned import predictions_section
 from kisl_plugin.fit.report.page.style import CSS
 from kisl_plugin.fit.report.words import finding, many
 
@@ -16,9 +17,11 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri
 
 def page(report: FitReport, figures: dict[str, bytes]) -> str:
     """The page; `figures` are SVGs by the name of what they show (`curves`, `law`, `cost`)."""
+    optional = [("predictions", "Predictions", predictions_section(report))] if report.predictions else []
     sections = [
         ("curves", "Collapse curves", curves_section(report, figures)),
         ("law", "Infusion law", law_section(report, figures)),
+        *optional,
         ("models", "Each model", models_section(report, figures)),
         ("aside", "What was set aside", aside_section(report)),
         ("method", "How it was fitted", method_section(report)),

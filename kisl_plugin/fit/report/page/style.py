@@ -14,6 +14,7 @@ h2 { font-size: 1.3rem; line-height: 1.25; margin: 3rem 0 .75rem; padding-top: 1
   border-top: 1px solid var(--line) }
 h3 { font-size: 1.08rem; margin: 2.25rem 0 .5rem }
 h4 { font-size: 1rem; margin: 1.5rem 0 .4rem }
+.best { font-weight: 600 }
 .finding { font-size: 1.45rem; line-height: 1.35; font-weight: 600; margin: .5rem 0 1rem; text-wrap: pretty }
 .soft, figcaption { color: var(--soft) } figcaption, .soft { font-size: .9rem }
 p, ul, dl { margin: .6rem 0 } ul { padding-left: 1.2rem } li { margin: .3rem 0 }
@@ -34,10 +35,11 @@ code, pre { font: .86rem/1.45 ui-monospace, "SF Mono", Menlo, Consolas, monospac
 pre { background: var(--tint); padding: .8rem 1rem; border-radius: 6px; overflow-x: auto; overflow-wrap: normal }
 .badge { font-size: .78rem; font-weight: 700; letter-spacing: .02em; border: 1px solid currentColor;
   border-radius: 4px; padding: .02rem .4rem; white-space: nowrap; margin-right: .4rem }
-.passed { color: var(--good) } .failed { color: var(--bad) } .unknown { color: var(--soft) }
+.passed { color: var(--good) } .failed { color: var(--bad) } .not-tested { color: var(--soft) }
 .heat { background: color-mix(in srgb, var(--accent) calc(var(--share) * 45%), transparent) }
 dt { font-weight: 600; margin-top: .6rem } dd { margin: 0 }
-@media (max-width: 30rem) { .finding { font-size: 1.2rem } body { padding-top: 1rem } th, td { padding: .35rem .5rem } }
+@media (max-width: 30rem) { .best { font-weight: 600 }
+.finding { font-size: 1.2rem } body { padding-top: 1rem } th, td { padding: .35rem .5rem } }
 @page { margin: 18mm 16mm }
 @media print { :root { --text: #000; --soft: #444; --line: #bbb; --page: #fff; --tint: #f2f2f2; --accent: #0b5cad }
   body { max-width: none; padding: 0; font-size: 10pt } nav { display: none }
