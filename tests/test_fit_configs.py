@@ -65,17 +65,17 @@ def shape_in(values: Any, vocabulary: int) -> LlamaShape:
     )
 
 
-@given(st.floats(3.0, 1e7))
-def test_the_three_frequencies_bracket_the_prediction(f_star: float) -> None:
-    low, middle, high = frequencies_of(f_star)
-    assert low < middle < high
-    assert low <= f_star <= high
-    assert abs(middle - f_star) <= 0.5
-    assert max(abs(low - 0.8 * f_star), abs(high - 1.2 * f_star)) <= 0.5 + 1e-6
-    assert coincidence(f_star) == ""
+@given(st.floats(2.5, 1e7))
+def test_the_frequencies_bracket_the_prediction(f_star: float) -> None:
+    found = frequencies_of(f_star)
+    assert found[0] <= f_star <= found[-1]
+    assert abs(found[0] - 0.8 * f_star) <= 0.5 + 1e-6
+    assert abs(found[-1] - 1.2 * f_star) <= 0.5 + 1e-6
+    assert min(abs(frequency - f_star) for frequency in found) <= 0.5
+    assert len(found) == 3 or f_star < 5
 
 
-@given(st.floats(1e-9, 3.0))
+@given(st.floats(1e-9, 10.0))
 def test_frequencies_that_coincide_are_whole_distinct_and_told(f_star: float) -> None:
     found = frequencies_of(f_star)
     assert list(found) == sorted(set(found))

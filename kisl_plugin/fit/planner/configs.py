@@ -9,13 +9,14 @@ import yaml
 
 from kisl_plugin.configs.grid import Run, Series
 from kisl_plugin.configs.models import DEMO_VOCABULARY, VOCABULARY, Model
-from kisl_plugin.configs.render import percent, yaml_of
+from kisl_plugin.configs.render import yaml_of
 from kisl_plugin.configs.sizing import model_of
 from kisl_plugin.configs.training import GRID, TINY, Facts, Training
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit import human
 from kisl_plugin.fit.planner.prediction import Prediction
 from kisl_plugin.fit.planner.sweep import Sweep
+from kisl_plugin.fit.planner.words import share_of_budget
 from kisl_plugin.runcard import write_atomically
 from kisl_plugin.schedule import MOST_SAMPLES
 from kisl_plugin.settings import InjectionSettings, read_settings
@@ -90,7 +91,7 @@ def _refuse_excess(prediction: Prediction, series: Series, frequency: int) -> No
     share = triples * facts.tokens * frequency / series.tokens
     if share > MAX_FRACTION:
         raise InputError(
-            f"F = {frequency:,} of {triples:,} triples takes {percent(share)} of {series.tokens:,} tokens; "
+            f"F = {frequency:,} of {triples:,} triples takes {share_of_budget(share)} = {series.tokens:,}; "
             f"kisl.max_fraction allows {MAX_FRACTION:.0%}: plan with fewer --triples or more tokens"
         )
 

@@ -27,13 +27,13 @@ def predict(
         compute=target.compute,
         f_star=found.f_star,
         interval=found.interval,
-        interval_missing=found.interval_missing,
+        interval_missing="" if found.interval else found.interval_missing,
         source=found.source,
         decades=abs(decades_outside(target, found.points)),
         words=distance(target, found.points),
         triples=planned,
         tokens_per_statement=sweep.tokens_per_statement,
-        caveats=(*found.caveats, *caveats(target, found, points, sweep, planned)),
+        caveats=(*caveats(target, found, points, sweep, planned), *found.caveats),
     )
 
 

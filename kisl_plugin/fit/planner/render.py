@@ -4,9 +4,9 @@ import math
 import textwrap
 from typing import Any
 
-from kisl_plugin.configs.render import percent
 from kisl_plugin.fit import human
 from kisl_plugin.fit.planner.prediction import Prediction
+from kisl_plugin.fit.planner.words import share_of_budget
 
 WIDTH = 80
 INDENT = 19
@@ -57,8 +57,8 @@ def _costs(prediction: Prediction) -> list[tuple[str, str]]:
     if prediction.exposures is not None:
         rows.append(("exposures", f"{human.count(prediction.exposures)}: F × {prediction.triples:,} triples"))
     if prediction.injected_tokens is not None and prediction.injected_fraction is not None:
-        share = percent(prediction.injected_fraction)
-        rows.append(("injected tokens", f"{human.count(prediction.injected_tokens)}, {share} of D"))
+        share = share_of_budget(prediction.injected_fraction)
+        rows.append(("injected tokens", f"{human.count(prediction.injected_tokens)}, {share}"))
     return rows
 
 

@@ -58,10 +58,19 @@ def what_it_takes(target: Target, points: Sequence[CollapsePoint]) -> str:
     return f"{takes}; here D = {human.count(tokens)} has most: {sizes}"
 
 
+def share_of_budget(fraction: float) -> str:
+    """A share of D: `0.15% of D`, `8.3 times D`."""
+    return f"{percent(fraction)} of D" if fraction <= 1 else f"{fraction:.2g} times D"
+
+
 def caveats(
     target: Target, found: Guess, points: Sequence[CollapsePoint], sweep: Sweep, triples: int | None
 ) -> Iterator[str]:
-    """What to know beside the law's own caveats."""
+    """What to know beside the law's own caveats, that it cannot be done first."""
+    if sweep.tokens_per_statement is None:
+        yield "the run cards do not say how many tokens a statement has: injected tokens are not known"
+    elif triples is not None:
+        yield from _of_the_budget(found, triples * sweep.tokens_per_statement / target.tokens)
     for point in points:
         if same(point.params, target.params) and same(point.tokens, target.tokens):
             measured = f"{human.estimate(point.f_star)} (95 %: {human.interval(*point.interval)})"
@@ -75,22 +84,17 @@ def caveats(
             f"F* was measured with {sweep.triples:,} triples and no law knows their number: that it holds for "
             f"{triples:,} is an assumption"
         )
-    if sweep.tokens_per_statement is None:
-        yield "the run cards do not say how many tokens a statement has: injected tokens are not known"
-    elif triples is not None:
-        yield from _budget(target, found, triples * sweep.tokens_per_statement)
 
 
-def _budget(target: Target, found: Guess, tokens_at_once: float) -> Iterator[str]:
-    """`tokens_at_once`: those of stating every triple once."""
-    share = found.f_star * tokens_at_once / target.tokens
-    high = found.interval[1] if found.interval else None
+def _of_the_budget(found: Guess, share_of_one: float) -> Iterator[str]:
+    """`share_of_one`: of the budget, what stating every triple once takes."""
+    share, high = found.f_star * share_of_one, found.interval[1] if found.interval else None
     if share > 1:
-        yield f"not possible: the statements take {percent(share)} of D, more than the whole budget"
+        yield f"not possible: the statements take {share_of_budget(share)}, more than the whole budget"
     elif share > MAX_FRACTION:
         yield (
-            f"not trainable: the statements take {percent(share)} of D, and max_fraction allows "
+            f"not trainable: the statements take {share_of_budget(share)}, and kisl.max_fraction allows "
             f"{MAX_FRACTION:.0%}: fewer triples or more tokens"
         )
-    elif high is not None and high * tokens_at_once / target.tokens > MAX_FRACTION:
-        yield f"at the upper end of F* the statements take {percent(high * tokens_at_once / target.tokens)} of D"
+    elif high is not None and high * share_of_one > MAX_FRACTION:
+        yield f"at the upper end of F* the statements take {share_of_budget(high * share_of_one)}"
