@@ -10,8 +10,17 @@ from scipy.stats import binom
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit import fit_collapse_curve
-from kisl_plugin.fit.curves.likelihood import FloatArray
-from kisl_plugin.fit.curves.status import FORM_REJECTED, NO_COLLAPSE, NOT_IDENTIFIED, STATUS_HELP, TOO_FEW_POINTS
+from kisl_plugin.fit.curves import likelihood
+from kisl_plugin.fit.curves.likelihood import Cells, FloatArray
+from kisl_plugin.fit.curves.status import (
+    FORM_REJECTED,
+    NO_COLLAPSE,
+    NOT_IDENTIFIED,
+    NOT_UNIMODAL,
+    STATUS_HELP,
+    TOO_FEW_POINTS,
+)
+from kisl_plugin.fit.curves.survey import survey
 
 PAPERS_GRID = np.array([10, 50, 100, 200, 500, 1000, 2000, 5000], dtype=float)
 
@@ -32,7 +41,7 @@ def binomial_maximum(F: FloatArray, k: FloatArray, n: FloatArray, g: float) -> f
         p = rate(F, np.exp(log_f_star), b, np.exp(height), g)
         return -float(binom.logpmf(k, n, np.clip(p, 1e-12, 1 - 1e-12)).sum())
 
-    bounds = [(-15, 0), (1e-6, 50), (np.log(F.min() / 30), np.log(F.max() * 30))]
+    bounds = [(-15, 0), (1e-6, 12), (np.log(F.min() / 30), np.log(F.max() * 30))]
     starts = [(-0.5, b, at) for b in (0.1, 1.0) for at in np.linspace(*bounds[2], 8)]
     return -min(float(minimize(minus, start, method="L-BFGS-B", bounds=bounds).fun) for start in starts)
 
@@ -44,8 +53,9 @@ def test_the_likelihood_is_as_high_as_an_independent_optimiser_finds(floor: floa
         F = np.sort(rng.choice(PAPERS_GRID, 6, replace=False))
         n = rng.integers(20, 500, 6).astype(float)
         k = rng.binomial(n.astype(int), rng.uniform(0.1, 0.9, 6)).astype(float)
-        curve = fit_collapse_curve(F, k, n, floor)
-        by_definition = float(binom.logpmf(k, n, np.clip(curve.rate(F), 1e-12, 1 - 1e-12)).sum())
+        land = survey(Cells(F, k[None], n[None], floor))
+        curve = likelihood.rate(F, land.best, floor)[0]
+        by_definition = float(binom.logpmf(k, n, np.clip(curve, 1e-12, 1 - 1e-12)).sum())
         assert by_definition >= binomial_maximum(F, k, n, floor) - 1e-3
 
 
@@ -111,7 +121,7 @@ def test_a_curve_that_only_falls_does_not_show_where_it_peaked() -> None:
 
 def test_two_peaks_are_not_called_a_collapse_curve() -> None:
     correct = np.array([100, 900, 100, 100, 900, 100, 100, 100])
-    assert fit_collapse_curve(PAPERS_GRID, correct, np.full(8, 1000)).status == FORM_REJECTED
+    assert fit_collapse_curve(PAPERS_GRID, correct, np.full(8, 1000)).status == NOT_UNIMODAL
 
 
 def test_three_frequencies_are_too_few() -> None:
@@ -140,17 +150,50 @@ def test_any_counts_give_a_curve_that_keeps_its_word(data: tuple[list[int], list
 
 @settings(max_examples=6, deadline=None)
 @given(counts(), st.randoms(use_true_random=False))
-def test_the_order_of_the_points_and_their_pooling_change_nothing(
+def test_the_order_of_the_runs_changes_nothing(
     data: tuple[list[int], list[int], list[int], float], random: Random
 ) -> None:
     frequency, correct, total, floor = data
     rows = list(zip(frequency, correct, total, strict=True))
-    split = [(F, k - k // 2, n - k // 2 - (n - k) // 2) for F, k, n in rows]
-    split += [(F, k // 2, k // 2 + (n - k) // 2) for F, k, n in rows if k // 2 + (n - k) // 2]
-    random.shuffle(split)
-    assert repr(fit_collapse_curve(*zip(*split, strict=True), floor=floor)) == repr(  # type: ignore[arg-type]
+    random.shuffle(rows)
+    assert repr(fit_collapse_curve(*zip(*rows, strict=True), floor=floor)) == repr(  # type: ignore[arg-type]
         fit_collapse_curve(frequency, correct, total, floor)
     )
+
+
+def test_a_floor_that_is_itself_uncertain_widens_the_interval() -> None:
+    total = np.full(8, 3000)
+    correct = np.random.default_rng(0).binomial(total, rate(PAPERS_GRID, 500.0, floor=0.25))
+    sure, unsure = (fit_collapse_curve(PAPERS_GRID, correct, total, 0.25, floor_error=error) for error in (0.0, 0.03))
+    assert sure.f_star == unsure.f_star
+    assert unsure.f_star_interval[0] < sure.f_star_interval[0]  # type: ignore[operator]
+    assert unsure.f_star_interval[1] > sure.f_star_interval[1]  # type: ignore[operator]
+
+
+def test_a_fall_that_only_rises_would_fit_tells_the_largest_that_the_data_allow() -> None:
+    curve = fit_collapse_curve(PAPERS_GRID, [100, 300, 400, 450, 480, 500, 500, 499], np.full(8, 600))
+    assert curve.status == f"{NO_COLLAPSE}5000"
+    assert f"at most {curve.largest_fall:.2g}" in curve.message
+    assert 1 / 600 < curve.largest_fall < 0.08
+
+
+@pytest.mark.parametrize("loss", ["huber-log", "least-squares"])
+def test_other_losses_find_the_collapse_point_of_exact_shares_and_give_no_interval(loss: str) -> None:
+    total = np.full(8, 10**6)
+    correct = np.round(rate(PAPERS_GRID, 300.0, 0.4, 0.8, 0.25) * total)
+    curve = fit_collapse_curve(PAPERS_GRID, correct, total, 0.25, loss=loss)
+    assert curve.f_star == pytest.approx(300.0, rel=0.01)
+    assert (curve.f_star_interval, curve.loss) == ((None, None), loss)
+    assert np.isnan(curve.band(PAPERS_GRID)).all()
+
+
+def test_the_band_holds_the_true_curve() -> None:
+    rng, total, truth = np.random.default_rng(3), np.full(8, 2000), rate(PAPERS_GRID, 300.0, floor=0.25)
+    inside = []
+    for _ in range(25):
+        low, high = fit_collapse_curve(PAPERS_GRID, rng.binomial(total, truth), total, 0.25).band(PAPERS_GRID)
+        inside.append((low <= truth) & (truth <= high))
+    assert 0.88 <= np.mean(inside) <= 1.0
 
 
 @pytest.mark.parametrize(
@@ -171,3 +214,22 @@ def test_wrong_counts_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         fit_collapse_curve(frequency, correct, total, floor)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "message"),
+    [
+        ([[1.0], [0.0]], "expected a row per triple and 2 columns"),
+        ([[1.0, 0.5], [0.0, 1.0]], "other values than 1"),
+        ([[1.0, 1.0], [0.0, 1.0]], "outcomes of run 1 hold 2 right; its counts say 1"),
+        ([[1.0, 1.0], [0.0, float("nan")]], "outcomes of run 1 hold 1 items; its counts say 2"),
+    ],
+)
+def test_outcomes_that_are_not_those_of_the_counts_are_refused(outcomes: list[list[float]], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        fit_collapse_curve([1, 2], [1, 1], [2, 2], outcomes=outcomes)
+
+
+def test_an_unknown_loss_is_refused() -> None:
+    with pytest.raises(InputError, match="expected binomial, huber-log or least-squares"):
+        fit_collapse_curve([1, 2], [1, 1], [2, 2], loss="huber")

@@ -1,56 +1,74 @@
 """The collapse curve of one model: P(F) = g + (1-g)·a·F^b·exp(-c·F), collapse point F* = b/c (arXiv 2509.19371)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import chi2
+from scipy.special import expit, logit
 
-from kisl_plugin.errors import InputError
-from kisl_plugin.fit.curves.fall import p_value_of_no_fall
+from kisl_plugin.fit.curves.checks import Counts, check_counts, check_floor, check_loss
+from kisl_plugin.fit.curves.fitting import fit_sweeps
+from kisl_plugin.fit.curves.judge import Verdicts, explain, judge
 from kisl_plugin.fit.curves.likelihood import (
-    LARGEST_B,
     LOG_F_STAR,
     LOG_HEIGHT,
     STEEPNESS,
-    Cells,
     FloatArray,
-    log_share,
+    rate,
     saturated,
+    slopes,
 )
-from kisl_plugin.fit.curves.profile import Landscape, f_star_interval, peak_interval, survey
-from kisl_plugin.fit.curves.status import FORM_REJECTED, NO_COLLAPSE, NOT_IDENTIFIED, OK, TOO_FEW_POINTS
+from kisl_plugin.fit.curves.losses import BINOMIAL, minimise
+from kisl_plugin.fit.curves.noise import LACK_OF_FIT, NONE, SEEDS
+from kisl_plugin.fit.curves.profile import height_interval
+from kisl_plugin.fit.curves.status import NO_COLLAPSE, OK, TOO_FEW_POINTS
+from kisl_plugin.fit.curves.sweeps import Sweeps, pair, pool
 
 FEWEST_FREQUENCIES = 4
-FALL_P = 0.05
-FORM_P = 0.01
 FLAT = 1e-6  # b below this is a flat curve, whose F* is any
+NOISES = {
+    SEEDS: "run-to-run noise from seeds",
+    LACK_OF_FIT: "run-to-run noise from the lack of fit, which assumes the form",
+    NONE: "no run-to-run noise",
+}
+Interval = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CollapseCurve:
     """A fitted curve. Only where `status` is "ok" is F* a finding; else the numbers are mere estimates, NaN if none.
 
-    `f_star_interval` and `peak_interval` are 95 % profile-likelihood intervals under binomial noise; an open end
-    is None. `peak` is P(F*), guessing included. `deviance` is against every cell at its own share.
+    Intervals are of 95 %; an open end is None. `peak` is P(F*), guessing included. `tau` is the standard deviation of
+    log-odds between runs, estimated with `df` degrees of freedom (inf: it was found to be 0). `largest_fall` is the
+    upper end of the interval of the fall between any two of the frequencies. `theta` is log height, b and log F*.
     """
 
     status: str
     message: str
     floor: float
     frequency_range: tuple[float, float]
+    loss: str = BINOMIAL
     a: float = np.nan
     b: float = np.nan
     c: float = np.nan
     f_star: float = np.nan
-    f_star_interval: tuple[float | None, float | None] = (None, None)
+    f_star_interval: Interval = (None, None)
     peak: float = np.nan
     peak_interval: tuple[float, float] = (np.nan, np.nan)
     log_likelihood: float = np.nan
     deviance: float = np.nan
-    p_form: float = np.nan
-    p_fall: float = np.nan
+    form_p: float = np.nan
+    fall_p: float = np.nan
+    unimodal_p: float = np.nan
+    largest_fall: float = np.nan
+    tau: float = np.nan
+    tau_source: str = NONE
+    df: float = np.inf
+    interval_method: str = "none"
+    paired: bool = False
+    theta: tuple[float, ...] = ()
+    covariance: tuple[tuple[float, ...], ...] = ()
+    quantile: float = np.nan
 
     @property
     def ok(self) -> bool:
@@ -58,110 +76,126 @@ class CollapseCurve:
         return self.status == OK
 
     def rate(self, frequency: ArrayLike) -> FloatArray:
-        """P at frequencies of any shape (all > 0)."""
+        """P at frequencies of any shape (all > 0); NaN where no curve was fitted."""
         at = np.asarray(frequency, dtype=np.float64)
-        if np.isnan(self.f_star):  # flat, or not fitted at all
-            return np.full_like(at, self.peak)
-        height = np.log((self.peak - self.floor) / (1 - self.floor))
-        theta = np.array([[height, self.b, np.log(self.f_star)]])
-        share = np.exp(log_share(at.ravel(), theta)).reshape(at.shape)
-        return np.asarray(self.floor + (1 - self.floor) * share)
+        if not self.theta:
+            return np.full_like(at, np.nan)
+        return np.asarray(rate(at.ravel(), np.array([self.theta]), self.floor)[0].reshape(at.shape))
+
+    def band(self, frequency: ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """The 95 % band of P at frequencies of any shape, pointwise, by the delta method on log-odds."""
+        at, middle = np.asarray(frequency, dtype=np.float64), self.rate(frequency)
+        if not self.covariance:
+            return np.full_like(at, np.nan), np.full_like(at, np.nan)
+        share = np.clip(middle, 1e-9, 1 - 1e-9)
+        slope = slopes(at.ravel(), np.array([self.theta]))[0] * (share.ravel() - self.floor).clip(0)
+        error = np.sqrt(np.einsum("pk,pq,qk->k", slope, np.array(self.covariance), slope)).reshape(at.shape)
+        reach = self.quantile * error / (share * (1 - share))
+        return np.asarray(expit(logit(share) - reach)), np.asarray(expit(logit(share) + reach))
 
 
 def fit_collapse_curve(
-    frequency: Sequence[float] | FloatArray,
-    correct: Sequence[int] | FloatArray,
-    total: Sequence[int] | FloatArray,
+    frequency: ArrayLike,
+    correct: ArrayLike,
+    total: ArrayLike,
     floor: float = 0.0,
+    *,
+    floor_error: float = 0.0,
+    outcomes: ArrayLike | None = None,
+    loss: str = BINOMIAL,
 ) -> CollapseCurve:
     """Binomial maximum likelihood of the collapse curve, peak ≤ 1, with a status that says what it is worth.
 
-    `correct` [K] of `total` [K] items were right at `frequency` [K] (> 0, any order; repeated frequencies are
-    pooled); `floor` is the share that guessing gets right, 0 for the paper's form.
+    One entry for each training run [R]: `correct` of `total` items were right at `frequency` (> 0, any order); runs
+    of equal frequency are taken for other seeds and show the run-to-run noise. `floor` is the share that guessing gets
+    right, 0 for the paper's form, and `floor_error` its standard error. `outcomes` [T, R] (1 right, 0 wrong, NaN not
+    asked) tell which triples were right in which run: what the runs share by asking the same triples then counts.
+    `loss` "huber-log" or "least-squares" gives such estimates, without intervals, in the place of the likelihood's.
 
     Raises:
-        InputError: the lengths differ, or a value is outside its range.
+        InputError: the lengths differ, a value is outside its range, or the outcomes are not those of the counts.
     """
-    cells = _pooled(*_checked(frequency, correct, total, floor), floor=float(floor))
-    reach = (float(cells.frequency[0]), float(cells.frequency[-1]))
-    if len(cells.frequency) < FEWEST_FREQUENCIES:
-        return CollapseCurve(
-            status=TOO_FEW_POINTS,
-            message=f"{len(cells.frequency)} distinct frequencies; at least {FEWEST_FREQUENCIES} are needed",
-            floor=cells.floor,
-            frequency_range=reach,
-        )
-    curve = _estimate(survey(cells), reach)
-    status, message = _judge(curve)
-    return replace(curve, status=status, message=message)
+    check_floor(floor, floor_error)
+    check_loss(loss)
+    counts = check_counts(frequency, correct, total, outcomes)
+    sweep = _sweep(counts, float(floor))
+    distinct = sweep.cells.frequency
+    reach = (float(distinct[0]), float(distinct[-1]))
+    if len(distinct) < FEWEST_FREQUENCIES:
+        message = f"{len(distinct)} distinct frequencies; at least {FEWEST_FREQUENCIES} are needed"
+        return CollapseCurve(status=TOO_FEW_POINTS, message=message, floor=floor, frequency_range=reach, loss=loss)
+    found = judge(fit_sweeps(sweep, floor_error))
+    curve = _estimates(found, reach)
+    return curve if loss == BINOMIAL else _with_loss(curve, sweep, loss)
 
 
-def _checked(
-    frequency: Sequence[float] | FloatArray,
-    correct: Sequence[int] | FloatArray,
-    total: Sequence[int] | FloatArray,
-    floor: float,
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    F, k, n = (np.asarray(values, dtype=np.float64) for values in (frequency, correct, total))
-    if not (F.ndim == 1 and F.shape == k.shape == n.shape and len(F)):
-        raise InputError(
-            f"frequency, correct and total have shapes {F.shape}, {k.shape}, {n.shape}; expected one row each"
-        )
-    for name, values, wrong, expected in (
-        ("frequency", F, ~(np.isfinite(F) & (F > 0)), "more than 0 (runs at F = 0 measure the floor)"),
-        ("total", n, ~(np.isfinite(n) & (n > 0) & (n % 1 == 0)), "a whole number above 0"),
-        ("correct", k, ~((k >= 0) & (k <= n) & (k % 1 == 0)), "a whole number from 0 to total"),
-    ):
-        if wrong.any():
-            at = int(np.argmax(wrong))
-            raise InputError(f"{name}[{at}] is {values[at]:g}; expected {expected}")
-    if not 0 <= floor < 1:
-        raise InputError(f"floor is {floor!r}; expected a share from 0 to below 1")
-    return F, k, n
+def _sweep(counts: Counts, floor: float) -> Sweeps:
+    sweep = pool(counts.frequency, counts.correct[None], counts.total[None], floor)
+    return sweep if counts.outcomes is None else pair(sweep, counts.frequency, counts.outcomes)
 
 
-def _pooled(frequency: FloatArray, correct: FloatArray, total: FloatArray, *, floor: float) -> Cells:
-    distinct, at = np.unique(frequency, return_inverse=True)
-    correct, total = (np.bincount(at, counts).astype(np.float64) for counts in (correct, total))
-    return Cells(distinct, correct, total, floor)
-
-
-def _estimate(land: Landscape, reach: tuple[float, float]) -> CollapseCurve:
-    cells, height, b = land.cells, float(np.exp(land.best[LOG_HEIGHT])), float(land.best[STEEPNESS])
-    f_star = float(np.exp(land.best[LOG_F_STAR])) if b > FLAT else np.nan
-    deviance = max(0.0, 2 * (saturated(cells.correct, cells.total) - land.log_likelihood))
-    return CollapseCurve(
-        status=NOT_IDENTIFIED,
-        message="",
-        floor=cells.floor,
+def _estimates(found: Verdicts, reach: tuple[float, float]) -> CollapseCurve:
+    fits, tests, status = found.fits, found.tests, str(found.status[0])
+    sure, land = fits.uncertainty, fits.land
+    low, high = (None if np.isnan(end[0]) else float(np.exp(end[0])) for end in (found.low, found.high))
+    curve = CollapseCurve(
+        status=f"{NO_COLLAPSE}{reach[1]:g}" if status == NO_COLLAPSE else status,
+        message=explain(found),
+        floor=land.cells.floor,
         frequency_range=reach,
-        a=height * float(np.exp(b * (1 - land.best[LOG_F_STAR]))) if b > FLAT else height,
+        f_star_interval=(low, high),
+        peak_interval=_peak_interval(found),
+        log_likelihood=float(fits.plain.log_likelihood[0]),
+        deviance=max(0.0, float(2 * (saturated(fits.plain.cells) - fits.plain.log_likelihood)[0])),
+        form_p=float(tests.form[0]),
+        fall_p=float(tests.fall[0]),
+        unimodal_p=float(tests.unimodal[0]),
+        largest_fall=float(tests.largest_fall[0]),
+        tau=float(np.sqrt(fits.noise.tau2[0])),
+        tau_source=fits.noise.source,
+        df=float(sure.df[0]),
+        interval_method=_method(fits.sweeps, fits.noise.source),
+        paired=fits.sweeps.items is not None,
+        covariance=tuple(map(tuple, sure.covariance[0].tolist())),
+        quantile=float(sure.quantile[0]),
+    )
+    return _with_theta(curve, fits.theta[0])
+
+
+def _with_theta(curve: CollapseCurve, theta: FloatArray) -> CollapseCurve:
+    """a, b, c, F* and the peak of log height, b and log F*."""
+    height, b = float(np.exp(theta[LOG_HEIGHT])), float(theta[STEEPNESS])
+    peaked = b > FLAT
+    f_star = float(np.exp(theta[LOG_F_STAR])) if peaked else np.nan
+    return replace(
+        curve,
+        theta=tuple(theta.tolist()),
+        a=height * float(np.exp(b * (1 - theta[LOG_F_STAR]))) if peaked else height,
         b=b,
-        c=b / f_star if b > FLAT else 0.0,
+        c=b / f_star if peaked else 0.0,
         f_star=f_star,
-        f_star_interval=f_star_interval(land),
-        peak=cells.floor + (1 - cells.floor) * height,
-        peak_interval=peak_interval(land),
-        log_likelihood=land.log_likelihood,
-        deviance=deviance,
-        p_form=float(chi2.sf(deviance, len(cells.frequency) - 3)),
-        p_fall=p_value_of_no_fall(cells.correct, cells.total),
+        peak=curve.floor + (1 - curve.floor) * height,
     )
 
 
-def _judge(curve: CollapseCurve) -> tuple[str, str]:
-    """The status and its sentence: the tests that need no form come first."""
-    smallest, largest = curve.frequency_range
-    low, high = curve.f_star_interval
-    none = f"{NO_COLLAPSE}{largest:g}"
-    if curve.p_fall >= FALL_P:
-        return none, f"a curve that only rises fits as well (p = {curve.p_fall:.2g})"
-    if curve.p_form < FORM_P:
-        return FORM_REJECTED, f"the curve's form does not fit the counts (deviance, p = {curve.p_form:.2g})"
-    if high is None or high >= largest:
-        return none, f"the 95 % interval of F* does not exclude F={largest:g}"
-    if low is None or low <= smallest:
-        return NOT_IDENTIFIED, f"the 95 % interval of F* does not exclude F={smallest:g}: probe smaller frequencies"
-    if curve.b > LARGEST_B * 0.99:
-        return NOT_IDENTIFIED, "the peak is narrower than the frequencies can show: probe between them"
-    return OK, f"collapse point {curve.f_star:.4g} (95 % interval {low:.4g} to {high:.4g})"
+def _with_loss(curve: CollapseCurve, sweep: Sweeps, loss: str) -> CollapseCurve:
+    """The estimates of another loss; the tests need none, so the status stays."""
+    bare = replace(
+        curve, loss=loss, f_star_interval=(None, None), peak_interval=(np.nan, np.nan), covariance=(), quantile=np.nan
+    )
+    return _with_theta(replace(bare, interval_method=f"none ({loss})"), minimise(sweep.cells, loss))
+
+
+def _peak_interval(found: Verdicts) -> tuple[float, float]:
+    land = found.fits.land
+    low, high = height_interval(land, found.fits.uncertainty.drop(LOG_HEIGHT))
+    floor = land.cells.floor
+    return (
+        floor if np.isnan(low[0]) else floor + (1 - floor) * float(np.exp(low[0])),
+        1.0 if np.isnan(high[0]) else floor + (1 - floor) * float(np.exp(high[0])),
+    )
+
+
+def _method(sweep: Sweeps, source: str) -> str:
+    items = "items paired by triple" if sweep.items is not None else "binomial items"
+    return f"profile likelihood, scaled to the sandwich variance, against F(1, df): {items}, {NOISES[source]}"

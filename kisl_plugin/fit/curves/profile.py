@@ -1,113 +1,93 @@
-"""Profile-likelihood intervals of the collapse point and of the curve's height."""
+"""Profile-likelihood intervals of many sweeps at once: where the best curve with a parameter held loses too much."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import expit
 
-from kisl_plugin.fit.curves.likelihood import (
-    COARSE,
-    LOG_F_STAR,
-    LOG_HEIGHT,
-    BoolArray,
-    Cells,
-    FloatArray,
-    maximise,
-)
+from kisl_plugin.fit.curves.climb import COARSE, all_but, maximise
+from kisl_plugin.fit.curves.likelihood import LOG_F_STAR, LOG_HEIGHT, BoolArray, Cells, FloatArray, IntArray
+from kisl_plugin.fit.curves.survey import Survey, highest
 
-CHI_SQUARE_95 = 3.841458820694124  # 1 degree of freedom
-SPACING = 0.15  # of the grid in log F*
 HEIGHTS = np.append(np.log(expit(np.linspace(-9, 9, 37))), 0.0)
-STARTING_B = (0.3, 3.0, 30.0)
-EVERY = np.ones(3, dtype=bool)
+STARTS_OF_HEIGHT = 8  # curves along the profile of F* from which those of each height climb
+NARROWINGS = 60
+NARROW = 1e-7  # ends the search for a crossing
+Profile = Callable[[IntArray, FloatArray], FloatArray]
 
 
-@dataclass(frozen=True)
-class Landscape:
-    """The best curve, and the best curve for each F* of a grid in log F*, ends included."""
-
-    cells: Cells
-    best: FloatArray  # [3]
-    log_likelihood: float
-    grid: FloatArray  # [G, 3]
-    heights: FloatArray  # [G], log-likelihoods
+def f_star_interval(land: Survey, drop: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Ends [M] of log F* where the profile is `drop` [M] below its top; NaN where that lies beyond the grid."""
+    return _interval(land, LOG_F_STAR, land.grid, land.heights, drop)
 
 
-def survey(cells: Cells) -> Landscape:
-    """Maximise for each F* of a grid, then climb freely from every hilltop: a floor makes several hills."""
-    nearest, farthest = cells.lower[LOG_F_STAR], cells.upper[LOG_F_STAR]
-    log_f_star = np.linspace(nearest, farthest, int((farthest - nearest) / SPACING) + 2)
-    share = np.clip((cells.correct / cells.total - cells.floor) / (1 - cells.floor), 0.01, 0.99)
-    start = np.stack(np.meshgrid(np.log(share.mean()), STARTING_B, log_f_star, indexing="ij"), axis=-1)
-    curves, reached = maximise(cells, start.reshape(-1, 3), _all_but(LOG_F_STAR))
-    grid, heights = _highest(curves.reshape(-1, len(log_f_star), 3), reached.reshape(-1, len(log_f_star)))
-    around = np.concatenate([[-np.inf], heights, [-np.inf]])
-    hilltops = (heights >= around[:-2]) & (heights >= around[2:])
-    free, reached = maximise(cells, grid[hilltops], EVERY)
-    top = int(np.argmax(reached))
-    return Landscape(cells, free[top], float(reached[top]), grid, heights)
+def height_interval(land: Survey, drop: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The same of the log height at F*; NaN where it reaches 0 or 1."""
+    sweeps, points = land.grid.shape[:2]
+    starts = [land.grid[:, at] for at in range(0, points, max(1, points // STARTS_OF_HEIGHT))] + [land.best]
+    every = np.repeat(np.arange(sweeps), len(HEIGHTS))
+    value = np.tile(HEIGHTS, sweeps)
+    grid, heights = _held(land.cells.take(every), [start[every] for start in starts], LOG_HEIGHT, value, COARSE)
+    grid, heights = grid.reshape(sweeps, len(HEIGHTS), 3), heights.reshape(sweeps, len(HEIGHTS))
+    return _interval(land, LOG_HEIGHT, grid, heights, drop)
 
 
-def _highest(curves: FloatArray, reached: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Of curves [S, G, 3] from S starts the best of each column [G, 3], and its log-likelihood [G]."""
-    best = reached.argmax(axis=0)
-    return curves[best, np.arange(len(best))], reached.max(axis=0)
-
-
-def f_star_interval(land: Landscape) -> tuple[float | None, float | None]:
-    """The 95 % interval of F*; None for an end that lies beyond the grid, which is 30 times beyond the data."""
-    low, high = _interval(land, LOG_F_STAR, land.grid, land.heights)
-    return (None if low is None else float(np.exp(low)), None if high is None else float(np.exp(high)))
-
-
-def peak_interval(land: Landscape) -> tuple[float, float]:
-    """The 95 % interval of the peak P, guessing included; its ends are at most the floor and 1."""
-    starts = np.vstack([land.grid[:: max(1, len(land.grid) // 8)], land.best])
-    curves = np.repeat(starts[:, None], len(HEIGHTS), axis=1)
-    curves[:, :, LOG_HEIGHT] = HEIGHTS
-    found, reached = maximise(land.cells, curves.reshape(-1, 3), _all_but(LOG_HEIGHT), COARSE)
-    best, heights = _highest(found.reshape(curves.shape), reached.reshape(curves.shape[:2]))
-    low, high = _interval(land, LOG_HEIGHT, best, heights)
-    floor = land.cells.floor
-    return (
-        floor if low is None else floor + (1 - floor) * float(np.exp(low)),
-        1.0 if high is None else floor + (1 - floor) * float(np.exp(high)),
-    )
-
-
-def _interval(land: Landscape, index: int, grid: FloatArray, heights: FloatArray) -> tuple[float | None, float | None]:
-    """The outermost values of parameter `index` within the 95 % interval; None where the grid ends first."""
-    grid = np.vstack([grid, land.best])
-    heights = np.append(heights, land.log_likelihood)
-    order = np.argsort(grid[:, index], kind="stable")
-    grid, above = grid[order], heights[order] - _threshold(land)
-    inside = np.flatnonzero(above >= 0)
-    first, last = int(inside[0]), int(inside[-1])
-    low = None if first == 0 else _crossing(land, index, grid[first - 1], grid[first])
-    high = None if last == len(grid) - 1 else _crossing(land, index, grid[last + 1], grid[last])
+def _interval(
+    land: Survey, index: int, grid: FloatArray, heights: FloatArray, drop: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    grid = np.concatenate([grid, land.best[:, None]], axis=1)
+    heights = np.concatenate([heights, land.log_likelihood[:, None]], axis=1)
+    rows = np.arange(len(grid))[:, None]
+    order = np.argsort(grid[:, :, index], axis=1, kind="stable")
+    grid, inside = grid[rows, order], heights[rows, order] >= (land.log_likelihood - drop)[:, None]
+    first, last = inside.argmax(axis=1), inside.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)
+    low = _crossing(land, index, grid, first - 1, first, first > 0, drop)
+    high = _crossing(land, index, grid, last + 1, last, last < inside.shape[1] - 1, drop)
     return low, high
 
 
-def _crossing(land: Landscape, index: int, outside: FloatArray, inside: FloatArray) -> float:
-    """Where the profile passes the threshold between two curves of the grid."""
-    starts = np.stack([outside, inside, land.best])
-    threshold = _threshold(land)
+def _crossing(
+    land: Survey, index: int, grid: FloatArray, outside: IntArray, inside: IntArray, closed: BoolArray, drop: FloatArray
+) -> FloatArray:
+    """Where the profile passes the threshold [M] between two curves of the grid; NaN where the interval is open."""
+    found, rows = np.full(len(grid), np.nan), np.flatnonzero(closed)
+    beyond, within = grid[rows, outside[rows]], grid[rows, inside[rows]]
+    best, cells, threshold = land.best[rows], land.cells.take(rows), (land.log_likelihood - drop)[rows]
 
-    def above(value: float) -> float:
-        curves = starts.copy()
-        curves[:, index] = value
-        return float(maximise(land.cells, curves, _all_but(index))[1].max() - threshold)
+    def above(some: IntArray, value: FloatArray) -> FloatArray:
+        starts = [within[some], beyond[some], best[some]] if cells.floor else [within[some]]
+        return _held(cells.take(some), starts, index, value)[1] - threshold[some]
 
-    low, high = float(outside[index]), float(inside[index])
-    if above(low) * above(high) > 0:  # the climb from other starts went higher: the end is at the grid's point
-        return low
-    return float(brentq(above, low, high, xtol=1e-7))
-
-
-def _threshold(land: Landscape) -> float:
-    return land.log_likelihood - CHI_SQUARE_95 / 2
+    found[rows] = _roots(above, beyond[:, index], within[:, index])
+    return found
 
 
-def _all_but(index: int) -> BoolArray:
-    return np.asarray(np.arange(3) != index)
+def _held(
+    cells: Cells, starts: list[FloatArray], index: int, value: FloatArray, tolerance: float = 1e-9
+) -> tuple[FloatArray, FloatArray]:
+    """The best curves with parameter `index` at `value` [M], from several starts [M, 3]."""
+    held = np.concatenate(starts)
+    held[:, index] = np.tile(value, len(starts))
+    every = cells.take(np.tile(np.arange(len(value)), len(starts)))
+    curves, reached = maximise(every, held, all_but(index), tolerance)
+    return highest(curves.reshape(len(starts), -1, 3), reached.reshape(len(starts), -1))
+
+
+def _roots(above: Profile, outside: FloatArray, inside: FloatArray) -> FloatArray:
+    """Roots [M] of functions below 0 at `outside` and above at `inside`, by the Illinois method.
+
+    Where a climb from other starts went higher than the grid, so that nothing is below 0, the root is `outside`.
+    """
+    every = np.arange(len(outside))
+    a, b, at_a, at_b = outside.copy(), inside.copy(), above(every, outside), above(every, inside)
+    rows = np.flatnonzero((at_a < 0) & (at_b >= 0))
+    for _ in range(NARROWINGS):
+        rows = rows[np.abs(b[rows] - a[rows]) > NARROW]
+        if not len(rows):
+            break
+        middle = b[rows] - at_b[rows] * (b[rows] - a[rows]) / (at_b[rows] - at_a[rows])
+        value = above(rows, middle)
+        low, high = rows[value < 0], rows[value >= 0]
+        a[low], at_a[low], at_b[low] = middle[value < 0], value[value < 0], at_b[low] / 2
+        b[high], at_b[high], at_a[high] = middle[value >= 0], value[value >= 0], at_a[high] / 2
+    return np.where(at_b >= 0, a, outside)

@@ -1,0 +1,60 @@
+"""What many sweeps of one design counted: per frequency the items of all its runs, and how far its runs lie apart."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kisl_plugin.fit.curves.likelihood import Cells, FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class Sweeps:
+    """M sweeps over K frequencies, `runs` [K] training runs (seeds) at each.
+
+    `spread` [M, K] is the sum of squares of the runs' shares about their mean. `items` [M, K, K] is the covariance of
+    the cells' shares that the choice of triples makes, where the same triples were asked at every frequency, and
+    `within` [M, K] the variance between runs that it makes; None where items count as independent (binomial).
+    """
+
+    cells: Cells
+    runs: IntArray
+    spread: FloatArray
+    items: FloatArray | None = None
+    within: FloatArray | None = None
+
+    def take(self, rows: IntArray) -> "Sweeps":
+        """Some of the sweeps."""
+        items = None if self.items is None else self.items[rows]
+        within = None if self.within is None else self.within[rows]
+        return Sweeps(self.cells.take(rows), self.runs, self.spread[rows], items, within)
+
+
+def pool(frequency: FloatArray, correct: FloatArray, total: FloatArray, floor: float) -> Sweeps:
+    """Pool runs: counts [M, R] at the frequencies [R] of the runs, in any order."""
+    distinct, cell = np.unique(frequency, return_inverse=True)
+    member = (cell[:, None] == np.arange(len(distinct))).astype(np.float64)  # [R, K]
+    runs = member.sum(axis=0)
+    share = correct / total
+    about = share - (share @ member / runs)[:, cell]
+    cells = Cells(distinct, correct @ member, total @ member, floor)
+    return Sweeps(cells, runs.astype(np.int64), about**2 @ member)
+
+
+def pair(sweep: Sweeps, frequency: FloatArray, outcomes: FloatArray) -> Sweeps:
+    """One sweep (M = 1) with the covariances that `outcomes` [T, R] show: 1 right, 0 wrong, NaN not asked.
+
+    Deviations are from the share of their own run, so that what a whole run got better or worse is not in them.
+    """
+    _, cell = np.unique(frequency, return_inverse=True)
+    asked = np.isfinite(outcomes)
+    items = asked.sum(axis=0)
+    mean = np.nansum(outcomes, axis=0) / items
+    deviation = np.where(asked, outcomes - mean, 0.0) / np.sqrt(items * np.maximum(items - 1, 1))
+    between_runs = deviation.T @ deviation  # [R, R] covariance of the runs' shares
+    member = (cell[:, None] == np.arange(len(sweep.runs))) / sweep.runs[cell][:, None]
+    covariance = member.T @ between_runs @ member
+    one_run = (np.diag(between_runs)[:, None] * member).sum(axis=0)
+    runs = sweep.runs
+    shared = (np.diag(covariance) * runs - one_run) / np.maximum(runs - 1, 1)
+    within = np.where(runs > 1, one_run - shared, one_run)
+    return Sweeps(sweep.cells, runs, sweep.spread, covariance[None], np.maximum(within, 0.0)[None])
