@@ -141,7 +141,7 @@ def test_where_nothing_tells_n_the_column_triples_is_asked_for(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("cells", "reason"),
     [
-        (",500,,", "items is 400.0; the"),
+        (",500,,", "items is 400; the"),
         (",400,5,10", "unfinished run: iteration 5 of 10"),
         ("a,400,,", "no metric acc_a,none"),
     ],
@@ -173,6 +173,14 @@ def test_a_card_wins_and_what_contradicts_it_is_said(tmp_path: Path) -> None:
         f"{file}: {table}: row 2 says seed 2, the run card 1: the run card counts",
         f"{file}: {table}: row 2 says tokens 5, the run card 2600000000: the run card counts",
     )
+
+
+def test_a_size_that_lm_eval_counted_otherwise_is_said(tmp_path: Path) -> None:
+    config = {"model": "hf", "limit": None, "model_num_parameters": 6_738_415_616}
+    write(tmp_path / "results_1.json", without_card(config=config))
+    assert not read(tmp_path, HEADER, ".,7e9,2,3,4").notes
+    (note,) = read(tmp_path, HEADER, ".,13e9,2,3,4").notes
+    assert "row 2 says params 13,000,000,000, lm-eval counted 6,738,415,616: the row counts" in note
 
 
 def test_rows_that_say_different_things_of_one_file_set_it_aside(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def items_of(results: Results, task: str, group: str | None, control: bool = Fal
     metrics = object_at(results.data, "results", task)
     suffix = "_control" if control else ""
     exact = metrics.get(f"items{suffix},none")
-    if group is None and isinstance(exact, int | float) and exact == round(exact):
+    if group is None and isinstance(exact, int | float) and exact % 1 == 0:
         return int(exact)
     by_error = items_by_error(metrics, f"acc{suffix}" if group is None else f"acc_{group}")
     if by_error is not None or control or group is not None or "acc_control,none" in metrics:

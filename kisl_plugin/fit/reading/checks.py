@@ -58,21 +58,27 @@ def check_items(data: Mapping[str, Any], card: RunCard, task: str, where: str) -
     """
     check_limit(data)
     asked = object_at(data, "results", task)
-    for metric, total in (("items", card.triples["count"]), ("items_control", control_of(card))):
-        answered = asked.get(f"{metric},none")
+    items, items_control = _answered(asked, "items"), _answered(asked, "items_control")
+    for name, answered, total in (
+        ("items", items, card.triples["count"]),
+        ("items_control", items_control, control_of(card)),
+    ):
         if answered is not None and total is not None and answered != total:
-            raise InputError(f"{metric} is {answered!r}; the {where} says {total} triples: probe all items")
-    if "items,none" in asked:
-        _check_original(asked, object_at(data, "n-samples", task).get("original"))
-    else:
-        _check_effective(object_at(data, "n-samples", task).get("effective"), card, where)
+            raise InputError(f"{name} is {answered}; the {where} says {total} triples: probe all items")
+    counts = object_at(data, "n-samples", task)
+    original = counts.get("original")
+    if items is None:
+        _check_effective(counts.get("effective"), card, where)
+    elif isinstance(original, int) and items + (items_control or 0) != original:  # no run card may have known it
+        raise InputError(f"{items + (items_control or 0)} of {original} items asked: probe all items")
 
 
-def _check_original(asked: Mapping[str, Any], original: Any) -> None:
-    """Refuse part of the task's items, where no run card knows how many there are."""
-    answered = asked["items,none"] + asked.get("items_control,none", 0)
-    if isinstance(original, int) and answered != original:
-        raise InputError(f"{answered:g} of {original} items asked: probe all items")
+def _answered(asked: Mapping[str, Any], name: str) -> int | None:
+    """The number of items that were counted, None where they were not."""
+    value = asked.get(f"{name},none", 0)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value % 1 != 0:
+        raise InputError(f"{name},none is {value!r}; expected a number of items")
+    return int(value) if f"{name},none" in asked else None
 
 
 def _check_effective(effective: Any, card: RunCard, where: str) -> None:
@@ -93,4 +99,4 @@ def _check_effective(effective: Any, card: RunCard, where: str) -> None:
 def control_of(card: RunCard) -> int | None:
     """How many control triples the card counts, if it says so."""
     count = card.triples.get("control")
-    return count if isinstance(count, int) else None
+    return count if type(count) is int and count >= 0 else None  # True is no count

@@ -14,7 +14,7 @@ from kisl_plugin.fit.reading.nested import object_at
 from kisl_plugin.fit.reading.observations import Observation, Run, SetAside
 from kisl_plugin.fit.reading.outcomes import check_samples, with_samples
 from kisl_plugin.fit.reading.replicates import latest
-from kisl_plugin.fit.reading.runs_csv import RunRow, contradictions, raw_card, read_runs
+from kisl_plugin.fit.reading.runs_csv import RunRow, contradictions, other_size, raw_card, read_runs
 from kisl_plugin.fit.reading.samples import sample_of, samples_beside
 from kisl_plugin.fit.reading.tables import runs_of_table
 from kisl_plugin.fit.reading.walking import claims_to_be_results, find_json, load_results
@@ -85,7 +85,7 @@ def observations_of(results: Mapping[str, Any], task: str = TASK, name: str = ""
     measured = background_of(held, raw)
     (run,), _, _ = with_background([run], [measured] if measured else [])
     rows = object_at(results, "samples").get(task)
-    if not rows:
+    if not isinstance(rows, list) or not rows:
         return run.observations
     samples = [sample_of(row) for row in rows]
     return tuple(with_samples(seen, samples) for seen in run.observations)
@@ -155,6 +155,7 @@ def _card(
         return raw, "run card"
     if not rows:
         raise InputError(_no_card(given))
+    found.notes += other_size(rows[0], results)
     items = {group: items_of(results, task, group) for group in {row.row.text("group") for row in rows}}
     return raw_card(rows, items, items_of(results, task, None, control=True)), rows[0].row.where
 

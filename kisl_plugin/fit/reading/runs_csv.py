@@ -8,10 +8,12 @@ from typing import Any
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit.reading.card_columns import NEEDED, OPTIONAL, card_of_row
+from kisl_plugin.fit.reading.cells import Results
 from kisl_plugin.fit.reading.csv_rows import Row, read_rows
 from kisl_plugin.fit.reading.nested import object_at
 
 WHICH = ("path", "model")
+ROUNDED = 0.05  # people write 7e9 for 6.74e9
 OF_A_GROUP = ("group", "frequency", "triples")
 
 
@@ -62,6 +64,14 @@ def contradictions(rows: Sequence[RunRow], card: Mapping[str, Any]) -> list[str]
             if said[key] != has[key]
         ]
     return found
+
+
+def other_size(given: RunRow, results: Results) -> list[str]:
+    """What to say where a row's N is not the one that lm-eval counted in the model (`model_num_parameters`)."""
+    counted, said = object_at(results.data, "config").get("model_num_parameters"), given.said["model"]["params"]
+    if type(counted) is not int or counted <= 0 or abs(said / counted - 1) <= ROUNDED:
+        return []
+    return [f"{results.path}: {given.row.where} says params {said:,}, lm-eval counted {counted:,}: the row counts"]
 
 
 def raw_card(rows: Sequence[RunRow], items: Mapping[str | None, int | None], control: int | None) -> dict[str, Any]:
