@@ -1,5 +1,6 @@
 """Which results are of one training run, so that nothing is counted as an independent observation twice."""
 
+import filecmp
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -33,15 +34,15 @@ def _of_one_run(card: Mapping[str, Any]) -> str:
 def latest(runs: Sequence[Run]) -> tuple[list[Run], list[SetAside]]:
     """Of the results of one training run those that lm-eval dates last; the others, and what superseded them.
 
-    Where the last ones are equally old and contradict each other, none of them can be believed.
+    Where equally old ones, or ones with the very same samples, contradict the last, none of them can be believed.
     """
     same: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     for run in runs:
         same[run.identity].append(run)
     keep, aside = [], []
     for found in same.values():
-        newest = max((run.date, run.created) for run in found)
-        last = [run for run in found if (run.date, run.created) == newest]
+        newest = max(found, key=lambda run: (run.date, run.created))
+        last = [run for run in found if _equally_old(run, newest) or _same_samples(run, newest)]
         if len({_counts(run) for run in last}) == 1:
             kept = next((run for run in last if run.observations[0].samples is not None), last[0])
             keep.append(kept)
@@ -50,6 +51,18 @@ def latest(runs: Sequence[Run]) -> tuple[list[Run], list[SetAside]]:
             names = ", ".join(run.path for run in last)
             aside += [SetAside(run.path, _contradicted(run, last, names)) for run in found]
     return keep, aside
+
+
+def _equally_old(run: Run, other: Run) -> bool:
+    return (run.date, run.created) == (other.date, other.created)
+
+
+def _same_samples(run: Run, newest: Run) -> bool:
+    """Whether one of two files was changed after its samples were written."""
+    one, other = run.observations[0].samples, newest.observations[0].samples
+    if one is None or other is None or _counts(run) == _counts(newest):
+        return False
+    return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
 def _counts(run: Run) -> tuple[tuple[Any, ...], ...]:
@@ -62,11 +75,11 @@ def _counts(run: Run) -> tuple[tuple[Any, ...], ...]:
 def _contradicted(run: Run, last: Sequence[Run], names: str) -> str:
     if all(run is not one for one in last):
         return f"superseded by {names}, which contradict each other"
-    return f"contradictory: {names} are of one run and equally old but give different counts; remove the wrong one"
+    return f"contradictory: {names} are of one run and one date (or the same samples) with other counts; remove one"
 
 
 def _superseded(run: Run, kept: Run) -> str:
-    if (run.date, run.created) == (kept.date, kept.created):
+    if _equally_old(run, kept):
         return f"a copy: the same results as {kept.path}"
     if not (run.created and kept.created) or run.created == kept.created:
         return f"superseded by {kept.path}, a probe of the same run"

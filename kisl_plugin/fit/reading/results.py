@@ -63,7 +63,8 @@ def read_results(paths: Sequence[Path], task: str = TASK, runs: Path | None = No
     if not found.runs and not found.aside:
         raise InputError(
             f"{', '.join(map(str, paths))}: no lm-eval results found; looked for results_*.json, and any *.json with "
-            f"'results' and 'configs'. Write some: lm_eval --tasks {task} --output_path results ..."
+            f"'results' and 'configs' (a table of observations is named itself: x/observations.csv). "
+            f"Write some: lm_eval --tasks {task} --output_path results ..."
         )
     found.notes += _unused(given, found.named)
     return _reading(found)
