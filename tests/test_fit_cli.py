@@ -1,6 +1,7 @@
 """kisl-fit as a command: what it prints, what it writes, and how it fails."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from kisl_plugin.errors import InputError
 from kisl_plugin.fit import fit_results, write_report
 from kisl_plugin.fit.curves.status import STATUS_HELP
 
+SIZES = {137_000_000: 400.0, 300_000_000: 300.0, 562_000_000: 220.0, 1_050_000_000: 150.0}
 FILES = ["cost.pdf", "cost.png", "curves.csv", "curves.pdf", "curves.png", "fit.json"]
 FILES += ["index.html", "law.pdf", "law.png", "observations.csv"]
 
@@ -31,6 +33,87 @@ def test_the_command_prints_the_table_and_writes_the_report(tmp_path: Path) -> N
     assert "No infusion law: it takes 3 models" in outcome.output
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == FILES
     assert json.loads((tmp_path / "report" / "fit.json").read_text())["law"] is None
+
+
+@pytest.fixture(scope="module")
+def sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four sizes at one token budget, and at twice as many tokens two of them."""
+    folder = tmp_path_factory.mktemp("sizes")
+    for params, f_star in SIZES.items():
+        write_sweep(folder / str(params), f_star, model={"params": params}, injected_tokens=4000)
+    for params in (137_000_000, 562_000_000):
+        write_sweep(folder / f"{params}d", 1.5 * SIZES[params], model={"params": params}, tokens=5_200_000_000)
+    return folder
+
+
+def strict(path: Path) -> Any:
+    def refuse(text: str) -> None:
+        raise AssertionError(f"{text} is no JSON")
+
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+def test_what_is_asked_for_is_held_out_predicted_and_planned(sizes: Path, tmp_path: Path) -> None:
+    asked = ["--hold-out", "1e9", "--predict", "params=7e9,tokens=2.6e9", "--predict", "params=300M,tokens=5.2B"]
+    planned = ["--triples", "1e5", "--write-configs", tmp_path / "planned"]
+    outcome = run(sizes, "--out", tmp_path / "report", *asked, *planned)
+    assert outcome.exit_code == 0, outcome.output
+    found = strict(tmp_path / "report" / "fit.json")
+    (held,) = found["held_out"]
+    assert held["params"] == 1_050_000_000
+    assert held["ratio"] == pytest.approx(held["predicted"] / held["measured"])
+    assert "N = 1.05B is nearest to the one to hold out" in outcome.output
+    large, inside = found["predictions"]
+    low, high = large["f_star_interval"]
+    assert low < large["f_star"] < high < 400
+    assert large["exposures"] == pytest.approx(large["f_star"] * 100_000)
+    assert large["decades"] > 0.5
+    assert inside["decades"] == 0
+    assert 200 < inside["f_star"] < 700
+    assert len(found["data_laws"]) == 2
+    assert found["joint"]["forms"][0]["weight"] >= found["joint"]["forms"][-1]["weight"]
+    assert {verdict["name"] for verdict in found["verdicts"] if verdict["passed"]} >= {"unimodal curves"}
+    yamls = sorted((tmp_path / "planned").glob("*.yml"))
+    assert len(yamls) == 6
+    assert all(f"Wrote {path}" in outcome.output for path in yamls)
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert "7B on 2.6B tokens" in page
+    assert f"best F = {large['f_star']:.3g}".lower() in page.lower()
+    assert max(map(len, outcome.output.partition("Wrote into")[0].splitlines())) <= 80
+
+
+def test_a_table_that_was_written_gives_the_same_fit(sizes: Path, tmp_path: Path) -> None:
+    one = sizes / "137000000"
+    first = run(one, "--out", tmp_path / "first", "--write-table", tmp_path / "deep" / "table.csv")
+    assert first.exit_code == 0, first.output
+    again = run(tmp_path / "deep" / "table.csv", "--out", tmp_path / "again")
+    assert again.exit_code == 0, again.output
+    fits = [strict(tmp_path / name / "fit.json") for name in ("first", "again")]
+    assert fits[0]["curves"] == fits[1]["curves"]
+
+
+@pytest.mark.parametrize("loss", ["huber-log", "least-squares"])
+def test_another_loss_gives_another_estimate_and_no_interval(sizes: Path, tmp_path: Path, loss: str) -> None:
+    outcome = run(sizes / "137000000", "--loss", loss, "--out", tmp_path / "report")
+    assert outcome.exit_code == 0, outcome.output
+    (curve,) = strict(tmp_path / "report" / "fit.json")["curves"]
+    assert curve["loss"] == loss
+    assert curve["f_star"] == pytest.approx(400, rel=0.2)
+    assert curve["f_star_interval"] == [None, None]
+    assert "(no interval)" in outcome.output
+
+
+def test_the_name_of_a_file_may_be_no_text(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path) + b"/\xff\xfe"
+    try:
+        Path(os.fsdecode(folder)).mkdir()
+    except OSError:
+        pytest.skip("this file system wants names in UTF-8")
+    write(Path(os.fsdecode(folder)) / "results_1.json", results(None))
+    write(Path(os.fsdecode(folder)) / "results_2.json", results(run_card()))
+    outcome = run(tmp_path, "--out", tmp_path / "report")
+    assert outcome.exit_code == 0, outcome.output
+    assert "\\udcff" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_folder_of_which_nothing_can_be_used_is_listed_and_a_failure(tmp_path: Path) -> None:
@@ -60,6 +143,11 @@ def test_one_file_that_can_be_used_is_enough(tmp_path: Path) -> None:
         ([".", "--chance", "1.5"], "--chance is '1.5'; expected auto, none, or a share"),
         ([".", "--chance", "low"], "--chance is 'low'"),
         ([], "Missing argument"),
+        (["--write-configs", "x", "."], "--write-configs needs --predict"),
+        (["--predict", "7e9", "."], "--predict '7e9'"),
+        (["--triples", "many", "."], "--triples 'many'"),
+        (["--hold-out", "0", "."], "--hold-out"),
+        (["--runs", "missing.csv", "."], "missing.csv"),
     ],
 )
 def test_a_wrong_call_ends_with_2_and_one_line(

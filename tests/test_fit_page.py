@@ -104,14 +104,17 @@ def test_the_page_says_what_fit_json_holds(page: Reader, report: Path) -> None:
     for aside in found["set_aside"]:
         assert f"{aside['path']}: {aside['reason']}" in text
     assert len(page.all("img")) == 3 + len(found["curves"])
-    assert "4 of 6 models show a collapse point, from F* = " in text
+    assert "4 of 6 models show a collapse point; at D = 2.6B F* goes from " in text
+    for verdict in found["verdicts"]:
+        assert verdict["sentence"] in text
     assert "arXiv:2509.19371" in text
 
 
 def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     write_sweep(tmp_path / "in", 200.0)
+    found = fit_results([tmp_path / "in"])
     for name in ("once", "again"):
-        write_report(fit_results([tmp_path / "in"]), tmp_path / name)
+        write_report(found, tmp_path / name)
     for path in (tmp_path / "once").iterdir():
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
 

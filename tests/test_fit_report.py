@@ -172,6 +172,23 @@ def test_a_run_with_another_training_seed_is_a_replicate(tmp_path: Path) -> None
     assert (entry["seeds"], entry["train_seeds"]) == ([1], [7, 8])
 
 
+def test_groups_of_one_run_that_share_a_frequency_are_one_run(tmp_path: Path) -> None:
+    groups = {"a": {"frequency": 10, "count": 100}, "b": {"frequency": 10, "count": 300}}
+    data = with_metrics(results(run_card(frequency=None, groups=groups)), acc_a=0.5, acc_b=0.25, acc_control=0.3)
+    write(tmp_path / "1" / "results_1.json", data)
+    more = {**groups, "b": {"frequency": 20, "count": 300}}
+    data = with_metrics(results(run_card(frequency=None, groups=more, seed=2)), acc_a=0.5, acc_b=0.25, acc_control=0.3)
+    write(tmp_path / "2" / "results_1.json", data)
+    (found,) = fit_results([tmp_path]).curves
+    assert [(run.frequency, run.correct, run.total) for run in found.runs] == [
+        (10, 125, 400),
+        (10, 50, 100),
+        (20, 75, 300),
+    ]
+    # What the whole model does belongs to a frequency only where the run has one
+    assert [run.control is not None for run in found.runs] == [True, False, False]
+
+
 def test_runs_that_are_no_replicates_are_pointed_out(tmp_path: Path) -> None:
     for form in ("statement", "question"):
         write(tmp_path / form / "results_1.json", results(run_card(form=form, created=form)))

@@ -40,12 +40,13 @@ def share(value: float) -> str:
 
 
 def interval(low: float | None, high: float | None, number: Callable[[float], str] = estimate) -> str:
-    """The ends of an interval, an open one left out: 350–440, ≥ 350, ≤ 440; `unbounded` without either."""
-    if low is not None and high is not None:
-        return f"{number(low)}–{number(high)}"
-    if low is not None:
-        return f"≥ {number(low)}"
-    return f"≤ {number(high)}" if high is not None else "unbounded"
+    """The ends of an interval, an open one (None, NaN) left out: 350–440, ≥ 350, ≤ 440; `no interval` without either."""
+    ends = [None if end is None or math.isnan(end) else number(end) for end in (low, high)]
+    if None not in ends:
+        return "–".join(filter(None, ends))
+    if ends[0] is not None:
+        return f"≥ {ends[0]}"
+    return f"≤ {ends[1]}" if ends[1] is not None else "no interval"
 
 
 def probability(p: float) -> str:

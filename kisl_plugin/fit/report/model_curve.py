@@ -1,6 +1,7 @@
 """Observations of one N and D → their curve and what was measured beside it."""
 
 import json
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -66,6 +67,7 @@ def _fit(runs: Sequence[RunPoint], floor: Floor, loss: str, right: FloatArray | 
         [run.correct for run in runs],
         [run.total for run in runs],
         floor=floor.value,
+        floor_error=math.sqrt(floor.value * (1 - floor.value) / floor.total) if floor.total else 0.0,
         outcomes=right,
         loss=loss,
     )

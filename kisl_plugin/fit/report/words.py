@@ -14,6 +14,11 @@ from kisl_plugin.fit.laws.points import OPEN, Interval
 from kisl_plugin.fit.laws.verdicts import Verdict
 from kisl_plugin.fit.report.gathered import CurveReport, FitReport, LawReport
 
+NO_NOISE = {
+    "seeds": "no run-to-run noise is seen between seeds",
+    "lack of fit": "no run-to-run noise is seen about the curve, whose form this assumes",
+    "none": "run-to-run noise cannot be told: no seeds, and too few frequencies",
+}
 LOSSES = {
     "binomial": "binomial maximum likelihood",
     "huber-log": "Huber loss of log P (the paper's practice)",
@@ -75,16 +80,17 @@ def _excluded(curve: CollapseCurve) -> str:
 
 def f_star(curve: CollapseCurve) -> str:
     """F* with its interval, where there is one."""
-    return f"F* = {human.estimate(curve.f_star)} (95 % interval {human.interval(*curve.f_star_interval)})"
+    ends = "" if curve.f_star_interval == OPEN else "95 % interval "
+    return f"F* = {human.estimate(curve.f_star)} ({ends}{human.interval(*curve.f_star_interval)})"
 
 
 def noise(curve: CollapseCurve) -> str:
-    """The run-to-run noise and where its size is from; empty for a curve that was not fitted."""
-    if math.isnan(curve.f_star):
+    """The run-to-run noise and what its size is from; empty for a curve that was not fitted."""
+    if math.isnan(curve.tau):
         return ""
-    if not math.isfinite(curve.df):
-        return f"run-to-run noise: {curve.tau_source}"
-    return f"run-to-run noise tau = {curve.tau:.2f} (SD of the logit, from {curve.tau_source}, {curve.df:.3g} df)"
+    if math.isfinite(curve.df):
+        return f"run-to-run noise tau = {curve.tau:.2f} (SD of log-odds, from {curve.tau_source}, {curve.df:.3g} df)"
+    return NO_NOISE.get(curve.tau_source, "no run-to-run noise is seen")
 
 
 def tests(curve: CollapseCurve) -> str:
@@ -97,8 +103,6 @@ def remarks(found: CurveReport) -> list[str]:
     """What else is to be known of one curve: its status if it is not ok, noise, pairing, floor, notes."""
     curve = found.curve
     status = "" if curve.ok else f"{curve.status}: {curve.message}"
-    if not math.isnan(curve.largest_fall) and not curve.ok:
-        status += f"; the largest fall that the data allow is {curve.largest_fall:.3f}"
     floor = f"floor {found.floor.value:.3f}: {found.floor.source}"
     return [part for part in (status, tests(curve), noise(curve), found.pairing, floor, *found.notes) if part]
 
