@@ -18,7 +18,7 @@ SEEDS, LACK_OF_FIT, NONE = "seeds", "lack of fit", "none"
 FEWEST_OF_SEEDS = 3  # degrees of freedom; with fewer the lack of fit says more
 FREE = 3  # parameters of a curve
 INFORMATIVE = 1.0  # expected items right, and wrong; with fewer a cell shows no noise
-NOTICEABLE = 1.3  # squares over their expectation; what is less is not taken for noise
+NOTICEABLE = 1.15  # squares over their expectation; what is less is not taken for noise
 LARGEST_TAU = 5.0
 BISECTIONS = 60
 
