@@ -79,7 +79,7 @@ def test_names_from_files_are_text_and_never_markup(page: Reader) -> None:
     assert HOSTILE in page.text
     assert HOSTILE.replace("/", "_") in page.text
     known = set("html head meta title style body header h1 h2 h3 h4 p nav ul li a main section figure img".split())
-    known |= set("figcaption div table thead tbody tr th td code pre dl dt dd span".split())
+    known |= set("figcaption sup div table thead tbody tr th td code pre dl dt dd span".split())
     assert {name for name, _ in page.tags} <= known
     assert not [attribute for _, attributes in page.tags for attribute in attributes if attribute.startswith("on")]
 

@@ -147,7 +147,7 @@ def joint_sentences(law: JointLaw) -> list[str]:
     said = [
         f"Joint law of {law.points} points: F* = {law.best.formula} with {numbers}, of Akaike weight "
         f"{weight(law.best.weight)}{f' ({others})' if others else ''}",
-        f"d log F* / d log D is {valued(law.gamma, law.gamma_interval)} at {at}",
+        f"F* goes with D as d log F* / d log D = {valued(law.gamma, law.gamma_interval)} at {at}",
     ]
     return [*said, *law.caveats]
 

@@ -2,10 +2,11 @@
 
 from kisl_plugin import __version__
 from kisl_plugin.fit.report.gathered import FitReport
-from kisl_plugin.fit.report.page.beside import aside_section, cite_section, method_section
+from kisl_plugin.fit.report.page.beside import aside_section, cite_section
 from kisl_plugin.fit.report.page.curves import curves_section
 from kisl_plugin.fit.report.page.laws import law_section
 from kisl_plugin.fit.report.page.markup import Html, joined, tag
+from kisl_plugin.fit.report.page.method import method_section
 from kisl_plugin.fit.report.page.models import models_section
 from kisl_plugin.fit.report.page.planned import predictions_section
 from kisl_plugin.fit.report.page.style import CSS

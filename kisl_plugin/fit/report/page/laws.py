@@ -73,7 +73,7 @@ def _numbers(form: str, law: InfusionLaw) -> tuple[str, ...]:
         f"{law.A:.3g}",
         "–" if math.isnan(law.r2) else f"{law.r2:.4f}",
         "–" if math.isnan(law.r2_by_chance) else f"{law.r2_by_chance:.0%}",
-        f"{law.scatter:.2f}",
+        "–" if math.isnan(law.r2) else f"{law.scatter:.2f}",
         "–" if math.isnan(law.leave_one_out_error) else f"×{math.exp(law.leave_one_out_error):.2f}",
     )
 

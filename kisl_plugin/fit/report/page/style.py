@@ -25,7 +25,8 @@ figure img { display: block; width: 100%; max-width: 34rem; height: auto; margin
   border-radius: 4px }
 figcaption { max-width: 34rem; margin: 0 auto }
 .scroll { overflow-x: auto; margin: .75rem 0; border: 1px solid var(--line); border-radius: 6px }
-table { border-collapse: collapse; width: 100%; font-size: .88rem; font-variant-numeric: tabular-nums }
+table { border-collapse: collapse; width: 100%; font-size: .88rem; font-variant-numeric: tabular-nums;
+  overflow-wrap: normal }
 th, td { padding: .38rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line) }
 tbody tr:last-child > * { border-bottom: 0 }
 th { font-weight: 600 } thead th { background: var(--tint); color: var(--soft) }
@@ -44,6 +45,7 @@ dt { font-weight: 600; margin-top: .6rem } dd { margin: 0 }
 @media print { :root { --text: #000; --soft: #444; --line: #bbb; --page: #fff; --tint: #f2f2f2; --accent: #0b5cad }
   body { max-width: none; padding: 0; font-size: 10pt } nav { display: none }
   h2, h3, h4 { break-after: avoid } h2 { margin-top: 1.5rem } figure, tr, dl, pre { break-inside: avoid }
-  figure img { max-width: 12cm } .scroll { overflow: visible; border: 0 } table { font-size: 7.5pt }
-  th, td { padding: .15rem .3rem } pre { white-space: pre-wrap } a { color: inherit; text-decoration: none } }
+  figure img { max-width: 12cm } .scroll { overflow: visible; border: 0 } table { font-size: 7pt }
+  th, td { padding: .15rem .25rem; white-space: normal } pre { white-space: pre-wrap }
+  a { color: inherit; text-decoration: none } }
 """
