@@ -1,12 +1,11 @@
 """Bits per byte on the background text: of the same results file, or of another one of the same run."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from kisl_plugin.fit.reading.cells import Results
-from kisl_plugin.fit.reading.nested import object_at
+from kisl_plugin.fit.reading.nested import number_in, object_at
 from kisl_plugin.fit.reading.observations import Run
 from kisl_plugin.fit.reading.replicates import identity
 
@@ -27,13 +26,12 @@ class Background:
 
 def background_of(results: Results, raw: Any) -> Background | None:
     """What the results hold of it, in full; `raw` is the run card."""
-    value = object_at(results.data, "results", TASK).get(METRIC)
+    value = number_in(object_at(results.data, "results", TASK).get(METRIC))
     limit = object_at(results.data, "config").get("limit")
-    if raw is None or limit is not None or isinstance(value, bool) or not isinstance(value, int | float):
+    if raw is None or limit is not None or not value >= 0:
         return None
     text = object_at(results.data, "configs", TASK, "metadata", TASK).get("sha256")
-    usable = math.isfinite(value) and value >= 0
-    return Background(results.path, results.date, identity(raw), float(value), str(text or "")) if usable else None
+    return Background(results.path, results.date, identity(raw), value, str(text or ""))
 
 
 def with_background(runs: Sequence[Run], found: Sequence[Background]) -> tuple[list[Run], set[str], list[str]]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from kisl_plugin.fit.reading.checks import TOO_LARGE
 from kisl_plugin.fit.reading.csv_rows import Row
 
 NEEDED = ("params", "tokens", "frequency", "seed")
@@ -42,7 +43,7 @@ def _apart(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What fits its column, and the rest: nobody has checked the keys that a card may lack."""
     fits: dict[str, Any] = {
-        key: value for key, value in data.items() if key in whole and type(value) is int and value >= 0
+        key: value for key, value in data.items() if key in whole and type(value) is int and 0 <= value < TOO_LARGE
     }
     fits |= {key: value for key, value in data.items() if key in text and isinstance(value, str) and value}
     fits |= {key: value for key, value in data.items() if key in other}

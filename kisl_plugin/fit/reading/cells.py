@@ -1,5 +1,6 @@
 """One results file → its observations."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from kisl_plugin.fit.reading.checks import check_card, check_items, check_task, control_of
 from kisl_plugin.fit.reading.metrics import Metrics, count_relations, count_right, items_by_error
-from kisl_plugin.fit.reading.nested import object_at
+from kisl_plugin.fit.reading.nested import number_in, object_at
 from kisl_plugin.fit.reading.observations import Observation, Run
 from kisl_plugin.fit.reading.replicates import identity
 from kisl_plugin.runcard import RunCard
@@ -31,8 +32,8 @@ class Results:
     @property
     def date(self) -> float:
         """When lm-eval was started, seconds since 1970; 0 if unknown."""
-        when = self.data.get("date")
-        return float(when) if isinstance(when, int | float) else 0.0
+        when = number_in(self.data.get("date"))
+        return when if math.isfinite(when) else 0.0
 
     def card(self, task: str) -> Any:
         """The run card that the probe found beside the model; None without one."""
@@ -58,8 +59,8 @@ def items_of(results: Results, task: str, group: str | None, control: bool = Fal
     """How many items an accuracy of these results is of, for results without a run card; None if they do not tell."""
     metrics = object_at(results.data, "results", task)
     suffix = "_control" if control else ""
-    exact = metrics.get(f"items{suffix},none")
-    if group is None and isinstance(exact, int | float) and exact % 1 == 0:
+    exact = number_in(metrics.get(f"items{suffix},none"))
+    if group is None and exact % 1 == 0:
         return int(exact)
     by_error = items_by_error(metrics, f"acc{suffix}" if group is None else f"acc_{group}")
     if by_error is not None or control or group is not None or "acc_control,none" in metrics:

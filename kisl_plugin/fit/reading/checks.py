@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.reading.nested import object_at
+from kisl_plugin.fit.reading.nested import number_in, object_at
 from kisl_plugin.runcard import RunCard
+
+TOO_LARGE = 10**30  # of what a run may count
 
 
 def check_task(data: Mapping[str, Any], task: str) -> None:
@@ -43,11 +45,22 @@ def check_card(card: RunCard, where: str) -> None:
     for key, value in (("model.params", card.model["params"]), ("tokens", card.tokens)):
         if value == 0:
             raise InputError(f"{where}: {key} is 0; expected a positive number")
+    _check_sizes(card, where)
     done, planned = card.iteration, card.train_iters
     if isinstance(done, int) and isinstance(planned, int) and done < planned:
         raise InputError(f"unfinished run: iteration {done} of {planned}, so not every exposure was seen")
     if card.groups is not None and not any(group["count"] for group in card.groups.values()):
         raise InputError(f"{where}: groups is empty or counts 0 triples; expected at least one group with triples")
+
+
+def _check_sizes(card: RunCard, where: str) -> None:
+    groups = (card.groups or {}).items()
+    counted = {"model.params": card.model["params"], "tokens": card.tokens, "seed": card.seed}
+    counted |= {"frequency": card.frequency or 0, "triples.count": card.triples["count"]}
+    counted |= {f"groups.{name}.{key}": group[key] for name, group in groups for key in ("frequency", "count")}
+    for key, value in counted.items():
+        if value >= TOO_LARGE:
+            raise InputError(f"{where}: {key} is 10^30 or more; is this a run card?")
 
 
 def check_items(data: Mapping[str, Any], card: RunCard, task: str, where: str) -> None:
@@ -75,10 +88,12 @@ def check_items(data: Mapping[str, Any], card: RunCard, task: str, where: str) -
 
 def _answered(asked: Mapping[str, Any], name: str) -> int | None:
     """The number of items that were counted, None where they were not."""
-    value = asked.get(f"{name},none", 0)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value % 1 != 0:
-        raise InputError(f"{name},none is {value!r}; expected a number of items")
-    return int(value) if f"{name},none" in asked else None
+    if f"{name},none" not in asked:
+        return None
+    value = number_in(asked[f"{name},none"])
+    if not value >= 0 or value % 1 != 0:
+        raise InputError(f"{name},none is {asked[f'{name},none']!r}; expected a number of items")
+    return int(value)
 
 
 def _check_effective(effective: Any, card: RunCard, where: str) -> None:
@@ -99,4 +114,4 @@ def _check_effective(effective: Any, card: RunCard, where: str) -> None:
 def control_of(card: RunCard) -> int | None:
     """How many control triples the card counts, if it says so."""
     count = card.triples.get("control")
-    return count if type(count) is int and count >= 0 else None  # True is no count
+    return count if type(count) is int and 0 <= count < TOO_LARGE else None  # True is no count

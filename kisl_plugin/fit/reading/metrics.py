@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.fit.reading.nested import number_in
 
 WHOLE = 0.01  # acc × n may be off a whole number by this much: lm-eval may round, a wrong n is off by more
 LARGEST = 1e12  # beyond it a standard error does not tell n
@@ -21,7 +22,7 @@ def share(metrics: Metrics, metric: str) -> float:
     key = f"{metric},none"
     if key not in metrics:
         raise InputError(f"no metric {key} among {', '.join(sorted(metrics))}")
-    value = _number(metrics[key])
+    value = number_in(metrics[key])
     if not 0 <= value <= 1:
         raise InputError(f"{key} is {metrics[key]!r}; expected a share between 0 and 1")
     return value
@@ -48,7 +49,7 @@ def items_by_error(metrics: Metrics, metric: str) -> int | None:
 
     None where lm-eval gives none, or where all items were right or all wrong.
     """
-    p, error = _number(metrics.get(f"{metric},none")), _number(metrics.get(f"{metric}_stderr,none"))
+    p, error = number_in(metrics.get(f"{metric},none")), number_in(metrics.get(f"{metric}_stderr,none"))
     if not (0 < p < 1 and error > 0):
         return None
     n = p * (1 - p) / error**2 + 1
@@ -69,14 +70,9 @@ def count_relations(metrics: Metrics, correct: int, total: int) -> dict[str, tup
     if len(unknown) > 1 or (unknown and left < 1):
         return {}
     whole = {name: size or left for name, size in sizes.items()}
-    shares = {name: _number(metrics[f"{name},none"]) for name in whole}
+    shares = {name: number_in(metrics[f"{name},none"]) for name in whole}
     if not all(0 <= value <= 1 for value in shares.values()):
         return {}
     counts = {name.removeprefix(RELATION): (round(shares[name] * n), n) for name, n in whole.items()}
     sums = tuple(sum(part) for part in zip(*counts.values(), strict=True))
     return counts if sums == (correct, total) else {}
-
-
-def _number(value: Any) -> float:
-    """The value, NaN if it is no number."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")

@@ -102,7 +102,13 @@ def _reading(found: _Found) -> Reading:
         seen, said = check_samples(run.observations)
         observations += seen
         notes += said
-    return Reading(tuple(observations), (*aside, *superseded), tuple(dict.fromkeys([*found.notes, *notes])))
+    listed = tuple(SetAside(one.path, _one_line(one.reason)) for one in (*aside, *superseded))
+    return Reading(tuple(observations), listed, tuple(dict.fromkeys(map(_one_line, [*found.notes, *notes]))))
+
+
+def _one_line(text: str) -> str:
+    # Names out of a broken file may hold anything
+    return " ".join(text.split())
 
 
 def _read_table(table: Path, task: str, found: _Found) -> None:
