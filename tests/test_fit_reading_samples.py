@@ -99,7 +99,7 @@ def test_a_group_has_the_rows_of_its_own(tmp_path: Path) -> None:
     [
         ([sample("P1", 0, True), sample("P1", 1, True)], "2 of 2 rows are right where the results say 1 of 2"),
         ([sample("P1", 0, True)], "1 of 1 rows are right where the results say 1 of 2"),
-        ([sample("P1", 0, True), sample("P1", 0, False)], "the triple Q0 – P1 – Ω\u2028 is asked twice"),
+        ([sample("P1", 0, True), sample("P1", 0, False)], "the triple Q0 – P1 – Ω is asked twice"),
         ([sample("P1", 0, True), sample("P1", 1, False, acc=0.5)], "row 2: acc is 0.5; expected 0 or 1"),
         ([sample("P1", 0, True), [1]], "row 2: not a sample"),
         ([sample("P1", 0, True), {"doc": {"passage": 1}, "acc": 0.0}], "row 2: its doc names no triple"),
