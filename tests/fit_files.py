@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtri
 
 from kisl_plugin.fit.curves.likelihood import FloatArray
 
@@ -62,6 +63,14 @@ def rate(frequency: FloatArray, f_star: float, b: float = 0.3, height: float = 0
     c = b / f_star
     a = height / (f_star**b * np.exp(-b))
     return np.asarray(floor + (1 - floor) * a * frequency**b * np.exp(-c * frequency))
+
+
+def shared_outcomes(rates: FloatArray, shared: float, triples: int, seed: int) -> FloatArray:
+    """Right (1) or wrong [T, R] of runs with `rates` [R]; `shared` of a triple's difficulty is the same in all runs."""
+    rng = np.random.default_rng(seed)
+    own = rng.standard_normal((triples, len(rates)))
+    difficulty = np.sqrt(shared) * rng.standard_normal((triples, 1)) + np.sqrt(1 - shared) * own
+    return np.asarray(difficulty < ndtri(rates), dtype=np.float64)
 
 
 def write_sweep(
