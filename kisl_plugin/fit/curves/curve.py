@@ -122,7 +122,8 @@ def fit_collapse_curve(
     distinct = sweep.cells.frequency
     reach = (float(distinct[0]), float(distinct[-1]))
     if len(distinct) < FEWEST_FREQUENCIES:
-        message = f"{len(distinct)} distinct frequencies; at least {FEWEST_FREQUENCIES} are needed"
+        many = "1 distinct frequency" if len(distinct) == 1 else f"{len(distinct)} distinct frequencies"
+        message = f"{many}; at least {FEWEST_FREQUENCIES} are needed"
         return CollapseCurve(status=TOO_FEW_POINTS, message=message, floor=floor, frequency_range=reach, loss=loss)
     found = judge(fit_sweeps(sweep, floor_error))
     curve = _estimates(found, reach)
