@@ -8,7 +8,7 @@ from kisl_plugin.fit.laws.points import FloatArray
 from kisl_plugin.fit.laws.shape import LARGEST_ALPHA, SMALLEST_ALPHA
 
 HUBER_DELTA = 1e-3  # Hoffmann et al. 2022, Besiroglu et al. 2024
-STARTING_ALPHA, STARTING_SHARE = (0.05, 0.2, 0.5, 1.0, 2.0), (0.02, 0.3, 0.6, 0.9)
+STARTING_ALPHA, STARTING_SHARE = (0.1, 0.4, 1.2), (0.02, 0.4, 0.9)
 NO_E = -50.0  # log of the least E / F* at the largest C
 GRID, ZOOMS = 61, 6
 
@@ -16,7 +16,7 @@ Coefficients = tuple[float, float, float]
 
 
 def fit_by_huber(compute: FloatArray, f_star: FloatArray) -> Coefficients:
-    """A, alpha and E that minimise Huber(1e-3) of the residuals of log F*, by L-BFGS-B from 20 starts."""
+    """A, alpha and E that minimise Huber(1e-3) of the residuals of log F*, by L-BFGS-B from nine starts."""
     depth, y = np.log(compute.max() / compute), np.log(f_star)
     last = float(y[compute.argmax()])
 

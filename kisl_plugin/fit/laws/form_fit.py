@@ -83,10 +83,8 @@ def _inside(nonlinear: FloatArray) -> FloatArray:
     return nonlinear
 
 
-def fit_form(form: Form, n: FloatArray, d: FloatArray, y: FloatArray, noise: Noise) -> FormFit | None:
-    """Fit log F* [M] at n, d [M] under `noise`; None where the points cannot tell the form's parameters apart."""
-    if len(y) <= form.parameters or not _full_rank(form.basis(n, d)):
-        return None
+def fit_form(form: Form, n: FloatArray, d: FloatArray, y: FloatArray, noise: Noise) -> FormFit:
+    """Fit log F* [M] at n, d [M] under `noise`."""
     starts = list(product(*(STARTS[name] for name in form.nonlinear)))
     theta, deviance = _minimise(form, n, d, y, noise.weight, starts)
     return FormFit(form, theta, _covariance(form, theta, n, d, noise.weight), deviance, noise)
@@ -107,7 +105,7 @@ def left_out_errors(found: FormFit, n: FloatArray, d: FloatArray, y: FloatArray)
     errors = np.full(len(y), np.nan)
     for at in range(len(y)):
         rest = np.arange(len(y)) != at
-        if _full_rank(found.form.basis(n[rest], d[rest])):
+        if full_rank(found.form.basis(n[rest], d[rest])):
             weight = found.noise.weight[rest]
             theta, _ = _minimise(found.form, n[rest], d[rest], y[rest], weight, [tuple(found.nonlinear)])
             errors[at] = float(_log_f_star(found.form, theta, n[at], d[at])) - y[at]
@@ -145,7 +143,8 @@ def _linear(basis: FloatArray, y: FloatArray, root: FloatArray) -> tuple[FloatAr
     return coefficients, float(((root * (y - basis @ coefficients)) ** 2).sum())
 
 
-def _full_rank(basis: FloatArray) -> bool:
+def full_rank(basis: FloatArray) -> bool:
+    """Whether points with this basis [M, L] tell its coefficients apart."""
     return bool(np.linalg.matrix_rank(basis, SINGULAR) == basis.shape[1])
 
 

@@ -13,13 +13,14 @@ from typing import NamedTuple
 import numpy as np
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.laws.form_fit import FormFit, fit_form, left_out_errors, noise_about
+from kisl_plugin.fit.laws.form_fit import FormFit, fit_form, full_rank, left_out_errors, noise_about
 from kisl_plugin.fit.laws.forms import FORMS, NESTED, OFFSET, POWER, Form
 from kisl_plugin.fit.laws.points import CollapsePoint, FloatArray, Interval, log_errors, positive
 from kisl_plugin.fit.laws.scatter import Noise
 
 FEWEST_POINTS = 4
 FEWEST_FOR_ALL = 9
+FORMS_WITHOUT_E = f"below {FEWEST_FOR_ALL} points only the forms without E are tried"
 LEAST_WEIGHT = 0.01  # of a form that counts for the spread of predictions
 
 
@@ -104,12 +105,17 @@ def fit_joint_law(points: Sequence[CollapsePoint]) -> JointLaw:
     """Fit F*(N, D) to collapse points, all four forms from nine points on, below that the two log-linear ones.
 
     Raises:
-        InputError: fewer than four points, or all of one N or of one D.
+        InputError: fewer than four points, all of one N or of one D, or N and D that vary together.
     """
     _check(points)
     reference = max(point.params for point in points), max(point.tokens for point in points)
     n = np.log(np.array([point.params for point in points]) / reference[0])
     d = np.log(np.array([point.tokens for point in points]) / reference[1])
+    if not full_rank(POWER.basis(n, d)):
+        raise InputError(
+            f"N and D vary together in all {len(points)} collapse points, as D = N^k does, so what F* owes to each "
+            "cannot be told: add a model of another D at one of these N"
+        )
     f_star = positive("f_star", [point.f_star for point in points])
     errors = log_errors(f_star, [point.interval for point in points])
     candidates = FORMS if len(points) >= FEWEST_FOR_ALL else (POWER, NESTED)
@@ -125,7 +131,7 @@ def fit_joint_law(points: Sequence[CollapsePoint]) -> JointLaw:
         df=fits[0].noise.df,
         points=len(points),
         reference=reference,
-        caveats=tuple(_caveats(fits, candidates, len(points))),
+        caveats=(FORMS_WITHOUT_E,) if candidates is not FORMS else (),
     )
     gamma, interval = law.gamma_of(*law.gamma_at)
     return replace(law, gamma=gamma, gamma_interval=interval)
@@ -145,11 +151,11 @@ def _check(points: Sequence[CollapsePoint]) -> None:
 def _fits(
     candidates: Sequence[Form], n: FloatArray, d: FloatArray, y: FloatArray, errors: FloatArray | None
 ) -> list[FormFit]:
-    """The forms that the points can tell, all under the least scatter that one of them needs."""
+    """The candidates, all under the least scatter that one of them needs."""
     first = Noise(errors, 0.0 if errors is not None else 1.0, float("inf"), len(y))
-    tried = [found for form in candidates if (found := fit_form(form, n, d, y, first))]
+    tried = [fit_form(form, n, d, y, first) for form in candidates]
     noise = min((noise_about(found, n, d, y, errors) for found in tried), key=lambda noise: noise.scatter)
-    return [found for form in candidates if (found := fit_form(form, n, d, y, noise))]
+    return [fit_form(form, n, d, y, noise) for form in candidates]
 
 
 def _weighed(
@@ -204,14 +210,3 @@ def _intervals(found: FormFit) -> dict[str, Interval]:
             value, reach = float(found.theta[at]), found.noise.quantile * float(np.sqrt(found.covariance[at, at]))
             intervals[name] = (value - reach, value + reach) if reach else (None, None)
     return intervals
-
-
-def _caveats(fits: Sequence[FormFit], candidates: Sequence[Form], points: int) -> list[str]:
-    caveats = []
-    if points < FEWEST_FOR_ALL:
-        caveats.append(f"{points} points: only the forms without E are tried, all four from {FEWEST_FOR_ALL} on")
-    told = [found.form.name for found in fits]
-    missing = [form.name for form in candidates if form.name not in told]
-    if missing:
-        caveats.append(f"N and D do not vary enough apart from each other for: {', '.join(missing)}")
-    return caveats

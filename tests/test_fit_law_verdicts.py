@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+
+from kisl_plugin.errors import InputError
+from kisl_plugin.fit.laws.hold_out import hold_out
+from kisl_plugin.fit.laws.law import fit_infusion_law
+from kisl_plugin.fit.laws.points import CollapsePoint
+from kisl_plugin.fit.laws.verdicts import extrapolates, judge, monotone, unimodal
+
+SIZES = (137_000_000, 300_000_000, 562_000_000, 1_050_000_000, 3_000_000_000)
+TOKENS = 100_000_000_000
+LAW = [400 * (size / SIZES[0]) ** -0.5 for size in SIZES]
+
+
+def points(f_star: list[float], error: float | None = 0.1, tokens: int = TOKENS) -> list[CollapsePoint]:
+    ends = (None, None) if error is None else (np.exp(-1.96 * error), np.exp(1.96 * error))
+    return [
+        CollapsePoint(
+            params=size,
+            tokens=tokens,
+            f_star=value,
+            interval=(None, None) if error is None else (value * float(ends[0]), value * float(ends[1])),
+        )
+        for size, value in zip(SIZES, f_star, strict=False)
+    ]
+
+
+def test_what_is_held_out_is_predicted_by_the_others_alone() -> None:
+    seen = points(LAW)
+    (held,) = hold_out(seen, SIZES[-1])
+    law = fit_infusion_law([found.compute for found in seen[:-1]], LAW[:-1], [found.interval for found in seen[:-1]])
+    assert held.predicted == law.predict(seen[-1].compute)
+    assert held.interval == law.interval(seen[-1].compute)
+    assert held.ratio == pytest.approx(1)
+    assert held.inside is True
+    moved = [*seen[:-1], *points([*LAW[:-1], 10 * LAW[-1]])[-1:]]
+    (missed,) = hold_out(moved, SIZES[-1])
+    assert missed.predicted == held.predicted
+    assert missed.ratio == pytest.approx(held.ratio / 10)
+    assert missed.inside is False
+    assert "90.0 % too low, outside the intervals" in missed.words
+
+
+def test_a_size_is_held_out_at_each_budget_that_has_three_others() -> None:
+    seen = [*points(LAW), *points(LAW, tokens=2 * TOKENS), *points(LAW[2:], tokens=3 * TOKENS)]
+    assert [held.tokens for held in hold_out(seen, SIZES[0])] == [2 * TOKENS, TOKENS]
+
+
+def test_holding_out_a_size_that_is_not_there_names_those_that_are() -> None:
+    with pytest.raises(InputError, match="hold_out 7: no collapse point has this N; expected one of 137000000, "):
+        hold_out(points(LAW), 7)
+    with pytest.raises(InputError, match="no D has 3 other sizes"):
+        hold_out(points(LAW[:3]), SIZES[0])
+
+
+def test_three_other_models_without_intervals_predict_without_one() -> None:
+    (held,) = hold_out(points(LAW[:4], None), SIZES[3])
+    assert held.inside is None
+    assert held.interval == (None, None)
+    assert "no interval" in held.words
+
+
+@pytest.mark.parametrize(
+    ("statuses", "passed"),
+    [
+        (["ok", "ok"], True),
+        (["ok", "no collapse up to F=1000"], True),
+        (["ok", "not unimodal"], False),
+        (["no collapse up to F=1000"], None),
+        ([], None),
+    ],
+)
+def test_one_curve_that_is_not_unimodal_fails_the_law(statuses: list[str], passed: bool | None) -> None:
+    assert unimodal(statuses).passed is passed
+
+
+def test_monotony_is_judged_by_the_errors_not_by_signs() -> None:
+    slightly_up = [*LAW[:3], LAW[2] * 1.05, LAW[4]]
+    much_up = [*LAW[:3], LAW[2] * 3, LAW[4]]
+    flat = [100.0, 101, 99, 102, 98]
+    assert monotone(points(LAW)).passed is True
+    assert monotone(points(slightly_up)).passed is True
+    assert monotone(points(much_up)).passed is False
+    assert monotone(points(flat)).passed is None
+    assert monotone(points(much_up, 2.0)).passed is None
+    assert monotone(points(much_up, None)).passed is None
+
+
+def test_sizes_are_compared_at_one_budget_only() -> None:
+    rising_over_budgets = [
+        CollapsePoint(
+            params=size, tokens=TOKENS * (at + 1), f_star=100.0 * 2**at, interval=(99.0 * 2**at, 101.0 * 2**at)
+        )
+        for at, size in enumerate(SIZES)
+    ]
+    assert monotone(rising_over_budgets).passed is None
+
+
+def test_equal_models_are_seldom_said_to_rise_or_fall() -> None:
+    rng = np.random.default_rng(0)
+    verdicts = [monotone(points((100 * np.exp(rng.normal(0, 0.1, 5))).tolist())).passed for _ in range(150)]
+    assert verdicts.count(False) <= 15
+    assert verdicts.count(True) <= 15
+
+
+def test_the_largest_model_must_be_predicted_within_a_fifth() -> None:
+    assert extrapolates(points(LAW)).passed is True
+    assert extrapolates(points([*LAW[:4], LAW[4] * 1.1])).passed is True
+    off = extrapolates(points([*LAW[:4], LAW[4] * 2]))
+    assert off.passed is False
+    assert "N = 3B at D = 100B, left out: predicted 50.0 % too low" in off.sentence
+    assert extrapolates(points(LAW[:3])).passed is None
+
+
+def test_all_three_verdicts_are_given_even_of_nothing() -> None:
+    assert [verdict.passed for verdict in judge(["ok"] * 5, points(LAW))] == [True, True, True]
+    assert [verdict.passed for verdict in judge([], [])] == [None, None, None]
