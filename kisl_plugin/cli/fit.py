@@ -13,7 +13,7 @@ from kisl_plugin.fit.curves.status import STATUS_HELP
 from kisl_plugin.progress import Progress
 
 if TYPE_CHECKING:
-    from kisl_plugin.fit.report.assemble import Asked
+    from kisl_plugin.fit.report.asked import Asked
 
 TASK = "kisl_wikidata"
 LOSSES = ("binomial", "huber-log", "least-squares")
@@ -72,7 +72,7 @@ class Watching:
 @click.option("--write-table", type=PATH, metavar="CSV", help="Write the observations; kisl-fit reads them in turn.")
 @click.option(
     "--hold-out",
-    type=click.FloatRange(min=0, min_open=True),
+    type=float,
     metavar="N",
     help="Predict the size nearest to N from the others, and say by how much it is missed.",
 )
@@ -84,6 +84,13 @@ class Watching:
 )
 @click.option("--triples", metavar="K", help="How many triples the prediction is to state.  [default: the sweep's]")
 @click.option("--write-configs", type=PATH, metavar="DIR", help="Write GPT-NeoX YAMLs at 0.8, 1.0 and 1.2 of each F*.")
+@click.option(
+    "--bootstrap",
+    type=int,
+    default=0,
+    metavar="B",
+    help="Draw the triples anew B times, such as 2000, for all models at once, and fit curves and laws to each draw.",
+)
 @click.version_option(__version__, prog_name="kisl-fit")
 def main(
     results: tuple[Path, ...],
@@ -120,15 +127,16 @@ def main(
         raise KislError(f"nothing could be used: every file was set aside ({len(report.set_aside)}), as listed above")
 
 
-def _asked(loss: str, hold_out: float | None, predict: tuple[str, ...], triples: str | None) -> "Asked":
+def _asked(loss: str, hold_out: float | None, predict: tuple[str, ...], triples: str | None, bootstrap: int) -> "Asked":
     from kisl_plugin.fit.planner.target import parse_target, parse_triples
-    from kisl_plugin.fit.report.assemble import Asked
+    from kisl_plugin.fit.report.asked import Asked
 
     return Asked(
         loss=loss,
         hold_out=hold_out,
         predict=tuple(map(parse_target, predict)),
         triples=None if triples is None else parse_triples(triples),
+        bootstrap=bootstrap,
     )
 
 

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kisl_plugin.fit.curves.curve import CollapseCurve, fit_collapse_curve
     from kisl_plugin.fit.laws.law import InfusionLaw, fit_infusion_law
+    from kisl_plugin.fit.report.asked import Asked
     from kisl_plugin.fit.report.assemble import fit_observations, fit_results
     from kisl_plugin.fit.report.gathered import FitReport
     from kisl_plugin.fit.report.writing import write_report
 
 __all__ = [
+    "Asked",
     "CollapseCurve",
     "FitReport",
     "InfusionLaw",
@@ -22,6 +24,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Asked": "report.asked",
     "CollapseCurve": "curves.curve",
     "fit_collapse_curve": "curves.curve",
     "InfusionLaw": "laws.law",

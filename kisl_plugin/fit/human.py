@@ -40,10 +40,10 @@ def share(value: float) -> str:
 
 
 def interval(low: float | None, high: float | None, number: Callable[[float], str] = estimate) -> str:
-    """The ends of an interval, an open one (None, NaN) left out: 350–440, ≥ 350, ≤ 440; `no interval` without either."""
+    """The ends of an interval; an open one (None, NaN) is left out: 350–440, ≥ 350, ≤ 440, or `no interval`."""
     ends = [None if end is None or math.isnan(end) else number(end) for end in (low, high)]
     if None not in ends:
-        return "–".join(filter(None, ends))
+        return "–".join(dict.fromkeys(filter(None, ends)))
     if ends[0] is not None:
         return f"≥ {ends[0]}"
     return f"≤ {ends[1]}" if ends[1] is not None else "no interval"

@@ -43,6 +43,7 @@ def as_json(report: FitReport) -> dict[str, Any]:
         "held_out": [asdict(held) for held in report.held_out],
         "verdicts": [asdict(verdict) for verdict in report.verdicts],
         "predictions": [prediction_entry(prediction) for prediction in report.predictions],
+        "bootstrap": report.bootstrap and asdict(report.bootstrap),
         "notes": list(report.notes),
         "set_aside": [{"path": aside.path, "reason": aside.reason} for aside in report.set_aside],
     }

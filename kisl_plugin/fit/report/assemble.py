@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from kisl_plugin.fit.human import count
@@ -10,33 +10,21 @@ from kisl_plugin.fit.laws.verdicts import judge
 from kisl_plugin.fit.planner.predict import predict
 from kisl_plugin.fit.planner.sources import Laws
 from kisl_plugin.fit.planner.sweep import sweep_of
-from kisl_plugin.fit.planner.target import Target
 from kisl_plugin.fit.reading.floor import AUTO, Chance, check_chance
 from kisl_plugin.fit.reading.observations import Observation, SetAside
 from kisl_plugin.fit.reading.results import TASK, read_results
+from kisl_plugin.fit.report.asked import Asked
 from kisl_plugin.fit.report.gathered import CurveReport, FitReport
 from kisl_plugin.fit.report.law_reports import collapse_points, data_laws, held_out, infusion_laws, joint_law
 from kisl_plugin.fit.report.model_curve import curve_report
+from kisl_plugin.fit.report.resampled import bootstrap
 
 Watch = Callable[[str, int, int], None]
+NOTHING_ELSE = Asked()
 
 
 def in_silence(what: str, done: int, total: int) -> None:
     """Show no progress."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What is asked of a sweep beside its curves and laws.
-
-    `loss` is what the curves minimise; the size nearest to `hold_out` is predicted from the others; each of `predict`
-    is predicted for `triples` triples (None: as many as the sweep's).
-    """
-
-    loss: str = "binomial"
-    hold_out: float | None = None
-    predict: Sequence[Target] = ()
-    triples: int | None = None
 
 
 def fit_results(
@@ -44,7 +32,7 @@ def fit_results(
     task: str = TASK,
     chance: Chance = AUTO,
     *,
-    asked: Asked = Asked(),
+    asked: Asked = NOTHING_ELSE,
     runs: str | Path | None = None,
     watch: Watch = in_silence,
 ) -> FitReport:
@@ -74,7 +62,7 @@ def fit_observations(
     task: str = TASK,
     chance: Chance = AUTO,
     *,
-    asked: Asked = Asked(),
+    asked: Asked = NOTHING_ELSE,
     set_aside: Sequence[SetAside] = (),
     notes: Sequence[str] = (),
     watch: Watch = in_silence,
@@ -94,7 +82,9 @@ def fit_observations(
         watch("fitting curves", done, len(injected))
         curves.append(curve_report(group, chance, asked.loss))
     watch("fitting curves", len(injected), len(injected))
-    return _with_laws(observations, task, chance, curves, asked, set_aside, (*notes, *idle))
+    report = _with_laws(observations, task, chance, curves, asked, set_aside, (*notes, *idle))
+    drawn = bootstrap(curves, observations, report.predictions, asked.bootstrap, watch)
+    return replace(report, bootstrap=drawn)
 
 
 def _with_laws(
@@ -133,5 +123,6 @@ def _with_laws(
         held_out=held,
         verdicts=judge([found.curve.status for found in curves], points),
         predictions=tuple(predict(target, points, known, sweep, asked.triples) for target in asked.predict),
+        bootstrap=None,
         notes=tuple(notes),
     )

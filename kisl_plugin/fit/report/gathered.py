@@ -9,6 +9,7 @@ from kisl_plugin.fit.laws.data_law import DataLaw
 from kisl_plugin.fit.laws.hold_out import HeldOut
 from kisl_plugin.fit.laws.joint import JointLaw
 from kisl_plugin.fit.laws.law import FEWEST_MODELS, InfusionLaw
+from kisl_plugin.fit.laws.points import Interval
 from kisl_plugin.fit.laws.verdicts import Verdict
 from kisl_plugin.fit.planner.prediction import Prediction
 from kisl_plugin.fit.reading.floor import Chance, Floor
@@ -112,6 +113,30 @@ class LawReport:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DrawnLaw:
+    """95 % percentile intervals of one token budget's law; `predictions` are those asked for at this D, with their N.
+
+    `fell` is the share of draws in which every model had a collapse point.
+    """
+
+    tokens: int
+    alpha: Interval
+    E: Interval
+    predictions: tuple[tuple[int, Interval], ...]
+    fell: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bootstrap:
+    """`f_star`: 95 % percentile intervals of F* by (params, tokens). `paired`: triples were drawn, not counts."""
+
+    draws: int
+    paired: bool
+    f_star: tuple[tuple[int, int, Interval], ...]
+    laws: tuple[DrawnLaw, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class FitReport:
     """Everything that was found. `laws` has one entry per token budget, the one with most sizes first."""
 
@@ -127,6 +152,7 @@ class FitReport:
     held_out: tuple[HeldOut, ...]
     verdicts: tuple[Verdict, ...]
     predictions: tuple[Prediction, ...]
+    bootstrap: Bootstrap | None
     notes: tuple[str, ...]
 
     @property

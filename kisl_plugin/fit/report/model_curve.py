@@ -4,8 +4,6 @@ import json
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from kisl_plugin.fit.curves.curve import CollapseCurve, fit_collapse_curve
 from kisl_plugin.fit.curves.status import NOT_IDENTIFIED
 from kisl_plugin.fit.reading.baselines import choose_baselines
@@ -15,12 +13,12 @@ from kisl_plugin.fit.reading.outcomes import FloatArray, Outcomes, read_outcomes
 from kisl_plugin.fit.report.gathered import CurveReport, RunPoint
 from kisl_plugin.fit.report.pooling import (
     background_of,
+    by_run,
     by_sum_of,
     controls_of,
     points_of,
     relations_of,
     run_points,
-    runs_of,
     seeds_of,
 )
 
@@ -35,7 +33,7 @@ def curve_report(group: Sequence[Observation], chance: Chance, loss: str) -> Cur
     baselines, _ = choose_baselines(group)
     runs = run_points(injected)
     outcomes = read_outcomes(injected)
-    curve = _fit(runs, floor, loss, None if outcomes is None else _by_run(outcomes.right, runs_of(injected)))
+    curve = _fit(runs, floor, loss, None if outcomes is None else by_run(outcomes.right, injected))
     return CurveReport(
         params=group[0].params,
         tokens=group[0].tokens,
@@ -70,14 +68,6 @@ def _fit(runs: Sequence[RunPoint], floor: Floor, loss: str, right: FloatArray | 
         floor_error=math.sqrt(floor.value * (1 - floor.value) / floor.total) if floor.total else 0.0,
         outcomes=right,
         loss=loss,
-    )
-
-
-def _by_run(right: FloatArray, runs: Sequence[Sequence[int]]) -> FloatArray:
-    """[T, observations] → [T, runs]: the groups of one run hold different triples."""
-    columns = [right[:, places] for places in runs]
-    return np.column_stack(
-        [np.where(np.isnan(column).all(axis=1), np.nan, np.nansum(column, axis=1)) for column in columns]
     )
 
 

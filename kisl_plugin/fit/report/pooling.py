@@ -3,7 +3,10 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
 from kisl_plugin.fit.reading.observations import Observation
+from kisl_plugin.fit.reading.outcomes import FloatArray
 from kisl_plugin.fit.report.gathered import Background, Point, RunPoint
 
 RunKey = tuple[str, float, str]
@@ -30,6 +33,14 @@ def run_points(observations: Sequence[Observation]) -> tuple[RunPoint, ...]:
     return tuple(
         _run_point(parts, alone=len(frequencies[_key(parts[0])]) == 1)
         for parts in ([observations[at] for at in places] for places in runs_of(observations))
+    )
+
+
+def by_run(right: FloatArray, observations: Sequence[Observation]) -> FloatArray:
+    """Outcomes [T, observations] → [T, runs] in the order of `runs_of`: groups of one run hold different triples."""
+    columns = [right[:, places] for places in runs_of(observations)]
+    return np.column_stack(
+        [np.where(np.isnan(column).all(axis=1), np.nan, np.nansum(column, axis=1)) for column in columns]
     )
 
 

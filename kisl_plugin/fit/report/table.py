@@ -7,6 +7,7 @@ from kisl_plugin.fit import human
 from kisl_plugin.fit.planner.render import render as prediction_lines
 from kisl_plugin.fit.report.gathered import CurveReport, FitReport
 from kisl_plugin.fit.report.words import (
+    bootstrap_sentences,
     data_law_sentence,
     held_out_sentence,
     joint_sentences,
@@ -92,7 +93,8 @@ def _laws(report: FitReport) -> list[str]:
     lines += [law_sentence(found) for found in report.laws if found.law]
     lines += [sentence(data_law_sentence(law)) for law in report.data_laws]
     lines += [f"{'; '.join(joint_sentences(report.joint))}."] if report.joint else []
-    return [*lines, *(sentence(held_out_sentence(held)) for held in report.held_out)]
+    lines += [sentence(held_out_sentence(held)) for held in report.held_out]
+    return [*lines, *(map(sentence, bootstrap_sentences(report.bootstrap)) if report.bootstrap else ())]
 
 
 def _verdicts(report: FitReport) -> str:

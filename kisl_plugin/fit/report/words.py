@@ -12,7 +12,7 @@ from kisl_plugin.fit.laws.joint import JointLaw
 from kisl_plugin.fit.laws.law import InfusionLaw
 from kisl_plugin.fit.laws.points import OPEN, Interval
 from kisl_plugin.fit.laws.verdicts import Verdict
-from kisl_plugin.fit.report.gathered import CurveReport, FitReport, LawReport
+from kisl_plugin.fit.report.gathered import Bootstrap, CurveReport, DrawnLaw, FitReport, LawReport
 
 NO_NOISE = {
     "seeds": "no run-to-run noise is seen between seeds",
@@ -178,3 +178,22 @@ def held_out_sentence(held: HeldOut) -> str:
 def verdict_word(verdict: Verdict) -> str:
     """`passed`, `failed`, or `not tested`."""
     return "not tested" if verdict.passed is None else "passed" if verdict.passed else "failed"
+
+
+def bootstrap_sentences(drawn: Bootstrap) -> list[str]:
+    """What drawing the triples anew says of collapse points and laws."""
+    what = (
+        "the same triples for all models" if drawn.paired else "each count by itself, as not all results have samples"
+    )
+    points = ", ".join(
+        f"{human.count(params)} on {human.count(tokens)} {human.interval(*ends)}"
+        for params, tokens, ends in drawn.f_star
+    )
+    return [f"Bootstrap of {drawn.draws:,} draws, {what}: 95 % of F*: {points}", *map(_drawn_law, drawn.laws)]
+
+
+def _drawn_law(law: DrawnLaw) -> str:
+    alpha, E = human.interval(*law.alpha, parameter), human.interval(*law.E, parameter)
+    planned = "".join(f", F* of {human.count(params)} {human.interval(*ends)}" for params, ends in law.predictions)
+    fell = f" (every curve fell in {law.fell:.1%} of the draws)" if law.fell < 1 else ""
+    return f"the law at D = {human.count(law.tokens)}, drawn so: alpha {alpha}, E {E}{planned}{fell}"

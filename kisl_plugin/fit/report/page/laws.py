@@ -9,6 +9,7 @@ from kisl_plugin.fit.laws.points import OPEN
 from kisl_plugin.fit.report.gathered import FitReport, LawReport
 from kisl_plugin.fit.report.page.markup import Html, bullets, figure, joined, table, tag
 from kisl_plugin.fit.report.words import (
+    bootstrap_sentences,
     data_law_sentence,
     held_out_sentence,
     joint_sentences,
@@ -40,7 +41,7 @@ def law_section(report: FitReport, figures: dict[str, bytes]) -> Html:
     )
     drawn = figure(figures["law"], f"Collapse points against compute. {_in_words(report)}", caption)
     laws = [_law(found, found.law) for found in report.laws if found.law]
-    return joined([drawn, *missing, *laws, *_of_tokens(report), *_held_out(report), _verdicts(report)])
+    return joined([drawn, *missing, *laws, *_of_tokens(report), *_beside(report), _verdicts(report)])
 
 
 def _in_words(report: FitReport) -> str:
@@ -118,10 +119,14 @@ def _form(form: JointForm) -> tuple[str, ...]:
     )
 
 
-def _held_out(report: FitReport) -> list[Html]:
-    if not report.held_out:
-        return []
-    return [tag("h3", "Held out"), bullets(sentence(held_out_sentence(held)) for held in report.held_out)]
+def _beside(report: FitReport) -> list[Html]:
+    """What was held out, and what the bootstrap says."""
+    parts = []
+    if report.held_out:
+        parts += [tag("h3", "Held out"), bullets(sentence(held_out_sentence(held)) for held in report.held_out)]
+    if report.bootstrap:
+        parts += [tag("h3", "Triples drawn anew"), bullets(map(sentence, bootstrap_sentences(report.bootstrap)))]
+    return parts
 
 
 def _verdicts(report: FitReport) -> Html:

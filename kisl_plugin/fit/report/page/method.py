@@ -24,8 +24,8 @@ TESTS = (
 )
 LAWS = (
     "Laws are fitted to the logarithm of the collapse points of curves with status ok, weighted by their intervals, "
-    "with the scatter of models about the law in every interval. A prediction's interval is that of one further model. R² "
-    "of so few falling numbers says little, so the share of random falling sequences that reach it stands beside it."
+    "with the scatter of models about the law in every interval. A prediction's interval is that of one further model. "
+    "R² of so few falling numbers says little, so the share of random falling sequences that reach it stands beside it."
 )
 
 
