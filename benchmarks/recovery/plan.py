@@ -1,0 +1,54 @@
+"""How much a study draws, and how its jobs are shared among processes."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TypeVar
+
+Job, Result = TypeVar("Job"), TypeVar("Result")
+BLOCK = 250  # draws fitted at once; also what a seed gives
+PER_LINE = 20  # jobs between two lines of progress
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Draws of a truth: `fewest` where few are ok, `usual`, and `most` where nearly all are; those of the others."""
+
+    fewest: int
+    usual: int
+    most: int
+    compared: int
+    shapes: int
+    noisy_shapes: int
+    noise: int
+    optimum: int
+    quick: bool = False
+
+
+FULL = Plan(fewest=500, usual=1000, most=4000, compared=200, shapes=1000, noisy_shapes=300, noise=500, optimum=40)
+QUICK = Plan(fewest=120, usual=120, most=120, compared=60, shapes=120, noisy_shapes=0, noise=80, optimum=1, quick=True)
+
+
+def shared(name: str, work: Callable[[Job], Result], jobs: Sequence[Job], processes: int) -> list[Result]:
+    """The results in the order of the jobs, with lines of progress on stderr."""
+    began = time.perf_counter()
+    with ProcessPoolExecutor(processes) if processes > 1 else nullcontext() as pool:
+        results = map(work, jobs) if pool is None else pool.map(work, jobs)
+        return [_told(name, done, len(jobs), began, result) for done, result in enumerate(results, 1)]
+
+
+def _told(name: str, done: int, jobs: int, began: float, result: Result) -> Result:
+    if done % PER_LINE == 0 or done == jobs:
+        print(f"{name}: {done} of {jobs}, {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+    return result
+
+
+def scaled(plan: Plan, scale: float) -> Plan:
+    """The same plan with another number of draws, in whole blocks where truths are drawn in stages."""
+    if scale == 1:
+        return plan
+    counts = {name: value for name, value in vars(plan).items() if name != "quick"}
+    return Plan(**{name: max(1, round(value * scale)) for name, value in counts.items()}, quick=plan.quick)
