@@ -21,6 +21,7 @@ INFORMATIVE = 1.0  # expected items right, and wrong; with fewer a cell shows no
 NOTICEABLE = 1.15  # squares over their expectation; what is less is not taken for noise
 LARGEST_TAU = 5.0
 BISECTIONS = 60
+LEAST = 1e-9
 
 
 @dataclass(frozen=True)
@@ -81,14 +82,15 @@ def _of_fit(
         return lambda tau2: np.asarray((left / (binomial + tau2[:, None] * run)).sum(axis=1))
     gradient, weighed = influence(sweeps, theta, effective_total(sweeps, theta, fitted))
     residual = np.eye(len(sweeps.runs)) - np.matmul(gradient.transpose(0, 2, 1), weighed)  # [M, K, K]
-    of_items = np.where(shows, np.einsum("mij,mjk,mik->mi", residual, sweeps.items, residual), 0.0)
+    items = sweeps.item_covariance(rates)
+    of_items = np.where(shows, np.einsum("mij,mjk,mik->mi", residual, items, residual), 0.0)
     of_runs = np.where(shows, np.einsum("mij,mj,mij->mi", residual, run, residual), 0.0)
     df = np.maximum(shows.sum(axis=1) - FREE, 1)
 
     def squares(tau2: FloatArray) -> FloatArray:
         variance = binomial + tau2[:, None] * run
         expected = ((of_items + tau2[:, None] * of_runs) / variance).sum(axis=1)
-        return np.asarray(df * (left / variance).sum(axis=1) / expected)
+        return np.asarray(df * (left / variance).sum(axis=1) / np.maximum(expected, LEAST))
 
     return squares
 

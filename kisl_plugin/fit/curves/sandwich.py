@@ -49,9 +49,7 @@ def uncertainty(
     rates = rate(cells.frequency, theta, cells.floor)
     _, weighed = influence(sweeps, theta, total)
     v = rates * (1 - rates)
-    of_items = np.einsum("mpk,mk,mqk->mpq", weighed, v / cells.total, weighed)
-    if sweeps.items is not None:
-        of_items = np.einsum("mpj,mjk,mqk->mpq", weighed, sweeps.items, weighed)
+    of_items = np.einsum("mpj,mjk,mqk->mpq", weighed, sweeps.item_covariance(rates), weighed)
     of_runs = np.einsum("mpk,mk,mqk->mpq", weighed, tau2[:, None] * v**2 / sweeps.runs, weighed)
     moved = np.einsum("mpk,mk->mp", weighed, (1 - rates) / (1 - cells.floor)) * floor_error
     covariance = of_items + of_runs + moved[:, :, None] * moved[:, None]

@@ -28,6 +28,24 @@ class Sweeps:
         within = None if self.within is None else self.within[rows]
         return Sweeps(self.cells.take(rows), self.runs, self.spread[rows], items, within)
 
+    def item_covariance(self, rates: FloatArray) -> FloatArray:
+        """The covariance [M, K, K] of the cells' shares that the choice of triples makes, where P is `rates` [M, K].
+
+        Correlations are those that were seen, variances those of the rates: a cell where every item was right has
+        shown no variance, and has one.
+        """
+        variance = rates * (1 - rates) / self.cells.total
+        diagonal = np.arange(rates.shape[1])
+        covariance = np.zeros((*rates.shape, rates.shape[1]))
+        if self.items is None:
+            covariance[:, diagonal, diagonal] = variance
+            return covariance
+        seen = self.cells.share * (1 - self.cells.share) / self.cells.total
+        scale = np.sqrt(np.where(seen > 0, variance / np.where(seen > 0, seen, 1.0), 0.0))
+        covariance = self.items * scale[:, :, None] * scale[:, None]
+        covariance[:, diagonal, diagonal] += np.where(seen > 0, 0.0, variance)
+        return covariance
+
 
 def pool(frequency: FloatArray, correct: FloatArray, total: FloatArray, floor: float) -> Sweeps:
     """Pool runs: counts [M, R] at the frequencies [R] of the runs, in any order."""
