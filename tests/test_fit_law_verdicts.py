@@ -84,6 +84,7 @@ def test_monotony_is_judged_by_the_errors_not_by_signs() -> None:
     assert monotone(points(flat)).passed is None
     assert monotone(points(much_up, 2.0)).passed is None
     assert monotone(points(much_up, None)).passed is None
+    assert monotone([*points(much_up), *points(LAW, None, 2 * TOKENS)]).passed is False
 
 
 def test_sizes_are_compared_at_one_budget_only() -> None:

@@ -52,11 +52,11 @@ def monotone(points: Sequence[CollapsePoint]) -> Verdict:
     budgets = [group for group in _by_tokens(points) if len({point.params for point in group}) > 1]
     if not budgets:
         return Verdict(name=MONOTONE, passed=None, sentence="no D has collapse points of two sizes")
-    rises, falls = (min(1.0, len(budgets) * min(_p_of_change(group, way) for group in budgets)) for way in (1, -1))
-    if np.isnan(rises):
-        return Verdict(
-            name=MONOTONE, passed=None, sentence="no interval of F* is known, so no rise can be told from chance"
-        )
+    known = [(errors, group) for group in budgets if (errors := _errors(group)) is not None]
+    if not known:
+        sentence = "no interval of F* is known, so no rise can be told from chance"
+        return Verdict(name=MONOTONE, passed=None, sentence=sentence)
+    rises, falls = (min(1.0, len(known) * min(_p_of_change(*pair, way) for pair in known)) for way in (1, -1))
     if rises < SIGNIFICANT:
         return Verdict(
             name=MONOTONE, passed=False, sentence=f"F* rises with N at one D beyond its errors (p = {rises:.2g})"
@@ -94,11 +94,12 @@ def _by_tokens(points: Sequence[CollapsePoint]) -> list[list[CollapsePoint]]:
     return list(budgets.values())
 
 
-def _p_of_change(group: Sequence[CollapsePoint], way: int) -> float:
+def _errors(group: Sequence[CollapsePoint]) -> FloatArray | None:
+    return log_errors([point.f_star for point in group], [point.interval for point in group])
+
+
+def _p_of_change(errors: FloatArray, group: Sequence[CollapsePoint], way: int) -> float:
     """The p-value of "no two sizes differ" against a rise (1) or a fall (-1) from a smaller to a larger."""
-    errors = log_errors([point.f_star for point in group], [point.interval for point in group])
-    if errors is None:
-        return float("nan")
     larger = np.array([[b.params > a.params for b in group] for a in group])
     scale = np.where(larger, np.hypot(errors[:, None], errors), np.inf)
     observed = _largest_change(way * np.log([point.f_star for point in group])[None], scale)[0]
