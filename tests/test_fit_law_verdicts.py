@@ -42,15 +42,24 @@ def test_what_is_held_out_is_predicted_by_the_others_alone() -> None:
 
 
 def test_a_size_is_held_out_at_each_budget_that_has_three_others() -> None:
-    seen = [*points(LAW), *points(LAW, tokens=2 * TOKENS), *points(LAW[2:], tokens=3 * TOKENS)]
+    seen = [*points(LAW), *points(LAW, tokens=2 * TOKENS)]
     assert [held.tokens for held in hold_out(seen, SIZES[0])] == [2 * TOKENS, TOKENS]
 
 
 def test_holding_out_a_size_that_is_not_there_names_those_that_are() -> None:
     with pytest.raises(InputError, match="hold_out 7: no collapse point has this N; expected one of 137000000, "):
         hold_out(points(LAW), 7)
-    with pytest.raises(InputError, match="no D has 3 other sizes"):
+    with pytest.raises(InputError, match="the other sizes make no law; it takes collapse points of 3"):
         hold_out(points(LAW[:3]), SIZES[0])
+
+
+def test_where_no_budget_has_three_other_sizes_the_law_of_n_and_d_predicts() -> None:
+    seen = [*points(LAW[:3]), *points([2 * value for value in LAW[:3]], tokens=2 * TOKENS)]
+    held = hold_out(seen, SIZES[2])
+    assert [found.tokens for found in held] == [2 * TOKENS, TOKENS]
+    assert [found.ratio for found in held] == pytest.approx([1, 1], rel=0.05)
+    assert all("law of N and D of 4 models" in found.source for found in held)
+    assert "F*(C) of 4 other models" in hold_out(points(LAW), SIZES[0])[0].source
 
 
 def test_three_other_models_without_intervals_predict_without_one() -> None:

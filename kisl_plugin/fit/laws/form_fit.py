@@ -40,7 +40,7 @@ class FormFit:
         return _log_f_star(self.form, self.theta, n, d)
 
     def gamma(self, n: FloatArray, d: FloatArray) -> float:
-        """D log F* / d log D there."""
+        """The exponent d log F* / d log D there."""
         return float(_gamma(self.form, self.theta, n, d))
 
     def error_of(self, quantity: Callable[[FloatArray], float]) -> float:

@@ -73,14 +73,12 @@ class JointLaw:
         mean, error = self._average(logs, [form.fit.log_f_star_error(n, d) for form in self.forms])
         reach = self._noise.quantile * np.hypot(error, self.scatter)
         shown = [log for log, form in zip(logs, self.forms, strict=True) if form.weight >= LEAST_WEIGHT]
-        return JointPrediction(
-            float(np.exp(mean)),
-            (float(np.exp(mean - reach)), float(np.exp(mean + reach))),
-            (float(np.exp(min(shown))), float(np.exp(max(shown)))),
-        )
+        with np.errstate(over="ignore"):  # points that hardly part N from D leave an end at infinity
+            ends = np.exp([mean, mean - reach, mean + reach, min(shown), max(shown)]).tolist()
+        return JointPrediction(ends[0], (ends[1], ends[2]), (ends[3], ends[4]))
 
     def gamma_of(self, params: float, tokens: float) -> tuple[float, tuple[float, float]]:
-        """D log F* / d log D at N, D with its 95 % interval, averaged over the forms."""
+        """The exponent d log F* / d log D at N, D with its 95 % interval, averaged over the forms."""
         n, d = self._relative(params, tokens)
         gammas = [form.fit.gamma(n, d) for form in self.forms]
         mean, error = self._average(gammas, [form.fit.gamma_error(n, d) for form in self.forms])
