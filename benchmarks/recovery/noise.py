@@ -72,6 +72,9 @@ class Found:
     paired: Way
     alone: Way
 
+    def __str__(self) -> str:
+        return f"{self.noisy}: covers {self.paired.f_star / self.draws:.3f}, {self.alone.f_star / self.draws:.3f}"
+
 
 def run(plan: Plan, processes: int) -> Section:
     found = shared(NAME, partial(find, plan.noise), _jobs(plan), processes)

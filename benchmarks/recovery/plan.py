@@ -10,7 +10,6 @@ from typing import TypeVar
 
 Job, Result = TypeVar("Job"), TypeVar("Result")
 BLOCK = 250  # draws fitted at once; also what a seed gives
-PER_LINE = 20  # jobs between two lines of progress
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Plan:
     quick: bool = False
 
 
-FULL = Plan(fewest=500, usual=1000, most=4000, compared=200, shapes=1000, noisy_shapes=300, noise=500, optimum=40)
+FULL = Plan(fewest=250, usual=1000, most=4000, compared=200, shapes=1000, noisy_shapes=300, noise=500, optimum=20)
 QUICK = Plan(fewest=120, usual=120, most=120, compared=60, shapes=120, noisy_shapes=0, noise=80, optimum=1, quick=True)
 
 
@@ -41,8 +40,7 @@ def shared(name: str, work: Callable[[Job], Result], jobs: Sequence[Job], proces
 
 
 def _told(name: str, done: int, jobs: int, began: float, result: Result) -> Result:
-    if done % PER_LINE == 0 or done == jobs:
-        print(f"{name}: {done} of {jobs}, {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+    print(f"{name} {done} of {jobs}, {time.perf_counter() - began:.0f} s: {result}", file=sys.stderr, flush=True)
     return result
 
 

@@ -52,6 +52,10 @@ class Found:
     wrong: int
     allowed: float  # median of the largest fall that the data allow
 
+    def __str__(self) -> str:
+        shape, told = self.shape, " ".join(f"{share:.3f}" for share in self.statuses)
+        return f"{shape} tau={shape.tau:g}: {told}, wrong {self.wrong / shape.draws:.3f}"
+
 
 def run(plan: Plan, processes: int) -> Section:
     found = shared(NAME, find, _jobs(plan), processes)

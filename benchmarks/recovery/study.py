@@ -44,6 +44,11 @@ class Recovered:
     def nearly_all_ok(self) -> bool:
         return self.ok >= NEARLY_ALL * self.draws
 
+    def __str__(self) -> str:
+        covered, ok, wrong = (count / self.draws for count in (self.covered, self.ok, self.wrong))
+        told = f"ok {ok:.3f}, covers {covered:.3f}, efficiency {self.efficiency:.3f}, wrong {wrong:.3f}"
+        return f"{self.truth}, {self.draws} draws: {told}"
+
 
 def run(plan: Plan, processes: int) -> Section:
     truths = list(QUICKLY) if plan.quick else all_truths()

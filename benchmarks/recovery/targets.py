@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta, norm
+from scipy.stats import binomtest, norm
 
 SURE = 0.999  # of the interval that must exclude a target before it counts as missed
 
@@ -23,18 +23,10 @@ class Target:
         return not self.misses
 
 
-def share_interval(hits: int, draws: int) -> tuple[float, float]:
-    """The exact binomial (Clopper and Pearson) 99.9 % interval of a share."""
-    tail = (1 - SURE) / 2
-    low = float(beta.ppf(tail, hits, draws - hits + 1)) if hits else 0.0
-    high = float(beta.ppf(1 - tail, hits + 1, draws - hits)) if hits < draws else 1.0
-    return low, high
-
-
 def within(hits: int, draws: int, least: float, most: float) -> bool:
-    """Whether a share can lie in [least, most]."""
-    low, high = share_interval(hits, draws)
-    return high >= least and low <= most
+    """Whether the exact binomial 99.9 % interval of a share has a part in [least, most]."""
+    interval = binomtest(hits, draws).proportion_ci(SURE, "exact")
+    return bool(interval.high >= least and interval.low <= most)
 
 
 def can_reach(ratio: float, relative_error: float, least: float) -> bool:
