@@ -53,6 +53,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = with_metrics(results(card), **{f"acc_{name}": 0.5 for name in hostile})
     write(folder / "in" / HOSTILE.replace("/", "_") / "results_1.json", {**data, "model_name": HOSTILE})
     write(folder / "in" / HOSTILE.replace("/", "_") / "results_2.json", results(None))
+    write(folder / "in" / ("x" * 150) / "results_3.json", results(None))
     write_report(fit_results([folder / "in"]), folder / "report")
     return folder / "report"
 
