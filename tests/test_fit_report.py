@@ -9,7 +9,7 @@ from fit_files import results, run_card, with_metrics, write, write_sweep
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kisl_plugin.fit import fit_results, human, write_report
+from kisl_plugin.fit import fit_observations, fit_results, human, observations_of, write_report
 from kisl_plugin.fit.curves.status import STATUS_HELP
 from kisl_plugin.fit.report.as_json import as_json
 from kisl_plugin.fit.report.figures.style import wilson
@@ -187,6 +187,17 @@ def test_groups_of_one_run_that_share_a_frequency_are_one_run(tmp_path: Path) ->
     ]
     # What the whole model does belongs to a frequency only where the run has one
     assert [run.control is not None for run in found.runs] == [True, False, False]
+
+
+def test_results_in_memory_are_fitted_as_files_are(tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    write_sweep(files, 200.0)
+    held = [json.loads(path.read_text()) for path in sorted(files.rglob("*.json"))]
+    seen = [observation for results in held for observation in observations_of(results)]
+    (from_memory,) = fit_observations(seen).curves
+    (from_files,) = fit_results([files]).curves
+    assert from_memory.curve == from_files.curve
+    assert len(from_memory.runs) == 7
 
 
 def test_runs_that_are_no_replicates_are_pointed_out(tmp_path: Path) -> None:

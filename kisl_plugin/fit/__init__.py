@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kisl_plugin.fit.curves.curve import CollapseCurve, fit_collapse_curve
     from kisl_plugin.fit.laws.law import InfusionLaw, fit_infusion_law
+    from kisl_plugin.fit.reading.results import observations_of
     from kisl_plugin.fit.report.asked import Asked
     from kisl_plugin.fit.report.assemble import fit_observations, fit_results
     from kisl_plugin.fit.report.gathered import FitReport
@@ -20,6 +21,7 @@ __all__ = [
     "fit_infusion_law",
     "fit_observations",
     "fit_results",
+    "observations_of",
     "write_report",
 ]
 
@@ -32,6 +34,7 @@ _HOMES = {
     "FitReport": "report.gathered",
     "fit_observations": "report.assemble",
     "fit_results": "report.assemble",
+    "observations_of": "reading.results",
     "write_report": "report.writing",
 }
 
