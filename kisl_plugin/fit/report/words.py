@@ -169,10 +169,8 @@ def held_out_sentence(held: HeldOut) -> str:
     """What the other sizes say of the one that was held out."""
     measured = f"{human.estimate(held.measured)} ({human.interval(*held.measured_interval)})"
     predicted = f"{human.estimate(held.predicted)} ({human.interval(*held.interval)})"
-    return (
-        f"Held out N = {human.count(held.params)} at D = {human.count(held.tokens)}: measured F* = {measured}, "
-        f"predicted from the other sizes {predicted}: {held.words}"
-    )
+    model = f"N = {human.count(held.params)} at D = {human.count(held.tokens)}"
+    return f"Held out {model}: measured F* = {measured}, by {held.source} {predicted}: {held.words}"
 
 
 def verdict_word(verdict: Verdict) -> str:
