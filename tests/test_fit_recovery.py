@@ -22,7 +22,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 
 import fit_recovery  # noqa: E402
 from recovery import optimum, study  # noqa: E402
-from recovery.draws import log_odds  # noqa: E402
+from recovery.draws import counts, log_odds  # noqa: E402
 from recovery.optimum import Counted, maximum  # noqa: E402
 from recovery.plan import QUICK, shared  # noqa: E402
 from recovery.seen import Seen, look  # noqa: E402
@@ -103,6 +103,14 @@ def test_log_odds_give_the_rate_in_the_mean_over_runs_and_triples(rate: float, s
     middle = log_odds(np.array([rate]), spread)[0]
     mean, _ = quad(lambda z: expit(middle + spread * z) * norm.pdf(z), -9, 9)
     assert mean == pytest.approx(rate, abs=1e-6)
+
+
+@given(truths, st.integers(1, 3))
+def test_counts_are_those_of_the_truth_also_where_it_vanishes(truth: Truth, seeds: int) -> None:
+    drawn = counts(np.random.default_rng(1), truth.rates, truth.items, 400, seeds)
+    expected = np.repeat(truth.rates * truth.items, seeds)
+    error = np.sqrt(expected / 400)
+    assert (np.abs(drawn.mean(axis=0) - expected) <= 5 * error + 1e-2).all()
 
 
 def test_a_verdict_is_wrong_only_where_it_denies_the_truth() -> None:

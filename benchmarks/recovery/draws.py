@@ -10,6 +10,7 @@ from kisl_plugin.fit.curves.sweeps import Sweeps, pair, pool
 from recovery.truths import FloatArray
 
 SEED = 25091937
+NEVER = 1e-15  # of a million items none is right
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(60)
 
 
@@ -20,7 +21,7 @@ def generator(*key: int) -> np.random.Generator:
 
 def log_odds(rates: FloatArray, spread: float) -> FloatArray:
     """The log-odds [K] that, normally spread so much, give the rates in the mean."""
-    return np.array([_log_odds(float(rate), spread) for rate in np.clip(rates, 1e-4, 1 - 1e-4)])
+    return np.array([_log_odds(float(rate), spread) for rate in np.clip(rates, NEVER, 1 - NEVER)])
 
 
 @cache

@@ -8,6 +8,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+
 Job, Result = TypeVar("Job"), TypeVar("Result")
 BLOCK = 250  # draws fitted at once; also what a seed gives
 
@@ -32,11 +34,17 @@ QUICK = Plan(fewest=120, usual=120, most=120, compared=60, shapes=120, noisy_sha
 
 
 def shared(name: str, work: Callable[[Job], Result], jobs: Sequence[Job], processes: int) -> list[Result]:
-    """The results in the order of the jobs, with lines of progress on stderr."""
+    """The results in the order of the jobs, with lines of progress on stderr.
+
+    The jobs are done in a mixed order: of progress one may then judge the whole, and the dear ones are not last.
+    """
     began = time.perf_counter()
+    order = np.random.default_rng(0).permutation(len(jobs)).tolist()
+    mixed = [jobs[job] for job in order]
     with ProcessPoolExecutor(processes) if processes > 1 else nullcontext() as pool:
-        results = map(work, jobs) if pool is None else pool.map(work, jobs)
-        return [_told(name, done, len(jobs), began, result) for done, result in enumerate(results, 1)]
+        results = map(work, mixed) if pool is None else pool.map(work, mixed)
+        done = [_told(name, number, len(jobs), began, result) for number, result in enumerate(results, 1)]
+    return [done[place] for place in np.argsort(order)]
 
 
 def _told(name: str, done: int, jobs: int, began: float, result: Result) -> Result:

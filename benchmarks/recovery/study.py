@@ -153,14 +153,25 @@ def _medians(found: Sequence[Recovered]) -> str:
         "curve_fit": [(one.curve_fit.answers, one.curve_fit.coverage, one.curve_fit.efficiency) for one in good],
         "least squares on logs": [(one.logs.answers, one.logs.coverage, one.logs.efficiency) for one in good],
     }
-    headings = ("truths with P(ok) ≥ 0.95", "answers", "coverage: median", "worst", "efficiency: median", "worst")
+    headings = (
+        "truths with P(ok) ≥ 0.95",
+        "answers: median",
+        "coverage: median",
+        "worst",
+        "efficiency: median",
+        "worst",
+    )
     rows = []
     for way, of_truths in ways.items():
-        answers, coverage, efficiency = np.array(of_truths or [(np.nan,) * 3]).T
-        middle, least = (np.nanmedian, np.nanmin) if of_truths else (np.median, np.min)
-        cells = (answers.mean(), middle(coverage), least(coverage), middle(efficiency), least(efficiency))
-        rows.append((way, *(number(float(cell)) for cell in cells)))
+        answers, coverage, efficiency = np.array(of_truths).reshape(-1, 3).T
+        cells = (*_median_and_least(answers)[:1], *_median_and_least(coverage), *_median_and_least(efficiency))
+        rows.append((way, *map(number, cells)))
     return table(headings, rows)
+
+
+def _median_and_least(values: FloatArray) -> tuple[float, float]:
+    known = values[np.isfinite(values)]
+    return (float(np.median(known)), float(known.min())) if len(known) else (np.nan, np.nan)
 
 
 def _power(found: Sequence[Recovered]) -> str:
