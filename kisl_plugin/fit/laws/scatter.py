@@ -3,7 +3,7 @@
 Each log F* has the variance error² + scatter². The scatter is the one at which the deviance
 Σ residual² / (error² + scatter²) equals the median of chi-square with M - p degrees of freedom, 0 where the errors
 alone explain the misfit. With the mean in place of the median (Paule and Mandel 1982) it is 0 too often with few
-models: intervals cover 0.91–0.93 where these cover 0.93–0.95 (benchmarks/law_recovery.py). Without errors the scatter is
+models: intervals cover 0.91–0.93 where these cover 0.93–0.95 (benchmarks/law_recovery.py). Without errors it is
 the root of deviance / (M - p). An interval holds what raises the deviance by no more than the 95 % point of
 F(1, df), df by Satterthwaite: infinite without scatter, M - p where there is nothing but scatter.
 """
