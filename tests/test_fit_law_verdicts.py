@@ -119,6 +119,9 @@ def test_the_largest_model_must_be_predicted_within_a_fifth() -> None:
     off = extrapolates(points([*LAW[:4], LAW[4] * 2]))
     assert off.passed is False
     assert "N = 3B at D = 100B, left out: predicted 50.0 % too low" in off.sentence
+    vague = [extrapolates(points([*LAW[:4], LAW[4] * 1.4], error)) for error in (0.02, 0.3)]
+    assert [verdict.passed for verdict in vague] == [False, False]
+    assert ["the errors alone may miss by as much" in verdict.sentence for verdict in vague] == [False, True]
     assert extrapolates(points(LAW[:3])).passed is None
 
 

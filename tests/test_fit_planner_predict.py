@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kisl_plugin.fit.laws.data_law import fit_data_law
+from kisl_plugin.fit.laws.hold_out import hold_out
 from kisl_plugin.fit.laws.joint import fit_joint_law
 from kisl_plugin.fit.laws.law import InfusionLaw, fit_infusion_law
 from kisl_plugin.fit.laws.points import OPEN, CollapsePoint
@@ -101,6 +102,34 @@ def test_where_d_varies_the_joint_law_speaks_and_tells_its_spread() -> None:
     is_whole(found)
 
 
+def test_at_a_measured_budget_its_own_law_speaks_even_where_d_varies() -> None:
+    levelled = [
+        CollapsePoint(params=p.params, tokens=p.tokens, f_star=f, interval=(f / 1.1, f * 1.1))
+        for p in VARIED
+        for f in [(p.tokens / BUDGET) * (100 * (p.params / 3e9) ** -0.8 + 100)]
+    ]
+    law = law_of(levelled[:5])
+    laws = Laws(joint=fit_joint_law(levelled), infusion=[(BUDGET, law)])
+    found = predict(SEVEN_B, levelled, laws, SWEEP)
+    truth = 100 * (7 / 3) ** -0.8 + 100
+    assert found.f_star == pytest.approx(law.predict(SEVEN_B.compute))
+    assert found.f_star == pytest.approx(truth, rel=0.05)
+    assert laws.joint is not None
+    assert laws.joint.predict(SEVEN_B.params, BUDGET).f_star < 0.9 * truth  # its forms have no E below nine points
+    (held,) = hold_out(levelled, SIZES[4])
+    assert "at its D" in held.source  # what is held out tests the law that predicts
+    is_whole(found)
+
+
+def test_a_budget_whose_law_has_no_interval_leaves_the_word_to_the_joint_law() -> None:
+    points = [CollapsePoint(params=p.params, tokens=p.tokens, f_star=p.f_star) for p in (*VARIED[:3], *VARIED[5:])]
+    laws = Laws(joint=fit_joint_law(points), infusion=[(BUDGET, law_of(points[:3], with_intervals=False))])
+    found = predict(SEVEN_B, points, laws, SWEEP)
+    assert found.interval is not None
+    assert "joint laws" in found.source
+    is_whole(found)
+
+
 def test_the_law_of_d_speaks_for_its_own_size() -> None:
     points = [point for tokens in (58, 75, 100) for point in measured(SIZES[1:2], tokens * 10**9)]
     law = fit_data_law(points)
@@ -166,6 +195,16 @@ def test_what_the_run_cards_do_not_say_is_not_made_up() -> None:
     assert (found.triples, found.exposures, found.injected_tokens, found.injected_fraction) == (None,) * 4
     assert sum("the run cards do not say" in caveat for caveat in found.caveats) == 2
     is_whole(found)
+
+
+@pytest.mark.parametrize(("tokens_each", "possible"), [(0.99, True), (1.01, False)])
+def test_more_exposures_than_tokens_are_not_possible_whatever_a_statement_takes(
+    tokens_each: float, possible: bool
+) -> None:
+    once = predict(SEVEN_B, POINTS, ONE_BUDGET, Sweep(), 1).f_star
+    assert once is not None
+    found = predict(SEVEN_B, POINTS, ONE_BUDGET, Sweep(), round(tokens_each * BUDGET / once))
+    assert found.caveats[0].startswith("not possible") is not possible
 
 
 @given(st.floats(0.5, 1.5))

@@ -20,7 +20,10 @@ from kisl_plugin.fit.laws.scatter import Noise
 
 FEWEST_POINTS = 4
 FEWEST_FOR_ALL = 9
-FORMS_WITHOUT_E = f"below {FEWEST_FOR_ALL} points only the forms without E are tried"
+FORMS_WITHOUT_E = (
+    f"below {FEWEST_FOR_ALL} points only the forms without E are tried: where F* levels off at an E, predictions for "
+    "larger N are too low and their intervals too narrow"
+)
 LEAST_WEIGHT = 0.01  # of a form that counts for the spread of predictions
 
 

@@ -1,4 +1,8 @@
-"""Which law predicts: the joint one where there is one, else the law of a token budget, else that of a size."""
+"""Which law predicts: that of the target's own token budget, else the joint one, else another budget's or a size's.
+
+At a measured budget the joint law is narrower but assumes more. Where F* levels off at an E, its 95 % intervals of
+7B from six to nine points held F* in 40 to 96 % of simulations, those of the budget's own law in 93 to 100 %.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -54,9 +58,9 @@ def same(one: int, other: int) -> bool:
 
 
 def _guess(target: Target, points: Sequence[CollapsePoint], laws: Laws) -> Guess | None:
-    if laws.joint is not None:
-        return _joint(target, points, laws.joint)
     at_budget = [pair for pair in laws.infusion if same(pair[0], target.tokens)]
+    if laws.joint is not None and not any(_known(law.interval(target.compute)) for _, law in at_budget):
+        return _joint(target, points, laws.joint)
     of_size = [law for law in laws.data if same(law.params, target.params)]
     if at_budget or (laws.infusion and not of_size):
         tokens, law = min(at_budget or laws.infusion, key=lambda pair: abs(log(pair[0] / target.tokens)))
