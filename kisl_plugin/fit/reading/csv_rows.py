@@ -13,6 +13,7 @@ from typing import Any
 
 from kisl_plugin.errors import InputError
 
+NO_FORMULA = "'"  # before a text that a spreadsheet would take for a formula
 LARGEST = 30  # decimal digits of a whole number
 
 
@@ -26,7 +27,7 @@ class Row:
 
     def text(self, column: str) -> str | None:
         """The cell as it stands; None if it is empty or there is no such column."""
-        return self.cells.get(column) or None
+        return self.cells.get(column, "").removeprefix(NO_FORMULA) or None
 
     def whole(self, column: str) -> int | None:
         """A whole number of at least 0, such as 7000000000 or 7e9."""

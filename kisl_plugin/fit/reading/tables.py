@@ -12,7 +12,7 @@ from typing import Any
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit.reading.card_columns import JSON, NEEDED, OPTIONAL, card_of_row, columns_of_card
 from kisl_plugin.fit.reading.checks import check_card
-from kisl_plugin.fit.reading.csv_rows import Row, read_rows
+from kisl_plugin.fit.reading.csv_rows import NO_FORMULA, Row, read_rows
 from kisl_plugin.fit.reading.observations import Observation, Run
 from kisl_plugin.fit.reading.replicates import identity
 from kisl_plugin.runcard import RunCard, write_atomically
@@ -37,9 +37,12 @@ def write_table(observations: Sequence[Observation], path: Path) -> None:
     rows = csv.DictWriter(text, COLUMNS)
     rows.writeheader()
     rows.writerows(_cells(seen, path.parent) for seen in observations)
+    target = Path(os.path.realpath(path))  # a link stays one
+    if target.exists() and not target.is_file():  # what stands there, such as /dev/stdout, would be replaced
+        raise InputError(f"{path}: cannot be written (not a regular file); name one that ends in .csv")
     try:
         # A file name that is not UTF-8 would be an error here; it is only shown
-        write_atomically(path, text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8"))
+        write_atomically(target, text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
 
@@ -63,7 +66,12 @@ def _cells(seen: Observation, folder: Path) -> dict[str, Any]:
     cells["card"] = json.dumps(rest)
     if seen.samples is not None:
         cells["samples"] = os.path.relpath(seen.samples.resolve(), folder.resolve())
-    return cells
+    return {name: _no_formula(cell) for name, cell in cells.items()}
+
+
+def _no_formula(cell: Any) -> Any:
+    """Names come from files of others: a spreadsheet runs what begins like a formula."""
+    return f"{NO_FORMULA}{cell}" if isinstance(cell, str) and cell.startswith((*"=+-@\t\r", NO_FORMULA)) else cell
 
 
 def _observation(row: Row) -> Observation:
