@@ -1,6 +1,7 @@
 """Whatever JSON a tree holds, every results file is used or set aside in one line; nothing ends in a traceback."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +117,14 @@ def test_what_is_whole_is_used_with_all_it_holds(tmp_path: Path, groups: bool) -
     )
     assert all(one.bits_per_byte == 1.5 and one.outcomes for one in seen)
     assert (seen[0].control_correct, seen[0].control_total) == (1, 1)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_json(tmp_path: Path) -> None:
+    write(tmp_path / "results_1.json", "\ufeff" + json.dumps(results(run_card())))
+    assert len(read_results([tmp_path]).observations) == 1
+
+
+def test_a_task_without_metrics_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    write(tmp_path / "results_1.json", {**results(run_card()), "results": {TASK: "x"}})
+    (aside,) = read_results([tmp_path]).set_aside
+    assert aside.reason == f"results.{TASK} holds no metrics; probe again"

@@ -20,6 +20,8 @@ def check_task(data: Mapping[str, Any], task: str) -> None:
     if members or task in object_at(data, "groups"):
         known = ", ".join(map(str, members)) if isinstance(members, list) else "see 'configs'"
         raise InputError(f"{task} is a group of tasks ({known}): choose one of them with --task")
+    if task in object_at(data, "results") and not object_at(data, "results", task):
+        raise InputError(f"results.{task} holds no metrics; probe again")
     if not object_at(data, "results", task):
         there = ", ".join(sorted(object_at(data, "results"))) or "no task at all"
         raise InputError(f"no results of task {task}; it holds {there} (choose with --task)")

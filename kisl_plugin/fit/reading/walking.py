@@ -47,7 +47,7 @@ def load_results(file: Path, must_be_results: bool) -> dict[str, Any] | None:
     try:
         if file.exists() and not file.is_file():  # reading a pipe would wait forever
             raise OSError(0, "not a file")
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
         data = json.loads(text) if must_be_results or '"results"' in text else None
     except OSError as error:
         reason = f"cannot be read ({error.strerror or error})"
