@@ -26,10 +26,13 @@ def test_a_unit_means_the_whole_number() -> None:
 def test_what_was_written_is_what_is_read(digits: int, places: int, unit: str, tokens: int) -> None:
     written = f"{digits / 10**places:.{places}f}{unit}"
     exact = digits * UNITS[unit] / 10**places
-    if exact >= 1:
+    if digits * int(UNITS[unit]) % 10**places == 0:
         target = parse_target(f"params={written},tokens={tokens}")
-        assert target.params == pytest.approx(exact, abs=0.5)
+        assert target.params == exact
         assert target.tokens == pytest.approx(tokens, rel=1e-15)
+    else:
+        with pytest.raises(InputError, match="expected a whole number"):
+            parse_target(f"params={written},tokens={tokens}")
 
 
 @pytest.mark.parametrize(

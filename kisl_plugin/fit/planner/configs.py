@@ -148,5 +148,7 @@ def _write(texts: Mapping[Path, str], directory: Path) -> list[Path]:
         for path, text in texts.items():
             write_atomically(path, text)
     except (OSError, UnicodeEncodeError) as error:
-        raise InputError(f"{directory}: YAMLs cannot be written ({error}); name another folder") from None
+        raise InputError(
+            f"{directory}: YAMLs cannot be written ({getattr(error, 'strerror', None) or error}); name another folder"
+        ) from None
     return list(texts)

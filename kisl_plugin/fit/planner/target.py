@@ -56,6 +56,15 @@ def parse_triples(text: str) -> int:
     return _whole(text, f"--triples {text!r}", "1e5 or 100K")
 
 
+def parse_size(text: str) -> int:
+    """Read a number of parameters: 3000000000, 1.05e9, 3B.
+
+    Raises:
+        InputError: it is no whole number of at least 1.
+    """
+    return _whole(text, f"--hold-out {text!r}", "1.05e9 or 3B")
+
+
 def _count(value: str, key: str, text: str) -> int:
     return _whole(value, f"--predict {text!r}: {key} is {value!r}", EXAMPLE)
 
@@ -65,9 +74,9 @@ def _whole(value: str, said: str, example: str) -> int:
         number = _number(value)
     except ValueError:
         raise InputError(f"{said}; expected a number such as {example}") from None
-    if not 1 <= number <= LARGEST:  # NaN is not
-        raise InputError(f"{said}; expected 1 to {LARGEST:g}, such as {example}")
-    return round(number)
+    if not (1 <= number <= LARGEST and number == int(number)):  # NaN is not
+        raise InputError(f"{said}; expected a whole number from 1 to {LARGEST:g}, such as {example}")
+    return int(number)
 
 
 def _number(text: str) -> float:

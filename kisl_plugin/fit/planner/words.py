@@ -68,6 +68,8 @@ def caveats(
 ) -> Iterator[str]:
     """What to know beside the law's own caveats, that it cannot be done first."""
     if sweep.tokens_per_statement is None:
+        if triples is not None and found.f_star * triples > target.tokens:
+            yield f"not possible: {human.count(found.f_star * triples)} exposures are more than D has tokens"
         yield "the run cards do not say how many tokens a statement has: injected tokens are not known"
     elif triples is not None:
         yield from _of_the_budget(found, triples * sweep.tokens_per_statement / target.tokens)
