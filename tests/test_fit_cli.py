@@ -54,7 +54,7 @@ def strict(path: Path) -> Any:
 
 
 def test_what_is_asked_for_is_held_out_predicted_and_planned(sizes: Path, tmp_path: Path) -> None:
-    asked = ["--hold-out", "1e9", "--predict", "params=7e9,tokens=2.6e9", "--predict", "params=300M,tokens=5.2B"]
+    asked = ["--hold-out", "1B", "--predict", "params=7e9,tokens=2.6e9", "--predict", "params=300M,tokens=5.2B"]
     planned = ["--triples", "1e5", "--write-configs", tmp_path / "planned"]
     outcome = run(sizes, "--out", tmp_path / "report", *asked, *planned)
     assert outcome.exit_code == 0, outcome.output
@@ -145,7 +145,10 @@ def test_one_file_that_can_be_used_is_enough(tmp_path: Path) -> None:
         ([], "Missing argument"),
         (["--write-configs", "x", "."], "--write-configs needs --predict"),
         (["--predict", "7e9", "."], "--predict '7e9'"),
-        (["--triples", "many", "."], "--triples 'many'"),
+        (["--triples", "5", "."], "--triples needs --predict"),
+        (["--predict", "params=7B,tokens=2T", "--triples", "many", "."], "--triples 'many'"),
+        (["--predict", "params=7B,tokens=2T", "--triples", "1.5", "."], "--triples '1.5'; expected a whole number"),
+        (["--hold-out", "big", "."], "--hold-out 'big'; expected a number such as 1.05e9 or 3B"),
         (["--hold-out", "0", "."], "--hold-out"),
         (["--runs", "missing.csv", "."], "missing.csv"),
     ],
@@ -209,3 +212,26 @@ def test_every_name_of_the_python_api_is_there() -> None:
     assert all(getattr(kisl_plugin.fit, name) for name in kisl_plugin.fit.__all__)
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = kisl_plugin.fit.no_such_name
+
+
+def test_a_report_is_told_of_even_where_the_yamls_cannot_be_written(tmp_path: Path) -> None:
+    write(tmp_path / "results_1.json", results(run_card()))
+    asked = ["--predict", "params=7B,tokens=2T", "--write-configs", tmp_path / "planned"]
+    outcome = run(tmp_path, "--out", tmp_path / "report", *asked)
+    assert outcome.exit_code == 2
+    assert f"Wrote into {tmp_path / 'report'}: index.html" in outcome.output
+    assert "no YAMLs without a predicted F*" in outcome.output
+
+
+def test_names_of_files_reach_a_terminal_without_commands_and_line_breaks(tmp_path: Path) -> None:
+    write(tmp_path / "a\x1b[31m\nError: b\x9b" / "results_1.json", results(None))
+    outcome = run(tmp_path, "--out", tmp_path / "report")
+    assert "a\\x1b[31m\\nError: b\\x9b/results_1.json" in outcome.output
+    assert not {"\x1b", "\x9b"} & set(outcome.output)
+    assert "0/0" not in outcome.output
+
+
+def test_a_bootstrap_of_nothing_says_so(tmp_path: Path) -> None:
+    write(tmp_path / "results_1.json", results(run_card()))
+    outcome = run(tmp_path, "--out", tmp_path / "report", "--bootstrap", "100")
+    assert "No bootstrap: no curve has the status ok." in outcome.output

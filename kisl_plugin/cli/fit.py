@@ -44,6 +44,8 @@ class Watching:
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """`done` of `total` of `what` are done."""
+        if not total:
+            return
         progress = self._shown.setdefault(what, Progress(what, total))
         progress.update(done)
         if done >= total:
@@ -72,9 +74,8 @@ class Watching:
 @click.option("--write-table", type=PATH, metavar="CSV", help="Write the observations; kisl-fit reads them in turn.")
 @click.option(
     "--hold-out",
-    type=float,
     metavar="N",
-    help="Predict the size nearest to N from the others, and say by how much it is missed.",
+    help="Predict the size nearest to N from the others, and say by how much it is missed (3e9 or 3B).",
 )
 @click.option(
     "--predict",
@@ -114,32 +115,38 @@ def main(
 
     if write_configs is not None and not asked["predict"]:
         raise click.UsageError("--write-configs needs --predict params=N,tokens=D: what the YAMLs are to test")
+    if asked["triples"] is not None and not asked["predict"]:
+        raise click.UsageError("--triples needs --predict params=N,tokens=D: which model is to state them")
     watch = Watching()
     report = fit_results(results, task, chance, asked=_asked(**asked), runs=runs, watch=watch)
     click.echo(_printable(render(report)))
     files = write_report(report, out, watch)
+    click.echo(_printable(f"\nWrote into {out}: {', '.join(file.name for file in files)}"))
     beside = [write_observations(report, write_table)] if write_table is not None else []
-    beside += write_planned(report, write_configs) if write_configs is not None else []
-    click.echo(f"\nWrote {', '.join([f'into {out}: {files[0].name}', *(file.name for file in files[1:])])}")
-    for file in beside:
-        click.echo(f"Wrote {file}")
+    _wrote(beside)
+    _wrote(write_planned(report, write_configs) if write_configs is not None else [])
     if not report.observations:
         raise KislError(f"nothing could be used: every file was set aside ({len(report.set_aside)}), as listed above")
 
 
-def _asked(loss: str, hold_out: float | None, predict: tuple[str, ...], triples: str | None, bootstrap: int) -> "Asked":
-    from kisl_plugin.fit.planner.target import parse_target, parse_triples
+def _asked(loss: str, hold_out: str | None, predict: tuple[str, ...], triples: str | None, bootstrap: int) -> "Asked":
+    from kisl_plugin.fit.planner.target import parse_size, parse_target, parse_triples
     from kisl_plugin.fit.report.asked import Asked
 
     return Asked(
         loss=loss,
-        hold_out=hold_out,
+        hold_out=None if hold_out is None else parse_size(hold_out),
         predict=tuple(map(parse_target, predict)),
         triples=None if triples is None else parse_triples(triples),
         bootstrap=bootstrap,
     )
 
 
+def _wrote(files: list[Path]) -> None:
+    for file in files:
+        click.echo(_printable(f"Wrote {file}"))
+
+
 def _printable(text: str) -> str:
-    # The name of a file may hold bytes that are no text.
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    # The name of a file may hold bytes that are no text, or what a terminal takes for a command
+    return "".join(char if char == "\n" or char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -31,7 +31,12 @@ def estimate(value: float) -> str:
         return count(value)
     if rounded >= 100:
         return f"{rounded:.0f}"
-    return f"{rounded:#.3g}" if rounded >= 0.01 else f"{rounded:.2f}"
+    return f"{rounded:#.3g}" if rounded >= 0.01 or rounded == 0 else f"{rounded:.2g}"
+
+
+def one_line(text: str) -> str:
+    """The name of a file, whose line breaks would look like the end of it."""
+    return text.replace("\n", "\\n").replace("\r", "\\r")
 
 
 def share(value: float) -> str:

@@ -84,6 +84,8 @@ def fit_observations(
     watch("fitting curves", len(injected), len(injected))
     report = _with_laws(observations, task, chance, curves, asked, set_aside, (*notes, *idle))
     drawn = bootstrap(curves, observations, report.predictions, asked.bootstrap, watch)
+    if asked.bootstrap and drawn is None:
+        report = replace(report, notes=(*report.notes, "no bootstrap: no curve has the status ok"))
     return replace(report, bootstrap=drawn)
 
 

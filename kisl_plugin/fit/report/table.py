@@ -33,7 +33,7 @@ def render(report: FitReport) -> str:
     parts += [_paragraphs(map(sentence, report.notes)), _paragraphs(_laws(report)), _verdicts(report)]
     parts += [prediction_lines(prediction) for prediction in report.predictions]
     if report.set_aside:
-        lines = [f"  {aside.path}\n    {aside.reason}" for aside in report.set_aside]
+        lines = [f"  {human.one_line(aside.path)}\n    {aside.reason}" for aside in report.set_aside]
         parts.append("\n".join([f"Set aside: {len(lines)}", *lines]))
     return "\n\n".join(part for part in parts if part)
 
@@ -67,7 +67,7 @@ def _row(report: CurveReport) -> tuple[str, ...]:
         human.count(report.params),
         human.count(report.tokens),
         str(len(report.seeds)),
-        "–".join(human.frequency(value) for value in curve.frequency_range),
+        human.interval(*curve.frequency_range, human.frequency),
         f"{report.floor.value:.3f}",
     )
     if not curve.ok:
