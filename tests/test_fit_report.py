@@ -207,6 +207,14 @@ def test_runs_that_are_no_replicates_are_pointed_out(tmp_path: Path) -> None:
     assert found.notes == ('its runs differ in form ("question", "statement"): they are no replicates',)
 
 
+@pytest.mark.parametrize(("right", "said"), [(0.3, True), (0.57, False), (0.7, False)])
+def test_a_floor_above_every_run_is_pointed_out(tmp_path: Path, right: float, said: bool) -> None:
+    for frequency, acc in ((0, 0.6), (10, right), (50, right), (100, right), (200, right)):
+        write(tmp_path / str(frequency) / "results_1.json", results(run_card(frequency=frequency), acc))
+    (found,) = fit_results([tmp_path]).curves
+    assert any("every run lies below the guessing floor" in note for note in found.notes) == said
+
+
 def test_numbers_are_written_as_people_read_them() -> None:
     assert [human.count(n) for n in (137_000_000, 1_050_000_000, 999_900_000, 620_000, 12)] == [
         "137M",
@@ -215,7 +223,13 @@ def test_numbers_are_written_as_people_read_them() -> None:
         "620K",
         "12",
     ]
-    assert [human.estimate(f) for f in (45.04, 410.2, 1234.0, 0.0)] == ["45.0", "410", "1230", "0.00"]
+    assert [human.estimate(f) for f in (45.04, 410.2, 1234.0, 0.0, 2.4e-7)] == [
+        "45.0",
+        "410",
+        "1230",
+        "0.00",
+        "2.4e-07",
+    ]
 
 
 def test_the_wilson_interval_solves_its_equation() -> None:

@@ -10,6 +10,7 @@ from kisl_plugin.fit.reading.baselines import choose_baselines
 from kisl_plugin.fit.reading.floor import Chance, Floor, find_floor
 from kisl_plugin.fit.reading.observations import Observation
 from kisl_plugin.fit.reading.outcomes import FloatArray, Outcomes, read_outcomes
+from kisl_plugin.fit.report.figures.style import wilson
 from kisl_plugin.fit.report.gathered import CurveReport, RunPoint
 from kisl_plugin.fit.report.pooling import (
     background_of,
@@ -47,7 +48,7 @@ def curve_report(group: Sequence[Observation], chance: Chance, loss: str) -> Cur
         seeds=seeds_of(runs),
         curve=curve,
         pairing=_pairing(curve, outcomes, injected),
-        notes=(*floor.notes, *_notes(group, injected)),
+        notes=(*floor.notes, *_below(runs, floor), *_notes(group, injected)),
     )
 
 
@@ -80,6 +81,13 @@ def _pairing(curve: CollapseCurve, outcomes: Outcomes | None, injected: Sequence
     if without:
         return f"not paired by triple: {without} of {len(injected)} results have no samples (lm_eval --log_samples)"
     return "not paired by triple: the samples do not tell which triple was right"
+
+
+def _below(runs: Sequence[RunPoint], floor: Floor) -> list[str]:
+    """Counts that no curve above the floor can have made."""
+    if all(wilson(run.correct, run.total)[1] < floor.value for run in runs):
+        return ["every run lies below the guessing floor: it is not theirs; give another with --chance"]
+    return []
 
 
 def _notes(group: Sequence[Observation], injected: Sequence[Observation]) -> list[str]:

@@ -26,6 +26,12 @@ LOSSES = {
 }
 
 
+TRIPLES_ALONE = (
+    "drawing triples shows what their choice changes in a law; the intervals of the law itself hold the scatter of "
+    "models about it too"
+)
+
+
 def many(number: int, noun: str) -> str:
     """`1 curve`, `2 curves`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
@@ -170,7 +176,7 @@ def held_out_sentence(held: HeldOut) -> str:
     measured = f"{human.estimate(held.measured)} ({human.interval(*held.measured_interval)})"
     predicted = f"{human.estimate(held.predicted)} ({human.interval(*held.interval)})"
     model = f"N = {human.count(held.params)} at D = {human.count(held.tokens)}"
-    return f"Held out {model}: measured F* = {measured}, by {held.source} {predicted}: {held.words}"
+    return f"Held out {model}: measured F* = {measured}; {held.source} gives {predicted}: {held.words}"
 
 
 def verdict_word(verdict: Verdict) -> str:
@@ -187,7 +193,11 @@ def bootstrap_sentences(drawn: Bootstrap) -> list[str]:
         f"{human.count(params)} on {human.count(tokens)} {human.interval(*ends)}"
         for params, tokens, ends in drawn.f_star
     )
-    return [f"Bootstrap of {drawn.draws:,} draws, {what}: 95 % of F*: {points}", *map(_drawn_law, drawn.laws)]
+    return [
+        f"Bootstrap of {drawn.draws:,} draws, {what}: 95 % of F*: {points}",
+        *map(_drawn_law, drawn.laws),
+        *([TRIPLES_ALONE] if drawn.laws else []),
+    ]
 
 
 def _drawn_law(law: DrawnLaw) -> str:

@@ -21,7 +21,7 @@ from kisl_plugin.fit.report.figures.style import (
     wrapped,
 )
 from kisl_plugin.fit.report.gathered import CurveReport, FitReport, LawReport
-from kisl_plugin.fit.report.words import sentence
+from kisl_plugin.fit.report.words import sentence, valued
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +51,8 @@ def law_figure(report: FitReport) -> "Figure":
 def _law(ax: "Axes", found: LawReport, curves: Sequence[CurveReport], reach: Sequence[float], color: Any) -> None:
     label = f"D = {human.count(found.tokens)}"
     if found.law:
-        label += f": alpha = {found.law.alpha:.2f}, E = {human.estimate(found.law.E)}"
+        label += f": alpha = {valued(found.law.alpha, found.law.alpha_interval)}, "
+        label += f"E = {valued(found.law.E, found.law.E_interval)}"
         smallest, largest = found.law.compute_range
         _line(ax, found.law, (smallest, largest), color=color)
         for beyond in ((largest, max(reach)), (min(reach), smallest)) if reach else ():

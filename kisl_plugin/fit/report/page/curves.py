@@ -58,7 +58,7 @@ def _numbers(found: CurveReport) -> tuple[str, ...]:
         f"{curve.peak:.3f} ({human.interval(*curve.peak_interval, human.share)})" if curve.ok else "–",
         _number(curve.b, ".3f") if curve.ok else "–",
         f"{found.floor.value:.3f}",
-        "–".join(human.frequency(value) for value in curve.frequency_range),
+        human.interval(*curve.frequency_range, human.frequency),
         str(len(found.runs)),
         _number(curve.tau, ".3f"),
         "∞" if curve.df == math.inf else _number(curve.df, ".3g"),

@@ -1,8 +1,8 @@
 """The part of the page on models that were not trained."""
 
-from kisl_plugin.configs.render import percent
 from kisl_plugin.fit import human
 from kisl_plugin.fit.planner.prediction import Prediction
+from kisl_plugin.fit.planner.words import share_of_budget
 from kisl_plugin.fit.report.gathered import FitReport
 from kisl_plugin.fit.report.page.markup import Html, bullets, joined, tag
 from kisl_plugin.fit.report.words import sentence
@@ -31,5 +31,7 @@ def _costs(found: Prediction) -> list[str]:
     if found.exposures is not None:
         costs.append(f"{human.count(found.exposures)} exposures: F × {found.triples:,} triples")
     if found.injected_tokens is not None and found.injected_fraction is not None:
-        costs.append(f"{human.count(found.injected_tokens)} injected tokens, {percent(found.injected_fraction)} of D")
+        costs.append(
+            f"{human.count(found.injected_tokens)} injected tokens, {share_of_budget(found.injected_fraction)}"
+        )
     return costs
