@@ -17,7 +17,7 @@ from kisl_plugin.fit.curves.sweeps import Sweeps
 SEEDS, LACK_OF_FIT, NONE = "seeds", "lack of fit", "none"
 FEWEST_OF_SEEDS = 3  # degrees of freedom; with fewer the lack of fit says more
 FREE = 3  # parameters of a curve
-INFORMATIVE = 1.0  # expected items right, and wrong; with fewer a cell shows no noise
+INFORMATIVE = 10.0  # expected items right, and wrong; with fewer a cell shows no noise, only rare counts
 NOTICEABLE = 1.15  # squares over their expectation; what is less is not taken for noise
 LARGEST_TAU = 5.0
 BISECTIONS = 60
