@@ -18,6 +18,7 @@ from kisl_plugin.fit.report.gathered import CurveReport, FitReport
 from kisl_plugin.fit.report.law_reports import collapse_points, data_laws, held_out, infusion_laws, joint_law
 from kisl_plugin.fit.report.model_curve import curve_report
 from kisl_plugin.fit.report.resampled import bootstrap
+from kisl_plugin.fit.report.words import other_loss
 
 Watch = Callable[[str, int, int], None]
 NOTHING_ELSE = Asked()
@@ -82,7 +83,7 @@ def fit_observations(
         watch("fitting curves", done, len(injected))
         curves.append(curve_report(group, chance, asked.loss))
     watch("fitting curves", len(injected), len(injected))
-    report = _with_laws(observations, task, chance, curves, asked, set_aside, (*notes, *idle))
+    report = _with_laws(observations, task, chance, curves, asked, set_aside, (*notes, *idle, *other_loss(asked.loss)))
     drawn = bootstrap(curves, observations, report.predictions, asked.bootstrap, watch)
     if asked.bootstrap and drawn is None:
         report = replace(report, notes=(*report.notes, "no bootstrap: no curve has the status ok"))

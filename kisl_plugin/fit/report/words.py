@@ -19,8 +19,9 @@ NO_NOISE = {
     "lack of fit": "no run-to-run noise is seen about the curve, whose form this assumes",
     "none": "run-to-run noise cannot be told: no seeds, and too few frequencies",
 }
+BINOMIAL = "binomial"
 LOSSES = {
-    "binomial": "binomial maximum likelihood",
+    BINOMIAL: "binomial maximum likelihood",
     "huber-log": "Huber loss of log P (the paper's practice)",
     "least-squares": "least squares of P",
 }
@@ -30,6 +31,16 @@ TRIPLES_ALONE = (
     "drawing triples shows what their choice changes in a law; the intervals of the law itself hold the scatter of "
     "models about it too"
 )
+
+
+def other_loss(loss: str) -> list[str]:
+    """What is to be known of curves that were fitted otherwise than their tests."""
+    if loss == BINOMIAL:
+        return []
+    return [
+        f"curves minimise {LOSSES.get(loss, loss)}, for comparison: F* and peak have no interval then; status, "
+        f"p-values and tau are those of {LOSSES[BINOMIAL]}"
+    ]
 
 
 def many(number: int, noun: str) -> str:
