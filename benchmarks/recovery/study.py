@@ -19,6 +19,7 @@ from recovery.verdicts import never_ok, wrong_verdicts
 
 NAME = "recovery"
 NEARLY_ALL, NEAR, FAR = 0.95, 0.94, 0.8  # P(ok): of truths with targets, of those drawn more often, of those less
+DOUBTFUL = 0.95  # coverage of the first draws; below it no truth is drawn less
 QUICKLY = (Truth(300, 0.3, 0.7, 3000, 8), Truth(200, 0.6, 0.7, 3000, 6, 0.25), Truth(15000, 0.3, 0.7, 500, 8))
 LEAST_EFFICIENCY, MEDIAN_EFFICIENCY = 0.85, 0.95
 COVERAGE, COVERAGE_ANYWHERE = (0.93, 0.97), (0.92, 1.0)
@@ -34,6 +35,7 @@ class Recovered:
     statuses: tuple[float, ...]
     ok: int
     covered: int
+    ok_covered: float  # share of the ok draws
     wrong: int
     efficiency: float
     efficiency_error: float  # relative
@@ -57,9 +59,10 @@ def run(plan: Plan, processes: int) -> Section:
 
 
 def recover(plan: Plan, truth: Truth) -> Recovered:
-    """Draw, fit and judge; more draws where nearly all are ok, fewer where many are not."""
+    """Draw, fit and judge; more draws where nearly all are ok, fewer where many are not and intervals cover."""
     seen, correct = _look(truth, 0, plan.fewest)
-    for enough, until in ((FAR, plan.usual), (NEAR, plan.most)):
+    doubtful = seen.covers(float(np.log(truth.f_star))).mean() < DOUBTFUL
+    for enough, until in ((0.0 if doubtful else FAR, plan.usual), (NEAR, plan.most)):
         if seen.share(OK) >= enough and until > len(seen.status):
             seen = joined([seen, _look(truth, len(seen.status), until)[0]])
     return _summed(truth, seen, compare(truth, correct[: plan.compared], seen.status[: plan.compared] == OK))
@@ -84,6 +87,7 @@ def _summed(truth: Truth, seen: Seen, others: tuple[Other, Other]) -> Recovered:
         statuses=tuple(seen.share(status) for status in STATUSES),
         ok=int(ok.sum()),
         covered=int(seen.covers(aim).sum()),
+        ok_covered=float(seen.covers(aim)[ok].mean()) if some else np.nan,
         wrong=int(seen.wrong(truth.never_falls, largest_fall(truth.rates)).sum()),
         efficiency=truth.least_variance() / float(squares.mean()) if some else np.nan,
         efficiency_error=float(squares.std() / squares.mean() / np.sqrt(len(squares))) if some else np.nan,
@@ -137,7 +141,9 @@ def _efficiency(good: Sequence[Recovered]) -> tuple[Target, ...]:
 
 def _text(found: Sequence[Recovered], plan: Plan) -> str:
     lines = (
-        f"Draws: {plan.usual} of each truth, {plan.most} where P(ok) ≥ {NEAR}, {plan.fewest} where it is below {FAR}.",
+        f"Draws: {plan.usual} of each truth, {plan.most} where P(ok) ≥ {NEAR}; {plan.fewest} where it is below {FAR} and",
+        f"these cover F* in {DOUBTFUL} of them or more. `of ok draws` is the coverage among draws called `ok`: where `ok` is",
+        "rare, it is said most of draws that chance has moved, and their intervals cover less; it has no target.",
         f"curve_fit and least squares on logs: on the first {plan.compared} draws; `answers` is how often they gave an",
         "F* > 0 with a finite interval, coverage is that of these answers, and their efficiency is, like ours, that of",
         "the draws that are `ok`. Efficiency can exceed 1: draws that are `ok` are a choice, the more so the fewer.",
@@ -186,13 +192,27 @@ def _power(found: Sequence[Recovered]) -> str:
 
 def _rows(found: Sequence[Recovered]) -> str:
     others = ("curve_fit answers", "coverage", "efficiency", "log answers", "coverage", "efficiency")
-    headings = ("F*", "b", "peak", "n", "K", "floor", "draws", *HEADINGS, "coverage", "efficiency", "wrong", *others)
+    headings = (
+        "F*",
+        "b",
+        "peak",
+        "n",
+        "K",
+        "floor",
+        "draws",
+        *HEADINGS,
+        "coverage",
+        "of ok draws",
+        "efficiency",
+        "wrong",
+        *others,
+    )
     return table(headings, map(_row, found))
 
 
 def _row(one: Recovered) -> list[str]:
     truth = one.truth
     named = (truth.f_star, truth.b, truth.peak, truth.items, truth.points, truth.floor, one.draws)
-    ours = (*one.statuses, one.covered / one.draws, one.efficiency, one.wrong / one.draws)
+    ours = (*one.statuses, one.covered / one.draws, one.ok_covered, one.efficiency, one.wrong / one.draws)
     theirs = [value for way in (one.curve_fit, one.logs) for value in (way.answers, way.coverage, way.efficiency)]
     return [f"{value:g}" for value in named] + [number(value) for value in (*ours, *theirs)]
