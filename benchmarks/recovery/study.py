@@ -141,8 +141,10 @@ def _efficiency(good: Sequence[Recovered]) -> tuple[Target, ...]:
 
 def _text(found: Sequence[Recovered], plan: Plan) -> str:
     lines = (
-        f"Draws: {plan.usual} of each truth, {plan.most} where P(ok) ≥ {NEAR}; {plan.fewest} where it is below {FAR} and",
-        f"these cover F* in {DOUBTFUL} of them or more. `of ok draws` is the coverage among draws called `ok`: where `ok` is",
+        f"Draws: {plan.usual} of each truth, {plan.most} where P(ok) ≥ {NEAR}; {plan.fewest} where it is below {FAR} "
+        "and",
+        f"these cover F* in {DOUBTFUL} of them or more. `of ok draws` is the coverage among draws called `ok`: where "
+        "`ok` is",
         "rare, it is said most of draws that chance has moved, and their intervals cover less; it has no target.",
         f"curve_fit and least squares on logs: on the first {plan.compared} draws; `answers` is how often they gave an",
         "F* > 0 with a finite interval, coverage is that of these answers, and their efficiency is, like ours, that of",
