@@ -68,7 +68,7 @@ class Watching:
     default=LOSSES[0],
     show_default=True,
     type=click.Choice(LOSSES),
-    help="What the curves minimise; huber-log is the paper's practice.",
+    help="What the curves minimise; huber-log is Chinchilla's practice.",
 )
 @click.option("--runs", type=PATH, metavar="CSV", help="Run cards of models that carry none: one row per results file.")
 @click.option("--write-table", type=PATH, metavar="CSV", help="Write the observations; kisl-fit reads them in turn.")

@@ -55,7 +55,7 @@ def interval(low: float | None, high: float | None, number: Callable[[float], st
 
 
 def probability(p: float) -> str:
-    """A p-value: `p = 0.03`, `p < 0.001`; empty where there is none."""
+    """A p-value: `p = 0.03`, `p ≤ 0.001` (the least that a thousand draws tell); empty where there is none."""
     if math.isnan(p):
         return ""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+    return "p ≤ 0.001" if p <= 0.001 else f"p = {p:.2g}"

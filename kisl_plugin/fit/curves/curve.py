@@ -199,4 +199,4 @@ def _peak_interval(found: Verdicts) -> tuple[float, float]:
 
 def _method(sweep: Sweeps, source: str) -> str:
     items = "items paired by triple" if sweep.items is not None else "binomial items"
-    return f"profile likelihood, scaled to the sandwich variance, against F(1, df): {items}, {NOISES[source]}"
+    return f"profile likelihood, scaled to the sandwich variance, against Student's t with df degrees of freedom: {items}, {NOISES[source]}"

@@ -11,6 +11,7 @@ from kisl_plugin.fit.curves.noise import SEEDS
 from kisl_plugin.fit.curves.profile import f_star_interval
 from kisl_plugin.fit.curves.status import FORM_REJECTED, NO_COLLAPSE, NOT_IDENTIFIED, NOT_UNIMODAL, OK
 from kisl_plugin.fit.curves.tests import Tests, run_tests
+from kisl_plugin.fit.human import probability
 
 FALL_P, UNIMODAL_P, FORM_P = 0.05, 0.05, 0.01
 
@@ -45,12 +46,12 @@ def explain(found: Verdicts) -> str:
     status, tests, frequency = str(found.status[0]), found.tests, found.fits.sweeps.cells.frequency
     alone = "" if found.fits.noise.source == SEEDS else "; noise between runs may do the same: train other seeds"
     if status == NO_COLLAPSE:
-        fall = f"a curve that only rises fits as well (p = {tests.fall[0]:.2g})"
+        fall = f"a curve that only rises fits as well ({probability(tests.fall[0])})"
         return f"{fall}; the data allow a fall of at most {tests.largest_fall[0]:.2g} (95 %)"
     if status == NOT_UNIMODAL:
-        return f"it rises and falls more than once (p = {tests.unimodal[0]:.2g}){alone}"
+        return f"it rises and falls more than once ({probability(tests.unimodal[0])}){alone}"
     if status == FORM_REJECTED:
-        return f"the curve's form does not fit the counts (p = {tests.form[0]:.2g}){alone}"
+        return f"the curve's form does not fit the counts ({probability(tests.form[0])}){alone}"
     low, high = np.exp(found.low[0]), np.exp(found.high[0])
     if status == OK:
         f_star = np.exp(found.fits.theta[0, LOG_F_STAR])
