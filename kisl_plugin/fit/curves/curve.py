@@ -199,4 +199,5 @@ def _peak_interval(found: Verdicts) -> tuple[float, float]:
 
 def _method(sweep: Sweeps, source: str) -> str:
     items = "items paired by triple" if sweep.items is not None else "binomial items"
-    return f"profile likelihood, scaled to the sandwich variance, against Student's t with df degrees of freedom: {items}, {NOISES[source]}"
+    scale = "profile likelihood, scaled to the sandwich variance, against Student's t with df degrees of freedom"
+    return f"{scale}: {items}, {NOISES[source]}"
