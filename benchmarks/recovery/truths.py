@@ -13,7 +13,7 @@ GRIDS = {
 }
 F_STARS, STEEPNESSES, PEAKS = (30, 200, 1000, 3000, 15000), (0.15, 0.3, 0.6), (0.3, 0.7, 0.98)
 DESIGNS = ((500, 8), (3000, 8), (10000, 8), (3000, 6))  # items of a run, frequencies
-FLOORS = (0.0, 0.25)
+FLOOR, DESIGNS_WITH_FLOOR = 0.25, ((500, 8), (3000, 8))  # those cost most
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,9 @@ def largest_fall(rates: FloatArray) -> float:
 
 def all_truths() -> list[Truth]:
     """The truths of the recovery study."""
-    grid = product(FLOORS, DESIGNS, F_STARS, STEEPNESSES, PEAKS)
-    return [Truth(f_star, b, peak, items, points, floor) for floor, (items, points), f_star, b, peak in grid]
+    designs = [(0.0, *design) for design in DESIGNS] + [(FLOOR, *design) for design in DESIGNS_WITH_FLOOR]
+    grid = product(designs, F_STARS, STEEPNESSES, PEAKS)
+    return [Truth(f_star, b, peak, items, points, floor) for (floor, items, points), f_star, b, peak in grid]
 
 
 def _bump(place: float, width: float, height: float) -> FloatArray:

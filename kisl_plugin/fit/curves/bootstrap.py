@@ -90,14 +90,16 @@ def _cells(model: Runs, correct: FloatArray, total: FloatArray, rng: np.random.G
     """The drawn runs pooled by frequency, moved by their noise, as effective items."""
     distinct, cell = np.unique(model.frequency, return_inverse=True)
     member = (cell[:, None] == np.arange(len(distinct))).astype(np.float64)
-    seeds, tau = member.sum(axis=0), model.curve.tau
+    concentration, tau = model.total**2 @ member / (model.total @ member) ** 2, model.curve.tau
     asked = total @ member
     share = (correct @ member) / asked
     if tau > 0:
-        moved = logit(np.clip(share, LEAST, 1 - LEAST)) + tau / np.sqrt(seeds) * rng.standard_normal(share.shape)
+        moved = logit(np.clip(share, LEAST, 1 - LEAST)) + tau * np.sqrt(concentration) * rng.standard_normal(
+            share.shape
+        )
         share = expit(moved)
     fitted = rate(distinct, np.array([model.curve.theta]), model.curve.floor)
-    effective = 1 / (1 / asked + tau**2 * fitted * (1 - fitted) / seeds)
+    effective = 1 / (1 / asked + tau**2 * fitted * (1 - fitted) * concentration)
     return Cells(distinct, share * effective, effective, model.curve.floor)
 
 

@@ -40,7 +40,8 @@ class CollapseCurve:
 
     Intervals are of 95 %; an open end is None. `peak` is P(F*), guessing included. `tau` is the standard deviation of
     log-odds between runs, estimated with `df` degrees of freedom (inf: it was found to be 0). `largest_fall` is the
-    upper end of the interval of the fall between any two of the frequencies. `theta` is log height, b and log F*.
+    upper end of the interval of the fall between any two of the frequencies. `theta` is log height, b and log F*,
+    with their `covariance`; they sink by `floor_moves` where the floor is higher by its standard error `floor_error`.
     """
 
     status: str
@@ -69,6 +70,8 @@ class CollapseCurve:
     theta: tuple[float, ...] = ()
     covariance: tuple[tuple[float, ...], ...] = ()
     quantile: float = np.nan
+    floor_error: float = 0.0
+    floor_moves: tuple[float, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -89,7 +92,9 @@ class CollapseCurve:
             return np.full_like(at, np.nan), np.full_like(at, np.nan)
         share = np.clip(middle, 1e-9, 1 - 1e-9)
         slope = slopes(at.ravel(), np.array([self.theta]))[0] * (share.ravel() - self.floor).clip(0)
-        error = np.sqrt(np.einsum("pk,pq,qk->k", slope, np.array(self.covariance), slope)).reshape(at.shape)
+        by_floor = (1 - share.ravel()) / (1 - self.floor) * self.floor_error - np.array(self.floor_moves) @ slope
+        variance = np.einsum("pk,pq,qk->k", slope, np.array(self.covariance), slope) + by_floor**2
+        error = np.sqrt(variance).reshape(at.shape)
         reach = self.quantile * error / (share * (1 - share))
         return np.asarray(expit(logit(share) - reach)), np.asarray(expit(logit(share) + reach))
 
@@ -126,7 +131,7 @@ def fit_collapse_curve(
         message = f"{many}; at least {FEWEST_FREQUENCIES} are needed"
         return CollapseCurve(status=TOO_FEW_POINTS, message=message, floor=floor, frequency_range=reach, loss=loss)
     found = judge(fit_sweeps(sweep, floor_error))
-    curve = _estimates(found, reach)
+    curve = replace(_estimates(found, reach), floor_error=floor_error)
     return curve if loss == BINOMIAL else _with_loss(curve, sweep, loss)
 
 
@@ -159,6 +164,7 @@ def _estimates(found: Verdicts, reach: tuple[float, float]) -> CollapseCurve:
         paired=fits.sweeps.items is not None,
         covariance=tuple(map(tuple, sure.covariance[0].tolist())),
         quantile=float(sure.quantile[0]),
+        floor_moves=tuple(sure.moved[0].tolist()),
     )
     return _with_theta(curve, fits.theta[0])
 

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from kisl_plugin.fit.curves.fitting import Fits
 from kisl_plugin.fit.curves.likelihood import LARGEST_B, LOG_F_STAR, STEEPNESS, FloatArray
 from kisl_plugin.fit.curves.noise import SEEDS
+from kisl_plugin.fit.curves.order_tests import Tests, run_tests
 from kisl_plugin.fit.curves.profile import f_star_interval
 from kisl_plugin.fit.curves.status import FORM_REJECTED, NO_COLLAPSE, NOT_IDENTIFIED, NOT_UNIMODAL, OK
-from kisl_plugin.fit.curves.tests import Tests, run_tests
 from kisl_plugin.fit.human import probability
 
 FALL_P, UNIMODAL_P, FORM_P = 0.05, 0.05, 0.01
@@ -34,8 +34,8 @@ def judge(fits: Fits) -> Verdicts:
     smallest, largest = np.log(fits.sweeps.cells.frequency[[0, -1]])
     inside = (low > smallest) & (high < largest) & (fits.theta[:, STEEPNESS] < LARGEST_B * 0.99)
     status = np.select(
-        [tests.fall >= FALL_P, tests.unimodal < UNIMODAL_P, tests.form < FORM_P, ~inside],
-        [NO_COLLAPSE, NOT_UNIMODAL, FORM_REJECTED, NOT_IDENTIFIED],
+        [tests.unimodal < UNIMODAL_P, tests.fall >= FALL_P, tests.form < FORM_P, ~inside],
+        [NOT_UNIMODAL, NO_COLLAPSE, FORM_REJECTED, NOT_IDENTIFIED],
         OK,
     )
     return Verdicts(fits, tests, low, high, status)
@@ -44,12 +44,14 @@ def judge(fits: Fits) -> Verdicts:
 def explain(found: Verdicts) -> str:
     """Why the first sweep has its status."""
     status, tests, frequency = str(found.status[0]), found.tests, found.fits.sweeps.cells.frequency
-    alone = "" if found.fits.noise.source == SEEDS else "; noise between runs may do the same: train other seeds"
+    seeds = found.fits.noise.source == SEEDS
+    alone = "" if seeds else "; noise between runs may do the same: train other seeds"
+    unseen = "" if seeds else "; noise between runs, which other seeds would show, is not in it"
     if status == NO_COLLAPSE:
         fall = f"a curve that only rises fits as well ({probability(tests.fall[0])})"
-        return f"{fall}; the data allow a fall of at most {tests.largest_fall[0]:.2g} (95 %)"
+        return f"{fall}; the data allow a fall of at most {tests.largest_fall[0]:.2g} (95 %){unseen}"
     if status == NOT_UNIMODAL:
-        return f"it rises and falls more than once ({probability(tests.unimodal[0])}){alone}"
+        return f"it does not rise once and then fall ({probability(tests.unimodal[0])}){alone}"
     if status == FORM_REJECTED:
         return f"the curve's form does not fit the counts ({probability(tests.form[0])}){alone}"
     low, high = np.exp(found.low[0]), np.exp(found.high[0])

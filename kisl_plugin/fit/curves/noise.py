@@ -45,7 +45,7 @@ def estimate_noise(sweeps: Sweeps, theta: FloatArray, tau2: FloatArray) -> Noise
     source = source_of_noise(sweeps)
     rates = rate(sweeps.cells.frequency, theta, sweeps.cells.floor)
     v = rates * (1 - rates)
-    shows = v * sweeps.cells.total / sweeps.runs >= INFORMATIVE
+    shows = v / sweeps.each >= INFORMATIVE
     v = np.maximum(v, 0.25 / sweeps.cells.total)
     if source == SEEDS:
         df = (shows * (sweeps.runs - 1)).sum(axis=1)
@@ -59,7 +59,7 @@ def estimate_noise(sweeps: Sweeps, theta: FloatArray, tau2: FloatArray) -> Noise
 def effective_total(sweeps: Sweeps, theta: FloatArray, tau2: FloatArray) -> FloatArray:
     """How many independent items [M, K] would make shares as uncertain as they are."""
     rates = rate(sweeps.cells.frequency, theta, sweeps.cells.floor)
-    return np.asarray(1 / (1 / sweeps.cells.total + tau2[:, None] * rates * (1 - rates) / sweeps.runs))
+    return np.asarray(1 / (1 / sweeps.cells.total + tau2[:, None] * rates * (1 - rates) * sweeps.concentration))
 
 
 Squares = Callable[[FloatArray], FloatArray]  # tau² [M] → squares over their expectation, in degrees of freedom [M]
@@ -67,7 +67,7 @@ Squares = Callable[[FloatArray], FloatArray]  # tau² [M] → squares over their
 
 def _of_seeds(sweeps: Sweeps, v: FloatArray, shows: BoolArray) -> Squares:
     """The squares between seeds over their variance at tau²."""
-    within = v * sweeps.runs / sweeps.cells.total if sweeps.within is None else sweeps.within
+    within = v * sweeps.each if sweeps.within is None else sweeps.within
     spread, least = np.where(shows, sweeps.spread, 0.0), 1e-6 / sweeps.cells.total
     return lambda tau2: np.asarray((spread / np.maximum(within + tau2[:, None] * v**2, least)).sum(axis=1))
 
@@ -77,7 +77,7 @@ def _of_fit(
 ) -> Squares:
     """The squares about the curve over their variance at tau²; where items are shared, over what that comes to."""
     left = np.where(shows, (sweeps.cells.share - rates) ** 2, 0.0)
-    binomial, run = v / sweeps.cells.total, v**2 / sweeps.runs
+    binomial, run = v / sweeps.cells.total, v**2 * sweeps.concentration
     if sweeps.items is None:
         return lambda tau2: np.asarray((left / (binomial + tau2[:, None] * run)).sum(axis=1))
     gradient, weighed = influence(sweeps, theta, effective_total(sweeps, theta, fitted))

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from kisl_plugin.fit.curves.climb import AT_BOUND, expected_information
-from kisl_plugin.fit.curves.likelihood import FloatArray, log_share, rate, slopes
+from kisl_plugin.fit.curves.likelihood import LOG_HEIGHT, FloatArray, log_share, rate, slopes
 from kisl_plugin.fit.curves.sweeps import Sweeps
 
 CONFIDENCE = 0.95
@@ -16,9 +16,15 @@ SMALLEST_SHARE = 1e-12
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """Covariances [M, 3, 3] of log height, b and log F*; degrees of freedom [M]; variance over the model's [M, 3]."""
+    """How far log height, b and log F* [M] may be off.
+
+    `covariance` [M, 3, 3] knows the items and the runs; `moved` [M, 3] is how far the parameters sink where the floor
+    is higher by its standard error. `df` [M] are the degrees of freedom. `inflation` [M, 3] is the variance with all
+    of it over the likelihood's, of the first parameter that of the peak, which a higher floor lifts.
+    """
 
     covariance: FloatArray
+    moved: FloatArray
     df: FloatArray
     inflation: FloatArray
 
@@ -50,14 +56,17 @@ def uncertainty(
     _, weighed = influence(sweeps, theta, total)
     v = rates * (1 - rates)
     of_items = np.einsum("mpj,mjk,mqk->mpq", weighed, sweeps.item_covariance(rates), weighed)
-    of_runs = np.einsum("mpk,mk,mqk->mpq", weighed, tau2[:, None] * v**2 / sweeps.runs, weighed)
+    of_runs = np.einsum("mpk,mk,mqk->mpq", weighed, tau2[:, None] * v**2 * sweeps.concentration, weighed)
     moved = np.einsum("mpk,mk->mp", weighed, (1 - rates) / (1 - cells.floor)) * floor_error
-    covariance = of_items + of_runs + moved[:, :, None] * moved[:, None]
+    covariance = of_items + of_runs
     of_model = np.einsum("mpk,mk,mqk->mpq", weighed, v / total, weighed)
     variance, model = (np.einsum("mpp->mp", matrix) for matrix in (covariance, of_model))
+    height = np.exp(theta[:, LOG_HEIGHT])
+    lifted = (1 - height) / ((1 - cells.floor) * height) * floor_error
+    by_floor = np.column_stack([lifted - moved[:, LOG_HEIGHT], moved[:, LOG_HEIGHT + 1 :]])
     with np.errstate(divide="ignore", invalid="ignore"):
-        inflation = np.where(model > 0, variance / model, 1.0)
-    return Uncertainty(covariance, np.where(tau2 > 0, np.maximum(df, 1), np.inf), inflation)
+        inflation = np.where(model > 0, (variance + by_floor**2) / model, 1.0)
+    return Uncertainty(covariance, moved, np.where(tau2 > 0, np.maximum(df, 1), np.inf), inflation)
 
 
 def _inverse(sweeps: Sweeps, theta: FloatArray, total: FloatArray) -> FloatArray:

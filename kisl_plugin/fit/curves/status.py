@@ -9,7 +9,7 @@ TOO_FEW_POINTS = "too few points"
 STATUS_HELP = {
     OK: "a fall is shown, the form fits, F*'s interval lies inside the frequencies",
     NO_COLLAPSE: "no fall is shown up to the largest frequency; the largest that the data allow is told",
-    NOT_UNIMODAL: "the counts rise and fall more than once, beyond chance",
+    NOT_UNIMODAL: "the counts do not rise once and then fall, beyond chance",
     FORM_REJECTED: "counts scatter more about the curve than chance allows",
     NOT_IDENTIFIED: "very different collapse points fit the counts, or the guessing floor is 1",
     TOO_FEW_POINTS: "fewer than four distinct frequencies, for three parameters",

@@ -1,6 +1,6 @@
 """What many sweeps of one design counted: per frequency the items of all its runs, and how far its runs lie apart."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,22 +11,20 @@ from kisl_plugin.fit.curves.likelihood import Cells, FloatArray, IntArray
 class Sweeps:
     """M sweeps over K frequencies, `runs` [K] training runs (seeds) at each.
 
-    `spread` [M, K] is the sum of squares of the runs' shares about their mean. `items` [M, K, K] is the covariance of
-    the cells' shares that the choice of triples makes, where the same triples were asked at every frequency, and
-    `within` [M, K] the variance between runs that it makes; None where items count as independent (binomial).
+    `each` [M, K] is the mean over a cell's runs of one over their items, `concentration` [M, K] the share of one run in
+    the pooled counts (1 / runs where all have as many items). `spread` [M, K] is the sum of squares of the runs' shares
+    about their mean. `items` [M, K, K] is the covariance of the cells' shares that the choice of triples makes, where
+    the same triples were asked at every frequency, and `within` [M, K] the variance between runs that it makes; None
+    where items count as independent (binomial).
     """
 
     cells: Cells
     runs: IntArray
+    each: FloatArray
+    concentration: FloatArray
     spread: FloatArray
     items: FloatArray | None = None
     within: FloatArray | None = None
-
-    def take(self, rows: IntArray) -> "Sweeps":
-        """Some of the sweeps."""
-        items = None if self.items is None else self.items[rows]
-        within = None if self.within is None else self.within[rows]
-        return Sweeps(self.cells.take(rows), self.runs, self.spread[rows], items, within)
 
     def item_covariance(self, rates: FloatArray) -> FloatArray:
         """The covariance [M, K, K] of the cells' shares that the choice of triples makes, where P is `rates` [M, K].
@@ -55,7 +53,8 @@ def pool(frequency: FloatArray, correct: FloatArray, total: FloatArray, floor: f
     share = correct / total
     about = share - (share @ member / runs)[:, cell]
     cells = Cells(distinct, correct @ member, total @ member, floor)
-    return Sweeps(cells, runs.astype(np.int64), about**2 @ member)
+    concentration = total**2 @ member / cells.total**2
+    return Sweeps(cells, runs.astype(np.int64), 1 / total @ member / runs, concentration, about**2 @ member)
 
 
 def pair(sweep: Sweeps, frequency: FloatArray, outcomes: FloatArray) -> Sweeps:
@@ -69,10 +68,10 @@ def pair(sweep: Sweeps, frequency: FloatArray, outcomes: FloatArray) -> Sweeps:
     mean = np.nansum(outcomes, axis=0) / items
     deviation = np.where(asked, outcomes - mean, 0.0) / np.sqrt(items * np.maximum(items - 1, 1))
     between_runs = deviation.T @ deviation  # [R, R] covariance of the runs' shares
-    member = (cell[:, None] == np.arange(len(sweep.runs))) / sweep.runs[cell][:, None]
-    covariance = member.T @ between_runs @ member
-    one_run = (np.diag(between_runs)[:, None] * member).sum(axis=0)
-    runs = sweep.runs
-    shared = (np.diag(covariance) * runs - one_run) / np.maximum(runs - 1, 1)
-    within = np.where(runs > 1, one_run - shared, one_run)
-    return Sweeps(sweep.cells, runs, sweep.spread, covariance[None], np.maximum(within, 0.0)[None])
+    member = (cell[:, None] == np.arange(len(sweep.runs))).astype(np.float64)
+    weight = member * items[:, None] / (items @ member)
+    one_run = np.diag(between_runs) @ member / sweep.runs
+    pairs = np.maximum(sweep.runs * (sweep.runs - 1), 1)
+    shared = (np.diag(member.T @ between_runs @ member) - one_run * sweep.runs) / pairs
+    within = np.maximum(one_run - shared, 0.0)
+    return replace(sweep, items=(weight.T @ between_runs @ weight)[None], within=within[None])

@@ -87,12 +87,20 @@ def _largest_fall(tested: _Tested, df: FloatArray) -> FloatArray:
     That of the pair that truly falls most holds, and the largest of all pairs is not below it.
     """
     share, total = tested.cells.share, tested.cells.total
-    smoothed = (tested.cells.correct + 0.5) / (total + 1)
-    variance = smoothed * (1 - smoothed) / total
-    quantile = stdtrit(np.where(tested.noisy > 0, np.maximum(1, df), MOST), UPPER_END)
+    quantile: FloatArray = np.asarray(
+        stdtrit(np.where(tested.noisy > 0, np.maximum(1, df), MOST), UPPER_END), dtype=np.float64
+    )[:, None]
+    low, high = _wilson(share, total, quantile)
     limit = np.zeros(len(share))
     for later in range(1, share.shape[1]):
         for earlier in range(later):
-            spread = np.sqrt(variance[:, earlier] + variance[:, later])
-            limit = np.maximum(limit, share[:, earlier] - share[:, later] + quantile * spread)
+            reach = np.hypot(high[:, earlier] - share[:, earlier], share[:, later] - low[:, later])
+            limit = np.maximum(limit, share[:, earlier] - share[:, later] + reach)
     return np.minimum(limit, 1.0)
+
+
+def _wilson(share: FloatArray, total: FloatArray, quantile: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Wilson's interval of each share; Newcombe (1998) makes that of a difference of them."""
+    middle = (share + quantile**2 / (2 * total)) / (1 + quantile**2 / total)
+    half = quantile / (1 + quantile**2 / total) * np.sqrt(share * (1 - share) / total + (quantile / (2 * total)) ** 2)
+    return middle - half, middle + half
