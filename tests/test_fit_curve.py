@@ -233,3 +233,30 @@ def test_outcomes_that_are_not_those_of_the_counts_are_refused(outcomes: list[li
 def test_an_unknown_loss_is_refused() -> None:
     with pytest.raises(InputError, match="expected binomial, huber-log or least-squares"):
         fit_collapse_curve([1, 2], [1, 1], [2, 2], loss="huber")
+
+
+def test_a_second_peak_above_the_first_is_no_rise_that_never_falls() -> None:
+    curve = fit_collapse_curve(PAPERS_GRID, [200, 400, 600, 700, 400, 400, 600, 800], np.full(8, 1000))
+    assert curve.status == NOT_UNIMODAL
+    assert "does not rise once and then fall" in curve.message
+
+
+def test_no_fall_seen_in_counts_of_nothing_is_bounded_as_exactly_as_counts_can() -> None:
+    curve = fit_collapse_curve(PAPERS_GRID, np.zeros(8), np.full(8, 400))
+    assert curve.status == f"{NO_COLLAPSE}5000"
+    assert 1 - (1 - curve.largest_fall) ** 400 >= 0.95  # a share so small would have shown an item
+
+
+def test_a_higher_floor_moves_f_star_and_the_curve_as_far_as_the_band_says() -> None:
+    total, error = np.full(8, 10**9), 0.02
+    correct = np.round(rate(PAPERS_GRID, 500.0, floor=0.25) * total)
+    curve = fit_collapse_curve(PAPERS_GRID, correct, total, 0.25, floor_error=error)
+    higher = fit_collapse_curve(PAPERS_GRID, correct, total, 0.25 + error / 10)
+    moved = 10 * np.abs(higher.rate([10.0]) - curve.rate([10.0]))
+    low, high = curve.band([10.0])
+    assert (high - low) / 2 / curve.quantile == pytest.approx(moved, rel=0.2)
+    ends = np.log(curve.f_star_interval)  # type: ignore[arg-type]
+    step = 10 * abs(np.log(higher.f_star / curve.f_star))
+    assert np.diff(ends)[0] / 2 / curve.quantile == pytest.approx(step, rel=0.2)
+    peak = 10 * abs(higher.peak - curve.peak)
+    assert np.diff(curve.peak_interval)[0] / 2 / curve.quantile == pytest.approx(peak, rel=0.2)

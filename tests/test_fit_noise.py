@@ -119,3 +119,21 @@ def test_seeds_that_disagree_far_beyond_their_items_take_the_collapse_point_away
     curve = fit_collapse_curve(frequency, wild, total)
     assert not curve.ok
     assert curve.tau == pytest.approx(0.8, rel=0.5)
+
+
+def test_runs_of_unequal_items_show_no_noise_where_there_is_none() -> None:
+    rng, items = np.random.default_rng(3), np.tile([6000, 300, 300], len(GRID))
+    correct = rng.binomial(items, np.repeat(TRUTH, 3), size=(DRAWS, len(items))).astype(float)
+    sweep = pool(np.repeat(GRID, 3), correct, np.broadcast_to(items, correct.shape).astype(float), 0.0)
+    fits = fit_sweeps(sweep)
+    assert np.mean(fits.noise.tau2 > 0) < 0.45
+    assert 0.90 <= coverage(fits) <= 0.99
+
+
+def test_one_run_of_many_items_does_not_average_its_noise_away() -> None:
+    rng, items = np.random.default_rng(3), np.tile([6000, 300, 300], len(GRID))
+    odds = logit(np.repeat(TRUTH, 3)) + 0.2 * rng.standard_normal((DRAWS, len(items)))
+    correct = rng.binomial(items, expit(odds)).astype(float)
+    fits = fit_sweeps(pool(np.repeat(GRID, 3), correct, np.broadcast_to(items, correct.shape).astype(float), 0.0))
+    assert np.sqrt(np.median(fits.noise.tau2)) == pytest.approx(0.2, rel=0.2)
+    assert 0.88 <= coverage(fits) <= 0.99

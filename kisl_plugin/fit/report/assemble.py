@@ -100,7 +100,9 @@ def _with_laws(
     notes: Sequence[str],
 ) -> FitReport:
     points = collapse_points(curves)
-    laws, by_size, joint = infusion_laws(curves, points), data_laws(points), joint_law(points)
+    laws, by_size = infusion_laws(curves, points), data_laws(points)
+    joint, unfitted = joint_law(points)
+    notes = (*notes, *filter(None, [unfitted]))
     known = Laws(
         joint=joint,
         infusion=[(found.tokens, found.law) for found in laws if found.law],

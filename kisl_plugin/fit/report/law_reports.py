@@ -56,12 +56,13 @@ def data_laws(points: Sequence[CollapsePoint]) -> tuple[DataLaw, ...]:
     )
 
 
-def joint_law(points: Sequence[CollapsePoint]) -> JointLaw | None:
-    """The law in N and D, where there are points enough for one."""
+def joint_law(points: Sequence[CollapsePoint]) -> tuple[JointLaw | None, str]:
+    """The law in N and D where the points bear one; else, where both vary, what it takes."""
     try:
-        return fit_joint_law(points)
-    except InputError:
-        return None
+        return fit_joint_law(points), ""
+    except InputError as reason:
+        vary = min(len({point.params for point in points}), len({point.tokens for point in points})) > 1
+        return None, f"no law in N and D: {reason}" if vary else ""
 
 
 def held_out(points: Sequence[CollapsePoint], params: float | None) -> tuple[HeldOut, ...]:

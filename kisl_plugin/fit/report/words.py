@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from kisl_plugin.fit import human
 from kisl_plugin.fit.curves.curve import CollapseCurve
+from kisl_plugin.fit.curves.noise import SEEDS
 from kisl_plugin.fit.curves.status import NO_COLLAPSE
 from kisl_plugin.fit.laws.data_law import DataLaw
 from kisl_plugin.fit.laws.hold_out import HeldOut
@@ -92,7 +93,8 @@ def _no_collapse(curves: Sequence[CurveReport]) -> str:
 def _excluded(curve: CollapseCurve) -> str:
     if not curve.status.startswith(NO_COLLAPSE) or not math.isfinite(curve.largest_fall):
         return ""
-    return f" (a fall of more than {curve.largest_fall:.2f} is excluded)"
+    aside = "" if curve.tau_source == SEEDS else ", noise between runs aside"
+    return f" (a fall of more than {curve.largest_fall:.2f} is excluded{aside})"
 
 
 def f_star(curve: CollapseCurve) -> str:
@@ -134,8 +136,14 @@ def law_sentence(found: LawReport) -> str:
     caveats = "".join(f"; {caveat}" for caveat in law.caveats)
     return (
         f"Infusion law F*(C) = A/C^alpha + E at D = {human.count(found.tokens)} ({sizes}): {alpha}, "
-        f"A = {law.A:.4g}{fit_quality(law)}{caveats}."
+        f"A = {law.A:.4g}{fit_quality(law)}{without_constant(law)}{caveats}."
     )
+
+
+def without_constant(law: InfusionLaw) -> str:
+    """What the law is with E = 0, where both were fitted."""
+    bare = law.without_E
+    return f"; with E = 0: alpha = {valued(bare.alpha, bare.alpha_interval)}" if bare else ""
 
 
 def fit_quality(law: InfusionLaw) -> str:
@@ -191,8 +199,8 @@ def held_out_sentence(held: HeldOut) -> str:
 
 
 def verdict_word(verdict: Verdict) -> str:
-    """`passed`, `failed`, or `not tested`."""
-    return "not tested" if verdict.passed is None else "passed" if verdict.passed else "failed"
+    """`passed`, `failed`, or `cannot tell`."""
+    return "cannot tell" if verdict.passed is None else "passed" if verdict.passed else "failed"
 
 
 def bootstrap_sentences(drawn: Bootstrap) -> list[str]:
