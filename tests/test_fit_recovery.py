@@ -13,6 +13,7 @@ from scipy.integrate import quad
 from scipy.special import expit
 from scipy.stats import norm
 
+from kisl_plugin.fit.curves.fitting import fit_sweeps
 from kisl_plugin.fit.curves.status import FORM_REJECTED, NO_COLLAPSE, OK
 
 ROOT = Path(__file__).parents[1]
@@ -22,7 +23,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 
 import fit_recovery  # noqa: E402
 from recovery import optimum, study  # noqa: E402
-from recovery.draws import counts, log_odds  # noqa: E402
+from recovery.draws import counts, log_odds, same_triples  # noqa: E402
 from recovery.optimum import Counted, maximum  # noqa: E402
 from recovery.plan import QUICK, shared  # noqa: E402
 from recovery.seen import Seen, look  # noqa: E402
@@ -111,6 +112,17 @@ def test_counts_are_those_of_the_truth_also_where_it_vanishes(truth: Truth, seed
     expected = np.repeat(truth.rates * truth.items, seeds)
     error = np.sqrt(expected / 400)
     assert (np.abs(drawn.mean(axis=0) - expected) <= 5 * error + 1e-2).all()
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_many_paired_sweeps_are_fitted_as_each_alone(seeds: int) -> None:
+    truth = Truth(200, 0.5, 0.5, 200, 6)
+    drawn = (truth.frequency, truth.rates, 0.0, truth.items)
+    _, together = same_triples(np.random.default_rng(1), *drawn, 3, seeds, 0.1, 0.6)
+    _, alone = same_triples(np.random.default_rng(1), *drawn, 1, seeds, 0.1, 0.6)
+    every, first = fit_sweeps(together), fit_sweeps(alone)
+    assert every.theta[0] == pytest.approx(first.theta[0], rel=1e-6)
+    assert every.uncertainty.covariance[0] == pytest.approx(first.uncertainty.covariance[0], rel=1e-4)
 
 
 def test_a_verdict_is_wrong_only_where_it_denies_the_truth() -> None:

@@ -1,5 +1,6 @@
 """Counts drawn from known shares, each draw from a seed of its own truth: whoever draws, gets the same."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -67,4 +68,4 @@ def same_triples(
         items_of.append(one.items)
         within.append(one.within)
     plain = pool(asked_at, np.array(correct), np.full((draws, len(middle)), float(items)), floor)
-    return plain, Sweeps(plain.cells, plain.runs, plain.spread, np.concatenate(items_of), np.concatenate(within))
+    return plain, replace(plain, items=np.concatenate(items_of), within=np.concatenate(within))

@@ -14,7 +14,7 @@ from recovery.plan import BLOCK, Plan, shared
 from recovery.seen import HEADINGS, STATUSES, Seen, joined, look
 from recovery.tables import Section, number, table
 from recovery.targets import Target, can_reach, shares
-from recovery.truths import FloatArray, Truth, all_truths, largest_fall
+from recovery.truths import DESIGNS, DESIGNS_WITH_FLOOR, FLOOR, FloatArray, Truth, all_truths, largest_fall
 from recovery.verdicts import never_ok, wrong_verdicts
 
 NAME = "recovery"
@@ -140,7 +140,9 @@ def _efficiency(good: Sequence[Recovered]) -> tuple[Target, ...]:
 
 
 def _text(found: Sequence[Recovered], plan: Plan) -> str:
+    asked = ", ".join(f"n = {items} at {points} F" for items, points in DESIGNS_WITH_FLOOR)
     lines = (
+        f"A floor of {FLOOR:g} was tried with {len(DESIGNS_WITH_FLOOR)} of the {len(DESIGNS)} designs only ({asked}).",
         f"Draws: {plan.usual} of each truth, {plan.most} where P(ok) ≥ {NEAR}; {plan.fewest} where it is below {FAR} "
         "and",
         f"these cover F* in {DOUBTFUL} of them or more. `of ok draws` is the coverage among draws called `ok`: where "
