@@ -29,7 +29,7 @@ class Plan:
     quick: bool = False
 
 
-FULL = Plan(fewest=250, usual=1000, most=4000, compared=200, shapes=1000, noisy_shapes=300, noise=300, optimum=20)
+FULL = Plan(fewest=250, usual=500, most=4000, compared=100, shapes=500, noisy_shapes=150, noise=250, optimum=10)
 QUICK = Plan(fewest=120, usual=120, most=120, compared=60, shapes=120, noisy_shapes=0, noise=80, optimum=1, quick=True)
 
 

@@ -22,7 +22,7 @@ def f_star_interval(land: Survey, drop: FloatArray) -> tuple[FloatArray, FloatAr
 
 
 def height_interval(land: Survey, drop: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The same of the log height at F*; NaN where it reaches 0 or 1."""
+    """The same of the log height at F*; NaN where it reaches 1, or a ten-thousandth."""
     sweeps, points = land.grid.shape[:2]
     starts = [land.grid[:, at] for at in range(0, points, max(1, points // STARTS_OF_HEIGHT))] + [land.best]
     every = np.repeat(np.arange(sweeps), len(HEIGHTS))
