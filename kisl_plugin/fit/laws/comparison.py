@@ -42,7 +42,9 @@ def fit_by_least_squares(compute: FloatArray, f_star: FloatArray) -> Coefficient
     depth = np.log(compute.max() / compute)
 
     def line(alpha: float) -> tuple[FloatArray, float]:
-        return nnls(np.stack([np.exp(alpha * (depth - depth.max())), np.ones_like(depth)], axis=1), f_star)
+        columns = np.stack([np.exp(alpha * (depth - depth.max())), np.ones_like(depth)], axis=1)
+        coefficients, misfit = nnls(columns, f_star)
+        return np.asarray(coefficients, dtype=np.float64), float(misfit)
 
     alphas = np.geomspace(SMALLEST_ALPHA, LARGEST_ALPHA, GRID)
     for _ in range(ZOOMS):
