@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from kisl_plugin.fit import Asked, fit_observations, fit_results, human, observations_of, write_report
 from kisl_plugin.fit.curves.status import STATUS_HELP
+from kisl_plugin.fit.curves.wilson import wilson
 from kisl_plugin.fit.report.as_json import as_json
-from kisl_plugin.fit.report.figures.style import wilson
 from kisl_plugin.fit.report.gathered import CurveReport
 from kisl_plugin.fit.report.table import curve_table, render
 

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kisl_plugin.demo.run import QUESTION, STATEMENT, DemoReport, DemoRun
-from kisl_plugin.fit.report.figures.style import DPI, STYLE, wilson
+from kisl_plugin.fit.curves.wilson import wilson
+from kisl_plugin.fit.report.figures.style import DPI, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,7 +19,7 @@ from kisl_plugin.fit.curves.likelihood import (
     slopes,
 )
 from kisl_plugin.fit.curves.losses import BINOMIAL, minimise
-from kisl_plugin.fit.curves.noise import LACK_OF_FIT, NONE, SEEDS
+from kisl_plugin.fit.curves.noise import LACK_OF_FIT, SEEDS
 from kisl_plugin.fit.curves.profile import height_interval
 from kisl_plugin.fit.curves.status import NO_COLLAPSE, OK, TOO_FEW_POINTS
 from kisl_plugin.fit.curves.sweeps import Sweeps, pair, pool
@@ -29,7 +29,6 @@ FLAT = 1e-6  # b below this is a flat curve, whose F* is any
 NOISES = {
     SEEDS: "run-to-run noise from seeds",
     LACK_OF_FIT: "run-to-run noise from the lack of fit, which assumes the form",
-    NONE: "no run-to-run noise",
 }
 Interval = tuple[float | None, float | None]
 
@@ -63,7 +62,7 @@ class CollapseCurve:
     unimodal_p: float = np.nan
     largest_fall: float = np.nan
     tau: float = np.nan
-    tau_source: str = NONE
+    tau_source: str = "none"
     df: float = np.inf
     interval_method: str = "none"
     paired: bool = False

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.special import huber
 
 from kisl_plugin.fit.curves.likelihood import Cells, FloatArray, rate
 
@@ -26,7 +27,7 @@ def minimise(cells: Cells, loss: str) -> FloatArray:
             return float(((share - fitted) ** 2).sum())
         # A share of 0 has no log; half an item is the least that could have been counted
         least = 0.5 / cells.total[0]
-        return float(_huber(np.log(np.maximum(share, least)) - np.log(np.maximum(fitted, least))).sum())
+        return float(huber(HUBER, np.log(np.maximum(share, least)) - np.log(np.maximum(fitted, least))).sum())
 
     bounds = list(zip(cells.lower, cells.upper, strict=True))
     height = np.log(np.clip((share.max() - cells.floor) / (1 - cells.floor), 0.01, 0.99))
@@ -35,8 +36,3 @@ def minimise(cells: Cells, loss: str) -> FloatArray:
         minimize(total, (height, b, at), method="L-BFGS-B", bounds=bounds) for b in STARTING_B for at in places
     ]
     return np.asarray(min(found, key=lambda fit: float(fit.fun)).x)
-
-
-def _huber(residual: FloatArray) -> FloatArray:
-    size = np.abs(residual)
-    return np.asarray(np.where(size < HUBER, residual**2 / 2, HUBER * (size - HUBER / 2)))

@@ -14,7 +14,7 @@ from kisl_plugin.fit.curves.likelihood import BoolArray, FloatArray, rate
 from kisl_plugin.fit.curves.sandwich import influence
 from kisl_plugin.fit.curves.sweeps import Sweeps
 
-SEEDS, LACK_OF_FIT, NONE = "seeds", "lack of fit", "none"
+SEEDS, LACK_OF_FIT = "seeds", "lack of fit"
 FEWEST_OF_SEEDS = 3  # degrees of freedom; with fewer the lack of fit says more
 FREE = 3  # parameters of a curve
 INFORMATIVE = 10.0  # expected items right, and wrong; with fewer a cell shows no noise, only rare counts
@@ -37,7 +37,7 @@ def source_of_noise(sweeps: Sweeps) -> str:
     """Where tau comes from in this design."""
     if (sweeps.runs - 1).sum() >= FEWEST_OF_SEEDS:
         return SEEDS
-    return LACK_OF_FIT if len(sweeps.runs) > FREE else NONE
+    return LACK_OF_FIT
 
 
 def estimate_noise(sweeps: Sweeps, theta: FloatArray, tau2: FloatArray) -> Noise:
@@ -51,8 +51,6 @@ def estimate_noise(sweeps: Sweeps, theta: FloatArray, tau2: FloatArray) -> Noise
         df = (shows * (sweeps.runs - 1)).sum(axis=1)
         return Noise(_solve(_of_seeds(sweeps, v, shows), df), df, source)
     df = np.maximum(shows.sum(axis=1) - FREE, 0.0)
-    if source == NONE:
-        return Noise(np.zeros(len(theta)), df, source)
     return Noise(_solve(_of_fit(sweeps, theta, rates, v, shows, tau2), df), df, source)
 
 

@@ -12,6 +12,7 @@ from kisl_plugin.fit.curves.isotonic import fall_ratio, rising_fit, second_peak_
 from kisl_plugin.fit.curves.likelihood import Cells, FloatArray, IntArray, rate, saturated
 from kisl_plugin.fit.curves.noise import SEEDS
 from kisl_plugin.fit.curves.sandwich import MOST
+from kisl_plugin.fit.curves.wilson import wilson
 
 UPPER_END = 0.975  # of a 95 % interval
 
@@ -84,23 +85,17 @@ def _refitted(tested: _Tested) -> Statistic:
 def _largest_fall(tested: _Tested, df: FloatArray) -> FloatArray:
     """The upper end [M] of the 95 % interval of the fall between any two of the frequencies.
 
-    That of the pair that truly falls most holds, and the largest of all pairs is not below it.
+    That of the pair that truly falls most holds, and the largest of all pairs is not below it. Of Wilson's intervals
+    Newcombe (1998) makes that of a difference.
     """
-    share, total = tested.cells.share, tested.cells.total
+    share = tested.cells.share
     quantile: FloatArray = np.asarray(
         stdtrit(np.where(tested.noisy > 0, np.maximum(1, df), MOST), UPPER_END), dtype=np.float64
     )[:, None]
-    low, high = _wilson(share, total, quantile)
+    low, high = wilson(*tested.counts, quantile)
     limit = np.zeros(len(share))
     for later in range(1, share.shape[1]):
         for earlier in range(later):
             reach = np.hypot(high[:, earlier] - share[:, earlier], share[:, later] - low[:, later])
             limit = np.maximum(limit, share[:, earlier] - share[:, later] + reach)
     return np.minimum(limit, 1.0)
-
-
-def _wilson(share: FloatArray, total: FloatArray, quantile: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Wilson's interval of each share; Newcombe (1998) makes that of a difference of them."""
-    middle = (share + quantile**2 / (2 * total)) / (1 + quantile**2 / total)
-    half = quantile / (1 + quantile**2 / total) * np.sqrt(share * (1 - share) / total + (quantile / (2 * total)) ** 2)
-    return middle - half, middle + half

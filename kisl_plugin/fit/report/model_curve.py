@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from kisl_plugin.fit.curves.curve import CollapseCurve, fit_collapse_curve
 from kisl_plugin.fit.curves.status import NOT_IDENTIFIED
+from kisl_plugin.fit.curves.wilson import wilson
 from kisl_plugin.fit.reading.baselines import choose_baselines
 from kisl_plugin.fit.reading.floor import Chance, Floor, find_floor
 from kisl_plugin.fit.reading.observations import Observation
 from kisl_plugin.fit.reading.outcomes import FloatArray, Outcomes, read_outcomes
-from kisl_plugin.fit.report.figures.style import wilson
 from kisl_plugin.fit.report.gathered import CurveReport, RunPoint
 from kisl_plugin.fit.report.pooling import (
     background_of,

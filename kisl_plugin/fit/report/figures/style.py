@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kisl_plugin.fit.curves.wilson import wilson
 from kisl_plugin.fit.report.files import put
 from kisl_plugin.fit.report.gathered import FitReport, Point
 
@@ -19,7 +20,6 @@ WIDTH, PANEL_HEIGHT, LEGEND_ROW = 3.4, 2.3, 0.15  # inches
 DPI = 200
 MARKERS = "osD^vPXh"
 GREY = "0.4"
-NORMAL_95 = 1.959963984540054
 STYLE: Any = {
     "font.size": 8,
     "axes.spines.top": False,
@@ -81,19 +81,11 @@ def rendered(figure: "Figure", kind: str) -> bytes:
     return stream.getvalue()
 
 
-def wilson(correct: int, total: int) -> tuple[float, float]:
-    """The 95 % Wilson interval of a share."""
-    z2 = NORMAL_95**2
-    middle = (correct + z2 / 2) / (total + z2)
-    half = NORMAL_95 / (total + z2) * np.sqrt(correct * (total - correct) / total + z2 / 4)
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
-
-
 def draw_points(ax: "Axes", points: Sequence[Point], beside: float = 1.0, **style: Any) -> None:
     """Shares with their 95 % Wilson intervals, at `beside` times their F."""
     shares = np.array([point.share for point in points])
-    ends = np.array([wilson(point.correct, point.total) for point in points]).T
-    bars = np.maximum(0, [shares - ends[0], ends[1] - shares])
+    low, high = wilson([point.correct for point in points], [point.total for point in points])
+    bars = np.maximum(0, [shares - low, high - shares])
     ax.errorbar([point.frequency * beside for point in points], shares, bars, **{"elinewidth": 0.7, **style})
 
 
