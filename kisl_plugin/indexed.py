@@ -1,7 +1,10 @@
 """GPT-NeoX's `.bin/.idx` format (Megatron's memory-mapped indexed dataset), byte for byte."""
 
 import hashlib
+import os
 import struct
+from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +17,7 @@ from kisl_plugin.errors import InputError
 MAGIC = b"MMIDIDX\x00\x00"
 VERSION = 1
 FINGERPRINT_PIECE, FINGERPRINT_PIECES = 1 << 16, 1024
+INDEX_PIECE = 1 << 20
 CODES: dict[int, Any] = {
     1: np.uint8,
     2: np.int8,
@@ -88,8 +92,8 @@ class IndexedWriter:
 
     def __init__(self, prefix: Path, vocab_size: int) -> None:
         self._prefix = prefix
-        self._dtype: Any = np.uint16 if vocab_size < 65_500 else np.int32
-        self._sizes: list[int] = []
+        self._dtype = token_type(vocab_size)
+        self._sizes = array("i")
         prefix.parent.mkdir(parents=True, exist_ok=True)
         file_of(prefix, ".idx").unlink(missing_ok=True)
         self._stream = file_of(prefix, ".bin").open("wb")
@@ -102,25 +106,42 @@ class IndexedWriter:
     ) -> None:
         self._stream.close()
         if kind is None:
-            self._write_index()
+            draft = file_of(self._prefix, ".idx.part")
+            write_index(draft, self._dtype, [np.frombuffer(self._sizes, dtype=np.int32)])
+            draft.replace(file_of(self._prefix, ".idx"))
 
     def add(self, tokens: Any) -> None:
         """Append a document (int array [n], its end-of-document token included)."""
         self._stream.write(np.asarray(tokens, dtype=self._dtype).tobytes())
         self._sizes.append(len(tokens))
 
-    def _write_index(self) -> None:
-        sizes = np.array(self._sizes, dtype=np.int32)
-        pointers = np.zeros(len(sizes), dtype=np.int64)
-        np.cumsum(sizes[:-1], out=pointers[1:])
-        code = next(code for code, dtype in CODES.items() if dtype == self._dtype)
-        draft = file_of(self._prefix, ".idx.part")
-        with draft.open("wb") as stream:
-            stream.write(_HEADER.pack(MAGIC, VERSION, code, len(sizes), len(sizes) + 1))
-            stream.write(sizes.tobytes())
-            stream.write((pointers * np.dtype(self._dtype).itemsize).tobytes())
-            stream.write(np.arange(len(sizes) + 1, dtype=np.int64).tobytes())
-        draft.replace(file_of(self._prefix, ".idx"))
+
+def token_type(vocab_size: int) -> np.dtype[Any]:
+    """The type that holds a token: uint16 below 65,500 ids, else int32, as GPT-NeoX chooses it."""
+    return np.dtype(np.uint16 if vocab_size < 65_500 else np.int32)
+
+
+def write_index(path: Path, dtype: np.dtype[Any], sizes: Sequence[NDArray[np.int32]]) -> None:
+    """Write a whole .idx: `sizes` are the tokens of each document (int32 [n]), in parts that stand one after another.
+
+    Memory is bounded by a piece of a part, so that the parts may be mapped from files.
+    """
+    count = sum(map(len, sizes))
+    pieces = [part[at : at + INDEX_PIECE] for part in sizes for at in range(0, len(part), INDEX_PIECE)]
+    code = next(code for code, known in CODES.items() if known == dtype)
+    with path.open("wb") as stream:
+        stream.write(_HEADER.pack(MAGIC, VERSION, code, count, count + 1))
+        for piece in pieces:
+            stream.write(piece.tobytes())
+        pointer = 0
+        for piece in pieces:
+            ends = pointer + np.cumsum(piece, dtype=np.int64) * dtype.itemsize
+            stream.write(np.concatenate(([pointer], ends[:-1])).astype(np.int64).tobytes())
+            pointer = int(ends[-1])
+        for at in range(0, count + 1, INDEX_PIECE):
+            stream.write(np.arange(at, min(at + INDEX_PIECE, count + 1), dtype=np.int64).tobytes())
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _mapped(path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
