@@ -54,12 +54,14 @@ def tokenizer(inputs: tuple[Path, ...], more: tuple[Path, ...], output: Path, vo
 
     Example: kisl corpus tokenizer --input data/text.jsonl --output data/tokenizer.json
     """
-    from kisl_plugin.corpus.files import find_files, read_documents
+    from kisl_plugin.corpus.files import find_files
+    from kisl_plugin.corpus.pieces import cut_into_pieces, read_documents
     from kisl_plugin.corpus.vocabulary import train_tokenizer
 
     if output.exists() and not force:
         raise InputError(f"{output}: is there already; choose another --output, or --force to replace it")
-    texts = read_documents(find_files([*inputs, *more]), "training the tokenizer")
+    pieces = cut_into_pieces(find_files([*inputs, *more]))
+    texts = (document.text for document in read_documents(pieces, "training the tokenizer"))
     reached = train_tokenizer(texts, vocab_size, output).get_vocab_size()
     click.echo(f"{output} · {reached:,} tokens")
     if reached < vocab_size:

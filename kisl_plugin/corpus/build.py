@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kisl_plugin.corpus.files import find_files, read_documents
+from kisl_plugin.corpus.files import find_files
+from kisl_plugin.corpus.pieces import cut_into_pieces, read_documents
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.indexed import IndexedWriter, file_of
 from kisl_plugin.matching import BUILT_IN, matcher_of
@@ -63,12 +64,13 @@ def build_corpus(inputs: Sequence[Path], triples: str, tokenizer: Path, output: 
     try:
         file_of(output, ".json").unlink(missing_ok=True)
         with IndexedWriter(output, vocab_size) as writer:
-            kept = sieve.kept(read_documents(files, "building the corpus"))
+            kept = sieve.kept(one.text for one in read_documents(cut_into_pieces(files), "building the corpus"))
             tokens = sum(write_documents(batch, encoder, eod, writer) for batch in _batches(kept))
             _check_that_some_are_left(sieve, output)
         made = Corpus(
             sieve.documents, tokens, sieve.left_out, sieve.empty, dict(sorted(sieve.relations.items())), vocab_size,
-            str(tokenizer), sha256(encoder.to_str()), triples, sha256(triples_to_jsonl(facts)), list(map(str, files)),
+            str(tokenizer), sha256(encoder.to_str()), triples, sha256(triples_to_jsonl(facts)),
+            [file.path for file in files],
         )  # fmt: skip
         write_atomically(file_of(output, ".json"), json.dumps(asdict(made), indent=2, ensure_ascii=False) + "\n")
     except OSError as error:

@@ -1,73 +1,112 @@
-"""The text files that a corpus is made from: which they are, and their documents one by one."""
+"""The text files that a corpus is made from: local paths, folders, globs, and the same as URLs."""
 
+import glob
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from kisl_plugin.corpus.formats import READERS
+from kisl_plugin.corpus.formats import READERS, ending_of
+from kisl_plugin.corpus.storage import errors_of, file_system, is_remote, local_state, remote_state
 from kisl_plugin.errors import InputError
-from kisl_plugin.progress import Progress
 
-MEGABYTE = 1_000_000
+ENDINGS = ", ".join(READERS)
+HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.*-]*)+")
+HUB = "hf://datasets/"
 
 
-def find_files(inputs: Sequence[Path]) -> list[Path]:
-    """The files of `inputs`, in their order; a folder stands for the readable files below it, by name.
+@dataclass(frozen=True)
+class SourceFile:
+    """A file that is read, `size` bytes long; its `version` is another once its content is."""
+
+    path: str
+    size: int
+    version: str
+
+
+def find_files(inputs: Sequence[str | Path]) -> list[SourceFile]:
+    """The files of `inputs`, in their order; a folder or a glob stands for the readable files it leads to, by name.
 
     Raises:
-        InputError: nothing is there, an ending is not known, or a file would be read twice.
+        InputError: nothing is there, an ending is not known, a file would be read twice, or a URL may not be read.
+        KislError: a storage cannot be reached.
     """
-    files = [file for path in inputs for file in _files_of(path)]
-    seen: set[Path] = set()
+    files = [file for given in inputs for file in _files_of(str(given).removeprefix("file://"))]
+    seen: set[str] = set()
     for file in files:
-        if file.resolve() in seen:
-            raise InputError(f"{file}: given twice; its documents would be in the corpus twice: name it once")
-        seen.add(file.resolve())
+        key = file.path if is_remote(file.path) else str(Path(file.path).resolve())
+        if key in seen:
+            raise InputError(f"{file.path}: given twice; its documents would be in the corpus twice: name it once")
+        seen.add(key)
     return files
 
 
-def read_documents(files: Sequence[Path], label: str) -> Iterator[str]:
-    """The documents of `files`, empty ones too, read piece by piece, with progress in megabytes as they lie on disk.
-
-    Raises:
-        InputError: a document cannot be read; it names the file and the line or row.
-    """
-    sizes = [file.stat().st_size for file in files]
-    total = max(1, sum(sizes) // MEGABYTE)
-    progress = Progress(f"{label}, MB", total)
-    before = documents = 0
-    try:
-        for file, size in zip(files, sizes, strict=True):
-            for text, done in _read(file):
-                documents += 1
-                # The last update is always written, and there is one last only.
-                progress.update(min((before + done) // MEGABYTE, total - 1), f"{documents:,} documents")
-                yield text
-            before += size
-        progress.update(total, f"{documents:,} documents")
-    finally:
-        progress.close()
+def _files_of(given: str) -> list[SourceFile]:
+    with errors_of(given):
+        return _remote_files(given) if is_remote(given) else _local_files(given)
 
 
-def _read(file: Path) -> Iterator[tuple[str, int]]:
-    try:
-        yield from READERS[_ending(file)](file)
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror or error})") from None
+def _local_files(given: str) -> list[SourceFile]:
+    path = Path(given)
+    if path.is_file():
+        if not ending_of(given):
+            raise InputError(f"{given}: the ending is not known; expected {ENDINGS}")
+        return [_local_file(path)]
+    if not path.exists() and glob.has_magic(given):
+        roots = [Path(found) for found in sorted(glob.glob(given, recursive=True))]  # noqa: PTH207 (absolute ones)
+    elif path.is_dir():
+        roots = [path]
+    else:
+        raise InputError(f"{given}: no such file or folder; {_hint(given)}")
+    found = {file: None for root in roots for file in _below(root)}
+    if not found:
+        where = "below this folder" if path.is_dir() else "that this pattern fits"
+        raise InputError(f"{given}: no file {where} ends in {ENDINGS}")
+    return [_local_file(file) for file in found]
 
 
-def _files_of(path: Path) -> list[Path]:
-    endings = ", ".join(READERS)
-    if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if _ending(file) and file.is_file())
-        if not found:
-            raise InputError(f"{path}: no file below this folder ends in {endings}")
-        return found
-    if not path.is_file():
-        raise InputError(f"{path}: no such file or folder; --input takes text files ({endings}) and folders of them")
-    if not _ending(path):
-        raise InputError(f"{path}: the ending is not known; expected {endings}")
-    return [path]
+def _below(root: Path) -> Iterator[Path]:
+    for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
+        if ending_of(file.name) and file.is_file():
+            yield file
 
 
-def _ending(path: Path) -> str:
-    return next((ending for ending in READERS if path.name.casefold().endswith(ending)), "")
+def _local_file(path: Path) -> SourceFile:
+    return SourceFile(str(path), *local_state(path))
+
+
+def _hint(given: str) -> str:
+    if HUB_NAME.fullmatch(given) and not ending_of(given) and not Path(given.split("/")[0]).exists():
+        return f"a data set of the Hugging Face hub is {HUB}{given}"
+    return f"--input takes text files ({ENDINGS}), folders of them, globs, and URLs (hf://datasets/…, s3://…)"
+
+
+def _remote_files(url: str) -> list[SourceFile]:
+    system, name = file_system(url)
+    if glob.has_magic(name):
+        return _remote_matches(system, name, url)
+    info = system.info(name)
+    if info["type"] != "directory":
+        if not ending_of(url):
+            raise InputError(f"{url}: the ending is not known; expected {ENDINGS}")
+        return [SourceFile(url, *remote_state(info))]
+    return _readable(system, system.find(name, detail=True), url, "below this folder")
+
+
+def _remote_matches(system: Any, pattern: str, url: str) -> list[SourceFile]:
+    found: dict[str, Any] = {}
+    for name, info in sorted(system.glob(pattern, detail=True).items()):
+        found.update(system.find(name, detail=True) if info["type"] == "directory" else {name: info})
+    return _readable(system, found, url, "that this pattern fits")
+
+
+def _readable(system: Any, infos: dict[str, Any], url: str, where: str) -> list[SourceFile]:
+    files = [
+        SourceFile(system.unstrip_protocol(name), *remote_state(info))
+        for name, info in sorted(infos.items())
+        if info["type"] == "file" and ending_of(name)
+    ]
+    if not files:
+        raise InputError(f"{url}: no file {where} ends in {ENDINGS}")
+    return files

@@ -1,90 +1,86 @@
-"""Plain text, JSON lines and Parquet, read as documents; each comes with the bytes of its file read so far."""
+"""Plain text and JSON lines, read as documents from open binary streams; the table of all formats."""
 
 import codecs
-import gzip
+import io
 import json
-import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from kisl_plugin.corpus import documents
+from kisl_plugin.corpus.documents import ID, KEY, TextDocument, document_of, too_large
+from kisl_plugin.corpus.parquet import read_parquet
 from kisl_plugin.errors import InputError
 
-KEY = "text"
-LARGEST = 64 << 20
-ROWS = 1000
+PARQUET = ".parquet"
+UNPACKED = 1 << 20
 
-Documents = Iterator[tuple[str, int]]
+Reader = Callable[[IO[bytes], str], Iterator[TextDocument]]
 
 
-def read_text(path: Path) -> Documents:
+def read_text(stream: IO[bytes], name: str) -> Iterator[TextDocument]:
     """One document: the whole file, as GPT-NeoX's own preprocess_data.py takes it."""
-    size = path.stat().st_size
-    if size > LARGEST:
-        raise _too_large(str(path), "a .txt file is one document")
-    data = path.read_bytes()
+    data = stream.read(documents.LARGEST + 1)
+    if len(data) > documents.LARGEST:
+        raise too_large(name, "a .txt file is one document")
     try:
-        yield data.decode("utf-8-sig").replace("\r\n", "\n"), size
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        raise _not_utf8(f"{path}:{data[: error.start].count(10) + 1}", error) from None
+        raise _not_utf8(f"{name}:{data[: error.start].count(10) + 1}", error) from None
+    yield document_of(text, None, name, f"{name}:1")
 
 
-def read_jsonl(path: Path) -> Documents:
-    """The key `text` of every line."""
-    with path.open("rb") as stream:
-        for where, line in _lines(path, stream):
-            yield _text_of(line, where), stream.tell()
+def read_jsonl(stream: IO[bytes], name: str) -> Iterator[TextDocument]:
+    """The keys `text` and `id` of every line that is not blank."""
+    for where, line in _lines(stream, name):
+        yield _document_of(line, where)
 
 
-def read_jsonl_gz(path: Path) -> Documents:
-    """The key `text` of every line of a gzip file."""
-    with path.open("rb") as packed, gzip.GzipFile(fileobj=packed) as stream:
-        if not path.stat().st_size:
-            raise InputError(f"{path}: an empty file is no gzip file; it was cut short: fetch or make it anew")
-        for where, line in _lines(path, stream):
-            yield _text_of(line, where), packed.tell()
+def read_jsonl_gz(stream: IO[bytes], name: str) -> Iterator[TextDocument]:
+    """The lines of a gzip file of one or more members."""
+    return _read_packed(stream, name, "gzip")
 
 
-def read_parquet(path: Path) -> Documents:
-    """The column `text`."""
+def read_jsonl_zst(stream: IO[bytes], name: str) -> Iterator[TextDocument]:
+    """The lines of a Zstandard file of one or more frames."""
+    return _read_packed(stream, name, "zstd")
+
+
+def ending_of(path: str) -> str:
+    """The ending of READERS that `path` has, else an empty string."""
+    return next((ending for ending in READERS if path.casefold().endswith(ending)), "")
+
+
+def _read_packed(stream: IO[bytes], name: str, packing: str) -> Iterator[TextDocument]:
     try:
         import pyarrow as pa
-        import pyarrow.parquet as pq
     except ImportError:
-        raise InputError(f"{path}: Parquet needs pyarrow; pip install 'kisl-plugin[corpus]'") from None
-    size = path.stat().st_size
-    row = 0
-    try:
-        with pq.ParquetFile(path) as table:
-            columns = table.schema_arrow.names
-            if KEY not in columns:
-                raise InputError(f"{path}: no column {KEY!r}; its columns are {', '.join(map(repr, columns))}")
-            for batch in table.iter_batches(batch_size=ROWS, columns=[KEY]):
-                for value in batch.column(0).to_pylist():
-                    row += 1
-                    yield _checked(value, f"{path}: row {row}"), size * row // table.metadata.num_rows
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: cannot be read as Parquet after row {row} ({reason})") from None
+        raise InputError(f"{name}: {packing} needs pyarrow; pip install 'kisl-plugin[corpus]'") from None
+    if not stream.read(1):
+        raise InputError(f"{name}: an empty file is no {packing} file; it was cut short: fetch or make it anew")
+    stream.seek(0)
+    with pa.input_stream(stream, compression=packing) as unpacked:
+        yield from read_jsonl(io.BufferedReader(unpacked, UNPACKED), name)
 
 
-def _lines(path: Path, stream: IO[bytes] | gzip.GzipFile) -> Iterator[tuple[str, bytes]]:
+def _lines(stream: IO[bytes], name: str) -> Iterator[tuple[str, bytes]]:
     """The lines that are not blank, each with its file and number."""
     number = 0
     try:
-        while line := stream.readline(LARGEST + 1):
+        while line := stream.readline(documents.LARGEST + 1):
             number += 1
-            if len(line) > LARGEST:
-                raise _too_large(f"{path}:{number}", "a line is one document")
+            if len(line) > documents.LARGEST:
+                raise too_large(f"{name}:{number}", "a line is one document")
             if line.strip():
-                yield f"{path}:{number}", line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                yield f"{name}:{number}", line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+    except OSError as error:
+        if error.errno is not None:  # the storage's, not pyarrow's
+            raise
         raise InputError(
-            f"{path}:{number + 1}: the gzip file is cut short or damaged here ({error}); fetch or make it anew"
+            f"{name}:{number + 1}: the file is cut short or damaged here or soon after ({error}); fetch or make it anew"
         ) from None
 
 
-def _text_of(line: bytes, where: str) -> str:
+def _document_of(line: bytes, where: str) -> TextDocument:
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -94,35 +90,17 @@ def _text_of(line: bytes, where: str) -> str:
     if not isinstance(row, dict) or KEY not in row:
         seen = f"keys {', '.join(map(repr, row))}" if isinstance(row, dict) else repr(row)[:40]
         raise InputError(f"{where}: {seen}; expected an object with the key {KEY!r}")
-    return _checked(row[KEY], where)
-
-
-def _checked(text: Any, where: str) -> str:
-    if not isinstance(text, str):
-        raise InputError(f"{where}: {KEY} is {repr(text)[:40]}; expected a string")
-    try:
-        size = len(text.encode("utf-8"))
-    except UnicodeEncodeError as error:
-        half = f"\\u{ord(text[error.start]):04x}"
-        raise InputError(f"{where}: {KEY} holds {half}, half of a character, which UTF-8 cannot hold") from None
-    if size > LARGEST:
-        raise _too_large(where, "a row is one document")
-    return text
+    return document_of(row[KEY], row.get(ID), where, where)
 
 
 def _not_utf8(where: str, error: UnicodeDecodeError) -> InputError:
     return InputError(f"{where}: byte 0x{error.object[error.start]:02x} is not UTF-8; save the file as UTF-8")
 
 
-def _too_large(where: str, why: str) -> InputError:
-    return InputError(
-        f'{where}: above {LARGEST >> 20} MiB, and {why}; cut it into documents: .jsonl, one {{"{KEY}": …}} a line'
-    )
-
-
-READERS: dict[str, Callable[[Path], Documents]] = {
+READERS: dict[str, Reader] = {
     ".txt": read_text,
     ".jsonl": read_jsonl,
     ".jsonl.gz": read_jsonl_gz,
-    ".parquet": read_parquet,
+    ".jsonl.zst": read_jsonl_zst,
+    PARQUET: read_parquet,
 }

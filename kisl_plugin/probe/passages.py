@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kisl_plugin.corpus.formats import READERS
+from kisl_plugin.corpus.formats import READERS, ending_of
 from kisl_plugin.errors import InputError
 from kisl_plugin.runcard import sha256
 
@@ -35,7 +35,7 @@ class Passages:
 def read_passages(metadata: Mapping[str, Any]) -> Passages:
     """The passages of the file that `metadata["background"]` names, else the bundled ones.
 
-    A .txt file is one passage; .jsonl, .jsonl.gz and .parquet give the key `text` of every row.
+    A .txt file is one passage; .jsonl, .jsonl.gz, .jsonl.zst and .parquet give the key `text` of every row.
 
     Raises:
         InputError: the file cannot be read, or a passage is empty.
@@ -61,10 +61,11 @@ def _file(source: Any) -> Path:
 
 
 def _texts(path: Path) -> tuple[str, ...]:
-    read = next((read for ending, read in READERS.items() if path.name.casefold().endswith(ending)), None)
-    if read is None:
+    ending = ending_of(path.name)
+    if not ending:
         raise InputError(f"{path}: the ending is not known; expected {', '.join(READERS)}")
     try:
-        return tuple(text for text, _ in read(path))
+        with path.open("rb") as stream:
+            return tuple(document.text for document in READERS[ending](stream, str(path)))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None

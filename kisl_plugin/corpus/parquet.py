@@ -1,0 +1,117 @@
+"""Parquet files of documents: their columns text and id, by row groups."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+from kisl_plugin.corpus.documents import ID, KEY, TextDocument, document_of
+from kisl_plugin.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+TEXTS = ("string", "large_string", "string_view")
+BATCH_BYTES, BATCH_ROWS = 8_000_000, 1000
+BUFFER = 8 << 20
+
+
+@dataclass
+class _Row:
+    """The last row that was read; it outlives the error."""
+
+    number: int = 0
+
+
+def read_parquet(stream: IO[bytes], name: str) -> Iterator[TextDocument]:
+    """All rows of a file."""
+    return read_row_groups(stream, name, 0, None)
+
+
+def row_group_sizes(stream: IO[bytes], name: str) -> list[int]:
+    """The bytes of each row group's column text before compression, as the file's footer has them.
+
+    Raises:
+        InputError: pyarrow is not installed, the file is no Parquet file, or its column text is none of strings.
+    """
+    with _opened(stream, name, _Row()) as table:
+        _check_columns(table.schema_arrow, name)
+        return _text_sizes(table.metadata)
+
+
+def read_row_groups(stream: IO[bytes], name: str, start: int, stop: int | None) -> Iterator[TextDocument]:
+    """The documents of row groups start … stop-1 (to the last one if `stop` is None), numbered as in the whole file.
+
+    Only the columns text and id are read, some megabytes at a time.
+
+    Raises:
+        InputError: as row_group_sizes, and for a row whose text is null, no UTF-8, or too large.
+    """
+    row = _Row()
+    with _opened(stream, name, row) as table:
+        columns = _check_columns(table.schema_arrow, name)
+        groups = range(table.num_row_groups)[start:stop]
+        row.number = sum(table.metadata.row_group(group).num_rows for group in range(start))
+        batches = table.iter_batches(
+            batch_size=_rows_a_batch(table.metadata, groups), row_groups=groups, columns=columns, use_threads=False
+        )
+        for batch in batches:
+            ids = batch.column(ID).to_pylist() if ID in columns else [None] * batch.num_rows
+            for text, given in zip(batch.column(KEY).to_pylist(), ids, strict=True):
+                row.number += 1
+                yield document_of(text, given, f"{name}: row {row.number}", f"{name}#{row.number}")
+
+
+@contextmanager
+def _opened(stream: IO[bytes], name: str, row: _Row) -> "Iterator[pq.ParquetFile]":
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise InputError(f"{name}: Parquet needs pyarrow; pip install 'kisl-plugin[corpus]'") from None
+    try:
+        with pq.ParquetFile(stream, buffer_size=BUFFER, pre_buffer=False) as table:
+            yield table
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the storage's, not pyarrow's
+            raise
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{name}: cannot be read as Parquet after row {row.number} ({reason})") from None
+
+
+def _check_columns(schema: "pa.Schema", name: str) -> list[str]:
+    """The columns to read: text, and id if it is one of strings or numbers."""
+    for column in (KEY, ID):
+        if schema.names.count(column) > 1:
+            raise InputError(f"{name}: column {column!r} is there twice; keep one")
+    if KEY not in schema.names:
+        raise InputError(f"{name}: no column {KEY!r}; its columns are {', '.join(map(repr, schema.names))}")
+    kind = _values(schema.field(KEY).type)
+    if str(kind) not in (*TEXTS, "null"):
+        raise InputError(f"{name}: column {KEY!r} is of type {kind}; expected string")
+    return [KEY, ID] if ID in schema.names and _is_id(_values(schema.field(ID).type)) else [KEY]
+
+
+def _values(kind: "pa.DataType") -> "pa.DataType":
+    import pyarrow as pa
+
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _is_id(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return str(kind) in TEXTS or pa.types.is_integer(kind) or pa.types.is_floating(kind)
+
+
+def _text_sizes(metadata: "pq.FileMetaData") -> list[int]:
+    column = next(n for n in range(metadata.num_columns) if metadata.schema.column(n).path == KEY)
+    return [metadata.row_group(n).column(column).total_uncompressed_size for n in range(metadata.num_row_groups)]
+
+
+def _rows_a_batch(metadata: "pq.FileMetaData", groups: Sequence[int]) -> int:
+    rows: int = sum(metadata.row_group(group).num_rows for group in groups)
+    sizes = _text_sizes(metadata)
+    held = sum(sizes[group] for group in groups)
+    return max(1, min(BATCH_ROWS, BATCH_BYTES * rows // max(1, held)))

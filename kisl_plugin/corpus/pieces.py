@@ -1,0 +1,128 @@
+"""The pieces that a corpus is read in: runs of a Parquet file's row groups, and other files whole."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kisl_plugin.corpus.documents import TextDocument
+from kisl_plugin.corpus.files import SourceFile
+from kisl_plugin.corpus.formats import PARQUET, READERS, ending_of
+from kisl_plugin.corpus.parquet import read_row_groups, row_group_sizes
+from kisl_plugin.corpus.storage import errors_of, open_file, size_and_version
+from kisl_plugin.errors import InputError
+from kisl_plugin.progress import Progress
+
+PIECE = 128_000_000
+READERS_AT_ONCE = 16
+MEGABYTE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A file, or its Parquet row groups start … stop-1; `size` is about the bytes of its text, for balance."""
+
+    file: str
+    size: int
+    start: int | None
+    stop: int | None
+    version: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Piece":
+        """What to_dict made."""
+        return cls(**values)
+
+
+def cut_into_pieces(files: Sequence[SourceFile]) -> list[Piece]:
+    """The pieces of `files`, in their order; of a Parquet file only the footer is read, of many files at once.
+
+    Raises:
+        InputError: a Parquet file cannot be read, or has no column text of strings.
+        KislError: a storage cannot be reached.
+    """
+    progress = Progress("reading what the files hold", len(files))
+    pieces: list[Piece] = []
+    pool = ThreadPoolExecutor(READERS_AT_ONCE)
+    try:
+        for done, cut in enumerate(pool.map(_cut, files)):
+            pieces.extend(cut)
+            progress.update(done)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        progress.close()
+    return pieces
+
+
+def read_piece(piece: Piece) -> Iterator[TextDocument]:
+    """The documents of a piece, in the order of its file.
+
+    Raises:
+        InputError: a document cannot be read (it names the line or row), or the file has changed since it was cut.
+        KislError: the storage cannot be reached.
+    """
+    _check_version(piece)
+    with open_file(piece.file) as stream:
+        if piece.start is None:
+            yield from READERS[ending_of(piece.file)](stream, piece.file)
+        else:
+            yield from read_row_groups(stream, piece.file, piece.start, piece.stop)
+    _check_version(piece)
+
+
+def read_documents(pieces: Sequence[Piece], label: str) -> Iterator[TextDocument]:
+    """The documents of `pieces`, empty ones too, with progress in megabytes.
+
+    Raises:
+        InputError, KislError: as read_piece.
+    """
+    total = max(1, sum(piece.size for piece in pieces) // MEGABYTE)
+    progress = Progress(f"{label}, MB", total)
+    before = documents = 0
+    try:
+        for piece in pieces:
+            done = 0
+            for document in read_piece(piece):
+                documents += 1
+                done += document.size
+                # The last update is always written, and there is one last only.
+                at = (before + min(done, piece.size)) // MEGABYTE
+                progress.update(min(at, total - 1), f"{documents:,} documents")
+                yield document
+            before += piece.size
+        progress.update(total, f"{documents:,} documents")
+    finally:
+        progress.close()
+
+
+def _cut(file: SourceFile) -> list[Piece]:
+    if ending_of(file.path) != PARQUET:
+        return [Piece(file.path, file.size, None, None, file.version)]
+    with open_file(file.path) as stream:
+        sizes = row_group_sizes(stream, file.path)
+    return [Piece(file.path, sum(sizes[a:b]), a, b, file.version) for a, b in _runs(sizes)]
+
+
+def _runs(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Row groups start … stop-1 of about PIECE bytes, one run at least."""
+    start = held = 0
+    for group, size in enumerate(sizes):
+        if group > start and held + size > PIECE:
+            yield start, group
+            start, held = group, 0
+        held += size
+    yield start, len(sizes)
+
+
+def _check_version(piece: Piece) -> None:
+    with errors_of(piece.file):
+        _, version = size_and_version(piece.file)
+    if version != piece.version:
+        raise InputError(
+            f"{piece.file}: has changed since the plan was made (version {version}, then {piece.version}); "
+            "start anew with --force, or put the old file back"
+        )
