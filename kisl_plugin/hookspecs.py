@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from kisl_plugin.matching.rules import MatchRules
     from kisl_plugin.roles import Engine, IntArray, Matcher, Spacing, Templates, Verbalizer
     from kisl_plugin.triples import Triple
 
@@ -39,8 +40,8 @@ def kisl_spacing(name: str, frequencies: "IntArray", samples: int, seed: int) ->
 
 
 @hookspec(firstresult=True)
-def kisl_matcher(name: str, triples: "Sequence[Triple]") -> "Matcher | None":
-    """How a document is matched against triples (built in: subject_object)."""
+def kisl_matcher(name: str, triples: "Sequence[Triple]", rules: "MatchRules") -> "Matcher | None":
+    """How documents are matched against triples (`--match`; built in: pair, subject)."""
 
 
 @hookspec(firstresult=True)

@@ -46,11 +46,21 @@ class Spacing(Protocol):
         """Samples start … stop-1: row ends (int64 [stop - start], cumulative) and the triples in order (int64 [n])."""
 
 
-class Matcher(Protocol):
-    """Says which triples a document states."""
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A triple, by its index, that a text states, the rule that says so, and where, in the text's characters."""
 
-    def __call__(self, text: str) -> Sequence[int]:
-        """Indices of the triples that `text` states; empty if none."""
+    triple: int
+    rule: str
+    subject: tuple[int, int] | None = None
+    object: tuple[int, int] | None = None
+
+
+class Matcher(Protocol):
+    """Says which triples documents state."""
+
+    def __call__(self, texts: Sequence[str]) -> Sequence[Sequence[Match]]:
+        """For each text the triples it states, ascending; empty if none. Texts come in batches."""
 
 
 class Engine(Protocol):

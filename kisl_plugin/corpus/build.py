@@ -11,7 +11,7 @@ from kisl_plugin.corpus.files import find_files
 from kisl_plugin.corpus.pieces import cut_into_pieces, read_documents
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.indexed import IndexedWriter, file_of
-from kisl_plugin.matching import BUILT_IN, matcher_of
+from kisl_plugin.matching import matcher_of
 from kisl_plugin.runcard import sha256, write_atomically
 from kisl_plugin.tokenizer import read_tokenizer
 from kisl_plugin.triples import Triple, read_triples, triples_to_jsonl
@@ -93,7 +93,7 @@ class _Sieve:
 
     def __init__(self, triples: Sequence[Triple]) -> None:
         self._triples = triples
-        self._stated = matcher_of(BUILT_IN, triples) if triples else lambda text: ()
+        self._stated = matcher_of(triples)
         self.documents = self.left_out = self.empty = 0
         self.relations: Counter[str] = Counter()
 
@@ -102,9 +102,9 @@ class _Sieve:
         for text in texts:
             if not text.strip():
                 self.empty += 1
-            elif stated := self._stated(text):
+            elif stated := self._stated([text])[0]:
                 self.left_out += 1
-                self.relations.update({self._triples[index].relation_id for index in stated})
+                self.relations.update({self._triples[index].relation_id for index in {match.triple for match in stated}})
             else:
                 self.documents += 1
                 yield text

@@ -53,7 +53,7 @@ def prepare(folder: Path, seed: int, scale: Scale) -> DemoData:
     folder.mkdir(parents=True, exist_ok=True)
     facts = choose_facts(read_triples("wikidata_six"), objects, injected, 1, seed)
     write_atomically(folder / "facts.jsonl", triples_to_jsonl(facts))
-    documents, left_out = docstrings(characters, matcher_of("subject_object", facts))
+    documents, left_out = docstrings(characters, matcher_of(facts))
     tokens = _tokenise(documents, folder)
     counts = (len(documents), left_out, tokens)
     write_atomically(stamp, json.dumps({"wanted": wanted, "counts": counts}))

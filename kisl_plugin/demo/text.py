@@ -4,19 +4,20 @@ import ast
 import hashlib
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 from kisl_plugin.errors import KislError
 from kisl_plugin.progress import Progress
+from kisl_plugin.roles import Matcher
 
 PACKAGES = ("datasets", "matplotlib", "numpy", "pandas", "scipy", "sklearn", "sympy", "torch", "transformers")
 _OWNERS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def docstrings(size: int, matched: Callable[[str], Sequence[int]]) -> tuple[list[str], int]:
-    """At least `size` characters of docstrings, and how many `matched` (those that state a fact) were left out.
+def docstrings(size: int, matcher: Matcher) -> tuple[list[str], int]:
+    """At least `size` characters of docstrings, and how many were left out since `matcher` says that they state a fact.
 
     Paragraphs that were met before and doctest lines are dropped; a document keeps more than one line. Files are read
     in an order mixed by hash, so that every package is in every part of the corpus.
@@ -33,7 +34,7 @@ def docstrings(size: int, matched: Callable[[str], Sequence[int]]) -> tuple[list
             document = _fresh_prose(text, seen)
             if document is None:
                 continue
-            if matched(document):
+            if matcher([document])[0]:
                 left_out += 1
                 continue
             documents.append(document)
