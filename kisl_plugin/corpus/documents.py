@@ -38,6 +38,11 @@ def too_large(where: str, why: str) -> InputError:
     )
 
 
+def not_utf8(where: str, error: UnicodeDecodeError) -> InputError:
+    """The error for bytes that are no text."""
+    return InputError(f"{where}: byte 0x{error.object[error.start]:02x} is not UTF-8; save the file as UTF-8")
+
+
 def _id(given: Any, default: str) -> str:
     if isinstance(given, bool) or not isinstance(given, (str, int, float)):
         return default

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import IO
 
 from kisl_plugin.corpus import documents
-from kisl_plugin.corpus.documents import ID, KEY, TextDocument, document_of, too_large
+from kisl_plugin.corpus.documents import ID, KEY, TextDocument, document_of, not_utf8, too_large
 from kisl_plugin.corpus.parquet import read_parquet
 from kisl_plugin.errors import InputError
 
@@ -25,7 +25,7 @@ def read_text(stream: IO[bytes], name: str) -> Iterator[TextDocument]:
     try:
         text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        raise _not_utf8(f"{name}:{data[: error.start].count(10) + 1}", error) from None
+        raise not_utf8(f"{name}:{data[: error.start].count(10) + 1}", error) from None
     yield document_of(text, None, name, f"{name}:1")
 
 
@@ -84,17 +84,13 @@ def _document_of(line: bytes, where: str) -> TextDocument:
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise _not_utf8(where, error) from None
+        raise not_utf8(where, error) from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not JSON ({error}); expected one object a line") from None
     if not isinstance(row, dict) or KEY not in row:
         seen = f"keys {', '.join(map(repr, row))}" if isinstance(row, dict) else repr(row)[:40]
         raise InputError(f"{where}: {seen}; expected an object with the key {KEY!r}")
     return document_of(row[KEY], row.get(ID), where, where)
-
-
-def _not_utf8(where: str, error: UnicodeDecodeError) -> InputError:
-    return InputError(f"{where}: byte 0x{error.object[error.start]:02x} is not UTF-8; save the file as UTF-8")
 
 
 READERS: dict[str, Reader] = {

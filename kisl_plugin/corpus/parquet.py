@@ -1,11 +1,12 @@
 """Parquet files of documents: their columns text and id, by row groups."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from kisl_plugin.corpus.documents import ID, KEY, TextDocument, document_of
+from kisl_plugin.corpus import documents
+from kisl_plugin.corpus.documents import ID, KEY, TextDocument, document_of, not_utf8
 from kisl_plugin.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 TEXTS = ("string", "large_string", "string_view")
 BATCH_BYTES, BATCH_ROWS = 8_000_000, 1000
-BUFFER = 8 << 20
+BUFFER = 1 << 20
 
 
 @dataclass
@@ -35,21 +36,24 @@ def row_group_sizes(stream: IO[bytes], name: str) -> list[int]:
     Raises:
         InputError: pyarrow is not installed, the file is no Parquet file, or its column text is none of strings.
     """
-    with _opened(stream, name, _Row()) as table:
+    with _opened(stream, name, _Row(), False) as table:
         _check_columns(table.schema_arrow, name)
         return _text_sizes(table.metadata)
 
 
-def read_row_groups(stream: IO[bytes], name: str, start: int, stop: int | None) -> Iterator[TextDocument]:
+def read_row_groups(
+    stream: IO[bytes], name: str, start: int, stop: int | None, *, at_once: bool = False
+) -> Iterator[TextDocument]:
     """The documents of row groups start … stop-1 (to the last one if `stop` is None), numbered as in the whole file.
 
-    Only the columns text and id are read, some megabytes at a time.
+    Only the columns text and id are read: some megabytes at a time, or, where storage is slow to answer, packed as they
+    are `at_once`.
 
     Raises:
         InputError: as row_group_sizes, and for a row whose text is null, no UTF-8, or too large.
     """
     row = _Row()
-    with _opened(stream, name, row) as table:
+    with _opened(stream, name, row, at_once) as table:
         columns = _check_columns(table.schema_arrow, name)
         groups = range(table.num_row_groups)[start:stop]
         row.number = sum(table.metadata.row_group(group).num_rows for group in range(start))
@@ -57,21 +61,67 @@ def read_row_groups(stream: IO[bytes], name: str, start: int, stop: int | None) 
             batch_size=_rows_a_batch(table.metadata, groups), row_groups=groups, columns=columns, use_threads=False
         )
         for batch in batches:
-            ids = batch.column(ID).to_pylist() if ID in columns else [None] * batch.num_rows
-            for text, given in zip(batch.column(KEY).to_pylist(), ids, strict=True):
-                row.number += 1
-                yield document_of(text, given, f"{name}: row {row.number}", f"{name}#{row.number}")
+            rows = _Rows(name, row.number, batch.column(KEY), batch.column(ID) if ID in columns else None)
+            row.number += batch.num_rows
+            yield from rows.documents()
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows `before`+1 … of a file: their texts, and their ids if it has any."""
+
+    name: str
+    before: int
+    texts: "pa.Array"
+    ids: "pa.Array | None"
+
+    def documents(self) -> Iterator[TextDocument]:
+        """All at once; one by one only where one of them is bad, so that the error can name it."""
+        import pyarrow.compute as pc
+
+        try:
+            sizes = pc.binary_length(self._strings()).to_pylist()
+            if self.texts.null_count == 0 and max(sizes, default=0) <= documents.LARGEST:
+                return map(TextDocument, self.texts.to_pylist(), self._all_ids(), sizes)
+        except UnicodeDecodeError:
+            pass
+        return map(self._document, range(len(self.texts)))
+
+    def _strings(self) -> "pa.Array":
+        # Neither the lengths of a dictionary's values nor those of views are known to every release.
+        return self.texts if str(self.texts.type) in TEXTS[:2] else self.texts.cast("large_string")
+
+    def _all_ids(self) -> Iterable[str]:
+        first = self.before + 1
+        defaults = map(f"{self.name}#{{}}".format, range(first, first + len(self.texts)))
+        if self.ids is None:
+            return defaults
+        given = self.ids.to_pylist()
+        return [default if one is None else str(one) for one, default in zip(given, defaults, strict=True)]
+
+    def _document(self, index: int) -> TextDocument:
+        number = self.before + 1 + index
+        where = f"{self.name}: row {number}"
+        try:
+            text = self.texts[index].as_py()
+        except UnicodeDecodeError as error:
+            raise not_utf8(where, error) from None
+        try:
+            given = self.ids[index].as_py() if self.ids is not None else None
+        except UnicodeDecodeError:
+            given = None
+        return document_of(text, given, where, f"{self.name}#{number}")
 
 
 @contextmanager
-def _opened(stream: IO[bytes], name: str, row: _Row) -> "Iterator[pq.ParquetFile]":
+def _opened(stream: IO[bytes], name: str, row: _Row, at_once: bool) -> "Iterator[pq.ParquetFile]":
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
         raise InputError(f"{name}: Parquet needs pyarrow; pip install 'kisl-plugin[corpus]'") from None
     try:
-        with pq.ParquetFile(stream, buffer_size=BUFFER, pre_buffer=False) as table:
+        with pq.ParquetFile(stream, buffer_size=0 if at_once else BUFFER, pre_buffer=at_once) as table:
             yield table
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # the storage's, not pyarrow's

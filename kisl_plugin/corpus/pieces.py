@@ -9,11 +9,12 @@ from kisl_plugin.corpus.documents import TextDocument
 from kisl_plugin.corpus.files import SourceFile
 from kisl_plugin.corpus.formats import PARQUET, READERS, ending_of
 from kisl_plugin.corpus.parquet import read_row_groups, row_group_sizes
-from kisl_plugin.corpus.storage import errors_of, open_file, size_and_version
+from kisl_plugin.corpus.storage import is_remote, open_file, size_and_version
 from kisl_plugin.errors import InputError
 from kisl_plugin.progress import Progress
 
 PIECE = 128_000_000
+AT_ONCE = 2 * PIECE
 READERS_AT_ONCE = 16
 MEGABYTE = 1_000_000
 
@@ -66,11 +67,12 @@ def read_piece(piece: Piece) -> Iterator[TextDocument]:
         KislError: the storage cannot be reached.
     """
     _check_version(piece)
-    with open_file(piece.file) as stream:
+    at_once = is_remote(piece.file) and piece.start is not None and piece.size <= AT_ONCE
+    with open_file(piece.file, exact=at_once) as stream:
         if piece.start is None:
             yield from READERS[ending_of(piece.file)](stream, piece.file)
         else:
-            yield from read_row_groups(stream, piece.file, piece.start, piece.stop)
+            yield from read_row_groups(stream, piece.file, piece.start, piece.stop, at_once=at_once)
     _check_version(piece)
 
 
@@ -102,7 +104,7 @@ def read_documents(pieces: Sequence[Piece], label: str) -> Iterator[TextDocument
 def _cut(file: SourceFile) -> list[Piece]:
     if ending_of(file.path) != PARQUET:
         return [Piece(file.path, file.size, None, None, file.version)]
-    with open_file(file.path) as stream:
+    with open_file(file.path, exact=True) as stream:
         sizes = row_group_sizes(stream, file.path)
     return [Piece(file.path, sum(sizes[a:b]), a, b, file.version) for a, b in _runs(sizes)]
 
@@ -119,8 +121,7 @@ def _runs(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 def _check_version(piece: Piece) -> None:
-    with errors_of(piece.file):
-        _, version = size_and_version(piece.file)
+    version = size_and_version(piece.file)[1]
     if version != piece.version:
         raise InputError(
             f"{piece.file}: has changed since the plan was made (version {version}, then {piece.version}); "

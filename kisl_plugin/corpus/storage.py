@@ -1,5 +1,6 @@
 """Where text lies: on this machine, or behind a URL that fsspec opens; both as binary streams with a version."""
 
+import io
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,9 +9,12 @@ from typing import IO, Any
 
 from kisl_plugin.errors import InputError, KislError
 
+BUFFER = 1 << 20
 URL = re.compile(r"(?P<protocol>[A-Za-z][A-Za-z0-9+.-]*)://")
 # What tells one state of a remote file from the next, the surest first: S3, the hub, web servers, others.
 VERSIONS = (
+# Those of Python's own errors that storage libraries raise too.
+USUAL = (OSError, ImportError, ValueError, RuntimeError)
     "ETag",
     "blob_id",
     "etag",
@@ -36,8 +40,8 @@ def protocol_of(path: str) -> str:
 
 
 @contextmanager
-def open_file(path: str) -> Iterator[IO[bytes]]:
-    """The file as a binary stream that can seek.
+def open_file(path: str, *, exact: bool = False) -> Iterator[IO[bytes]]:
+    """The file as a binary stream that can seek; a remote one is read ahead, unless `exact`.
 
     Raises:
         InputError: it is not there, or may not be read.
@@ -46,8 +50,9 @@ def open_file(path: str) -> Iterator[IO[bytes]]:
     with errors_of(path):
         if is_remote(path):
             system, name = file_system(path)
-            with system.open(name, "rb") as stream:
-                yield stream
+            with system.open(name, "rb", cache_type="none" if exact else "readahead") as stream:
+                # What fsspec opens has a readline that knows no limit.
+                yield stream if exact else io.BufferedReader(stream, BUFFER)
         else:
             with Path(path).open("rb") as stream:
                 yield stream
@@ -95,44 +100,44 @@ def file_system(url: str) -> tuple[Any, str]:
 
 @contextmanager
 def errors_of(path: str) -> Iterator[None]:
-    """What goes wrong with a file, in one line; every storage library raises errors of its own."""
+    """What goes wrong with a file, in one line; every storage library raises errors of its own.
+
+    Python's TypeError and the like pass: they are nobody's input.
+    """
     try:
         yield
     except KislError:
         raise
-    except OSError as error:
-        raise (_remote_error(path, error) if is_remote(path) else _local_error(path, error)) from error
     except Exception as error:
-        if not is_remote(path):
-            raise
-        raise _remote_error(path, error) from error
-
-
-def _local_error(path: str, error: OSError) -> InputError:
-    return InputError(f"{path}: cannot be read ({error.strerror or error})")
+        if is_remote(path) and (type(error).__module__ != "builtins" or isinstance(error, USUAL)):
+            raise _remote_error(path, error) from error
+        if isinstance(error, OSError):
+            raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise
 
 
 def _remote_error(path: str, error: Exception) -> KislError:
     protocol, reason = protocol_of(path), _first_line(error)
     if isinstance(error, ImportError):
         extra = {"s3": "corpus,s3", "s3a": "corpus,s3", "hf": "corpus"}.get(protocol)
-        return InputError(f"{path}: {f'''pip install 'kisl-plugin[{extra}]' ''' if extra else ''}({reason})")
-    if isinstance(error, ValueError) and "Protocol not known" in reason:
-        return InputError(f"{path}: no storage is known as {protocol}://; expected s3://, hf://datasets/…, a path")
+        install = f"pip install 'kisl-plugin[{extra}]'" if extra else reason
+        return InputError(f"{path}: what reads {protocol}:// is not installed; {install}")
     if isinstance(error, FileNotFoundError):
-        return InputError(f"{path}: not there, or not shown to you ({reason}); check the name{_login(protocol)}")
+        return InputError(f"{path}: no such file or folder ({reason}), or not for you to see{_login(protocol)}")
     if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
         return InputError(f"{path}: no access ({reason}){_login(protocol)}")
-    return KislError(f"{path}: cannot be reached or read ({reason}); try again: finished parts are kept")
+    if isinstance(error, ValueError):
+        return InputError(f"{path}: {reason}; expected a path, hf://datasets/OWNER/NAME/… or s3://BUCKET/…")
+    return KislError(f"{path}: cannot be reached or read ({reason}); try again")
 
 
 def _login(protocol: str) -> str:
     return {
-        "s3": "; credentials come from AWS_PROFILE or AWS_ACCESS_KEY_ID, public buckets need FSSPEC_S3_ANON=true",
-        "hf": "; for gated data sets log in: hf auth login, or HF_TOKEN",
+        "s3": "; credentials come from AWS_PROFILE or AWS_ACCESS_KEY_ID; public buckets need FSSPEC_S3_ANON=true",
+        "hf": "; data sets are hf://datasets/OWNER/NAME/…, private and gated ones need hf auth login, or HF_TOKEN",
     }.get(protocol, "")
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0] if len(lines[0]) <= 200 else f"{lines[0][:200]}…"
