@@ -12,20 +12,9 @@ from kisl_plugin.errors import InputError, KislError
 BUFFER = 1 << 20
 URL = re.compile(r"(?P<protocol>[A-Za-z][A-Za-z0-9+.-]*)://")
 # What tells one state of a remote file from the next, the surest first: S3, the hub, web servers, others.
-VERSIONS = (
+VERSIONS = ("ETag", "blob_id", "etag", "oid", "md5Hash", "LastModified", "mtime", "modified", "created")
 # Those of Python's own errors that storage libraries raise too.
 USUAL = (OSError, ImportError, ValueError, RuntimeError)
-    "ETag",
-    "blob_id",
-    "etag",
-    "oid",
-    "md5Hash",
-    "LastModified",
-    "last_modified",
-    "mtime",
-    "modified",
-    "created",
-)
 
 
 def is_remote(path: str) -> bool:
