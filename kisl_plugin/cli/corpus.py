@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kisl_plugin.cli.corpus_inputs import FORMATS, force, takes_text
 from kisl_plugin.cli.errors import Command
 from kisl_plugin.errors import InputError
 
@@ -12,25 +13,8 @@ if TYPE_CHECKING:
     from kisl_plugin.corpus.build import Corpus
 
 PADDED_TO = 128  # make_vocab_size_divisible_by, GPT-NeoX's default
-FORMATS = """\b
-A document is
-  a .txt file, whole;
-  the key "text" of a line of .jsonl or .jsonl.gz;
-  the column "text" of a row of .parquet.
-Folders are searched through for such files."""
-
-_input = click.option(
-    "--input",
-    "inputs",
-    multiple=True,
-    required=True,
-    metavar="FILE...",
-    type=click.Path(path_type=Path),
-    help="Text files and folders of them.",
-)
-# What a shell makes of --input data/*.txt: the first file is the option's, the others stand free.
-_more = click.argument("more", nargs=-1, metavar="", type=click.Path(path_type=Path))
-_force = click.option("--force", is_flag=True, help="Replace an output that is there already.")
+SAMPLE = 4000
+MEGABYTE = 1_000_000
 
 
 @click.group()
@@ -42,39 +26,57 @@ def corpus() -> None:
 
 
 @corpus.command(cls=Command, epilog=FORMATS)
-@_input
-@_more
+@takes_text
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The file, such as data/tokenizer.json.")
 @click.option("--vocab-size", default=32_000, show_default=True, type=click.IntRange(min=1), help="Tokens in all.")
-@_force
-def tokenizer(inputs: tuple[Path, ...], more: tuple[Path, ...], output: Path, vocab_size: int, force: bool) -> None:
+@click.option(
+    "--sample",
+    default=SAMPLE,
+    show_default=True,
+    metavar="MB",
+    type=click.IntRange(min=1),
+    help="Of larger inputs train on so many megabytes of text, taken evenly from all of them.",
+)
+@force
+def tokenizer(
+    inputs: tuple[str, ...], more: tuple[str, ...], output: Path, vocab_size: int, sample: int, force: bool
+) -> None:
     """Train a byte-level BPE tokenizer, for HFTokenizer's vocab_file.
 
     <|endoftext|> and <|padding|> are among its tokens. The same text gives the same bytes.
 
     Example: kisl corpus tokenizer --input data/text.jsonl --output data/tokenizer.json
+
+    Example: kisl corpus tokenizer --input hf://datasets/HuggingFaceFW/fineweb-edu/sample/10BT
+    --sample 2000 --output data/tokenizer.json
     """
     from kisl_plugin.corpus.files import find_files
-    from kisl_plugin.corpus.pieces import cut_into_pieces, read_documents
+    from kisl_plugin.corpus.pieces import cut_into_pieces, read_documents, total_size
     from kisl_plugin.corpus.vocabulary import train_tokenizer
 
     if output.exists() and not force:
         raise InputError(f"{output}: is there already; choose another --output, or --force to replace it")
     pieces = cut_into_pieces(find_files([*inputs, *more]))
-    texts = (document.text for document in read_documents(pieces, "training the tokenizer"))
-    reached = train_tokenizer(texts, vocab_size, output).get_vocab_size()
+    texts = read_documents(pieces, "training the tokenizer", sample * MEGABYTE)
+    reached = train_tokenizer((document.text for document in texts), vocab_size, output).get_vocab_size()
     click.echo(f"{output} · {reached:,} tokens")
+    whole = total_size(pieces) // MEGABYTE
+    if whole > sample:
+        click.echo(f"trained on about {sample:,} of {whole:,} MB, taken evenly; --sample MB takes more or less")
     if reached < vocab_size:
-        padded = -(-reached // PADDED_TO) * PADDED_TO
-        click.echo(
-            f"asked were {vocab_size:,}, but the text holds no more pairs to merge; GPT-NeoX will pad {reached:,} to "
-            f"{padded:,}, the next multiple of {PADDED_TO} (make_vocab_size_divisible_by); more text gives more tokens"
-        )
+        click.echo(_shortage(vocab_size, reached))
+
+
+def _shortage(asked: int, reached: int) -> str:
+    padded = -(-reached // PADDED_TO) * PADDED_TO
+    return (
+        f"asked were {asked:,}, but the text holds no more pairs to merge; GPT-NeoX will pad {reached:,} to "
+        f"{padded:,}, the next multiple of {PADDED_TO} (make_vocab_size_divisible_by); more text gives more tokens"
+    )
 
 
 @corpus.command(cls=Command, epilog=FORMATS)
-@_input
-@_more
+@takes_text
 @click.option("--triples", required=True, help="The facts under test: a file, a bundled name; none keeps everything.")
 @click.option("--tokenizer", required=True, type=click.Path(path_type=Path), help="A tokenizer.json.")
 @click.option(
@@ -83,9 +85,9 @@ def tokenizer(inputs: tuple[Path, ...], more: tuple[Path, ...], output: Path, vo
     type=click.Path(path_type=Path),
     help="Where .bin, .idx and .json are appended: data_path in the YAML.",
 )
-@_force
+@force
 def build(
-    inputs: tuple[Path, ...], more: tuple[Path, ...], triples: str, tokenizer: Path, output: Path, force: bool
+    inputs: tuple[str, ...], more: tuple[str, ...], triples: str, tokenizer: Path, output: Path, force: bool
 ) -> None:
     """Leave out the documents that state a fact under test, and tokenise the others into .bin/.idx.
 

@@ -16,6 +16,7 @@ from kisl_plugin.progress import Progress
 PIECE = 128_000_000
 AT_ONCE = 2 * PIECE
 READERS_AT_ONCE = 16
+PACKED, PACKING = (".jsonl.gz", ".jsonl.zst"), 3  # text packs to about a third
 MEGABYTE = 1_000_000
 
 
@@ -76,34 +77,54 @@ def read_piece(piece: Piece) -> Iterator[TextDocument]:
     _check_version(piece)
 
 
-def read_documents(pieces: Sequence[Piece], label: str) -> Iterator[TextDocument]:
+def read_documents(pieces: Sequence[Piece], label: str, sample: int | None = None) -> Iterator[TextDocument]:
     """The documents of `pieces`, empty ones too, with progress in megabytes.
+
+    With `sample`, about that many bytes: each piece gives its first documents, as many as its size asks for.
 
     Raises:
         InputError, KislError: as read_piece.
     """
-    total = max(1, sum(piece.size for piece in pieces) // MEGABYTE)
+    share = min(1.0, sample / total_size(pieces)) if sample is not None else 1.0
+    total = max(1, round(share * total_size(pieces)) // MEGABYTE)
     progress = Progress(f"{label}, MB", total)
-    before = documents = 0
+    documents = 0
     try:
-        for piece in pieces:
-            done = 0
-            for document in read_piece(piece):
-                documents += 1
-                done += document.size
-                # The last update is always written, and there is one last only.
-                at = (before + min(done, piece.size)) // MEGABYTE
-                progress.update(min(at, total - 1), f"{documents:,} documents")
-                yield document
-            before += piece.size
+        for document, at in _sampled(pieces, share):
+            documents += 1
+            # The last update is always written, and there is one last only.
+            progress.update(min(int(at) // MEGABYTE, total - 1), f"{documents:,} documents")
+            yield document
         progress.update(total, f"{documents:,} documents")
     finally:
         progress.close()
 
 
+def total_size(pieces: Sequence[Piece]) -> int:
+    """About the bytes of their text, 1 at least."""
+    return max(1, sum(piece.size for piece in pieces))
+
+
+def _sampled(pieces: Sequence[Piece], share: float) -> Iterator[tuple[TextDocument, float]]:
+    """Of each piece the documents that make up its share, each with how far all of it is, in bytes."""
+    taken = 0
+    goal = 0.0
+    for piece in pieces:
+        at, goal = goal, goal + share * piece.size
+        if share < 1 and taken >= goal:  # a long document of the piece before
+            continue
+        for document in read_piece(piece):
+            taken += document.size
+            at = min(at + document.size, goal)
+            yield document, at
+            if share < 1 and taken >= goal:
+                break
+
+
 def _cut(file: SourceFile) -> list[Piece]:
     if ending_of(file.path) != PARQUET:
-        return [Piece(file.path, file.size, None, None, file.version)]
+        packed = ending_of(file.path) in PACKED
+        return [Piece(file.path, file.size * (PACKING if packed else 1), None, None, file.version)]
     with open_file(file.path, exact=True) as stream:
         sizes = row_group_sizes(stream, file.path)
     return [Piece(file.path, sum(sizes[a:b]), a, b, file.version) for a, b in _runs(sizes)]
