@@ -1,0 +1,330 @@
+"""What an audit counts in a tokenised corpus, against regular expressions over the texts."""
+
+import csv
+import json
+import random
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom
+from tiny_world import EOD, sentences, train_tokenizer, write_yaml
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+from kisl_plugin.cli.corpus_audit import audit as audit_command
+from kisl_plugin.corpus import audit_reading
+from kisl_plugin.corpus.audit import audit_corpus
+from kisl_plugin.corpus.audit_counting import FORMS, Counts, DocumentCounter, Searches
+from kisl_plugin.corpus.audit_reading import Corpora, Share, parts_of
+from kisl_plugin.corpus.audit_report import corpus_page, write_csv
+from kisl_plugin.errors import InputError
+from kisl_plugin.indexed import IndexedWriter
+from kisl_plugin.matching import MatchRules
+from kisl_plugin.runcard import sha256
+from kisl_plugin.tokenizer import read_tokenizer
+from kisl_plugin.triples import Triple, triples_to_jsonl
+from kisl_plugin.verbalize import question, statement, templates_of
+
+FACTS = (
+    Triple("Marie Curie", "P19", "Poland", "Q7186", "Q36"),
+    Triple("Béla Bartók", "P103", "Hungarian", subject_aliases=("Bartok Béla",)),
+    Triple("Bleak House", "P50", "Charles Dickens", object_aliases=("Boz",)),
+    Triple("Ann Lee", "P19", "Peru", group="control"),
+    Triple("Ann Lee", "P31", "human"),  # a relation without templates
+)
+STATED = [
+    form(triple, number) + (f" {triple.object}" if form is question else "")
+    for triple in FACTS[:4]
+    for form, count in (
+        (statement, len(templates_of(triple.relation_id).statements)),
+        (question, len(templates_of(triple.relation_id).questions)),
+    )
+    for number in range(count)
+]
+NEAR = ("Marie Curie", "Poland", "Polandia", "Bartok Béla", "Hungarian", "Boz", "Bozen", "Bleak\n House", "Ann Lee.",
+        "human", "Marie Curie was born in Polandia.", "Peru", "日本語", "naïve", "🙂", "x" * 40)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tokenizer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    train_tokenizer([*sentences(100), *STATED], 600).save(str(path))
+    return path
+
+
+def write_corpus(prefix: Path, documents: Sequence[str], tokenizer_file: Path) -> Path:
+    """Documents as .bin/.idx; `EOD` within one ends a document there, as other tools write them."""
+    tokenizer, eod = read_tokenizer(tokenizer_file)
+    with IndexedWriter(prefix, 1000) as writer:
+        for document in documents:
+            writer.add([*tokenizer.encode(document, add_special_tokens=False).ids, eod])
+    return prefix
+
+
+def plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def times(phrase: str, text: str) -> int:
+    return len(re.findall(rf"(?<!\w)(?={re.escape(plain(phrase))}(?!\w))", plain(text)))
+
+
+def wordings(triple: Triple) -> list[str]:
+    if triple.relation_id == "P31":
+        return []
+    templates = templates_of(triple.relation_id)
+    wordings = (*templates.statements, *(f"{asked} {{object}}" for asked in templates.questions))
+    return [wording.replace("{subject}", triple.subject).replace("{object}", triple.object) for wording in wordings]
+
+
+def expected(documents: Sequence[str]) -> list[tuple[int, int, int]]:
+    """By a way of its own: one regular expression for each wording and label."""
+    texts = [piece for document in documents for piece in document.split(EOD)]
+    found = []
+    for triple in FACTS:
+        stated = [sum(times(wording, text) for wording in set(map(plain, wordings(triple)))) for text in texts]
+        labels = ((triple.subject, *triple.subject_aliases), (triple.object, *triple.object_aliases))
+        # "Boz" is an alias of fewer than four characters
+        kept = [[label for n, label in enumerate(side) if not n or len(label) >= 4] for side in labels]
+        paired = [all(any(times(label, text) for label in side) for side in kept) for text in texts]
+        found.append((sum(map(bool, stated)), sum(stated), sum(paired)))
+    return found
+
+
+def rows_of(counts: Counts) -> list[tuple[int, int, int]]:
+    arrays = (counts.statement_documents, counts.statement_occurrences, counts.match_documents)
+    return list(zip(*(array.tolist() for array in arrays), strict=True))
+
+
+piece = st.sampled_from([*STATED, *NEAR, EOD]) | st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
+document = st.builds(" ".join, st.lists(piece, max_size=8)).map(lambda text: text.upper() if len(text) % 3 else text)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    documents=st.lists(document, min_size=1, max_size=9), tasks=st.integers(1, 12), batch=st.sampled_from([1, 3, 99])
+)
+def test_an_audit_counts_what_regular_expressions_find_whatever_the_number_of_tasks(
+    tmp_path_factory: pytest.TempPathFactory, tokenizer_file: Path, documents: list[str], tasks: int, batch: int
+) -> None:
+    documents = [text.replace(EOD.upper(), EOD) for text in documents]
+    prefix = write_corpus(tmp_path_factory.mktemp("audit") / "my.text", documents, tokenizer_file)
+    corpora = Corpora([prefix], *read_tokenizer(tokenizer_file))
+    searches, total = Searches.of(FACTS, FORMS, MatchRules()), Counts.zeros(len(FACTS))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audit_reading, "BATCH_DOCUMENTS", batch)
+        for task in range(tasks):
+            counter = DocumentCounter(searches)
+            share = Share(len(documents), len(documents), task, tasks)
+            total += counter.counts(corpora.count_into(counter, share.documents()))
+    assert rows_of(total) == expected(documents)
+    assert total.documents == sum(bool(text) for document in documents for text in document.split(EOD))
+    assert total.tokens == corpora.tokens
+
+
+@settings(max_examples=200, deadline=None)
+@given(words=st.lists(piece, max_size=30), long=st.integers(4, 40), glue=st.sampled_from([" ", "\n"]))
+def test_a_document_looked_at_in_parts_has_the_statements_that_it_has_as_a_whole(
+    tokenizer_file: Path, words: list[str], long: int, glue: str
+) -> None:
+    text = glue.join(words).replace(EOD, "")
+    tokenizer, _ = read_tokenizer(tokenizer_file)
+    tokens = np.array(tokenizer.encode(text, add_special_tokens=False).ids)
+    counter = DocumentCounter(Searches.of(FACTS, FORMS, MatchRules()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audit_reading, "LONG_TOKENS", long)
+        parts = list(parts_of(tokens, lambda part: str(tokenizer.decode(part.tolist(), skip_special_tokens=False))))
+    counter.add_long(parts)
+    assert "".join(part.text[part.carried :] for part in parts) == text
+    assert [row[:2] for row in rows_of(counter.counts(0))] == [row[:2] for row in expected([text])]
+
+
+def test_documents_beyond_the_limit_are_taken_in_parts_and_said(
+    tmp_path: Path, tokenizer_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = [" ".join(STATED * 3), "Short.", " ".join([*NEAR, *STATED])]
+    prefix = write_corpus(tmp_path / "c", documents, tokenizer_file)
+    monkeypatch.setattr(audit_reading, "LONG_TOKENS", 50)
+    found = audit_corpus([prefix], FACTS, tokenizer_file)
+    assert [row[:2] for row in rows_of(found.counts)] == [row[:2] for row in expected(documents)]
+    assert (found.counts.long_documents, found.counts.documents) == (2, 3)
+    assert "2 documents of more than" in corpus_page(found)
+
+
+def test_processes_and_several_corpora_count_the_same(tmp_path: Path, tokenizer_file: Path) -> None:
+    documents = [*STATED, *NEAR, *sentences(50), " ".join(STATED)]
+    whole = write_corpus(tmp_path / "whole", documents, tokenizer_file)
+    parts = [write_corpus(tmp_path / f"c_{n}", documents[n * 30 : (n + 1) * 30], tokenizer_file) for n in range(4)]
+    one = audit_corpus([whole], FACTS, tokenizer_file)
+    two = audit_corpus(parts, FACTS, tokenizer_file, tasks=5, workers=2)
+    assert rows_of(one.counts) == rows_of(two.counts) == expected(documents)
+    assert (one.counts.tokens, one.total) == (two.counts.tokens, two.total)
+
+
+@settings(max_examples=200, deadline=None)
+@given(total=st.integers(1, 10**8), looked=st.integers(1, 300), tasks=st.integers(1, 40))
+def test_a_sample_is_spread_evenly_and_is_the_same_for_any_number_of_tasks(total: int, looked: int, tasks: int) -> None:
+    looked = min(total, looked)
+    shares = [Share(total, looked, task, tasks).documents() for task in range(tasks)]
+    numbers = np.concatenate(shares)
+    np.testing.assert_array_equal(numbers, Share(total, looked, 0, 1).documents())
+    assert len(set(numbers.tolist())) == looked
+    gaps = np.diff([-1, *numbers.tolist(), total])
+    assert numbers[0] >= 0 and gaps.max() <= total // looked + 2
+
+
+def test_a_sample_speaks_for_the_whole_with_an_interval(tmp_path: Path, tokenizer_file: Path) -> None:
+    rng = random.Random(3)
+    documents = [STATED[0] if rng.random() < 0.2 else "The river." for _ in range(2000)]
+    prefix = write_corpus(tmp_path / "c", documents, tokenizer_file)
+    found = audit_corpus([prefix], FACTS, tokenizer_file, sample=400)
+    true, seen = documents.count(STATED[0]), found.counts.statement_documents
+    low, high = found.interval(seen)
+    # By a way of its own: the bounds of Clopper and Pearson are where the binomial tails are 2.5 %.
+    assert binom.sf(seen[0] - 1, 400, low[0] / 2000) <= 0.025 <= binom.sf(seen[0] - 1, 400, (low[0] + 1) / 2000)
+    assert binom.cdf(seen[0], 400, high[0] / 2000) <= 0.025 <= binom.cdf(seen[0], 400, (high[0] - 1) / 2000)
+    assert low[0] < true < high[0]
+    assert found.scaled(seen)[0] == seen[0] * 5
+    assert (low[2], found.scaled(seen)[2], seen[2]) == (0, 0, 0) and high[2] == pytest.approx(
+        3.7 / 400 * 2000, rel=0.05
+    )
+    page = corpus_page(found)
+    assert "400 of 2,000 documents" in page and f"≈ {seen[0] * 5:,}" in page and f"up to {high[2]:,} documents" in page
+    write_csv(tmp_path / "a.csv", found, None)
+    row = next(csv.DictReader((tmp_path / "a.csv").open(encoding="utf-8", newline="")))
+    assert [int(row[f"statement_documents{end}"]) for end in ("", "_low", "_high")] == [seen[0] * 5, low[0], high[0]]
+
+
+def kisl_audit(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(audit_command, list(map(str, arguments)))
+
+
+@pytest.fixture
+def facts(tmp_path: Path) -> Path:
+    path = tmp_path / "facts.jsonl"
+    path.write_text(triples_to_jsonl(FACTS), encoding="utf-8")
+    return path
+
+
+def test_the_command_prints_totals_and_relations_and_writes_a_row_per_triple(
+    tmp_path: Path, tokenizer_file: Path, facts: Path
+) -> None:
+    documents = [*STATED, *NEAR, "Ann Lee is human.", "Boz wrote Bleak House."]
+    prefix = write_corpus(tmp_path / "c", documents, tokenizer_file)
+    arguments = ("--triples", facts, "--tokenizer", tokenizer_file, "--output", tmp_path / "new" / "a.csv")
+    result = kisl_audit(prefix, *arguments)
+    assert result.exit_code == 0, result.output
+    assert f"{len(documents):,} documents" in result.output
+    assert "5 triples · 4 with a statement, word for word, in the text · 5 with subject and object" in result.output
+    assert "no statement to look for: P31" in result.output
+    counts = expected(documents)
+    p19 = next(line.split() for line in result.output.splitlines() if line.startswith("P19"))
+    assert p19 == ["P19", "2", "2", str(counts[0][1] + counts[3][1]), "2", str(counts[0][2] + counts[3][2])]
+    rows = list(csv.DictReader((tmp_path / "new" / "a.csv").open(encoding="utf-8", newline="")))
+    assert [row["subject"] for row in rows] == [triple.subject for triple in FACTS]
+    assert (rows[0]["subject_id"], rows[0]["object_id"], rows[3]["group"]) == ("Q7186", "Q36", "control")
+    for row, (in_documents, occurrences, pairs) in zip(rows[:4], counts, strict=False):
+        assert (int(row["statement_documents"]), int(row["statement_occurrences"])) == (in_documents, occurrences)
+        assert int(row["pair_documents"]) == pairs
+    assert (rows[4]["statement_documents"], rows[4]["pair_documents"]) == ("", str(counts[4][2]))
+
+
+def test_the_scope_and_the_stricter_match_are_the_builds(tmp_path: Path, tokenizer_file: Path, facts: Path) -> None:
+    prefix = write_corpus(tmp_path / "c", ["Marie Curie.\nPoland.", "Marie Curie, Poland"], tokenizer_file)
+    arguments = (prefix, "--triples", facts, "--tokenizer", tokenizer_file, "--output", tmp_path / "a.csv")
+    for options, column, number in (
+        ((), "pair_documents", 2),
+        (("--scope", "paragraph"), "pair_documents", 1),
+        (("--match", "subject"), "subject_documents", 2),
+    ):
+        assert kisl_audit(*arguments, *options).exit_code == 0
+        row = next(csv.DictReader((tmp_path / "a.csv").open(encoding="utf-8", newline="")))
+        assert int(row[column]) == number
+    refused = kisl_audit(*arguments, "--scope", "chapter")
+    assert refused.exit_code == 2 and "scope 'chapter'" in refused.output
+
+
+def note_tokenizer(prefix: Path, tokenizer_file: Path) -> None:
+    digest = sha256(read_tokenizer(tokenizer_file)[0].to_str())
+    manifest = {"tokenizer": str(tokenizer_file), "tokenizer_sha256": digest}
+    prefix.with_name(prefix.name + ".json").write_text(json.dumps(manifest))
+
+
+def test_the_corpus_tells_its_tokenizer_and_another_one_is_refused(
+    tmp_path: Path, tokenizer_file: Path, facts: Path
+) -> None:
+    prefix = write_corpus(tmp_path / "c", STATED, tokenizer_file)
+    unknown = kisl_audit(prefix, "--triples", facts)
+    assert unknown.exit_code == 2 and "c.json tells which tokenizer" in unknown.output
+    note_tokenizer(prefix, tokenizer_file)
+    assert kisl_audit(prefix, "--triples", facts).exit_code == 0
+    train_tokenizer(sentences(20), 300).save(str(tmp_path / "other.json"))
+    other = kisl_audit(prefix, "--triples", facts, "--tokenizer", tmp_path / "other.json")
+    assert other.exit_code == 2 and "other.json: is not the tokenizer that" in other.output
+    assert other.output.count("\n") == 1
+
+
+def test_weighted_paths_are_audited_as_one_corpus(tmp_path: Path, tokenizer_file: Path, facts: Path) -> None:
+    paths = [str(write_corpus(tmp_path / f"c_{n}", STATED[n:], tokenizer_file)) for n in range(2)]
+    yaml = write_yaml(tmp_path / "c.yml", {"train_data_paths": paths, "train_data_weights": [2.0, 1.0]})
+    note_tokenizer(tmp_path / "c", tokenizer_file)
+    result = kisl_audit(yaml, "--triples", facts, "--output", tmp_path / "a.csv")
+    assert result.exit_code == 0, result.output
+    rows = list(csv.DictReader((tmp_path / "a.csv").open(encoding="utf-8", newline="")))
+    assert [int(row["statement_occurrences"]) for row in rows[:4]] == [
+        row[1] for row in expected([*STATED, *STATED[1:]])[:4]
+    ]
+    write_yaml(tmp_path / "c.yml", {"train_data_paths": [1]})
+    assert "c.yml: train_data_paths is [1]" in kisl_audit(yaml, "--triples", facts).output
+
+
+def test_tokens_of_another_tokenizer_are_named(tmp_path: Path, tokenizer_file: Path, facts: Path) -> None:
+    with IndexedWriter(tmp_path / "c", 1000) as writer:
+        writer.add([5, 6, 0])
+        writer.add([5, 999, 0])
+    result = kisl_audit(tmp_path / "c", "--triples", facts, "--tokenizer", tokenizer_file)
+    assert result.exit_code == 2
+    assert "c.bin: document 1 holds the token 999; the tokenizer has 0 … " in result.output
+
+
+def test_a_tokenizer_that_folds_case_still_counts_and_one_that_loses_text_is_told(tmp_path: Path) -> None:
+    lower = train_tokenizer([text.lower() for text in STATED], 500)
+    lower.normalizer = normalizers.Lowercase()
+    lower.save(str(tmp_path / "lower.json"))
+    prefix = write_corpus(tmp_path / "lower", STATED, tmp_path / "lower.json")
+    found = audit_corpus([prefix], FACTS, tmp_path / "lower.json")
+    assert rows_of(found.counts) == expected(STATED) and found.altered is None
+
+    bare = train_tokenizer(STATED, 500)
+    bare.normalizer = normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents()])
+    bare.save(str(tmp_path / "bare.json"))
+    prefix = write_corpus(tmp_path / "bare", STATED, tmp_path / "bare.json")
+    found = audit_corpus([prefix], FACTS, tmp_path / "bare.json")
+    assert found.altered is not None
+    assert found.altered.count == sum("Béla" in text for text in STATED)
+    assert "Bela Bartok" in corpus_page(found)
+
+    words = Tokenizer(models.WordLevel(unk_token="?"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.train_from_iterator(["a b"], trainers.WordLevelTrainer(special_tokens=[EOD, "?"]))
+    words.save(str(tmp_path / "words.json"))
+    with pytest.raises(InputError, match="gives no statement back as it was"):
+        audit_corpus([prefix], FACTS, tmp_path / "words.json")
+
+
+def test_calls_that_say_too_little_or_too_much_are_refused(tmp_path: Path, facts: Path) -> None:
+    for arguments, said in (
+        ((), "give PREFIX and --triples"),
+        (("c",), "give PREFIX and --triples"),
+        (("c", "--rows", "5", "--triples", facts), "--rows counts the rows of a run"),
+        (("c", "--run", "x.yml"), "PREFIX and --run"),
+        (("--run", "x.yml", "--triples", facts), "--triples and --run"),
+    ):
+        result = kisl_audit(*arguments)
+        assert result.exit_code == 2 and said in result.output, result.output
