@@ -1,131 +1,168 @@
 """Documents → GPT-NeoX's .bin/.idx, without those that state a fact under test."""
 
-import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kisl_plugin.corpus.files import find_files
-from kisl_plugin.corpus.pieces import cut_into_pieces, read_documents
+from kisl_plugin.corpus.planning import Build, begun, planned, refuse_existing
+from kisl_plugin.corpus.shards import discard, read_stamp
+from kisl_plugin.corpus.standing import BuildProgress, merge_note_of, note_of
+from kisl_plugin.corpus.work import Plan, Work, claimed, not_written, read_plan, remove
 from kisl_plugin.errors import InputError, KislError
-from kisl_plugin.indexed import IndexedWriter, file_of
-from kisl_plugin.matching import matcher_of
-from kisl_plugin.runcard import sha256, write_atomically
-from kisl_plugin.tokenizer import read_tokenizer
-from kisl_plugin.triples import Triple, read_triples, triples_to_jsonl
+from kisl_plugin.matching import MatchRules
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from kisl_plugin.corpus.executors import Runner, Stage
+    from kisl_plugin.corpus.merge import Corpus
 
-NO_TRIPLES = "none"
-BATCH_DOCUMENTS, BATCH_CHARACTERS = 1000, 4_000_000
+ATTEMPTS = 3
+
+
+class InterruptedBuildError(KislError):
+    """Ctrl-C; nothing that is finished is lost."""
+
+    exit_status = 130
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """What a build made, as OUTPUT.json holds it.
+class Pending:
+    """A build that a cluster works at: how its stages stand, and whether this call submitted them."""
 
-    `tokens` counts the end-of-document tokens too. `left_out` documents state a triple, by `relations` (a document may
-    state triples of several); `empty` ones hold nothing but white space.
-    """
-
-    documents: int
-    tokens: int
-    left_out: int
-    empty: int
-    relations: dict[str, int]
-    vocab_size: int
-    tokenizer: str
-    tokenizer_sha256: str
-    triples: str
-    triples_sha256: str
-    inputs: list[str]
+    lines: list[str]
+    submitted: bool
 
 
-def build_corpus(inputs: Sequence[Path], triples: str, tokenizer: Path, output: Path, *, force: bool = False) -> Corpus:
-    """Write `output`.bin and .idx, and what was done to `output`.json, the last.
+def build_corpus(
+    inputs: Sequence[str | Path],
+    triples: str,
+    tokenizer: Path,
+    output: Path,
+    *,
+    rules: MatchRules | None = None,
+    tasks: int | None = None,
+    workers: int = 1,
+    weighted: bool = False,
+    force: bool = False,
+) -> "Corpus":
+    """Build on this machine, `workers` tasks at a time; see `run_build`."""
+    _check_installed()
+    from kisl_plugin.corpus.executors.local import LocalRunner
 
-    Until all documents are written there is no .idx, so a build that was killed leaves nothing that can be trained on.
-    `triples` is a source of `read_triples`, or "none" to keep every document. Memory is bounded by a batch.
-
-    Raises:
-        InputError: an input is bad, no document is left, or `output` is there already and `force` is not given.
-        KislError: `output` cannot be written.
-    """
-    encoder, eod = read_tokenizer(tokenizer)
-    facts = [] if triples == NO_TRIPLES else read_triples(triples)
-    files = find_files(inputs)
-    if file_of(output, ".idx").exists() and not force:
-        raise InputError(f"{file_of(output, '.idx')}: is there already; choose another --output, or --force to replace")
-    vocab_size = max(encoder.get_vocab().values()) + 1
-    sieve = _Sieve(facts)
-    try:
-        file_of(output, ".json").unlink(missing_ok=True)
-        with IndexedWriter(output, vocab_size) as writer:
-            kept = sieve.kept(one.text for one in read_documents(cut_into_pieces(files), "building the corpus"))
-            tokens = sum(write_documents(batch, encoder, eod, writer) for batch in _batches(kept))
-            _check_that_some_are_left(sieve, output)
-        made = Corpus(
-            sieve.documents, tokens, sieve.left_out, sieve.empty, dict(sorted(sieve.relations.items())), vocab_size,
-            str(tokenizer), sha256(encoder.to_str()), triples, sha256(triples_to_jsonl(facts)),
-            [file.path for file in files],
-        )  # fmt: skip
-        write_atomically(file_of(output, ".json"), json.dumps(asdict(made), indent=2, ensure_ascii=False) + "\n")
-    except OSError as error:
-        raise KislError(f"{output}: cannot be written ({error.strerror or error})") from None
+    build = Build(inputs, triples, tokenizer, output, rules or MatchRules(), tasks, weighted=weighted, force=force)
+    made = run_build(build, LocalRunner(workers))
+    if isinstance(made, Pending):
+        raise KislError(f"{output}: {'; '.join(made.lines)}; wait for these jobs of an earlier call")
     return made
 
 
-def write_documents(texts: Sequence[str], tokenizer: "Tokenizer", eod: int, writer: IndexedWriter) -> int:
-    """Append the texts, encoded without special tokens, each with its end of document; the number of tokens."""
-    tokens = 0
-    for encoding in tokenizer.encode_batch(texts, add_special_tokens=False):
-        ids = [*encoding.ids, eod]
-        writer.add(ids)
-        tokens += len(ids)
-    return tokens
+def run_build(build: Build, runner: "Runner") -> "Corpus | Pending":
+    """Write OUTPUT.bin and .idx (`weighted`: shards and a .yml), the removed documents, a table, and OUTPUT.json last.
+
+    The same inputs, triples, rules and tokenizer give the same bytes, whatever the tasks and workers. A build that was
+    killed goes on when it is called again: only shards that are not finished are made. There is no .idx before its
+    documents. `triples` is a source of `read_triples`, or "none" to keep every document.
+
+    Raises:
+        InputError: an input is bad, no document is left, `output` is there already, or what was begun there is another
+            build; without `force`.
+        KislError: another build is at work there, a task failed, or something cannot be written.
+    """
+    _check_installed()
+    work = build.work
+    refuse_existing(build)
+    with claimed(work):
+        try:
+            return _build(build, work, runner)
+        except OSError as error:
+            raise not_written(str(build.output), error) from error
+        except KeyboardInterrupt:
+            raise InterruptedBuildError(
+                f"{build.output}: interrupted{_done(work)}; the same command goes on from here"
+            ) from None
 
 
-class _Sieve:
-    """Lets documents through and counts those that it holds back."""
+def stages_of(work: Work, plan: Plan, threads: int = 1, weighted: bool = False) -> "list[Stage]":
+    """The stage that makes shards, and the one that makes the result of them."""
+    from kisl_plugin.corpus.blocks import FactFilter, ReadPieces, TokenizeShard, exclusions
+    from kisl_plugin.corpus.executors import Stage
+    from kisl_plugin.corpus.merge import MergeShards
 
-    def __init__(self, triples: Sequence[Triple]) -> None:
-        self._triples = triples
-        self._stated = matcher_of(triples)
-        self.documents = self.left_out = self.empty = 0
-        self.relations: Counter[str] = Counter()
-
-    def kept(self, texts: Iterable[str]) -> Iterator[str]:
-        """The texts that are not empty and state none of the triples."""
-        for text in texts:
-            if not text.strip():
-                self.empty += 1
-            elif stated := self._stated([text])[0]:
-                self.left_out += 1
-                self.relations.update({self._triples[index].relation_id for index in {match.triple for match in stated}})
-            else:
-                self.documents += 1
-                yield text
+    facts = [FactFilter(work.triples, plan.rules, exclusions(work.excluded), work.shards)] if plan.filters else []
+    pipeline = [ReadPieces(work), *facts, TokenizeShard(work, threads)]
+    return [
+        Stage("shards", pipeline, plan.tasks, work.folder / "stage_shards"),
+        Stage("merge", [MergeShards(work, weighted)], 1, work.folder / "stage_merge"),
+    ]
 
 
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    held = 0
-    for text in texts:
-        batch.append(text)
-        held += len(text)
-        if len(batch) == BATCH_DOCUMENTS or held >= BATCH_CHARACTERS:
-            yield batch
-            batch, held = [], 0
-    if batch:
-        yield batch
+def _check_installed() -> None:
+    try:
+        import datatrove  # noqa: F401
+    except ImportError:
+        raise InputError("building a corpus needs datatrove; pip install 'kisl-plugin[corpus]'") from None
 
 
-def _check_that_some_are_left(sieve: _Sieve, output: Path) -> None:
-    if not sieve.documents:
-        raise InputError(
-            f"{output}: no document is left: {sieve.left_out:,} state a triple, {sieve.empty:,} are empty; a .txt file "
-            "is one document, a .jsonl file has one a line"
-        )
+def _build(build: Build, work: Work, runner: "Runner") -> "Corpus | Pending":
+    from kisl_plugin.corpus.merge import Corpus
+
+    old = begun(build)
+    jobs = _jobs(stages_of(work, old)) if old else []
+    if jobs and build.force:
+        raise InputError(f"{build.output}: {'; '.join(jobs)}; cancel these jobs before --force")
+    plan = planned(build, old)
+    if jobs:
+        return Pending(jobs, submitted=False)
+    if not work.manifest.exists() and not _run(work, plan, build, runner):
+        return Pending(_jobs(stages_of(work, plan)), submitted=True)
+    made = Corpus.read(work.manifest)
+    remove(work)
+    return made
+
+
+def _run(work: Work, plan: Plan, build: Build, runner: "Runner") -> bool:
+    """Run what is not done; whether all is done. Shards that the merge finds damaged are made again."""
+    stages = stages_of(work, plan, build.threads, build.weighted)
+    for attempt in range(1, ATTEMPTS + 1):
+        _forget_unfinished(work, plan, stages)
+        progress = BuildProgress(work, plan)
+        try:
+            return runner.run(stages, progress)
+        except KislError:
+            if attempt == ATTEMPTS or not work.damaged.exists():
+                raise
+        finally:
+            progress.close()
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _forget_unfinished(work: Work, plan: Plan, stages: "Sequence[Stage]") -> None:
+    from kisl_plugin.corpus.executors import forget
+
+    shards, merge = stages
+    for rank in range(plan.tasks):
+        if read_stamp(work, plan, rank) is None:
+            discard(work, rank)
+            note_of(work, rank).unlink(missing_ok=True)
+            forget(shards.folder, rank)
+    forget(merge.folder, 0)
+    for path in (work.damaged, merge_note_of(work)):
+        path.unlink(missing_ok=True)
+
+
+def _jobs(stages: "Sequence[Stage]") -> list[str]:
+    """How stages stand that jobs of a Slurm cluster work at; empty if none do."""
+    if not any((stage.folder / "jobs.json").exists() for stage in stages):
+        return []
+    from kisl_plugin.corpus.executors.slurm_jobs import status
+
+    found = status(stages)
+    return [line for stage in found for line in stage.lines()] if any(stage.jobs for stage in found) else []
+
+
+def _done(work: Work) -> str:
+    plan = read_plan(work)
+    if plan is None:
+        return ""
+    done = sum(read_stamp(work, plan, rank) is not None for rank in range(plan.tasks))
+    return f" with {done} of {plan.tasks} tasks done"

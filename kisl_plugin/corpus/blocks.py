@@ -1,0 +1,209 @@
+"""The steps of a task as datatrove blocks: read pieces, remove what states a fact, tokenise into a shard."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datatrove.data import Document
+from datatrove.pipeline.base import PipelineStep
+from datatrove.pipeline.filters.base_filter import BaseFilter
+from datatrove.pipeline.writers import JsonlWriter
+from datatrove.pipeline.writers.disk_base import DiskWriter
+from datatrove.utils.typeshelper import StatHints
+
+from kisl_plugin.corpus.pieces import read_piece
+from kisl_plugin.corpus.shards import prefix_of, read_stamp, write_stamp
+from kisl_plugin.corpus.standing import ReadNote, note_of
+from kisl_plugin.corpus.statistics import Removed
+from kisl_plugin.corpus.tokenise import write_documents
+from kisl_plugin.corpus.work import Work, not_written, the_plan
+from kisl_plugin.indexed import IndexedWriter
+from kisl_plugin.matching import Match, MatchRules, matcher_of
+from kisl_plugin.roles import Matcher
+from kisl_plugin.runcard import write_atomically
+from kisl_plugin.tokenizer import read_tokenizer
+from kisl_plugin.triples import Triple, read_triples
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+BATCH_DOCUMENTS, BATCH_CHARACTERS = 1000, 4_000_000
+
+Documents = Iterator[Document]
+
+
+class ReadPieces(PipelineStep):
+    """Reads a task's share of the pieces that a plan names, and notes how far it is."""
+
+    type = "📖 - READER"
+    name = "pieces"
+
+    def __init__(self, work: Work) -> None:
+        super().__init__()
+        self.work = work
+
+    def run(self, data: Documents | None, rank: int = 0, world_size: int = 1) -> Documents:
+        """The documents of task `rank`, empty ones too."""
+        note = ReadNote(note_of(self.work, rank))
+        for piece in the_plan(self.work).share(rank):
+            for document in read_piece(piece):
+                yield Document(text=document.text, id=document.id)
+                note.read(piece, document.size)
+            note.done(piece.size)
+
+
+class FactFilter(BaseFilter):
+    """Removes the documents that state a triple; a block for any datatrove pipeline.
+
+    A removed document gets `metadata["triples"]`, a list of {triple (its index), subject, relation_id, object,
+    subject_span, object_span, rule}, spans being character offsets into its text, and goes to `exclusion_writer`.
+    `counts`, a folder, gets a file for each task: how many documents were removed, by triple and by relation.
+    The triples are read once in each process, and their matcher is never pickled.
+    """
+
+    name = "🔎 facts under test"
+
+    def __init__(
+        self,
+        triples_file: Path | str,
+        rules: MatchRules | None = None,
+        exclusion_writer: DiskWriter | None = None,
+        counts: Path | None = None,
+        batch_size: int = BATCH_DOCUMENTS,
+    ) -> None:
+        super().__init__(exclusion_writer, batch_size)
+        self.triples_file, self.rules, self.counts = str(triples_file), rules or MatchRules(), counts
+
+    def filter(self, doc: Document) -> bool:
+        """Whether a document is kept."""
+        return self.filter_batch([doc])[0]
+
+    def filter_batch(self, batch: list[Document]) -> list[bool]:
+        """Whether each is kept; those that are not get their triples."""
+        triples, matcher = _facts(self.triples_file, Path(self.triples_file).stat().st_mtime_ns, self.rules)
+        found = matcher([document.text for document in batch])
+        for document, matches in zip(batch, found, strict=True):
+            if matches:
+                document.metadata["triples"] = [_stated(match, triples[match.triple]) for match in matches]
+        return [not matches for matches in found]
+
+    def run(self, data: Documents, rank: int = 0, world_size: int = 1) -> Documents:
+        """The documents that state nothing, in batches that memory holds.
+
+        Raises:
+            KislError: the removed documents cannot be written.
+        """
+        removed = Removed()
+        try:
+            with self.exclusion_writer or nullcontext():
+                for batch in batches(data, self.batch_size):
+                    with self.track_time("batch"):
+                        kept = self.filter_batch(batch)
+                    self._remove([one for one, stays in zip(batch, kept, strict=True) if not stays], removed, rank)
+                    self.stat_update(StatHints.forwarded, value=sum(kept), unit="batch")
+                    yield from (one for one, stays in zip(batch, kept, strict=True) if stays)
+            if self.counts:
+                self.counts.mkdir(parents=True, exist_ok=True)
+                write_atomically(self.counts / f"{rank:05d}.removed.json", removed.to_json())
+        except OSError as error:
+            raise not_written("the removed documents", error) from error
+
+    def _remove(self, documents: Sequence[Document], removed: Removed, rank: int) -> None:
+        self.stat_update(StatHints.dropped, value=len(documents), unit="batch")
+        for document in documents:
+            stated = document.metadata["triples"]
+            removed.count((one["triple"] for one in stated), (one["relation_id"] for one in stated))
+            if self.exclusion_writer:
+                self.exclusion_writer.write(document, rank)
+
+
+class TokenizeShard(PipelineStep):
+    """Tokenises documents into a shard of GPT-NeoX's format, each with its end; the last step of a task.
+
+    `threads` of the tokenizers library work at once, unless the environment says otherwise.
+    """
+
+    type = "🔢 - TOKENIZER"
+    name = "shard"
+
+    def __init__(self, work: Work, threads: int = 1) -> None:
+        super().__init__()
+        self.work, self.threads = work, threads
+
+    def run(self, data: Documents, rank: int = 0, world_size: int = 1) -> None:
+        """Write the shard and its stamp; nothing is read where it is finished already.
+
+        Raises:
+            KislError: it cannot be written.
+        """
+        plan = the_plan(self.work)
+        if read_stamp(self.work, plan, rank):
+            return
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if self.threads > 1 else "false")
+        os.environ.setdefault("RAYON_NUM_THREADS", str(self.threads))
+        encoder, eod = _tokenizer(str(self.work.tokenizer), self.work.tokenizer.stat().st_mtime_ns)
+        try:
+            with IndexedWriter(prefix_of(self.work, rank), plan.vocab_size) as writer:
+                documents, tokens, empty = self._write(data, encoder, eod, writer)
+            write_stamp(self.work, plan, rank, documents, tokens, empty)
+        except OSError as error:
+            raise not_written(str(prefix_of(self.work, rank)), error) from error
+
+    def _write(self, data: Documents, encoder: "Tokenizer", eod: int, writer: IndexedWriter) -> tuple[int, int, int]:
+        documents = tokens = empty = 0
+        for batch in batches(data, BATCH_DOCUMENTS):
+            texts = [document.text for document in batch if document.text and not document.text.isspace()]
+            with self.track_time("batch"):
+                written = write_documents(texts, encoder, eod, writer)
+            documents, tokens, empty = documents + len(texts), tokens + written, empty + len(batch) - len(texts)
+            self.stat_update("tokens", value=written, unit="batch")
+        return documents, tokens, empty
+
+
+def exclusions(folder: Path) -> JsonlWriter:
+    """Writes removed documents to a file a task: id, text, and the triples that they state."""
+    return JsonlWriter(str(folder), "${rank}.jsonl", compression=None, adapter=_excluded)
+
+
+def batches(documents: Iterable[Document], most: int) -> Iterator[list[Document]]:
+    """Runs of at most `most` documents, and of few where they are long."""
+    batch: list[Document] = []
+    held = 0
+    for document in documents:
+        batch.append(document)
+        held += len(document.text)
+        if len(batch) >= most or held >= BATCH_CHARACTERS:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
+
+
+@lru_cache(maxsize=1)
+def _facts(triples_file: str, changed: int, rules: MatchRules) -> tuple[list[Triple], Matcher]:
+    triples = read_triples(triples_file)
+    return triples, matcher_of(triples, rules)
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(path: str, changed: int) -> "tuple[Tokenizer, int]":
+    return read_tokenizer(Path(path))
+
+
+def _stated(match: Match, triple: Triple) -> dict[str, Any]:
+    return {
+        "triple": match.triple,
+        "subject": triple.subject,
+        "relation_id": triple.relation_id,
+        "object": triple.object,
+        "subject_span": match.subject,
+        "object_span": match.object,
+        "rule": match.rule,
+    }
+
+
+def _excluded(writer: DiskWriter, document: Document) -> dict[str, Any]:
+    return {"id": document.id, "text": document.text, "triples": document.metadata["triples"]}

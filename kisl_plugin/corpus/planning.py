@@ -1,0 +1,138 @@
+"""What a call is to work by: the plan that an earlier call began, if it is the same, else a new one."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from kisl_plugin.corpus.files import find_files
+from kisl_plugin.corpus.pieces import cut_into_pieces
+from kisl_plugin.corpus.shards import holds_nothing
+from kisl_plugin.corpus.work import (
+    NO_TRIPLES,
+    Plan,
+    Work,
+    difference,
+    empty,
+    read_plan,
+    versions,
+    write_plan,
+)
+from kisl_plugin.errors import InputError
+from kisl_plugin.indexed import file_of
+from kisl_plugin.matching import MatchRules, matcher_of
+from kisl_plugin.runcard import sha256
+from kisl_plugin.tokenizer import read_tokenizer
+from kisl_plugin.triples import read_triples, triples_to_jsonl
+
+MOST_TASKS = 1000
+RESULTS = (".json", ".idx", ".bin", ".yml", ".triples.csv", ".bin.part", ".idx.part")
+
+
+@dataclass(frozen=True)
+class Build:
+    """What is asked of a build. `tasks` None: as many as there are pieces, at most 1,000."""
+
+    inputs: Sequence[str | Path]
+    triples: str
+    tokenizer: Path
+    output: Path
+    rules: MatchRules = field(default_factory=MatchRules)
+    tasks: int | None = None
+    threads: int = 1
+    weighted: bool = False
+    force: bool = False
+
+    @property
+    def work(self) -> Work:
+        """Where its parts lie."""
+        return Work(self.output.absolute())
+
+
+def refuse_existing(build: Build) -> None:
+    """Nothing is replaced that was not asked to be.
+
+    Raises:
+        InputError: a result is there, and neither `force` is given nor a build begun.
+    """
+    there = next((end for end in (".idx", ".json", ".yml") if file_of(build.output, end).exists()), None)
+    if there and not build.force and not build.work.plan.exists():
+        raise InputError(
+            f"{file_of(build.output, there)}: is there already; choose another --output, or --force to replace"
+        )
+
+
+def begun(build: Build) -> Plan | None:
+    """The plan of an earlier call, which may have ended since; None without one, or where `force` may break it.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return read_plan(build.work)
+    except InputError:
+        if not build.force:
+            raise
+        return None
+
+
+def planned(build: Build, old: Plan | None) -> Plan:
+    """The plan to work by: `old`, if the same is asked, else a new one in its place.
+
+    Raises:
+        InputError: an input is bad; or another build was begun and would be lost.
+    """
+    encoder, _ = read_tokenizer(build.tokenizer)
+    facts = [] if build.triples == NO_TRIPLES else read_triples(build.triples)
+    matcher_of([], build.rules)  # an unknown one is told before any work
+    tokenizer_json, triples_jsonl = encoder.to_str(), triples_to_jsonl(facts)
+    asked = Plan(
+        files=tuple(find_files(build.inputs)),
+        pieces=(),
+        tasks=0,
+        triples=build.triples,
+        triples_sha256=sha256(triples_jsonl),
+        rules=build.rules,
+        tokenizer=str(build.tokenizer),
+        tokenizer_sha256=sha256(tokenizer_json),
+        vocab_size=max(encoder.get_vocab().values()) + 1,
+        versions=versions(),
+    )
+    if old and not build.force and not _is_another(build, old, asked):
+        return old
+    pieces = tuple(cut_into_pieces(asked.files))
+    plan = replace(asked, pieces=pieces, tasks=min(build.tasks or MOST_TASKS, len(pieces)))
+    _clear(build.work)
+    write_plan(build.work, plan, triples_jsonl, tokenizer_json)
+    return plan
+
+
+def _is_another(build: Build, old: Plan, asked: Plan) -> bool:
+    """Whether what was begun is another build, and nothing is lost without it."""
+    work = build.work
+    changed = difference(old, asked)
+    if changed is None and build.tasks and min(build.tasks, len(old.pieces)) != old.tasks:
+        changed = ("--tasks", old.tasks, build.tasks)
+    if changed is None:
+        return False
+    if work.manifest.exists() or not holds_nothing(work, old):
+        what, was, is_now = changed
+        raise InputError(
+            f"{file_of(build.output, '.work')}: a build was begun there with {what} {was}, now it is {is_now}; go on "
+            "with the old value, or add --force to start anew"
+        )
+    return True
+
+
+def _clear(work: Work) -> None:
+    """Take away what an earlier build left."""
+    for ending in RESULTS:
+        file_of(work.output, ending).unlink(missing_ok=True)
+    shard = re.compile(re.escape(work.output.name) + r"_\d{5}\.(bin|idx)")
+    for path in work.output.parent.iterdir():
+        if shard.fullmatch(path.name):
+            path.unlink()
+    if work.excluded.is_dir():
+        for path in work.excluded.glob("[0-9]*[0-9].jsonl"):
+            path.unlink()
+    empty(work)
