@@ -45,7 +45,10 @@ def build_corpus(
     weighted: bool = False,
     force: bool = False,
 ) -> "Corpus":
-    """Build on this machine, `workers` tasks at a time; see `run_build`."""
+    """Build on this machine, `workers` tasks at a time; see `run_build`.
+
+    With several workers a script needs `if __name__ == "__main__":`, as with Python's own multiprocessing.
+    """
     _check_installed()
     from kisl_plugin.corpus.executors.local import LocalRunner
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from kisl_plugin.corpus.build import write_documents
+from kisl_plugin.corpus.tokenise import write_documents
 from kisl_plugin.corpus.vocabulary import train_tokenizer
 from kisl_plugin.demo.scale import Scale
 from kisl_plugin.demo.text import docstrings
