@@ -120,6 +120,18 @@ class FactFilter(BaseFilter):
                 self.exclusion_writer.write(document, rank)
 
 
+class Exclusions(JsonlWriter):
+    """Writes removed documents to a file a task: id, text, and the triples that they state."""
+
+    name = "🐿 Exclusions"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder), "${rank}.jsonl", compression=None)
+
+    def _default_adapter(self, document: Document) -> dict[str, Any]:
+        return {"id": document.id, "text": document.text, "triples": document.metadata["triples"]}
+
+
 class TokenizeShard(PipelineStep):
     """Tokenises documents into a shard of GPT-NeoX's format, each with its end; the last step of a task.
 
@@ -163,11 +175,6 @@ class TokenizeShard(PipelineStep):
         return documents, tokens, empty
 
 
-def exclusions(folder: Path) -> JsonlWriter:
-    """Writes removed documents to a file a task: id, text, and the triples that they state."""
-    return JsonlWriter(str(folder), "${rank}.jsonl", compression=None, adapter=_excluded)
-
-
 def batches(documents: Iterable[Document], most: int) -> Iterator[list[Document]]:
     """Runs of at most `most` documents, and of few where they are long."""
     batch: list[Document] = []
@@ -203,7 +210,3 @@ def _stated(match: Match, triple: Triple) -> dict[str, Any]:
         "object_span": match.object,
         "rule": match.rule,
     }
-
-
-def _excluded(writer: DiskWriter, document: Document) -> dict[str, Any]:
-    return {"id": document.id, "text": document.text, "triples": document.metadata["triples"]}

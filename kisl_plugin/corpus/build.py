@@ -87,11 +87,11 @@ def run_build(build: Build, runner: "Runner") -> "Corpus | Pending":
 
 def stages_of(work: Work, plan: Plan, threads: int = 1, weighted: bool = False) -> "list[Stage]":
     """The stage that makes shards, and the one that makes the result of them."""
-    from kisl_plugin.corpus.blocks import FactFilter, ReadPieces, TokenizeShard, exclusions
+    from kisl_plugin.corpus.blocks import Exclusions, FactFilter, ReadPieces, TokenizeShard
     from kisl_plugin.corpus.executors import Stage
     from kisl_plugin.corpus.merge import MergeShards
 
-    facts = [FactFilter(work.triples, plan.rules, exclusions(work.excluded), work.shards)] if plan.filters else []
+    facts = [FactFilter(work.triples, plan.rules, Exclusions(work.excluded), work.shards)] if plan.filters else []
     pipeline = [ReadPieces(work), *facts, TokenizeShard(work, threads)]
     return [
         Stage("shards", pipeline, plan.tasks, work.folder / "stage_shards"),
