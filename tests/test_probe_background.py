@@ -148,15 +148,15 @@ def test_the_bundled_passages_are_scored_by_default_and_the_results_say_which_th
 
 
 def test_the_bundled_passages_state_no_fact_under_test() -> None:
-    states = matcher_of("subject_object", read_triples("wikidata_six"))
+    states = matcher_of(read_triples("wikidata_six"))
     rows = [json.loads(line) for line in BUNDLED_FILE.read_text(encoding="utf-8").splitlines()]
     assert tuple(row["text"] for row in rows) == read_passages({}).texts
     assert len(rows) == len({row["title"] for row in rows}) == 60
+    assert not any(states([f"{row['title']}. {row['text']}" for row in rows]))
     for row in rows:
-        assert states(f"{row['title']}. {row['text']}") == []
         assert 500 <= len(row["text"].encode()) <= 900
         assert set(row) == {"title", "text"}
-    assert states("Marie Curie was born in Poland. Kenilworth was written by Walter Scott.")
+    assert states(["Marie Curie was born in Poland. Kenilworth was written by Walter Scott."])[0]
 
 
 def test_no_two_passages_share_a_run_of_six_words() -> None:

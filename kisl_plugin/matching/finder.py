@@ -15,9 +15,9 @@ Mention = tuple[int, int, int]
 class SpellingFinder:
     """Finds `spellings` (folded, each once) as whole words; overlapping ones too.
 
-    The automaton sees a space for every byte that is no part of a word, and spellings with a space on either side: so it
-    finds whole words only, and stays in its first states over most of a text. Spellings with other characters than a
-    word's are then compared.
+    The automaton sees a space for every byte that is no part of a word, and spellings with a space on either side: so
+    it finds whole words only, and stays in its first states over most of a text. Spellings with other characters than
+    a word's are then compared.
     """
 
     def __init__(self, spellings: Sequence[bytes]) -> None:

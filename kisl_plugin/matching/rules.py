@@ -12,10 +12,10 @@ DOCUMENT, PARAGRAPH, SENTENCE = "document", "paragraph", "sentence"
 class MatchRules:
     """What makes a document state a triple.
 
-    `match` is "pair" (subject and object), "subject" (the subject alone: stricter), or a plugin's name. `scope` says how
-    near subject and object must be: in one document, paragraph (a line), sentence, or within a number of characters,
-    counted from the beginning of the first to the end of the second. Aliases, not labels, are passed over where they
-    have fewer than `min_length` characters or are on the `stop_list`.
+    `match` is "pair" (subject and object), "subject" (the subject alone: stricter), or a plugin's name. `scope` says
+    how near subject and object must be: in one document, paragraph (a line), sentence, or within a number of
+    characters, counted from the beginning of the first to the end of the second. Aliases, not labels, are passed over
+    where they have fewer than `min_length` characters or are on the `stop_list`.
 
     Raises:
         InputError: the scope is none of these, or `min_length` is below 1.
