@@ -99,9 +99,14 @@ def _lay(asked: Asked, runs: tuple[Path, ...]) -> "Run":
             raise InputError(
                 f"{name} and --run: the run's YAML names its corpus, its triples and its tokenizer; leave one"
             )
-    from kisl_plugin.corpus.audit_run import read_run
-
-    return read_run(runs)
+    try:
+        from kisl_plugin.corpus.audit_run import read_run
+    except ImportError:
+        raise InputError("the tokenizers library is missing; pip install 'kisl-plugin[corpus]'") from None
+    run = read_run(runs)
+    if run.on_one_device:
+        click.echo(run.on_one_device)
+    return run
 
 
 def _rows(run: "Run", rows: int | None) -> "RowAudit":

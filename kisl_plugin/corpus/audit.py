@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kisl_plugin.corpus.audit_counting import FORMS, Counts, Wordings, wordings_of
-from kisl_plugin.corpus.audit_files import tokenizer_of
+from kisl_plugin.corpus.audit_files import Files, tokenizer_of
 from kisl_plugin.corpus.audit_reading import Corpora
 from kisl_plugin.errors import InputError
 from kisl_plugin.matching import MatchRules, unsearchable
@@ -111,23 +111,39 @@ def audit_corpus(
     if not looked:
         raise InputError(f"{', '.join(map(str, prefixes))}: no documents; nothing can be counted")
     tasks = min(looked, tasks or _tasks(corpora.tokens * looked // len(corpora), workers))
-    from kisl_plugin.corpus.audit_tasks import Work, run_tasks
-
     rules = rules or MatchRules()
-    folder = Path(tempfile.mkdtemp(prefix="kisl-audit-"))
-    file = folder / "triples.jsonl"
-    file.write_text(triples_to_jsonl(triples), encoding="utf-8")
-    work = Work(folder, found.prefixes, found.tokenizer, file, tuple(forms), rules, len(corpora), looked)
-    try:
-        counts = run_tasks(work, tasks, workers)
-    except InputError:
-        shutil.rmtree(folder)
-        raise
-    shutil.rmtree(folder)  # after other errors the logs stay
+    counts = _counted(found, triples, forms, rules, (len(corpora), looked), tasks, workers)
     missing = {entry.triple: entry.reason for entry in unsearchable(triples, rules)}
     worded = {k for owners in wordings.owners for k in owners}
     wordless = frozenset(range(len(triples))) - worded
     return Audit(found.prefixes, tuple(triples), rules, counts, len(corpora), looked, missing, wordless, altered)
+
+
+def _counted(
+    files: Files,
+    triples: Sequence[Triple],
+    forms: Sequence[str],
+    rules: MatchRules,
+    documents: tuple[int, int],
+    tasks: int,
+    workers: int,
+) -> Counts:
+    """The counts; `documents`: in all, and to be looked at."""
+    try:
+        from kisl_plugin.corpus.audit_tasks import Work, run_tasks
+    except ImportError:
+        raise InputError("auditing a corpus needs datatrove; pip install 'kisl-plugin[corpus]'") from None
+    folder = Path(tempfile.mkdtemp(prefix="kisl-audit-"))
+    file = folder / "triples.jsonl"
+    file.write_text(triples_to_jsonl(triples), encoding="utf-8")
+    work = Work(folder, files.prefixes, files.tokenizer, file, tuple(forms), rules, *documents)
+    try:
+        counts = run_tasks(work, tasks, workers)
+    except (InputError, KeyboardInterrupt):
+        shutil.rmtree(folder)
+        raise
+    shutil.rmtree(folder)  # after other errors the logs stay
+    return counts
 
 
 def _tasks(tokens: int, workers: int) -> int:

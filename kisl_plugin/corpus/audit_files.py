@@ -54,7 +54,9 @@ def _without_ending(path: Path) -> Path:
 
 def _prefixes(path: Path) -> list[Path]:
     if path.suffix not in YAML_ENDINGS:
-        return [_without_ending(path)]
+        prefix = _without_ending(path)
+        shards = file_of(prefix, ".yml")
+        return _prefixes(shards) if shards.is_file() and not file_of(prefix, ".idx").exists() else [prefix]
     values = read_yamls([path]).values
     paths = values.get("train_data_paths") or values.get("data_path")
     listed = [paths] if isinstance(paths, str) else paths

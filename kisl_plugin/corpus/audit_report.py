@@ -4,16 +4,19 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kisl_plugin.corpus.audit import Audit
 from kisl_plugin.corpus.audit_reading import LONG_TOKENS
-from kisl_plugin.corpus.audit_rows import RowAudit
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.roles import IntArray
 from kisl_plugin.runcard import write_atomically
 from kisl_plugin.triples import Triple
+
+if TYPE_CHECKING:
+    from kisl_plugin.corpus.audit import Audit
+    from kisl_plugin.corpus.audit_rows import RowAudit
 
 HIGHEST = 10
 FACT_WIDTH = 48
@@ -22,7 +25,7 @@ _NAMED = {"pair": "with subject and object in one text", "subject": "with the su
 Column = tuple[str, Sequence[int | None]]
 
 
-def write_csv(path: Path, audit: Audit | None, rows: RowAudit | None) -> None:
+def write_csv(path: Path, audit: "Audit | None", rows: "RowAudit | None") -> None:
     """Write a row per triple: who it is, then what was counted; empty where nothing could be looked for.
 
     Raises:
@@ -45,11 +48,11 @@ def write_csv(path: Path, audit: Audit | None, rows: RowAudit | None) -> None:
         raise KislError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
-def _triples(audit: Audit | None, rows: RowAudit | None) -> Sequence[Triple]:
+def _triples(audit: "Audit | None", rows: "RowAudit | None") -> Sequence[Triple]:
     return audit.triples if audit else rows.triples if rows else ()
 
 
-def _corpus_columns(audit: Audit) -> list[Column]:
+def _corpus_columns(audit: "Audit") -> list[Column]:
     counts = audit.counts
     columns: list[Column] = []
     for name, values, unknown in (
@@ -67,17 +70,17 @@ def _corpus_columns(audit: Audit) -> list[Column]:
     return columns
 
 
-def _row_columns(rows: RowAudit) -> list[Column]:
+def _row_columns(rows: "RowAudit") -> list[Column]:
     named = (("planned", rows.planned), ("found", rows.found), ("natural_in_rows", rows.natural))
     return [(name, values.tolist()) for name, values in named]
 
 
-def corpus_page(audit: Audit) -> str:
+def corpus_page(audit: "Audit") -> str:
     """Totals, a table of the relations, and the triples with the highest counts."""
     return "\n\n".join(part for part in ("\n".join(_totals(audit)), _relations(audit), _highest(audit)) if part)
 
 
-def rows_page(rows: RowAudit) -> str:
+def rows_page(rows: "RowAudit") -> str:
     """What the rows of a run hold, beside the plan; a table of the groups."""
     what = f"all {rows.rows:,} rows" if rows.looked == rows.rows else f"{rows.looked:,} of {rows.rows:,} rows"
     total = f"{what} looked at · {int(rows.planned.sum()):,} exposures planned, {int(rows.found.sum()):,} found"
@@ -94,7 +97,7 @@ def _span(counts: IntArray) -> str:
     return f"{low:,}" if low == high else f"{low:,}–{high:,}"
 
 
-def _totals(audit: Audit) -> Iterable[str]:
+def _totals(audit: "Audit") -> Iterable[str]:
     counts = audit.counts
     yield f"{', '.join(map(str, audit.prefixes))} · {_number(audit, counts.documents)} documents · " + (
         f"{_number(audit, counts.tokens)} tokens"
@@ -129,11 +132,11 @@ def _totals(audit: Audit) -> Iterable[str]:
         yield f"{counts.long_documents:,} documents of more than {LONG_TOKENS:,} tokens were looked at in parts"
 
 
-def _number(audit: Audit, count: int) -> str:
+def _number(audit: "Audit", count: int) -> str:
     return f"≈ {round(count * audit.total / audit.looked):,}" if audit.sampled else f"{count:,}"
 
 
-def _relations(audit: Audit) -> str:
+def _relations(audit: "Audit") -> str:
     counts, match = audit.counts, audit.rules.match
     table: list[tuple[str, ...]] = [("relation", "triples", "stated", "statements", match, f"{match} documents")]
     members: dict[str, list[int]] = {}
@@ -147,7 +150,7 @@ def _relations(audit: Audit) -> str:
     return _aligned(table)
 
 
-def _highest(audit: Audit) -> str:
+def _highest(audit: "Audit") -> str:
     counts = audit.counts
     order = np.lexsort((-counts.match_documents, -counts.statement_occurrences))[:HIGHEST]
     found = [k for k in order.tolist() if counts.statement_occurrences[k] or counts.match_documents[k]]

@@ -15,8 +15,8 @@ from kisl_plugin.local.keys import HONOURED
 from kisl_plugin.plan import InjectionPlan
 from kisl_plugin.yamls import read_yamls
 
-NEEDED = ("data_path", "vocab_file", "seq_length", "train_iters", "train_batch_size")
-READ = (*NEEDED, "split", "seed", "kisl")
+NEEDED = ("data_path", "vocab_file", "seq_length", "train_iters")
+READ = (*NEEDED, "train_batch_size", "split", "seed", "kisl")
 # Under other values than these GPT-NeoX lays rows that only it can lay: its default, what is expected, the reason.
 LAID: Mapping[str, tuple[Any, tuple[Any, ...], str]] = {
     "train_data_paths": (None, (None, []), "GPT-NeoX alone draws rows from weighted corpora"),
@@ -46,6 +46,13 @@ class Run:
     def tokenizer(self) -> Path:
         """The tokenizer.json."""
         return Path(self.config["vocab_file"])
+
+    @property
+    def on_one_device(self) -> str:
+        """What is to be known where train_batch_size is not given; else empty."""
+        if self.config["train_batch_size"] is not None:
+            return ""
+        return f"train_batch_size is not given: {self.config.batch} rows a step are taken, those of one device"
 
     @property
     def rows(self) -> Rows:
@@ -83,8 +90,17 @@ def _config(paths: Sequence[Path]) -> Config:
             )
     values = {key: _value(key, given) for key in READ}
     # Nothing is held out here, and how a batch is cut into micro batches changes no row.
-    batch = {"train_micro_batch_size_per_gpu": values["train_batch_size"], "gradient_accumulation_steps": 1}
+    batch = {"train_micro_batch_size_per_gpu": _batch(given), "gradient_accumulation_steps": 1}
     return Config({**values, **batch, "eval_interval": 1, "eval_iters": 0}, yamls.where)
+
+
+def _batch(given: Given) -> int:
+    """Rows a step: train_batch_size, which need not be given to a run on one device."""
+    total, micro = (_value(key, given) for key in ("train_batch_size", "train_micro_batch_size_per_gpu"))
+    if total is None and micro is None:
+        raise InputError(f"{given.where}: train_batch_size is missing; it decides how many rows the run has")
+    steps = _value("gradient_accumulation_steps", given)
+    return int(total if total is not None else micro * steps)
 
 
 def _value(key: str, given: Given) -> Any:

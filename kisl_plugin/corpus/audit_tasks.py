@@ -36,7 +36,7 @@ class Work:
     looked: int
 
 
-class CountDocuments(PipelineStep):  # type: ignore[misc]
+class CountDocuments(PipelineStep):
     """A task's whole pipeline: no documents come into it, none go out."""
 
     name = "count documents"
