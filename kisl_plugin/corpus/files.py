@@ -90,7 +90,7 @@ def _remote_files(url: str) -> list[SourceFile]:
     if info["type"] != "directory":
         if not ending_of(url):
             raise InputError(f"{url}: the ending is not known; expected {ENDINGS}")
-        return [SourceFile(url, *remote_state(info))]
+        return [SourceFile(system.unstrip_protocol(name), *remote_state(info))]
     return _readable(system, system.find(name, detail=True), url, "below this folder")
 
 

@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -66,7 +67,9 @@ def local_state(path: Path) -> tuple[int, str]:
 def remote_state(info: Mapping[str, Any]) -> tuple[int, str]:
     """The size and the version of a file as its storage describes it."""
     size = int(info.get("size") or 0)
-    known = next((str(info[key]).strip('"') for key in VERSIONS if info.get(key)), "")
+    known = next((info[key] for key in VERSIONS if info.get(key)), "")
+    # A listing may give seconds where the file's own entry gives a date.
+    known = known.timestamp() if isinstance(known, datetime) else str(known).strip('"')
     return size, f"{known}-{size}"
 
 
