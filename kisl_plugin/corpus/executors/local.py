@@ -7,17 +7,15 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from copy import deepcopy
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from datatrove.executor import LocalPipelineExecutor
 
-from kisl_plugin.corpus.executors.logs import stderr_to, ticking
+from kisl_plugin.corpus.executors.logs import executor_log, stderr_to, ticking
 from kisl_plugin.corpus.executors.notes import NotedTasks, clear_notes, raise_failure
 from kisl_plugin.corpus.executors.stages import Stage
-from kisl_plugin.errors import KislError
 
 
 @dataclass(frozen=True)
@@ -53,15 +51,6 @@ class LocalExecutor(NotedTasks, LocalPipelineExecutor):
         else:
             all(self.succeeds(rank) for rank in ranks)
 
-    def succeeds(self, rank: int) -> bool:
-        """Run one task on a pipeline of its own; False where it fails, its error is noted."""
-        task = deepcopy(self)
-        try:
-            task._run_for_rank(rank)
-        except KislError:
-            return False
-        return True
-
     def _run_in_processes(self, ranks: list[int], workers: int) -> None:
         context = multiprocessing.get_context(self.start_method)
         held, leash = context.Pipe(duplex=False)
@@ -77,11 +66,6 @@ class LocalExecutor(NotedTasks, LocalPipelineExecutor):
         finally:
             pool.shutdown(cancel_futures=True)
             leash.close()
-
-
-def executor_log(folder: Path) -> Path:
-    """Where a stage's processes log what is no single task's."""
-    return folder / "logs" / "executor.log"
 
 
 _executor: LocalExecutor

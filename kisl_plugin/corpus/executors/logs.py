@@ -10,6 +10,16 @@ from datatrove.utils.logging import setup_default_logger
 TICK_SECONDS = 1.0
 
 
+def executor_log(folder: Path) -> Path:
+    """Where a stage's processes log what is no single task's."""
+    return folder / "logs" / "executor.log"
+
+
+def task_log(folder: Path, rank: int) -> Path:
+    """Where datatrove logs what task `rank` does."""
+    return folder / "logs" / f"task_{rank:05d}.log"
+
+
 @contextmanager
 def stderr_to(file: Path) -> Iterator[None]:
     """Standard error of this process, to which datatrove logs, goes to the end of `file`."""

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from datatrove.executor.base import PipelineExecutor
 from datatrove.utils.stats import PipelineStats
 
+from kisl_plugin.corpus.executors.logs import task_log
 from kisl_plugin.corpus.executors.stages import Stage
 from kisl_plugin.errors import InputError, KislError
 
@@ -19,6 +21,15 @@ class NotedTasks(PipelineExecutor):
     def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> PipelineStats:
         with noting(Path(self.logging_dir.path), rank):
             return super()._run_for_rank(rank, local_rank, node_rank)
+
+    def succeeds(self, rank: int) -> bool:
+        """Run one task on a pipeline of its own; False where it fails: its error is noted."""
+        task = deepcopy(self)
+        try:
+            task._run_for_rank(rank)
+        except KislError:
+            return False
+        return True
 
 
 @contextmanager
@@ -87,8 +98,9 @@ def _listed(ranks: list[int], shown: int = 8) -> str:
 
 def _unexpected(folder: Path, rank: int, error: Exception) -> KislError:
     said = (str(error).strip().splitlines() or [""])[0]
-    log = folder / "logs" / f"task_{rank:05d}.log"
-    return KislError(f"{folder.name}: task {rank} failed with {type(error).__name__}: {said}; its log: {log}")
+    return KislError(
+        f"{folder.name}: task {rank} failed with {type(error).__name__}: {said}; its log: {task_log(folder, rank)}"
+    )
 
 
 def _error(note: dict[str, Any]) -> KislError:
