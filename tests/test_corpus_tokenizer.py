@@ -1,0 +1,148 @@
+"""`kisl corpus tokenizer`: a tokenizer of the size that was asked for, from all inputs or a sample of them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import fsspec
+import pytest
+from click.testing import CliRunner, Result
+from corpus_files import write_jsonl, write_parquet, write_texts
+from tiny_world import sentences
+from tokenizers import Tokenizer
+
+from kisl_plugin.cli.main import main
+from kisl_plugin.corpus.vocabulary import train_tokenizer
+
+
+def tokenizer(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, ["corpus", "tokenizer", *map(str, arguments)])
+
+
+def test_the_tokenizer_has_the_size_that_was_asked_and_gives_every_text_back(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", sentences(300))
+    outputs = [tmp_path / "new" / "one.json", tmp_path / "two.json"]
+    for output, threads in zip(outputs, ("1", "3"), strict=True):
+        environment = {**os.environ, "RAYON_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "true"}
+        command = [sys.executable, "-m", "kisl_plugin", "corpus", "tokenizer", "--input", str(path)]
+        subprocess.run([*command, "--output", str(output), "--vocab-size", "300"], check=True, env=environment)
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
+    trained = Tokenizer.from_file(str(outputs[0]))
+    assert trained.get_vocab_size() == 300
+    assert sorted(trained.get_vocab().values()) == list(range(300))
+    assert (trained.token_to_id("<|endoftext|>"), trained.token_to_id("<|padding|>")) == (0, 1)
+    for text in (*sentences(3, seed=5), "naïve\n\t 日本語 🙂 \x00", " leading"):
+        assert trained.decode(trained.encode(text).ids) == text
+
+
+def test_the_same_text_gives_the_same_tokenizer_however_it_lies(tmp_path: Path) -> None:
+    texts = sentences(300)
+    write_jsonl(tmp_path / "a.jsonl", texts[:200])
+    # Two files after one --input, as a shell expands a pattern.
+    parts = [write_parquet(tmp_path / "b.parquet", texts[200:250]), write_jsonl(tmp_path / "c.jsonl.zst", texts[250:])]
+    url = "memory://tokenizer/all.jsonl"
+    fsspec.filesystem("memory").pipe("/tokenizer/all.jsonl", write_jsonl(tmp_path / "all.jsonl", texts).read_bytes())
+    made = []
+    for inputs in ([tmp_path / "a.jsonl", *parts], [tmp_path / "[a-c].*"], [url]):
+        output = tmp_path / f"{len(made)}.json"
+        result = tokenizer("--input", *inputs, "--output", output, "--vocab-size", "300")
+        assert result.exit_code == 0, result.output
+        made.append(output.read_bytes())
+    assert made[0] == made[1] == made[2]
+
+
+def test_of_inputs_larger_than_the_sample_every_file_gives_its_first_documents(tmp_path: Path) -> None:
+    heads, tails = ("apple", "berry", "cherry"), ("xenon", "yacht", "zebra")
+    for head, tail, ending in zip(heads, tails, (".jsonl", ".parquet", ".txt.jsonl"), strict=True):
+        texts = [f"{n} " + f" {head if n < 500 else tail}" * (1000 // len(f" {head}")) for n in range(1000)]
+        write_texts(tmp_path / f"{head}{ending}", texts)
+    output, whole = tmp_path / "sample.json", tmp_path / "whole.json"
+    arguments = ("--input", tmp_path, "--vocab-size", "400")
+    result = tokenizer(*arguments, "--output", output, "--sample", "1")
+    assert "trained on about 1 of 3 MB, taken evenly; --sample MB takes more or less" in result.output
+    once = output.read_bytes()
+    assert tokenizer(*arguments, "--output", output, "--sample", "1", "--force").exit_code == 0
+    assert output.read_bytes() == once
+    assert "trained on about" not in tokenizer(*arguments, "--output", whole).output
+    sampled, all_of_it = (Tokenizer.from_file(str(path)).get_vocab().keys() for path in (output, whole))
+    assert all_of_it >= {f"Ġ{word}" for word in (*heads, *tails)}
+    assert sampled >= {f"Ġ{word}" for word in heads}
+    assert sampled.isdisjoint({f"Ġ{word}" for word in tails})
+
+
+def test_a_text_too_small_for_the_vocabulary_is_said_with_what_gpt_neox_makes_of_it(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", ["aaaa bbbb"])
+    output = tmp_path / "tokenizer.json"
+    result = tokenizer("--input", path, "--output", output)
+    reached = Tokenizer.from_file(str(output)).get_vocab_size()
+    assert 258 < reached < 270
+    assert f"{output} · {reached:,} tokens" in result.output
+    assert f"asked were 32,000, but the text holds no more pairs to merge; GPT-NeoX will pad {reached} to 384" in (
+        result.output
+    )
+    again = tokenizer("--input", path, "--output", output, "--vocab-size", "260")
+    assert again.exit_code == 2
+    assert "tokenizer.json: is there already" in again.output
+    assert tokenizer("--input", path, "--output", output, "--vocab-size", "260", "--force").exit_code == 0
+    assert Tokenizer.from_file(str(output)).get_vocab_size() == 260
+
+
+def test_a_tokenizer_is_written_as_releases_before_0_20_read_it(tmp_path: Path) -> None:
+    train_tokenizer(sentences(200), 500, tmp_path / "tokenizer.json")
+    content = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
+    assert content["model"]["merges"]
+    assert all(isinstance(merge, str) and len(merge.split(" ")) == 2 for merge in content["model"]["merges"])
+
+
+def test_a_tokenizer_that_cannot_be_made_leaves_the_old_one(tmp_path: Path) -> None:
+    output = tmp_path / "tokenizer.json"
+    output.write_text("old")
+    good = write_jsonl(tmp_path / "a.jsonl", ["aaaa"])
+    too_small = tokenizer("--input", good, "--output", output, "--vocab-size", "257", "--force")
+    assert too_small.exit_code == 2
+    assert "a vocabulary of 257; 258 are needed" in too_small.output
+    good.write_bytes(b'{"text": "fine"}\n{')
+    assert "a.jsonl:2: not JSON" in tokenizer("--input", good, "--output", output, "--force").output
+    assert output.read_text() == "old"
+
+
+def test_an_output_that_cannot_be_written_is_one_line_and_status_1(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", ["x"])
+    (tmp_path / "file").touch()
+    output = tmp_path / "file" / "out"
+    result = tokenizer("--vocab-size", "258", "--input", path, "--output", output)
+    assert result.exit_code == 1, result.output
+    assert result.output.splitlines()[-1].startswith(f"Error: {output}: cannot be written (")
+
+
+@pytest.mark.parametrize(
+    ("library", "ending"),
+    [("tokenizers", ".jsonl"), ("pyarrow", ".parquet"), ("pyarrow", ".jsonl.gz"), ("pyarrow", ".jsonl.zst")],
+)
+def test_a_missing_library_is_an_error_that_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, ending: str
+) -> None:
+    path = write_texts(tmp_path / f"a{ending}", ["x"])
+    for name in [name for name in sys.modules if name.split(".")[0] == library]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, library, None)
+    result = tokenizer("--input", path, "--output", tmp_path / "t.json")
+    assert result.exit_code == 2
+    assert "pip install 'kisl-plugin[corpus]'" in result.output
+
+
+def test_the_command_shows_examples_and_what_a_document_is() -> None:
+    shown = " ".join(tokenizer("--help").output.split())
+    assert "Example: kisl corpus tokenizer --input data/text.jsonl" in shown
+    assert "--input hf://datasets/HuggingFaceFW/" in shown
+    assert "a .txt file, whole" in shown
+
+
+def test_the_command_line_loads_no_heavy_library() -> None:
+    heavy = {"torch", "tokenizers", "pyarrow", "datasets", "transformers", "fsspec", "datatrove", "huggingface_hub"}
+    modules = "cli.corpus", "corpus.files", "corpus.pieces", "corpus.vocabulary", "demo.prepare"
+    code = f"import sys, {', '.join(f'kisl_plugin.{module}' for module in modules)}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert heavy.isdisjoint(loaded)
