@@ -3,7 +3,6 @@
 import ast
 import gzip
 import json
-import os
 import re
 import signal
 import subprocess
@@ -24,9 +23,7 @@ from tokenizers import Tokenizer
 
 import kisl_plugin.corpus
 from kisl_plugin.cli.main import main
-from kisl_plugin.corpus import formats
 from kisl_plugin.corpus.build import build_corpus
-from kisl_plugin.corpus.files import find_files, read_documents
 from kisl_plugin.corpus.vocabulary import train_tokenizer
 from kisl_plugin.errors import InputError
 from kisl_plugin.indexed import IndexedDataset
@@ -79,38 +76,6 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@settings(max_examples=60, deadline=None)
-@given(documents=texts, ending=st.sampled_from([".jsonl", ".jsonl.gz", ".parquet"]))
-def test_every_format_gives_the_documents_that_were_written(
-    tmp_path_factory: pytest.TempPathFactory, documents: list[str], ending: str
-) -> None:
-    path = tmp_path_factory.mktemp("text") / f"part{ending}"
-    (write_parquet if ending == ".parquet" else write_jsonl)(path, documents)
-    assert list(read_documents([path], "reading")) == documents
-
-
-def test_a_txt_file_is_one_document_and_a_folder_is_its_files_by_name(tmp_path: Path) -> None:
-    (tmp_path / "b.txt").write_bytes("\ufeffOne.\r\n\r\nTwo: é.".encode())
-    write_jsonl(tmp_path / "a" / "z.JSONL", ["three", ""])
-    (tmp_path / "notes.md").write_text("no text file")
-    assert list(read_documents(find_files([tmp_path]), "reading")) == ["three", "", "One.\n\nTwo: é."]
-    assert find_files([tmp_path / "b.txt", tmp_path / "a"])[0].name == "b.txt"
-
-
-def test_inputs_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
-    file = write_jsonl(tmp_path / "a.jsonl", ["x"])
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"a.jsonl: given twice"):
-        find_files([tmp_path, file])
-    with pytest.raises(InputError, match=r"empty: no file below this folder ends in .txt, .jsonl, .jsonl.gz, .parquet"):
-        find_files([tmp_path / "empty"])
-    with pytest.raises(InputError, match=r"none: no such file or folder"):
-        find_files([tmp_path / "none"])
-    (tmp_path / "a.zip").touch()
-    with pytest.raises(InputError, match=r"a.zip: the ending is not known"):
-        find_files([tmp_path / "a.zip"])
-
-
 ROW = b'{"text": "fine"}\n'
 BAD: dict[str, tuple[bytes, str]] = {
     "no-json.jsonl": (ROW + b'{"text": "cut sh', r"no-json.jsonl:2: not JSON \("),
@@ -145,36 +110,6 @@ def test_a_bad_row_is_one_line_that_names_file_and_line_and_leaves_no_corpus(
     assert result.output.count("\n") == 1
     assert not (tmp_path / "c.idx").exists()
     assert not (tmp_path / "c.json").exists()
-
-
-def test_a_parquet_file_with_a_bad_text_column_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.parquet"
-    pq.write_table(pa.table({"content": ["x"]}), path)
-    with pytest.raises(InputError, match=r"a.parquet: no column 'text'; its columns are 'content'"):
-        list(read_documents([path], "reading"))
-    pq.write_table(pa.table({"text": ["x", None]}), path)
-    with pytest.raises(InputError, match=r"a.parquet: row 2: text is None"):
-        list(read_documents([path], "reading"))
-    latin = pa.array([b"x", b"\xe9"], pa.binary()).view(pa.string())
-    pq.write_table(pa.table({"text": latin}), path)
-    with pytest.raises(InputError, match=r"a.parquet: cannot be read as Parquet after row 0 \(.*utf-8"):
-        list(read_documents([path], "reading"))
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(InputError, match=r"a.parquet: cannot be read"):
-        list(read_documents([path], "reading"))
-
-
-def test_a_document_that_memory_would_not_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "LARGEST", 1 << 20)
-    (tmp_path / "a.txt").write_text("a" * (1 << 20))
-    assert len(next(read_documents([tmp_path / "a.txt"], "reading"))) == 1 << 20
-    (tmp_path / "a.txt").write_text("a" * ((1 << 20) + 1))
-    with pytest.raises(InputError, match=r"a.txt: above 1 MiB, and a .txt file is one document; .*\.jsonl"):
-        list(read_documents([tmp_path / "a.txt"], "reading"))
-    with pytest.raises(InputError, match=r"b.jsonl:2: above 1 MiB, and a line is one document"):
-        list(read_documents([write_jsonl(tmp_path / "b.jsonl", ["", "b" * (1 << 20)])], "reading"))
-    with pytest.raises(InputError, match=r"c.parquet: row 1: above 1 MiB"):
-        list(read_documents([write_parquet(tmp_path / "c.parquet", ["é" * (1 << 20)])], "reading"))
 
 
 document = st.sampled_from([*STATING, *NOT_STATING, "", " \n\t"]) | st.text(character, max_size=30)
@@ -301,57 +236,6 @@ def test_the_commands_show_an_example_and_what_a_document_is(command: str) -> No
     assert command in kisl("--help").output
 
 
-def test_the_tokenizer_has_the_size_that_was_asked_and_gives_every_text_back(tmp_path: Path) -> None:
-    path = write_jsonl(tmp_path / "a.jsonl", sentences(300))
-    outputs = [tmp_path / "new" / "one.json", tmp_path / "two.json"]
-    for output, threads in zip(outputs, ("1", "3"), strict=True):
-        environment = {**os.environ, "RAYON_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "true"}
-        command = [sys.executable, "-m", "kisl_plugin", "corpus", "tokenizer", "--input", str(path)]
-        subprocess.run([*command, "--output", str(output), "--vocab-size", "300"], check=True, env=environment)
-    assert outputs[0].read_bytes() == outputs[1].read_bytes()
-    tokenizer = Tokenizer.from_file(str(outputs[0]))
-    assert tokenizer.get_vocab_size() == 300
-    assert sorted(tokenizer.get_vocab().values()) == list(range(300))
-    assert (tokenizer.token_to_id("<|endoftext|>"), tokenizer.token_to_id("<|padding|>")) == (0, 1)
-    for text in (*sentences(3, seed=5), "naïve\n\t 日本語 🙂 \x00", " leading"):
-        assert tokenizer.decode(tokenizer.encode(text).ids) == text
-
-
-def test_a_text_too_small_for_the_vocabulary_is_said_with_what_gpt_neox_makes_of_it(tmp_path: Path) -> None:
-    path = write_jsonl(tmp_path / "a.jsonl", ["aaaa bbbb"])
-    output = tmp_path / "tokenizer.json"
-    result = kisl("tokenizer", "--input", path, "--output", output)
-    reached = Tokenizer.from_file(str(output)).get_vocab_size()
-    assert 258 < reached < 270
-    assert f"{output} · {reached:,} tokens" in result.output
-    assert f"asked were 32,000, but the text holds no more pairs to merge; GPT-NeoX will pad {reached} to 384" in (
-        result.output
-    )
-    again = kisl("tokenizer", "--input", path, "--output", output, "--vocab-size", "260")
-    assert again.exit_code == 2
-    assert "tokenizer.json: is there already" in again.output
-    assert kisl("tokenizer", "--input", path, "--output", output, "--vocab-size", "260", "--force").exit_code == 0
-    assert Tokenizer.from_file(str(output)).get_vocab_size() == 260
-
-
-def test_a_tokenizer_is_written_as_releases_before_0_20_read_it(trained: Path) -> None:
-    content = json.loads(trained.read_text(encoding="utf-8"))
-    assert content["model"]["merges"]
-    assert all(isinstance(merge, str) and len(merge.split(" ")) == 2 for merge in content["model"]["merges"])
-
-
-def test_a_tokenizer_that_cannot_be_made_leaves_the_old_one(tmp_path: Path) -> None:
-    output = tmp_path / "tokenizer.json"
-    output.write_text("old")
-    good = write_jsonl(tmp_path / "a.jsonl", ["aaaa"])
-    too_small = kisl("tokenizer", "--input", good, "--output", output, "--vocab-size", "257", "--force")
-    assert too_small.exit_code == 2
-    assert "a vocabulary of 257; 258 are needed" in too_small.output
-    good.write_bytes(ROW + b"{")
-    assert "a.jsonl:2: not JSON" in kisl("tokenizer", "--input", good, "--output", output, "--force").output
-    assert output.read_text() == "old"
-
-
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -368,20 +252,6 @@ def test_a_tokenizer_that_cannot_be_used_is_named(
     change(tokenizer)
     with pytest.raises(InputError, match=expected):
         build_corpus([write_jsonl(tmp_path / "a.jsonl", ["x"])], "none", tokenizer, tmp_path / "c")
-
-
-@pytest.mark.parametrize(("library", "ending"), [("tokenizers", ".jsonl"), ("pyarrow", ".parquet")])
-def test_a_missing_library_is_an_error_that_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, ending: str
-) -> None:
-    path = tmp_path / f"a{ending}"
-    (write_parquet if ending == ".parquet" else write_jsonl)(path, ["x"])
-    for name in [name for name in sys.modules if name.split(".")[0] == library]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, library, None)
-    result = kisl("tokenizer", "--input", path, "--output", tmp_path / "t.json")
-    assert result.exit_code == 2
-    assert "pip install 'kisl-plugin[corpus]'" in result.output
 
 
 def test_the_room_needs_no_heavy_library_and_nothing_above_it() -> None:
