@@ -1,16 +1,13 @@
 """`kisl corpus`: a tokenizer, and the background text in GPT-NeoX's format."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from kisl_plugin.cli.corpus_build import build
 from kisl_plugin.cli.corpus_inputs import FORMATS, force, takes_text
 from kisl_plugin.cli.errors import Command
 from kisl_plugin.errors import InputError
-
-if TYPE_CHECKING:
-    from kisl_plugin.corpus.build import Corpus
 
 PADDED_TO = 128  # make_vocab_size_divisible_by, GPT-NeoX's default
 SAMPLE = 4000
@@ -75,37 +72,4 @@ def _shortage(asked: int, reached: int) -> str:
     )
 
 
-@corpus.command(cls=Command, epilog=FORMATS)
-@takes_text
-@click.option("--triples", required=True, help="The facts under test: a file, a bundled name; none keeps everything.")
-@click.option("--tokenizer", required=True, type=click.Path(path_type=Path), help="A tokenizer.json.")
-@click.option(
-    "--output",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Where .bin, .idx and .json are appended: data_path in the YAML.",
-)
-@force
-def build(
-    inputs: tuple[str, ...], more: tuple[str, ...], triples: str, tokenizer: Path, output: Path, force: bool
-) -> None:
-    """Leave out the documents that state a fact under test, and tokenise the others into .bin/.idx.
-
-    A document states a fact when it names its subject and its object. Every document ends in <|endoftext|>.
-
-    Example: kisl corpus build --input data/fineweb_edu --triples wikidata_six
-    --tokenizer data/tokenizer.json --output data/fineweb_edu_text_document
-    """
-    from kisl_plugin.corpus.build import build_corpus
-
-    made = build_corpus([*inputs, *more], triples, tokenizer, output, force=force)
-    click.echo(_summary(made, output))
-
-
-def _summary(made: "Corpus", output: Path) -> str:
-    lines = [f"{output}.bin, .idx, .json · {made.documents:,} documents · {made.tokens:,} tokens"]
-    if made.empty:
-        lines.append(f"{made.empty:,} empty documents skipped")
-    by_relation = ", ".join(f"{relation} {count:,}" for relation, count in made.relations.items())
-    lines.append(f"{made.left_out:,} left out since they state a fact{f' ({by_relation})' if by_relation else ''}")
-    return "\n".join(lines)
+corpus.add_command(build)

@@ -1,7 +1,7 @@
 """The steps of a task as datatrove blocks: read pieces, remove what states a fact, tokenise into a shard."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from kisl_plugin.corpus.pieces import read_piece
 from kisl_plugin.corpus.shards import prefix_of, read_stamp, write_stamp
 from kisl_plugin.corpus.standing import ReadNote, note_of
 from kisl_plugin.corpus.statistics import Removed
-from kisl_plugin.corpus.tokenise import write_documents
+from kisl_plugin.corpus.tokenise import batches, write_documents
 from kisl_plugin.corpus.work import Work, not_written, the_plan
 from kisl_plugin.indexed import IndexedWriter
 from kisl_plugin.matching import Match, MatchRules, matcher_of
@@ -30,7 +30,7 @@ from kisl_plugin.triples import Triple, read_triples
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-BATCH_DOCUMENTS, BATCH_CHARACTERS = 1000, 4_000_000
+BATCH_DOCUMENTS = 1000
 
 Documents = Iterator[Document]
 
@@ -173,20 +173,6 @@ class TokenizeShard(PipelineStep):
             documents, tokens, empty = documents + len(texts), tokens + written, empty + len(batch) - len(texts)
             self.stat_update("tokens", value=written, unit="batch")
         return documents, tokens, empty
-
-
-def batches(documents: Iterable[Document], most: int) -> Iterator[list[Document]]:
-    """Runs of at most `most` documents, and of few where they are long."""
-    batch: list[Document] = []
-    held = 0
-    for document in documents:
-        batch.append(document)
-        held += len(document.text)
-        if len(batch) >= most or held >= BATCH_CHARACTERS:
-            yield batch
-            batch, held = [], 0
-    if batch:
-        yield batch
 
 
 @lru_cache(maxsize=1)

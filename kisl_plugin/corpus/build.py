@@ -1,5 +1,6 @@
 """Documents → GPT-NeoX's .bin/.idx, without those that state a fact under test."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,15 @@ class Pending:
     submitted: bool
 
 
+@dataclass(frozen=True)
+class Done:
+    """A build that is done; this call read `size` bytes of text in `seconds`."""
+
+    corpus: "Corpus"
+    size: int
+    seconds: float
+
+
 def build_corpus(
     inputs: Sequence[str | Path],
     triples: str,
@@ -52,14 +62,16 @@ def build_corpus(
     _check_installed()
     from kisl_plugin.corpus.executors.local import LocalRunner
 
-    build = Build(inputs, triples, tokenizer, output, rules or MatchRules(), tasks, weighted=weighted, force=force)
-    made = run_build(build, LocalRunner(workers))
-    if isinstance(made, Pending):
-        raise KislError(f"{output}: {'; '.join(made.lines)}; wait for these jobs of an earlier call")
-    return made
+    build = Build(
+        inputs, triples, tokenizer, output, rules or MatchRules(), tasks, workers, weighted=weighted, force=force
+    )
+    found = run_build(build, LocalRunner(workers))
+    if isinstance(found, Pending):
+        raise KislError(f"{output}: {'; '.join(found.lines)}; wait for these jobs of an earlier call")
+    return found.corpus
 
 
-def run_build(build: Build, runner: "Runner") -> "Corpus | Pending":
+def run_build(build: Build, runner: "Runner") -> Done | Pending:
     """Write OUTPUT.bin and .idx (`weighted`: shards and a .yml), the removed documents, a table, and OUTPUT.json last.
 
     The same inputs, triples, rules and tokenizer give the same bytes, whatever the tasks and workers. A build that was
@@ -106,9 +118,10 @@ def _check_installed() -> None:
         raise InputError("building a corpus needs datatrove; pip install 'kisl-plugin[corpus]'") from None
 
 
-def _build(build: Build, work: Work, runner: "Runner") -> "Corpus | Pending":
+def _build(build: Build, work: Work, runner: "Runner") -> Done | Pending:
     from kisl_plugin.corpus.merge import Corpus
 
+    began = time.monotonic()
     old = begun(build)
     jobs = _jobs(stages_of(work, old)) if old else []
     if jobs and build.force:
@@ -116,24 +129,31 @@ def _build(build: Build, work: Work, runner: "Runner") -> "Corpus | Pending":
     plan = planned(build, old)
     if jobs:
         return Pending(jobs, submitted=False)
-    if not work.manifest.exists() and not _run(work, plan, build, runner):
+    size = 0 if work.manifest.exists() else _run(work, plan, build, runner)
+    if size is None:
         return Pending(_jobs(stages_of(work, plan)), submitted=True)
-    made = Corpus.read(work.manifest)
+    corpus = Corpus.read(work.manifest)
     remove(work)
-    return made
+    return Done(corpus, size, time.monotonic() - began)
 
 
-def _run(work: Work, plan: Plan, build: Build, runner: "Runner") -> bool:
-    """Run what is not done; whether all is done. Shards that the merge finds damaged are made again."""
-    stages = stages_of(work, plan, build.threads, build.weighted)
+def _run(work: Work, plan: Plan, build: Build, runner: "Runner") -> int | None:
+    """Run what is not done; the bytes of text that were read, or None where a cluster goes on.
+
+    Shards that the merge finds damaged are made again.
+    """
+    stages = stages_of(work, plan, build.threads(plan.tasks), build.weighted)
+    read = 0
     for attempt in range(1, ATTEMPTS + 1):
         _forget_unfinished(work, plan, stages)
         progress = BuildProgress(work, plan)
         try:
-            return runner.run(stages, progress)
+            done = runner.run(stages, progress)
+            return read + progress.fresh() if done else None
         except KislError:
             if attempt == ATTEMPTS or not work.damaged.exists():
                 raise
+            read += progress.fresh()
         finally:
             progress.close()
     raise AssertionError("the last attempt returns or raises")

@@ -31,7 +31,10 @@ RESULTS = (".json", ".idx", ".bin", ".yml", ".triples.csv", ".bin.part", ".idx.p
 
 @dataclass(frozen=True)
 class Build:
-    """What is asked of a build. `tasks` None: as many as there are pieces, at most 1,000."""
+    """What is asked of a build. `tasks` None: as many as there are pieces, at most 1,000.
+
+    `workers` tasks share `cores`; what tasks leave of them the tokenizer uses.
+    """
 
     inputs: Sequence[str | Path]
     triples: str
@@ -39,9 +42,14 @@ class Build:
     output: Path
     rules: MatchRules = field(default_factory=MatchRules)
     tasks: int | None = None
-    threads: int = 1
+    workers: int = 1
+    cores: int = 1
     weighted: bool = False
     force: bool = False
+
+    def threads(self, tasks: int) -> int:
+        """How many threads each of so many tasks tokenises with."""
+        return max(1, self.cores // min(self.workers, tasks))
 
     @property
     def work(self) -> Work:

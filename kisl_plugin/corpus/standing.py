@@ -5,16 +5,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from kisl_plugin.corpus.formats import ending_of
 from kisl_plugin.corpus.pieces import Piece
 from kisl_plugin.corpus.work import Plan, Work
 from kisl_plugin.progress import Progress
 
 MEGABYTE = 1_000_000
 NOTE_SECONDS = 1.0
-COMPRESSED = (".gz", ".zst")
-# What web text in JSON lines shrinks to; progress only.
-TEXT_PER_COMPRESSED = 2.5
 
 
 class ReadNote:
@@ -29,8 +25,7 @@ class ReadNote:
         """`size` bytes of text more were read of `piece`."""
         self._read += size
         if time.monotonic() >= self._due:
-            scale = TEXT_PER_COMPRESSED if ending_of(piece.file).endswith(COMPRESSED) else 1
-            self._write(self._before + min(piece.size, int(self._read / scale)))
+            self._write(self._before + min(piece.size, self._read))
 
     def done(self, size: int) -> None:
         """That much is done for good."""
@@ -63,34 +58,43 @@ class BuildProgress:
         self._stream = sys.stderr
         self._reading = self._progress("building the corpus", self._total)
         self._merging: Progress | None = None
-        self.before = self.read()
+        self._all_read = False
+        self._before = self.read()
 
     def __call__(self) -> None:
         """Show how far it is."""
+        if not self._all_read:
+            self._show_reading()
         copied = _size_in(merge_note_of(self._work))
-        if not copied:
-            done = self.read()
-            self._reading.update(min(done, self._total) // MEGABYTE, self._note(done))
-            return
-        if self._merging is None:
-            self._reading.close()
+        if copied and self._merging is None:
             self._merging = self._progress("merging the shards", shards_size(self._work))
-        self._merging.update(min(copied // MEGABYTE, self._merging.total))
+        if copied and self._merging:
+            # The last update is always written, and there is one last only.
+            self._merging.update(min(copied // MEGABYTE, self._merging.total - 1))
 
     def read(self) -> int:
         """Bytes that the tasks have done, as pieces count them."""
         return sum(_size_in(note_of(self._work, rank)) for rank in range(self._tasks))
 
+    def fresh(self) -> int:
+        """Bytes of text that were read since this began."""
+        return self.read() - self._before
+
     def close(self) -> None:
         """End the line."""
         (self._merging or self._reading).close()
 
+    def _show_reading(self) -> None:
+        finished = sum(1 for _ in self._work.shards.glob("[0-9]*[0-9].json"))
+        self._all_read = finished == self._tasks
+        last = self._reading.total - 1
+        done = last + 1 if self._all_read else min(self.read() // MEGABYTE, last)
+        self._reading.update(done, f"{finished:,} of {self._tasks:,} tasks done")
+        if self._all_read:
+            self._reading.close()
+
     def _progress(self, label: str, size: int) -> Progress:
         return Progress(f"{label}, MB", max(1, size // MEGABYTE), stream=self._stream)
-
-    def _note(self, done: int) -> str:
-        finished = sum(1 for _ in self._work.shards.glob("[0-9]*[0-9].json"))
-        return f"{finished} of {self._tasks} tasks done"
 
 
 def shards_size(work: Work) -> int:
