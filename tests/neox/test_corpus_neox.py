@@ -1,15 +1,25 @@
-"""What `kisl corpus build` writes, through GPT-NeoX's own tokenizer and reader."""
+"""What `kisl corpus build` writes, through GPT-NeoX's own tokenizer, reader, preprocessing and training."""
 
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+import yaml
+from running import changed, fed_rows, neox_settings, train
+from test_layouts import counted, expected
+from tiny_world import make_world, sentences, write_yaml
+
 from kisl_plugin.corpus.build import build_corpus
 from kisl_plugin.corpus.vocabulary import train_tokenizer
+from kisl_plugin.indexed import IndexedDataset
+from kisl_plugin.tokenizer import read_tokenizer
 
 TEXTS = (
     "The river.\n\nThe old town.",
@@ -18,10 +28,10 @@ TEXTS = (
     "Marie Curie of Poland",
     *("light winter " * n for n in range(1, 40)),
 )
+KEPT = [text for text in TEXTS if "Curie" not in text]
 # `pkg_resources` is gone from setuptools 82; GPT-NeoX wants its `packaging` alone.
-READER = """
-import json, sys, types
-import numpy as np
+IMPORTABLE = """
+import json, os, runpy, sys, types
 sys.path.insert(0, sys.argv[1])
 import packaging.version
 try:
@@ -29,64 +39,99 @@ try:
 except ImportError:
     sys.modules["pkg_resources"] = types.ModuleType("pkg_resources")
     sys.modules["pkg_resources"].packaging = packaging
-from megatron.data.indexed_dataset import make_builder, make_dataset
+"""
+READER = f"""{IMPORTABLE}
+from megatron.data.indexed_dataset import MMapIndexedDataset, make_dataset
 from megatron.tokenizer.tokenizer import HFTokenizer
 prefix, vocab_file, texts = sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
 corpus, tokenizer = make_dataset(prefix, "mmap"), HFTokenizer(vocab_file)
+assert isinstance(corpus, MMapIndexedDataset)
 expected = [tokenizer.tokenize(text) + [tokenizer.eod] for text in texts]
-builder = make_builder(prefix + "_theirs.bin", impl="mmap", vocab_size=tokenizer.vocab_size)
-for tokens in expected:
-    builder.add_item(np.array(tokens, dtype=builder.dtype))
-    builder.end_document()
-builder.finalize(prefix + "_theirs.idx")
-read = {"documents": [corpus[n].tolist() for n in range(len(corpus))], "ends": corpus.doc_idx.tolist()}
-print(json.dumps({**read, "expected": expected, "vocab_size": tokenizer.vocab_size}))
+read = {{"documents": [corpus[n].tolist() for n in range(len(corpus))], "ends": corpus.doc_idx.tolist()}}
+print(json.dumps({{**read, "expected": expected, "vocab_size": tokenizer.vocab_size}}))
+"""
+PREPROCESS = f"""{IMPORTABLE}
+sys.argv = [sys.argv[0], *sys.argv[2:]]
+runpy.run_path(os.path.join(sys.path[0], "tools", "datasets", "preprocess_data.py"), run_name="__main__")
 """
 
 
-def _read(neox_dir: Path, prefix: Path, vocab_file: Path, texts: Sequence[str]) -> dict[str, Any]:
-    """The corpus as GPT-NeoX reads it, and the tokens that its tokenizer makes of `texts`.
-
-    Beside the corpus GPT-NeoX's own builder writes those tokens to `prefix`_theirs.
-    """
-    arguments = map(str, (neox_dir, prefix, vocab_file, json.dumps(texts)))
+def _run(script: str, neox_dir: Path, *arguments: str | Path) -> str:
+    command = [sys.executable, "-c", script, str(neox_dir), *map(str, arguments)]
     environment = {**os.environ, "DS_ACCELERATOR": "cpu"}
-    done = subprocess.run([sys.executable, "-c", READER, *arguments], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    read: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def _read(neox_dir: Path, prefix: Path, vocab_file: Path, texts: Sequence[str]) -> dict[str, Any]:
+    """The corpus as GPT-NeoX reads it, and the tokens that its tokenizer makes of `texts`."""
+    read: dict[str, Any] = json.loads(_run(READER, neox_dir, prefix, vocab_file, json.dumps(texts)).splitlines()[-1])
     return read
 
 
-def test_gpt_neox_reads_the_documents_and_would_have_written_the_same_bytes(neox_dir: Path, tmp_path: Path) -> None:
-    prefix, vocab_file = tmp_path / "text_document", tmp_path / "tokenizer.json"
-    train_tokenizer(TEXTS, 300, vocab_file)
-    lines = "".join(json.dumps({"text": text}) + "\n" for text in TEXTS)
-    (tmp_path / "a.jsonl").write_text(lines)
+def _write_lines(path: Path, texts: Sequence[str]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+
+
+@pytest.fixture(scope="module", params=[300, 70_000], ids=["uint16", "int32"])
+def vocab_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    train_tokenizer(TEXTS, 300, path)
+    settings = json.loads(path.read_text())
+    settings["model"]["vocab"] |= {f"unused{n}": n for n in range(300, request.param)}
+    path.write_text(json.dumps(settings))
+    return path
+
+
+def test_gpt_neox_reads_the_documents_and_its_own_preprocessing_writes_the_same_bytes(
+    neox_dir: Path, tmp_path: Path, vocab_file: Path
+) -> None:
+    prefix = tmp_path / "ours"
+    for part in range(4):
+        _write_lines(tmp_path / "in" / f"{part}.jsonl", TEXTS[part * 11 : (part + 1) * 11])
     (tmp_path / "facts.csv").write_text("subject,relation_id,object\nMarie Curie,P19,Poland\n")
-    made = build_corpus([tmp_path / "a.jsonl"], str(tmp_path / "facts.csv"), vocab_file, prefix)
-    kept = [text for text in TEXTS if "Curie" not in text]
-    read = _read(neox_dir, prefix, vocab_file, kept)
+    facts = str(tmp_path / "facts.csv")
+    made = build_corpus([tmp_path / "in"], facts, vocab_file, prefix, tasks=3, workers=2)
+    read = _read(neox_dir, prefix, vocab_file, KEPT)
     assert read["documents"] == read["expected"]
-    assert read["ends"] == list(range(len(kept) + 1))
-    assert (made.documents, made.left_out, made.vocab_size) == (len(kept), 1, read["vocab_size"])
+    assert read["ends"] == list(range(len(KEPT) + 1))
+    assert (made.documents, made.left_out, made.vocab_size) == (len(KEPT), 1, read["vocab_size"])
     assert made.tokens == sum(map(len, read["documents"]))
-    _check_same_bytes(prefix)
+
+    _write_lines(tmp_path / "kept.jsonl", KEPT)
+    arguments = ("--tokenizer-type", "HFTokenizer", "--vocab-file", vocab_file, "--append-eod")
+    theirs = ("--input", tmp_path / "kept.jsonl", "--output-prefix", tmp_path / "theirs")
+    _run(PREPROCESS, neox_dir, *arguments, *theirs)
+    for ending in (".bin", ".idx"):
+        ours = prefix.with_name(f"ours{ending}").read_bytes()
+        assert ours == (tmp_path / f"theirs_text_document{ending}").read_bytes()
+    assert len(prefix.with_name("ours.bin").read_bytes()) == made.tokens * (2 if made.vocab_size < 65_500 else 4)
 
 
-def test_gpt_neox_reads_a_corpus_of_a_large_vocabulary(neox_dir: Path, tmp_path: Path) -> None:
-    prefix, vocab_file = tmp_path / "text_document", tmp_path / "tokenizer.json"
-    train_tokenizer(TEXTS, 300, vocab_file)
-    settings = json.loads(vocab_file.read_text())
-    settings["model"]["vocab"] |= {f"unused{n}": n for n in range(300, 70_000)}
-    vocab_file.write_text(json.dumps(settings))
-    (tmp_path / "a.txt").write_text("".join(TEXTS))
-    made = build_corpus([tmp_path / "a.txt"], "none", vocab_file, prefix)
-    read = _read(neox_dir, prefix, vocab_file, ["".join(TEXTS)])
-    assert read["documents"] == read["expected"]
-    assert prefix.with_name("text_document.bin").stat().st_size == 4 * made.tokens
-    _check_same_bytes(prefix)
+def test_gpt_neox_trains_on_the_weighted_shards_of_the_yaml_that_a_build_writes(neox_dir: Path, tmp_path: Path) -> None:
+    world = make_world(tmp_path / "world")
+    # Three shards, the second three times as large; the last is held out.
+    shards = [sentences(count, seed) for seed, count in enumerate((100, 300, 40))]
+    for part, texts in enumerate(shards):
+        _write_lines(tmp_path / "in" / f"{part}.jsonl", texts)
+    build_corpus([tmp_path / "in"], "none", world / "tokenizer.json", tmp_path / "c", tasks=3, workers=1, weighted=True)
+    emitted = yaml.safe_load((tmp_path / "c.yml").read_text())
+    assert len(emitted["train_data_paths"]) == 2
+    values = changed(neox_settings(world, tmp_path / "run"), {"data_path": None, "split": None, **emitted})
+    train(write_yaml(tmp_path / "run.yml", values), tmp_path, tmp_path / "log")
+    rows = fed_rows(tmp_path / "log")
+    assert counted(rows, world) == expected(world)
 
-
-def _check_same_bytes(prefix: Path) -> None:
-    for ending in ("bin", "idx"):
-        assert Path(f"{prefix}.{ending}").read_bytes() == Path(f"{prefix}_theirs.{ending}").read_bytes()
+    tokenizer, eod = read_tokenizer(world / "tokenizer.json")
+    documents = [{tuple(tokenizer.encode(text).ids) for text in texts} for texts in shards]
+    found = [0, 0, 0]
+    for row in rows:
+        ends = np.flatnonzero(row == eod).tolist()
+        whole = {tuple(row[a + 1 : b].tolist()) for a, b in pairwise(ends)}
+        for part, own in enumerate(documents):
+            found[part] += len(whole & own)
+    assert found[0] > 0 and found[1] > 1.5 * found[0] and found[2] == 0
+    sizes = [int(IndexedDataset(Path(path)).sizes.sum()) for path in emitted["train_data_paths"]]
+    assert emitted["train_data_weights"] == sizes
