@@ -1,4 +1,4 @@
-"""What `kisl corpus build` writes, through GPT-NeoX's own tokenizer, reader, preprocessing and training."""
+"""What `kisl corpus build` writes, through GPT-NeoX's own tokenizer, reader, preprocessing and data loaders."""
 
 import json
 import os
@@ -9,12 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
-from running import changed, fed_rows, neox_settings, train
-from test_layouts import counted, expected
-from tiny_world import make_world, sentences, write_yaml
+from running import changed, neox_settings
+from tiny_world import make_world, sentences
 
 from kisl_plugin.corpus.build import build_corpus
 from kisl_plugin.corpus.vocabulary import train_tokenizer
@@ -49,6 +47,27 @@ assert isinstance(corpus, MMapIndexedDataset)
 expected = [tokenizer.tokenize(text) + [tokenizer.eod] for text in texts]
 read = {{"documents": [corpus[n].tolist() for n in range(len(corpus))], "ends": corpus.doc_idx.tolist()}}
 print(json.dumps({{**read, "expected": expected, "vocab_size": tokenizer.vocab_size}}))
+"""
+LOADERS = """
+import itertools, json, os, sys, tempfile
+os.environ.update(LOCAL_RANK="0", RANK="0", WORLD_SIZE="1")
+from kisl_plugin.neox.worker import prepare
+prepare()
+import torch
+from megatron import mpu
+from megatron.data.data_utils import build_train_valid_test_data_loaders
+from megatron.neox_arguments import NeoXArgs
+store = torch.distributed.FileStore(tempfile.mktemp(), 1)
+torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+mpu.initialize_model_parallel(1)
+neox_args = NeoXArgs.from_dict({**json.loads(sys.argv[2]), "rank": 0})
+loaders = build_train_valid_test_data_loaders(neox_args)
+batches = {"train": neox_args.train_iters, "valid": 4}
+rows = {
+    name: [row for batch in itertools.islice(loaders[name], count) for row in batch["text"].tolist()]
+    for name, count in batches.items()
+}
+print(json.dumps(rows))
 """
 PREPROCESS = f"""{IMPORTABLE}
 sys.argv = [sys.argv[0], *sys.argv[2:]]
@@ -110,28 +129,35 @@ def test_gpt_neox_reads_the_documents_and_its_own_preprocessing_writes_the_same_
     assert len(prefix.with_name("ours.bin").read_bytes()) == made.tokens * (2 if made.vocab_size < 65_500 else 4)
 
 
-def test_gpt_neox_trains_on_the_weighted_shards_of_the_yaml_that_a_build_writes(neox_dir: Path, tmp_path: Path) -> None:
+def test_gpt_neox_draws_rows_from_the_weighted_shards_of_the_yaml_that_a_build_writes(
+    neox_dir: Path, tmp_path: Path
+) -> None:
     world = make_world(tmp_path / "world")
     # Three shards, the second three times as large; the last is held out.
     shards = [sentences(count, seed) for seed, count in enumerate((100, 300, 40))]
     for part, texts in enumerate(shards):
         _write_lines(tmp_path / "in" / f"{part}.jsonl", texts)
-    build_corpus([tmp_path / "in"], "none", world / "tokenizer.json", tmp_path / "c", tasks=3, workers=1, weighted=True)
+    build_corpus([tmp_path / "in"], "none", world / "tokenizer.json", tmp_path / "c", tasks=3, weighted=True)
     emitted = yaml.safe_load((tmp_path / "c.yml").read_text())
-    assert len(emitted["train_data_paths"]) == 2
-    values = changed(neox_settings(world, tmp_path / "run"), {"data_path": None, "split": None, **emitted})
-    train(write_yaml(tmp_path / "run.yml", values), tmp_path, tmp_path / "log")
-    rows = fed_rows(tmp_path / "log")
-    assert counted(rows, world) == expected(world)
+    sizes = [int(IndexedDataset(Path(path)).sizes.sum()) for path in emitted["train_data_paths"]]
+    assert emitted["train_data_weights"] == sizes and len(sizes) == 2
 
+    values = changed(
+        neox_settings(world, tmp_path / "run"), {"data_path": None, "split": None, "kisl": None, **emitted}
+    )
+    drawn = json.loads(_run(LOADERS, neox_dir, json.dumps(values)).splitlines()[-1])
     tokenizer, eod = read_tokenizer(world / "tokenizer.json")
     documents = [{tuple(tokenizer.encode(text).ids) for text in texts} for texts in shards]
-    found = [0, 0, 0]
-    for row in rows:
-        ends = np.flatnonzero(row == eod).tolist()
-        whole = {tuple(row[a + 1 : b].tolist()) for a, b in pairwise(ends)}
-        for part, own in enumerate(documents):
-            found[part] += len(whole & own)
-    assert found[0] > 0 and found[1] > 1.5 * found[0] and found[2] == 0
-    sizes = [int(IndexedDataset(Path(path)).sizes.sum()) for path in emitted["train_data_paths"]]
-    assert emitted["train_data_weights"] == sizes
+
+    def whole_documents(rows: list[list[int]], part: int) -> int:
+        pieces = [tuple(row[a + 1 : b]) for row in rows for a, b in pairwise(_places(row, eod))]
+        return sum(piece in documents[part] for piece in pieces)
+
+    assert len(drawn["train"]) == values["train_iters"] * values["train_batch_size"]
+    found = [whole_documents(drawn["train"], part) for part in range(3)]
+    assert found[0] > 0 and 2 < found[1] / found[0] < 4 and found[2] == 0
+    assert [whole_documents(drawn["valid"], part) > 0 for part in range(3)] == [False, False, True]
+
+
+def _places(row: list[int], token: int) -> list[int]:
+    return [place for place, other in enumerate(row) if other == token]
