@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
+from kisl_plugin.cli.corpus_audit import audit
 from kisl_plugin.cli.corpus_build import build
-from kisl_plugin.cli.corpus_inputs import FORMATS, force, takes_text
+from kisl_plugin.cli.corpus_inputs import FORMATS, takes_text
 from kisl_plugin.cli.errors import Command
 from kisl_plugin.errors import InputError
 
@@ -16,7 +17,7 @@ MEGABYTE = 1_000_000
 
 @click.group()
 def corpus() -> None:
-    """Make a tokenizer and the background text that GPT-NeoX and the embedded engine train on.
+    """Make a tokenizer and the background text to train on, without the facts under test; count what stands in it.
 
     Example: kisl corpus build --help
     """
@@ -34,7 +35,7 @@ def corpus() -> None:
     type=click.IntRange(min=1),
     help="Of larger inputs train on so many megabytes of text, taken evenly from all of them.",
 )
-@force
+@click.option("--force", is_flag=True, help="Replace an output that is there already.")
 def tokenizer(
     inputs: tuple[str, ...], more: tuple[str, ...], output: Path, vocab_size: int, sample: int, force: bool
 ) -> None:
@@ -44,8 +45,9 @@ def tokenizer(
 
     Example: kisl corpus tokenizer --input data/text.jsonl --output data/tokenizer.json
 
-    Example: kisl corpus tokenizer --input hf://datasets/HuggingFaceFW/fineweb-edu/sample/10BT
-    --sample 2000 --output data/tokenizer.json
+    \b
+    Example: kisl corpus tokenizer --sample 2000 --output data/tokenizer.json \\
+      --input hf://datasets/HuggingFaceFW/fineweb-edu/sample/10BT
     """
     from kisl_plugin.corpus.files import find_files
     from kisl_plugin.corpus.pieces import cut_into_pieces, read_documents, total_size
@@ -73,3 +75,4 @@ def _shortage(asked: int, reached: int) -> str:
 
 
 corpus.add_command(build)
+corpus.add_command(audit)

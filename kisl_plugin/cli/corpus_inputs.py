@@ -25,8 +25,6 @@ _input = click.option(
 # What a shell makes of --input data/*.txt: the first file is the option's, the others stand free.
 _more = click.argument("more", nargs=-1, metavar="")
 
-force = click.option("--force", is_flag=True, help="Replace an output that is there already.")
-
 
 def takes_text(command: Callable[..., Any]) -> Callable[..., Any]:
     """Gives a command the parameters `inputs` and `more`, strings that together are what find_files takes."""
