@@ -45,9 +45,8 @@ def tokenizer(
 
     Example: kisl corpus tokenizer --input data/text.jsonl --output data/tokenizer.json
 
-    \b
-    Example: kisl corpus tokenizer --sample 2000 --output data/tokenizer.json \\
-      --input hf://datasets/HuggingFaceFW/fineweb-edu/sample/10BT
+    Example: kisl corpus tokenizer --sample 2000 --output data/tokenizer.json
+    --input hf://datasets/HuggingFaceFW/fineweb-edu/sample/10BT
     """
     from kisl_plugin.corpus.files import find_files
     from kisl_plugin.corpus.pieces import cut_into_pieces, read_documents, total_size
