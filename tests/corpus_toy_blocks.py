@@ -13,7 +13,7 @@ from datatrove.pipeline.filters.base_filter import BaseFilter
 from kisl_plugin.corpus.executors import Stage
 from kisl_plugin.errors import InputError
 
-TASKS = 7
+TASKS = 4
 
 
 class Count(PipelineStep):
@@ -36,7 +36,7 @@ class Odd(BaseFilter):
 
 
 class Write(PipelineStep):
-    """One file a task, and a line in began/ for each time that it ran."""
+    """One file a task, and a line in began_RANK with the process for each time that it was tried."""
 
     type, name = "writer", "write"
 
@@ -46,13 +46,13 @@ class Write(PipelineStep):
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         with (self.folder / f"began_{rank}").open("a") as began:
-            began.write("x")
+            began.write(f"{os.getpid()}\n")
         (self.folder / f"{rank:05d}.txt").write_text("".join(f"{doc.id} {doc.text}\n" for doc in data))
         yield from ()
 
 
 class Trouble(PipelineStep):
-    """Task `rank` comes to grief while the file trouble is in the folder, and after what the other tasks need."""
+    """Task `rank` comes to grief, once, while the file trouble is in the folder."""
 
     type, name = "filter", "trouble"
 
@@ -72,7 +72,8 @@ class Trouble(PipelineStep):
             raise ZeroDivisionError("one\ntwo")
         if self.kind == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(600)  # "hang": until somebody ends it
+        (self.folder / "hanging").write_text(str(os.getpid()))
+        time.sleep(600)  # until somebody ends it
 
 
 class Merge(PipelineStep):
@@ -103,9 +104,19 @@ def stages(folder: Path, kind: str = "none", rank: int = 2, troubled: bool = Fal
 
 
 def began(folder: Path) -> list[int]:
-    """How often each task of the shards came to write."""
+    """How often each task of the shards was tried."""
+    return [len(pids) for pids in processes(folder)]
+
+
+def processes(folder: Path) -> list[list[int]]:
+    """The processes in which each task of the shards was tried."""
     files = [folder / f"began_{rank}" for rank in range(TASKS)]
-    return [len(file.read_text()) if file.exists() else 0 for file in files]
+    return [[int(line) for line in file.read_text().split()] if file.exists() else [] for file in files]
+
+
+def merged(folder: Path) -> str:
+    """What the merge wrote."""
+    return (folder / "merged.txt").read_text()
 
 
 def expected() -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from datatrove.executor import LocalPipelineExecutor
 
-from kisl_plugin.corpus.executors.logs import executor_log, stderr_to, ticking
+from kisl_plugin.corpus.executors.logs import executor_log, output_to, ticking
 from kisl_plugin.corpus.executors.notes import NotedTasks, clear_notes, raise_failure
 from kisl_plugin.corpus.executors.stages import Stage
 
@@ -31,7 +31,7 @@ class LocalRunner:
             executor = LocalExecutor(
                 stage.pipeline, stage.tasks, self.workers, str(stage.folder), start_method="forkserver"
             )
-            with ticking(progress), stderr_to(executor_log(stage.folder)):
+            with ticking(progress), output_to(executor_log(stage.folder)):
                 executor.run()
             raise_failure(stage)
         return True
@@ -85,5 +85,5 @@ def _leave_with_parent(held: Connection) -> None:
 
 
 def _succeeds_in_worker(rank: int) -> bool:
-    with stderr_to(executor_log(Path(_executor.logging_dir.path))):
+    with output_to(executor_log(Path(_executor.logging_dir.path))):
         return _executor.succeeds(rank)

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from datatrove.utils.logging import setup_default_logger
@@ -21,10 +21,10 @@ def task_log(folder: Path, rank: int) -> Path:
 
 
 @contextmanager
-def stderr_to(file: Path) -> Iterator[None]:
-    """Standard error of this process, to which datatrove logs, goes to the end of `file`."""
+def output_to(file: Path) -> Iterator[None]:
+    """What this process prints, datatrove's log with it, goes to the end of `file`."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", encoding="utf-8", buffering=1) as stream, redirect_stderr(stream):
+    with file.open("a", encoding="utf-8", buffering=1) as stream, redirect_stdout(stream), redirect_stderr(stream):
         setup_default_logger()  # it takes hold of sys.stderr as it is now
         try:
             yield

@@ -12,7 +12,7 @@ from typing import Any
 
 from datatrove.executor import RayPipelineExecutor
 
-from kisl_plugin.corpus.executors.logs import executor_log, stderr_to, ticking
+from kisl_plugin.corpus.executors.logs import executor_log, output_to, ticking
 from kisl_plugin.corpus.executors.notes import NotedTasks, clear_notes, raise_failure
 from kisl_plugin.corpus.executors.stages import Stage
 from kisl_plugin.errors import InputError, KislError
@@ -41,7 +41,7 @@ class RayRunner:
             KislError: what `Runner.run` says.
         """
         if any(stage.left() for stage in stages):
-            with stderr_to(executor_log(stages[0].folder)), _cluster(self.address) as ray, ticking(progress):
+            with output_to(executor_log(stages[0].folder)), _cluster(self.address) as ray, ticking(progress):
                 self._refuse_if_too_large(ray)
                 for stage in stages:
                     self._run(stage)
@@ -104,9 +104,12 @@ def _succeeded(ended: Any) -> bool:
 
 @contextmanager
 def _cluster(address: str | None) -> Iterator[Any]:
-    """Ray, connected; quiet."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    """Ray, connected and quiet; a connection that the caller has already is used and kept."""
     ray = _ray()
+    if ray.is_initialized():
+        yield ray
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = address or os.environ.get("RAY_ADDRESS")
     if address:
         _refuse_if_silent(address)

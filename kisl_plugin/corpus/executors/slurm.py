@@ -12,7 +12,7 @@ from typing import Any
 
 from datatrove.executor import SlurmPipelineExecutor
 
-from kisl_plugin.corpus.executors.logs import executor_log, stderr_to
+from kisl_plugin.corpus.executors.logs import executor_log, output_to
 from kisl_plugin.corpus.executors.notes import NotedTasks, clear_notes
 from kisl_plugin.corpus.executors.slurm_jobs import ask_slurm, refuse_while_active, write_jobs
 from kisl_plugin.corpus.executors.stages import Stage
@@ -61,7 +61,7 @@ class SlurmRunner:
         clear_notes(stage)
         executor = SlurmExecutor.of(stage, self.options, after)
         executor.refuse_bad_options()
-        with stderr_to(executor_log(stage.folder)):
+        with output_to(executor_log(stage.folder)):
             executor.launch_job()
         write_jobs(stage, executor.jobs, executor.max_array_size)
         return executor.jobs

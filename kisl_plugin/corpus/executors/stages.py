@@ -39,8 +39,8 @@ class Runner(Protocol):
     def run(self, stages: Sequence[Stage], progress: Callable[[], None] | None = None) -> bool:
         """Run what is not done yet; True when all is done, False when a cluster goes on without us.
 
-        `progress` is called about once a second, from another thread, while we wait. What it writes to must be known
-        to it before: during a run sys.stderr is a log file.
+        `progress` is called about once a second, from another thread, while we wait. It must hold the
+        stream it writes to: during a run sys.stdout and sys.stderr are a log file.
 
         Raises:
             KislError: what a task raised, in whatever process; or, naming task and log, that it failed otherwise.
