@@ -10,6 +10,8 @@ from kisl_plugin.matching.spellings import spellings_of
 from kisl_plugin.roles import Match
 from kisl_plugin.triples import Triple
 
+MANY = 16
+
 
 class FactMatcher:
     """Finds the triples that texts state by `rules`: one pass over a text for all labels and aliases.
@@ -31,6 +33,7 @@ class FactMatcher:
             for number in self._subjects[-1]:
                 of_subject[number].append(index)
         self._of_subject = dict(of_subject)
+        self._by_object = {number: self._sorted_by_object(of) for number, of in of_subject.items() if len(of) > MANY}
         self._finder = SpellingFinder(list(numbers))
 
     def __call__(self, texts: Sequence[str]) -> list[list[Match]]:
@@ -60,9 +63,21 @@ class FactMatcher:
     def _candidates(self, found: set[int]) -> Iterator[int]:
         """Triples of which a spelling of the subject and one of the object are among the `found` ones."""
         for number in found & self._of_subject.keys():
-            for index in self._of_subject[number]:
-                if self._rules.match == SUBJECT or not found.isdisjoint(self._objects[index]):
-                    yield index
+            if self._rules.match == SUBJECT:
+                yield from self._of_subject[number]
+            elif by_object := self._by_object.get(number):
+                for other in found & by_object.keys():
+                    yield from by_object[other]
+            else:
+                yield from (one for one in self._of_subject[number] if not found.isdisjoint(self._objects[one]))
+
+    def _sorted_by_object(self, triples: Sequence[int]) -> dict[int, list[int]]:
+        """The triples of one subject by the spellings of their objects: the United States have thousands."""
+        found: dict[int, list[int]] = defaultdict(list)
+        for index in triples:
+            for number in self._objects[index]:
+                found[number].append(index)
+        return dict(found)
 
 
 def _all_of(places: dict[int, list[Span]], numbers: tuple[int, ...]) -> list[Span]:

@@ -8,6 +8,7 @@ from kisl_plugin.errors import InputError
 from kisl_plugin.matching.alignment import characters_of
 from kisl_plugin.matching.folding import END, SEPARATED, fold, fold_texts
 
+AT_ONCE = 32  # what a processor's cache holds of usual documents
 Mention = tuple[int, int, int]
 """The number of a spelling, and where it stands: from, to (exclusive)."""
 
@@ -32,6 +33,10 @@ class SpellingFinder:
 
     def mentions(self, texts: Sequence[str]) -> list[list[Mention]]:
         """For each text the spellings it holds, in the order of their ends; places count folded bytes, see `spans`."""
+        few = (texts[start : start + AT_ONCE] for start in range(0, len(texts), AT_ONCE))
+        return [found for some in few for found in self._mentions(some)]
+
+    def _mentions(self, texts: Sequence[str]) -> list[list[Mention]]:
         folded = fold_texts(texts)
         ends = np.flatnonzero(np.frombuffer(folded, dtype=np.uint8) == END).tolist()
         found: list[list[Mention]] = [[] for _ in texts]

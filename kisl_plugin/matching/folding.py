@@ -5,6 +5,7 @@ of a word. Any white space is one space, ’ ‘ ʼ ʻ are ' and the dashes ‐ 
 spelling there. Other characters that are no part of a word, and not ASCII, become control bytes.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
@@ -20,10 +21,13 @@ _LOOK_ALIKES = str.maketrans({**dict.fromkeys("’‘ʼʻ", "'"), **dict.fromkey
 _NOT_WORDS = bytes(i for i in range(128) if i != END and not (chr(i).isalnum() or chr(i) == "_"))
 SEPARATED = bytes.maketrans(_NOT_WORDS, b" " * len(_NOT_WORDS))
 _REMEMBERED = 1 << 16
+_SHORT = 200
 
 
 def fold(text: str) -> bytes:
     """The folded text. Halves of surrogate pairs count as question marks."""
+    if text.isascii():
+        return without_double_spaces(text.encode().translate(LOWER))
     return without_double_spaces(folded_run(text.encode("utf-8", "replace").decode()))
 
 
@@ -35,6 +39,8 @@ def fold_texts(texts: Sequence[str]) -> bytes:
 
 def without_double_spaces(data: bytes) -> bytes:
     """`data` with one space for several."""
+    if len(data) < _SHORT:
+        return re.sub(b"  +", b" ", data)
     kept = single_spaces(np.frombuffer(data, dtype=np.uint8))
     return data if kept is None else np.frombuffer(data, dtype=np.uint8)[kept].tobytes()
 

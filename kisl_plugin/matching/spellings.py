@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from kisl_plugin.matching.folding import fold
 from kisl_plugin.matching.rules import SUBJECT, MatchRules
@@ -21,13 +22,16 @@ class Unsearchable:
 
 def spellings_of(label: str, aliases: Iterable[str], rules: MatchRules) -> list[bytes]:
     """The label and those aliases that the rules do not pass over, folded."""
-    stopped = {fold(alias).strip(b" ") for alias in rules.stop_list}
-    found = {fold(label).strip(b" "): None}
-    for alias in aliases:
-        spelling = fold(alias).strip(b" ")
-        if len(unicodedata.normalize("NFKC", alias).strip()) >= rules.min_length and spelling not in stopped:
-            found[spelling] = None
-    return [spelling for spelling in found if spelling]
+    stopped = _folded(rules.stop_list)
+    long_enough = (one for one in aliases if len(unicodedata.normalize("NFKC", one).strip()) >= rules.min_length)
+    spellings = (fold(one).strip(b" ") for one in long_enough)
+    found = [fold(label).strip(b" "), *(spelling for spelling in spellings if spelling not in stopped)]
+    return [spelling for spelling in dict.fromkeys(found) if spelling]
+
+
+@lru_cache(maxsize=1)
+def _folded(aliases: tuple[str, ...]) -> frozenset[bytes]:
+    return frozenset(fold(alias).strip(b" ") for alias in aliases)
 
 
 def unsearchable(triples: Sequence[Triple], rules: MatchRules) -> list[Unsearchable]:
