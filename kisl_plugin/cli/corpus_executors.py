@@ -99,7 +99,9 @@ def _slurm(workers: int, given: dict[str, Any]) -> "Runner":
 
 
 def _pair(text: str) -> tuple[str, str]:
-    key, _, value = text.partition("=")
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise InputError(f"--sbatch {text}: expected KEY=VALUE, such as account=lab")
     return key.removeprefix("--"), value
 
 

@@ -28,7 +28,7 @@ def preview_page(seen: "Preview", workers: int, output: Path) -> str:
         f"tokens    {seen.tokens / max(1, seen.kept):.3f} a byte of kept text; about {_rounded(seen.all_tokens)} left "
         f"of about {seen.whole / MEGABYTE:,.0f} MB of text",
         f"time      {seen.bytes_a_second / MEGABYTE:,.1f} MB/s in one process; about "
-        f"{duration(seen.hours(workers) * 3600)} with {workers:,} workers",
+        f"{duration(seen.hours(workers) * 3600)} with {min(workers, seen.all_pieces):,} workers",
     ]
     if seen.unsearchable:
         lines.append(f"triples   {seen.unsearchable:,} cannot be searched for, or not everywhere")

@@ -23,7 +23,7 @@ class GroupedCommand(Command):
         sections: dict[str, list[tuple[str, str]]] = {"Options": []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record is not None:
+            if record is not None and record[0]:
                 sections.setdefault(getattr(parameter, "group", "Options"), []).append(record)
         for title, records in sections.items():
             with formatter.section(title):

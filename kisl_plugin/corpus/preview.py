@@ -69,7 +69,8 @@ class Preview:
         return self.text / self.seconds
 
     def hours(self, workers: int) -> float:
-        """Hours for all inputs with so many workers, if all run as fast as this one process."""
+        """Hours for all inputs with so many workers, but no more than pieces, if all run as fast as this process."""
+        workers = min(workers, self.all_pieces)
         return self.whole / self.bytes_a_second / workers / 3600
 
 
