@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kisl_plugin.cli.corpus_executors import cores
 from kisl_plugin.cli.errors import Command
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.matching.rules import DOCUMENT, PAIR, MatchRules
@@ -35,7 +36,7 @@ _path = click.Path(path_type=Path)
     "--scope", default=DOCUMENT, show_default=True, help="document, paragraph, sentence or a number of characters."
 )
 @click.option("--tasks", type=click.IntRange(min=1), help="Into how many parts the work is cut.  [default: by size]")
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Parts worked on at a time.")
+@click.option("--workers", type=click.IntRange(min=1), help="Parts worked on at a time.  [default: the cores]")
 @click.option("--output", type=_path, help="A CSV with a row for each triple.")
 def audit(
     prefixes: tuple[Path, ...],
@@ -47,7 +48,7 @@ def audit(
     match: str,
     scope: str,
     tasks: int | None,
-    workers: int,
+    workers: int | None,
     output: Path | None,
 ) -> None:
     """Count how often each fact still stands in a tokenised corpus: the natural frequency beside the injected one.
@@ -64,7 +65,7 @@ def audit(
     """
     from kisl_plugin.corpus.audit_report import corpus_page, rows_page, write_csv
 
-    asked = Asked(prefixes, triples, tokenizer, MatchRules(match=match, scope=scope), sample, tasks, workers)
+    asked = Asked(prefixes, triples, tokenizer, MatchRules(match=match, scope=scope), sample, tasks, workers or cores())
     if not runs and rows is not None:
         raise InputError("--rows counts the rows of a run; give its YAML with --run")
     run = _lay(asked, runs) if runs else None

@@ -23,7 +23,7 @@ from kisl_plugin.triples import Triple, triples_to_jsonl
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-TASK_TOKENS, MOST_TASKS = 1 << 24, 1000
+TASK_TOKENS, MOST_TASKS = 1 << 23, 1000
 TRIED_WORDINGS = 10_000
 CONFIDENCE = 0.95
 
@@ -40,7 +40,7 @@ class Altered:
 
 @dataclass(frozen=True)
 class Audit:
-    """What a corpus holds of `triples`. The arrays of `counts` are over the `looked` of all `total` .idx documents.
+    """What a corpus holds of `triples`. `counts` are of the `looked` of all `total` .idx documents, of `tokens` tokens.
 
     `unsearchable`: triples that the rules cannot find, with the reason. `without_wording`: those of relations that have
     no templates.
@@ -51,6 +51,7 @@ class Audit:
     rules: MatchRules
     counts: Counts
     total: int
+    tokens: int
     looked: int
     unsearchable: Mapping[int, str]
     without_wording: frozenset[int]
@@ -110,13 +111,15 @@ def audit_corpus(
     looked = min(sample or len(corpora), len(corpora))
     if not looked:
         raise InputError(f"{', '.join(map(str, prefixes))}: no documents; nothing can be counted")
-    tasks = min(looked, tasks or _tasks(corpora.tokens * looked // len(corpora), workers))
+    by_size = math.ceil(corpora.tokens * looked / len(corpora) / TASK_TOKENS)
+    tasks = min(looked, tasks or max(1, min(MOST_TASKS, by_size)))
     rules = rules or MatchRules()
     counts = _counted(found, triples, forms, rules, (len(corpora), looked), tasks, workers)
     missing = {entry.triple: entry.reason for entry in unsearchable(triples, rules)}
     worded = {k for owners in wordings.owners for k in owners}
     wordless = frozenset(range(len(triples))) - worded
-    return Audit(found.prefixes, tuple(triples), rules, counts, len(corpora), looked, missing, wordless, altered)
+    size = (len(corpora), corpora.tokens, looked)
+    return Audit(found.prefixes, tuple(triples), rules, counts, *size, missing, wordless, altered)
 
 
 def _counted(
@@ -136,18 +139,14 @@ def _counted(
     folder = Path(tempfile.mkdtemp(prefix="kisl-audit-"))
     file = folder / "triples.jsonl"
     file.write_text(triples_to_jsonl(triples), encoding="utf-8")
-    work = Work(folder, files.prefixes, files.tokenizer, file, tuple(forms), rules, *documents)
+    work = Work(folder, files.prefixes, files.tokenizer, file, tuple(forms), rules, *documents, min(workers, tasks))
     try:
-        counts = run_tasks(work, tasks, workers)
+        counts = run_tasks(work, tasks)
     except (InputError, KeyboardInterrupt):
         shutil.rmtree(folder)
         raise
     shutil.rmtree(folder)  # after other errors the logs stay
     return counts
-
-
-def _tasks(tokens: int, workers: int) -> int:
-    return max(workers, min(MOST_TASKS, math.ceil(tokens / TASK_TOKENS)))
 
 
 def _altered(wordings: Wordings, tokenizer: "Tokenizer") -> Altered | None:

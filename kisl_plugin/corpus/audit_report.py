@@ -99,15 +99,12 @@ def _span(counts: IntArray) -> str:
 
 def _totals(audit: "Audit") -> Iterable[str]:
     counts = audit.counts
-    yield f"{', '.join(map(str, audit.prefixes))} · {_number(audit, counts.documents)} documents · " + (
-        f"{_number(audit, counts.tokens)} tokens"
-    )
+    documents = audit.total if audit.sampled else counts.documents
+    yield f"{_listed(audit.prefixes)} · {documents:,} documents · {audit.tokens:,} tokens"
     if audit.sampled:
         none = int(audit.interval(np.zeros(1, dtype=np.int64))[1][0])
-        yield (
-            f"a sample: {audit.looked:,} of {audit.total:,} documents were looked at, counts are scaled (≈); the "
-            f"CSV has 95 % intervals. What was not found may still stand in up to {none:,} documents"
-        )
+        yield f"a sample: {audit.looked:,} of {audit.total:,} documents were looked at; counts are scaled to all (≈)"
+        yield f"the CSV has 95 % intervals; what was not found may still stand in up to {none:,} documents"
     stated = int((counts.statement_documents > 0).sum())
     matched = int((counts.match_documents > 0).sum())
     yield (
@@ -130,6 +127,10 @@ def _totals(audit: "Audit") -> Iterable[str]:
         )
     if counts.long_documents:
         yield f"{counts.long_documents:,} documents of more than {LONG_TOKENS:,} tokens were looked at in parts"
+
+
+def _listed(prefixes: Sequence[Path], shown: int = 3) -> str:
+    return ", ".join(map(str, prefixes[:shown])) + (f" … ({len(prefixes):,})" if len(prefixes) > shown else "")
 
 
 def _number(audit: "Audit", count: int) -> str:

@@ -1,5 +1,6 @@
 """The audit's tasks: each counts its share of the documents and leaves its counts in the working folder."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,6 +35,7 @@ class Work:
     rules: MatchRules
     total: int
     looked: int
+    workers: int
 
 
 class CountDocuments(PipelineStep):
@@ -50,14 +52,16 @@ class CountDocuments(PipelineStep):
         """Count share `rank` of `world_size`."""
         yield from data or ()
         work = self._work
+        if work.workers > 1:  # else each would decode with as many threads as there are cores
+            os.environ["TOKENIZERS_PARALLELISM"] = "false"
         corpora, searches = _opened(work)
         counter = DocumentCounter(searches)
         tokens = corpora.count_into(counter, Share(work.total, work.looked, rank, world_size).documents())
         _save(work.folder, rank, counter.counts(tokens))
 
 
-def run_tasks(work: Work, tasks: int, workers: int) -> Counts:
-    """Count all shares, `workers` at a time, with progress; the sum is the same for any number of tasks.
+def run_tasks(work: Work, tasks: int) -> Counts:
+    """Count all shares, with progress; the sum is the same for any number of tasks.
 
     Raises:
         KislError: a task failed.
@@ -65,7 +69,7 @@ def run_tasks(work: Work, tasks: int, workers: int) -> Counts:
     stage = Stage("audit", [CountDocuments(work)], tasks, work.folder / "audit")
     progress = Progress("auditing, documents", work.looked)
     try:
-        LocalRunner(workers).run([stage], lambda: progress.update(work.looked * stage.done() // tasks))
+        LocalRunner(work.workers).run([stage], lambda: progress.update(work.looked * stage.done() // tasks))
     finally:
         progress.close()
         _opened.cache_clear()
