@@ -61,7 +61,8 @@ def read_row_groups(
             batch_size=_rows_a_batch(table.metadata, groups), row_groups=groups, columns=columns, use_threads=False
         )
         for batch in batches:
-            rows = _Rows(name, row.number, batch.column(KEY), batch.column(ID) if ID in columns else None)
+            texts, *ids = (_decoded(batch.column(column)) for column in columns)
+            rows = _Rows(name, row.number, texts, ids[0] if ids else None)
             row.number += batch.num_rows
             yield from rows.documents()
 
@@ -88,7 +89,7 @@ class _Rows:
         return map(self._document, range(len(self.texts)))
 
     def _strings(self) -> "pa.Array":
-        # Neither the lengths of a dictionary's values nor those of views are known to every release.
+        # Not every release knows the lengths of views, or of nulls.
         return self.texts if str(self.texts.type) in TEXTS[:2] else self.texts.cast("large_string")
 
     def _all_ids(self) -> Iterable[str]:
@@ -128,6 +129,12 @@ def _opened(stream: IO[bytes], name: str, row: _Row, at_once: bool) -> "Iterator
             raise
         reason = str(error).splitlines()[0]
         raise InputError(f"{name}: cannot be read as Parquet after row {row.number} ({reason})") from None
+
+
+def _decoded(column: "pa.Array") -> "pa.Array":
+    import pyarrow as pa
+
+    return column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
 
 
 def _check_columns(schema: "pa.Schema", name: str) -> list[str]:
