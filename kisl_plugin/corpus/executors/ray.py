@@ -83,12 +83,16 @@ class RayExecutor(NotedTasks, RayPipelineExecutor):
         task = ray.remote(RayExecutor.succeeds).options(num_cpus=self.cpus_per_task, memory=memory)
         shared = ray.put(self)
         running: list[Any] = []
-        while waiting or running:
-            while waiting and len(running) < self.workers:
-                running.append(task.remote(shared, waiting.popleft()))
-            ended, running = ray.wait(running)
-            if not _succeeded(ended[0]):
-                waiting.clear()
+        try:
+            while waiting or running:
+                while waiting and len(running) < self.workers:
+                    running.append(task.remote(shared, waiting.popleft()))
+                ended, running = ray.wait(running)
+                if not _succeeded(ended[0]):
+                    waiting.clear()
+        finally:  # after Ctrl-C too: none must go on to write what a restart writes
+            for left in running:
+                ray.cancel(left, force=True)
 
 
 def _succeeded(ended: Any) -> bool:

@@ -61,9 +61,16 @@ class SlurmRunner:
         clear_notes(stage)
         executor = SlurmExecutor.of(stage, self.options, after)
         executor.refuse_bad_options()
-        with output_to(executor_log(stage.folder)):
-            executor.launch_job()
-        write_jobs(stage, executor.jobs, executor.max_array_size)
+        try:
+            with output_to(executor_log(stage.folder)):
+                executor.launch_job()
+        except subprocess.CalledProcessError as error:
+            before = f" after jobs {', '.join(executor.jobs)}" if executor.jobs else ""
+            raise KislError(
+                f"sbatch failed with exit status {error.returncode}{before} of {executor.job_name}; its words are above"
+            ) from None
+        finally:
+            write_jobs(stage, executor.jobs, executor.max_array_size)
         return executor.jobs
 
 
