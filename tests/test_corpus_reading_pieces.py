@@ -50,6 +50,12 @@ def test_inputs_that_cannot_be_meant_are_refused(tmp_path: Path, monkeypatch: py
         find_files([tmp_path / "e*"])
     with pytest.raises(InputError, match=r"none: no such file or folder; --input takes text files"):
         find_files([tmp_path / "none"])
+    (tmp_path / "lost").mkdir()
+    (tmp_path / "lost" / "a.parquet").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"lost/a.parquet: cannot be read \(No such file"):
+        find_files([tmp_path / "lost"])
+    with pytest.raises(InputError, match="--input is empty"):
+        find_files([""])
     (tmp_path / "a.zip").touch()
     with pytest.raises(InputError, match=r"a.zip: the ending is not known"):
         find_files([tmp_path / "a.zip"])
@@ -59,6 +65,14 @@ def test_inputs_that_cannot_be_meant_are_refused(tmp_path: Path, monkeypatch: py
             find_files([name])
     with pytest.raises(InputError, match=r"empty/none: no such file or folder; --input takes text files"):
         find_files(["empty/none"])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_a_folder_that_may_not_be_read_is_named_and_not_passed_over(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "open" / "a.jsonl", ["x"])
+    write_jsonl(tmp_path / "closed" / "b.jsonl", ["y"]).parent.chmod(0)
+    with pytest.raises(InputError, match=r"closed: cannot be read \(Permission denied\)"):
+        find_files([tmp_path])
 
 
 @settings(max_examples=60, deadline=None)
@@ -94,7 +108,7 @@ def test_the_pieces_of_a_file_are_its_documents_however_it_is_cut(
 def test_pieces_are_about_128_mb_of_text_and_know_their_size_before_they_are_read(tmp_path: Path) -> None:
     letters = "".join(random.Random(3).choices("abcdefghij", k=1 << 20))
     texts = pa.array([letters[n:] for n in range(260)])
-    pq.write_table(pa.table({"text": texts, "other": texts}), tmp_path / "a.parquet", row_group_size=13)
+    pq.write_table(pa.table({"text": texts, "other": range(len(texts))}), tmp_path / "a.parquet", row_group_size=13)
     pieces = cut_into_pieces(find_files([tmp_path]))
     assert len(pieces) == 3
     assert all(100e6 < piece.size <= 128e6 for piece in pieces[:-1])

@@ -1,8 +1,9 @@
 """The text files that a corpus is made from: local paths, folders, globs, and the same as URLs."""
 
 import glob
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ def _files_of(given: str) -> list[SourceFile]:
 
 def _local_files(given: str) -> list[SourceFile]:
     path = Path(given)
+    if not given:
+        raise InputError("--input is empty; expected a file, a folder, a glob or a URL")
     if path.is_file():
         if not ending_of(given):
             raise InputError(f"{given}: the ending is not known; expected {ENDINGS}")
@@ -66,14 +69,20 @@ def _local_files(given: str) -> list[SourceFile]:
     return [_local_file(file) for file in found]
 
 
-def _below(root: Path) -> Iterator[Path]:
-    for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
-        if ending_of(file.name) and file.is_file():
-            yield file
+def _below(root: Path) -> list[Path]:
+    if not root.is_dir():
+        return [root] if ending_of(root.name) else []
+    found = (Path(folder) / name for folder, _, names in os.walk(root, onerror=_refuse) for name in names)
+    return sorted(path for path in found if ending_of(path.name))
+
+
+def _refuse(error: OSError) -> None:
+    raise InputError(f"{error.filename}: cannot be read ({error.strerror}); its documents would be left out unsaid")
 
 
 def _local_file(path: Path) -> SourceFile:
-    return SourceFile(str(path), *local_state(path))
+    with errors_of(str(path)):
+        return SourceFile(str(path), *local_state(path))
 
 
 def _hint(given: str) -> str:
