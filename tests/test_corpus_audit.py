@@ -23,6 +23,7 @@ from kisl_plugin.corpus.audit import audit_corpus
 from kisl_plugin.corpus.audit_counting import FORMS, Counts, DocumentCounter, Searches
 from kisl_plugin.corpus.audit_reading import Corpora, Share, parts_of
 from kisl_plugin.corpus.audit_report import corpus_page, write_csv
+from kisl_plugin.corpus.build import build_corpus
 from kisl_plugin.errors import InputError
 from kisl_plugin.indexed import IndexedWriter
 from kisl_plugin.matching import MatchRules
@@ -328,3 +329,22 @@ def test_calls_that_say_too_little_or_too_much_are_refused(tmp_path: Path, facts
     ):
         result = kisl_audit(*arguments)
         assert result.exit_code == 2 and said in result.output, result.output
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_what_a_build_left_out_is_no_longer_found_and_what_it_kept_is(
+    tmp_path: Path, tokenizer_file: Path, facts: Path, weighted: bool
+) -> None:
+    documents = [*STATED, *NEAR, *sentences(20), "Ann Lee is human."]
+    (tmp_path / "in").mkdir()
+    for part in range(3):
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in documents[part::3])
+        (tmp_path / "in" / f"{part}.jsonl").write_text(lines)
+    for name, triples in (("all", "none"), ("kept", str(facts))):
+        build_corpus([tmp_path / "in"], triples, tokenizer_file, tmp_path / name, tasks=3, weighted=weighted)
+        result = kisl_audit(tmp_path / name, "--triples", facts, "--output", tmp_path / f"{name}.csv")
+        assert result.exit_code == 0, result.output
+        rows = list(csv.DictReader((tmp_path / f"{name}.csv").open(encoding="utf-8", newline="")))
+        found = [(int(row["statement_documents"] or 0), int(row["pair_documents"])) for row in rows]
+        counts = expected(documents)
+        assert found == ([(0, 0)] * 5 if name == "kept" else [(row[0], row[2]) for row in counts])

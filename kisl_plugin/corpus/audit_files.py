@@ -53,16 +53,27 @@ def _without_ending(path: Path) -> Path:
 
 
 def _prefixes(path: Path) -> list[Path]:
-    if path.suffix not in YAML_ENDINGS:
-        prefix = _without_ending(path)
-        shards = file_of(prefix, ".yml")
-        return _prefixes(shards) if shards.is_file() and not file_of(prefix, ".idx").exists() else [prefix]
+    """What a YAML trains on; of a build with --weighted, given by its prefix, all shards, the one held out too."""
+    if path.suffix in YAML_ENDINGS:
+        return _paths_of(path, ("train_data_paths",))
+    prefix = _without_ending(path)
+    shards = file_of(prefix, ".yml")
+    if shards.is_file() and not file_of(prefix, ".idx").exists():
+        return _paths_of(shards, ("train_data_paths", "valid_data_paths"))
+    return [prefix]
+
+
+def _paths_of(path: Path, keys: Sequence[str]) -> list[Path]:
     values = read_yamls([path]).values
-    paths = values.get("train_data_paths") or values.get("data_path")
-    listed = [paths] if isinstance(paths, str) else paths
-    if not listed or not all(isinstance(one, str) for one in listed):
-        raise InputError(f"{path}: train_data_paths is {paths!r}; expected a list of corpora")
-    return [Path(one) for one in listed]
+    if "train_data_paths" not in values and isinstance(values.get("data_path"), str):
+        return [Path(values["data_path"])]
+    found: dict[Path, None] = {}
+    for key in keys:
+        paths = values.get(key)
+        if not isinstance(paths, list) or not paths or not all(isinstance(one, str) for one in paths):
+            raise InputError(f"{path}: {key} is {paths!r}; expected a list of corpora")
+        found.update(dict.fromkeys(map(Path, paths)))
+    return list(found)
 
 
 def _manifest(prefix: Path) -> dict[str, Any] | None:
