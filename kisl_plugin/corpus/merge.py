@@ -22,7 +22,7 @@ from kisl_plugin.matching import unsearchable
 from kisl_plugin.runcard import write_atomically
 from kisl_plugin.triples import read_triples
 
-GIGABYTE = 1e9
+MEGABYTE = 1e6
 WEIGHTED = """\
 # To be put in the place of data_path and split. Weights are the shards' tokens; the last shard is held out, since
 # GPT-NeoX wants paths for validation and test too.
@@ -196,8 +196,8 @@ def _check_room(work: Work, stamps: Sequence[Stamp]) -> None:
     free = shutil.disk_usage(work.output.parent).free
     if free < needed:
         raise KislError(
-            f"{work.output}.bin: the merge needs {needed / GIGABYTE:,.1f} GB beside the shards, "
-            f"{free / GIGABYTE:,.1f} GB are free; make room and call the same command again, or add --weighted, which "
+            f"{work.output}.bin: the merge needs {needed / MEGABYTE:,.1f} MB beside the shards, "
+            f"{free / MEGABYTE:,.1f} MB are free; make room and call the same command again, or add --weighted, which "
             "needs none"
         )
 
