@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("datatrove")
 
+from corpus_builds import make_world, several_files
 from corpus_toy_blocks import TASKS, began, expected, merged, stages
 
 from kisl_plugin.corpus.executors.local import LocalRunner
@@ -36,6 +37,16 @@ def test_ray_writes_the_bytes_that_this_process_writes(tmp_path: Path) -> None:
     assert small().run(stages(tmp_path / "ray"))
     assert LocalRunner(1).run(stages(tmp_path / "local"))
     assert merged(tmp_path / "ray") == merged(tmp_path / "local") == expected()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_the_corpus_that_ray_builds_is_the_one_that_is_built_here(tmp_path: Path) -> None:
+    world = make_world(tmp_path, several_files(4))
+    said = world.kisl("ray", "--tasks", "3", "--executor", "ray", "--workers", "2", "--mem-per-cpu", "1")
+    assert said.exit_code == 0, said.output
+    world.build("here")
+    for ending in (".bin", ".idx", ".triples.csv"):
+        assert (tmp_path / f"ray{ending}").read_bytes() == (tmp_path / f"here{ending}").read_bytes()
 
 
 @pytest.mark.usefixtures("cluster")

@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("datatrove")
 
+from corpus_builds import make_world, several_files
 from corpus_toy_blocks import TASKS, began, expected, merged, stages
 from datatrove.executor import SlurmPipelineExecutor
 
@@ -78,6 +79,23 @@ def test_a_task_that_slurm_ends_is_told_and_runs_again(tmp_path: Path) -> None:
     SMALL.run(work)
     _at_rest(work)
     assert merged(tmp_path) == expected()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_the_corpus_that_slurm_builds_is_the_one_that_is_built_here(tmp_path: Path) -> None:
+    world = make_world(tmp_path, several_files(4))
+    there = ("slurm", "--tasks", "3", "--executor", "slurm", "--workers", "3", "--mem-per-cpu", "1")
+    assert "shards: of 3 tasks 3 queued" in world.kisl(*there).output
+
+    def is_built() -> bool:
+        said = world.kisl(*there)
+        assert said.exit_code == 0, said.output
+        return (tmp_path / "slurm.json").exists()
+
+    _eventually(is_built)
+    world.build("here")
+    for ending in (".bin", ".idx", ".triples.csv"):
+        assert (tmp_path / f"slurm{ending}").read_bytes() == (tmp_path / f"here{ending}").read_bytes()
 
 
 @pytest.mark.usefixtures("cluster")
