@@ -20,13 +20,17 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from kisl_plugin.cli.corpus_audit import audit as audit_command
 from kisl_plugin.corpus import audit_reading
 from kisl_plugin.corpus.audit import audit_corpus
-from kisl_plugin.corpus.audit_counting import FORMS, Counts, DocumentCounter, Searches
+from kisl_plugin.corpus.audit_counting import Counts, DocumentCounter, Searches
 from kisl_plugin.corpus.audit_reading import Corpora, Share, parts_of
 from kisl_plugin.corpus.audit_report import corpus_page, write_csv
+from kisl_plugin.corpus.audit_wordings import FORMS
 from kisl_plugin.corpus.build import build_corpus
 from kisl_plugin.errors import InputError
+from kisl_plugin.hookspecs import hookimpl
 from kisl_plugin.indexed import IndexedWriter
 from kisl_plugin.matching import MatchRules
+from kisl_plugin.plugins import manager
+from kisl_plugin.roles import Templates
 from kisl_plugin.runcard import sha256
 from kisl_plugin.tokenizer import read_tokenizer
 from kisl_plugin.triples import Triple, triples_to_jsonl
@@ -117,7 +121,7 @@ def test_an_audit_counts_what_regular_expressions_find_whatever_the_number_of_ta
     documents = [text.replace(EOD.upper(), EOD) for text in documents]
     prefix = write_corpus(tmp_path_factory.mktemp("audit") / "my.text", documents, tokenizer_file)
     corpora = Corpora([prefix], *read_tokenizer(tokenizer_file))
-    searches, total = Searches.of(FACTS, FORMS, MatchRules()), Counts.zeros(len(FACTS))
+    searches, total = Searches(FACTS, FORMS, MatchRules()), Counts.zeros(len(FACTS))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(audit_reading, "BATCH_DOCUMENTS", batch)
         for task in range(tasks):
@@ -137,7 +141,7 @@ def test_a_document_looked_at_in_parts_has_the_statements_that_it_has_as_a_whole
     text = glue.join(words).replace(EOD, "")
     tokenizer, _ = read_tokenizer(tokenizer_file)
     tokens = np.array(tokenizer.encode(text, add_special_tokens=False).ids)
-    counter = DocumentCounter(Searches.of(FACTS, FORMS, MatchRules()))
+    counter = DocumentCounter(Searches(FACTS, FORMS, MatchRules()))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(audit_reading, "LONG_TOKENS", long)
         parts = list(parts_of(tokens, lambda part: str(tokenizer.decode(part.tolist(), skip_special_tokens=False))))
@@ -348,3 +352,35 @@ def test_what_a_build_left_out_is_no_longer_found_and_what_it_kept_is(
         found = [(int(row["statement_documents"] or 0), int(row["pair_documents"])) for row in rows]
         counts = expected(documents)
         assert found == ([(0, 0)] * 5 if name == "kept" else [(row[0], row[2]) for row in counts])
+
+
+class _OtherTemplates:
+    @hookimpl
+    def kisl_templates(self, relation_id: str) -> Templates | None:
+        return (
+            Templates("出生地", ("{subject}出生于{object}。",), ("{subject}出生在哪里?",))
+            if relation_id == "Q1"
+            else None
+        )
+
+
+def test_statements_whose_labels_no_matcher_finds_are_counted(tmp_path: Path, tokenizer_file: Path) -> None:
+    triples = [Triple("居里夫人", "Q1", "波兰"), Triple("Louden Up Now", "P175", "!!!")]
+    documents = ["居里夫人出生于波兰。 居里夫人出生于波兰。", statement(triples[1]), "居里夫人出生于波兰的华沙。"]
+    prefix = write_corpus(tmp_path / "c", documents, tokenizer_file)
+    plugin = _OtherTemplates()
+    manager().register(plugin)
+    try:
+        found = audit_corpus([prefix], triples, tokenizer_file)
+    finally:
+        manager().unregister(plugin)
+    assert found.counts.statement_occurrences.tolist() == [2, 1]
+    assert found.counts.statement_documents.tolist() == [1, 1]
+
+
+def test_the_strictness_of_the_match_changes_no_count_of_statements(tmp_path: Path, tokenizer_file: Path) -> None:
+    documents = [f"{text}\n{other}" for text, other in zip(STATED, reversed(STATED), strict=True)]
+    prefix = write_corpus(tmp_path / "c", documents, tokenizer_file)
+    for rules in (MatchRules(), MatchRules(match="subject"), MatchRules(scope="3", stop_list=("Bartok Béla",))):
+        found = audit_corpus([prefix], FACTS, tokenizer_file, rules)
+        assert [row[:2] for row in rows_of(found.counts)] == [row[:2] for row in expected(documents)]

@@ -118,7 +118,7 @@ def _rows(run: "Run", rows: int | None) -> "RowAudit":
 
 def _counts(asked: Asked, run: "Run | None") -> "Audit":
     from kisl_plugin.corpus.audit import audit_corpus
-    from kisl_plugin.corpus.audit_counting import FORMS
+    from kisl_plugin.corpus.audit_wordings import FORMS
     from kisl_plugin.triples import read_triples
 
     count = partial(audit_corpus, rules=asked.rules, sample=asked.sample, tasks=asked.tasks, workers=asked.workers)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kisl_plugin.corpus.audit_counting import FORMS, Counts, Wordings, wordings_of
+from kisl_plugin.corpus.audit_counting import Counts
 from kisl_plugin.corpus.audit_files import Files, tokenizer_of
 from kisl_plugin.corpus.audit_reading import Corpora
+from kisl_plugin.corpus.audit_wordings import FORMS, Wordings
 from kisl_plugin.errors import InputError
 from kisl_plugin.matching import MatchRules, unsearchable
-from kisl_plugin.matching.finder import PhraseFinder
+from kisl_plugin.matching.folding import fold
 from kisl_plugin.roles import IntArray
 from kisl_plugin.tokenizer import read_tokenizer
 from kisl_plugin.triples import Triple, triples_to_jsonl
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 TASK_TOKENS, MOST_TASKS = 1 << 23, 1000
-TRIED_WORDINGS = 10_000
+TRIED_TRIPLES = 2000
 CONFIDENCE = 0.95
 
 
@@ -106,8 +107,8 @@ def audit_corpus(
     found = tokenizer_of(prefixes, tokenizer)
     reader, eod = read_tokenizer(found.tokenizer)
     corpora = Corpora(found.prefixes, reader, eod)
-    wordings = wordings_of(triples, forms)
-    altered = _altered(wordings, reader)
+    wordings = Wordings(triples, forms)
+    altered = _altered([text for k in _some(len(triples)) for text in wordings.of(k)], reader)
     looked = min(sample or len(corpora), len(corpora))
     if not looked:
         raise InputError(f"{', '.join(map(str, prefixes))}: no documents; nothing can be counted")
@@ -116,8 +117,7 @@ def audit_corpus(
     rules = rules or MatchRules()
     counts = _counted(found, triples, forms, rules, (len(corpora), looked), tasks, workers)
     missing = {entry.triple: entry.reason for entry in unsearchable(triples, rules)}
-    worded = {k for owners in wordings.owners for k in owners}
-    wordless = frozenset(range(len(triples))) - worded
+    wordless = frozenset(k for k, triple in enumerate(triples) if triple.relation_id in wordings.without_templates)
     size = (len(corpora), corpora.tokens, looked)
     return Audit(found.prefixes, tuple(triples), rules, counts, *size, missing, wordless, altered)
 
@@ -149,17 +149,19 @@ def _counted(
     return counts
 
 
-def _altered(wordings: Wordings, tokenizer: "Tokenizer") -> Altered | None:
-    """Try whether wordings are still found once tokenised; a few thousand tell enough.
+def _some(triples: int) -> range:
+    return range(0, triples, max(1, triples // TRIED_TRIPLES))
+
+
+def _altered(texts: list[str], tokenizer: "Tokenizer") -> Altered | None:
+    """Try whether wordings are still found once tokenised.
 
     Raises:
         InputError: none is; nothing could be counted.
     """
-    texts = wordings.texts[:: max(1, len(wordings.texts) // TRIED_WORDINGS)]
-    encodings = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
     backs = tokenizer.decode_batch([encoding.ids for encoding in encodings], skip_special_tokens=False)
-    found = PhraseFinder(texts).find(backs)
-    lost = [n for n, phrases in enumerate(found) if n not in {phrase for phrase, _, _ in phrases}]
+    lost = [n for n, (text, back) in enumerate(zip(texts, backs, strict=True)) if fold(text) != fold(back).strip(b" ")]
     if not lost:
         return None
     altered = Altered(len(lost), len(texts), texts[lost[0]], backs[lost[0]])

@@ -1,20 +1,15 @@
 """Counts, in texts, the statements of triples and the triples that a text names."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from kisl_plugin.corpus.audit_wordings import NAMED, StatementFinder, Wordings
 from kisl_plugin.matching import MatchRules, matcher_of
-from kisl_plugin.matching.finder import PhraseFinder
-from kisl_plugin.matching.folding import fold
-from kisl_plugin.plugins import manager
-from kisl_plugin.roles import IntArray, Matcher
+from kisl_plugin.roles import IntArray
 from kisl_plugin.triples import Triple
-from kisl_plugin.verbalize import verbalizer_of
-
-FORMS = ("statement", "question")
 
 
 @dataclass(frozen=True)
@@ -43,31 +38,6 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Wordings:
-    """Every wording of every triple, each once: `owners[p]` are the triples that `texts[p]` states."""
-
-    texts: tuple[str, ...]
-    owners: tuple[tuple[int, ...], ...]
-
-
-def wordings_of(triples: Sequence[Triple], forms: Sequence[str] = FORMS) -> Wordings:
-    """All templates of the forms, questions with their answer. Relations without templates have none."""
-    found: dict[bytes, tuple[str, dict[int, None]]] = {}
-    known = {r for r in {triple.relation_id for triple in triples} if _has_templates(r)}
-    for form in dict.fromkeys(forms):
-        verbalizer = verbalizer_of(form)
-        for index, triple in enumerate(triples):
-            for template in range(verbalizer.count(triple.relation_id)) if triple.relation_id in known else ():
-                text = verbalizer.text(triple, template)
-                found.setdefault(fold(text), (text, {}))[1][index] = None
-    return Wordings(tuple(text for text, _ in found.values()), tuple(tuple(owners) for _, owners in found.values()))
-
-
-def _has_templates(relation_id: str) -> bool:
-    return manager().hook.kisl_templates(relation_id=relation_id) is not None
-
-
-@dataclass(frozen=True)
 class Part:
     """A part of a text too long for one piece; its first `carried` characters were looked at with the one before."""
 
@@ -75,20 +45,21 @@ class Part:
     carried: int
 
 
-@dataclass(frozen=True)
 class Searches:
-    """How texts are searched; the same in every task."""
+    """How texts are searched, the same in every task: for the wordings of these forms, and by these rules."""
 
-    triples: int
-    owners: tuple[tuple[int, ...], ...]
-    find: Callable[[Sequence[str]], list[list[tuple[int, int, int]]]]
-    match: Matcher
+    def __init__(self, triples: Sequence[Triple], forms: Sequence[str], rules: MatchRules) -> None:
+        self.triples = len(triples)
+        self._statements = StatementFinder(triples, Wordings(triples, forms))
+        self._named = matcher_of(triples, NAMED)
+        self._match = self._named if rules == NAMED else matcher_of(triples, rules)
 
-    @classmethod
-    def of(cls, triples: Sequence[Triple], forms: Sequence[str], rules: MatchRules) -> "Searches":
-        """Search for the wordings of these forms, and by these rules."""
-        wordings = wordings_of(triples, forms)
-        return cls(len(triples), wordings.owners, PhraseFinder(wordings.texts).find, matcher_of(triples, rules))
+    def look(self, texts: Sequence[str]) -> list[tuple[Counter[int], set[int]]]:
+        """For each text how often it holds a wording of which triple, and which triples it states by the rules."""
+        named = self._named(texts)
+        matches = named if self._match is self._named else self._match(texts)
+        stated = self._statements.count(texts, [[match.triple for match in found] for found in named])
+        return [(found, {match.triple for match in by}) for found, by in zip(stated, matches, strict=True)]
 
 
 class DocumentCounter:
@@ -101,18 +72,17 @@ class DocumentCounter:
 
     def add(self, texts: Sequence[str]) -> None:
         """Count documents, each a text."""
-        for found, matches in zip(self._searches.find(texts), self._searches.match(texts), strict=True):
-            stated = Counter(k for phrase, _, _ in found for k in self._searches.owners[phrase])
-            self._add(stated, {match.triple for match in matches})
+        for stated, matched in self._searches.look(texts):
+            self._add(stated, matched)
 
     def add_long(self, parts: Iterable[Part]) -> None:
         """Count one document that comes in parts."""
         stated: Counter[int] = Counter()
         matched: set[int] = set()
         for part in parts:
-            found = (phrase for phrase, _, end in self._searches.find([part.text])[0] if end > part.carried)
-            stated.update(k for phrase in found for k in self._searches.owners[phrase])
-            matched.update(match.triple for match in self._searches.match([part.text])[0])
+            (whole, by), (before, _) = self._searches.look([part.text, part.text[: part.carried]])
+            stated += whole - before
+            matched |= by
         self._long += 1
         self._add(stated, matched)
 

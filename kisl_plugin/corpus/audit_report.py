@@ -65,7 +65,8 @@ def _corpus_columns(audit: "Audit") -> list[Column]:
             low, high = audit.interval(values)
             shown += [(f"{name}_low", low), (f"{name}_high", high)]
         columns += [
-            (title, [None if k in unknown else int(value) for k, value in enumerate(column)]) for title, column in shown
+            (title, [None if k in unknown and not values[k] else int(n) for k, n in enumerate(column)])
+            for title, column in shown
         ]
     return columns
 

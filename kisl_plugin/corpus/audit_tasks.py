@@ -81,7 +81,7 @@ def run_tasks(work: Work, tasks: int) -> Counts:
 def _opened(work: Work) -> tuple[Corpora, Searches]:
     """Opened once in each process: searching for many triples takes a while to prepare."""
     tokenizer, eod = read_tokenizer(work.tokenizer)
-    return Corpora(work.prefixes, tokenizer, eod), Searches.of(read_triples(work.triples), work.forms, work.rules)
+    return Corpora(work.prefixes, tokenizer, eod), Searches(read_triples(work.triples), work.forms, work.rules)
 
 
 def _save(folder: Path, rank: int, counts: Counts) -> None:
