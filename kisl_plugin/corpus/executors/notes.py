@@ -20,7 +20,8 @@ class NotedTasks(PipelineExecutor):
 
     def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> PipelineStats:
         with noting(Path(self.logging_dir.path), rank):
-            return super()._run_for_rank(rank, local_rank, node_rank)
+            # Not super(): Ray's logs to a folder of /tmp that a node's users share; a killed task's log is lost there.
+            return PipelineExecutor._run_for_rank(self, rank, local_rank, node_rank)
 
     def succeeds(self, rank: int) -> bool:
         """Run one task on a pipeline of its own; False where it fails: its error is noted."""

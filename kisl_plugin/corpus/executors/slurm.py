@@ -69,7 +69,7 @@ class SlurmRunner:
             raise KislError(
                 f"sbatch failed with exit status {error.returncode}{before} of {executor.job_name}; its words are above"
             ) from None
-        finally:
+        finally:  # also what was submitted before an error or Ctrl-C
             write_jobs(stage, executor.jobs, executor.max_array_size)
         return executor.jobs
 

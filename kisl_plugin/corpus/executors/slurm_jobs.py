@@ -28,7 +28,7 @@ class StageStatus:
         """The stage in one line, and a line for each failed task."""
         counts = [(self.done, "done"), (len(self.running), "running"), (len(self.queued), "queued")]
         counts.append((len(self.failed), "failed"))
-        told = ", ".join(f"{count:,} {state}" for count, state in counts if count) or "not submitted"
+        told = ", ".join(f"{count:,} {state}" for count, state in counts if count) or "none begun"
         jobs = f" (jobs {', '.join(self.jobs)})" if self.jobs else ""
         yield f"{self.name}: of {self.tasks:,} tasks {told}{jobs}"
         for rank, message in sorted(self.failed.items()):
@@ -61,6 +61,8 @@ def refuse_while_active(stages: Sequence[Stage]) -> None:
 
 def write_jobs(stage: Stage, jobs: Sequence[str], array_size: int) -> None:
     """Remember which task of which job runs which rank, as datatrove deals them out."""
+    if not jobs:
+        return
     ranks = json.loads((stage.folder / "ranks_to_run.json").read_text(encoding="utf-8"))
     dealt = {job: ranks[i * array_size : (i + 1) * array_size] for i, job in enumerate(jobs)}
     _jobs_file(stage).write_text(json.dumps(dealt), encoding="utf-8")
