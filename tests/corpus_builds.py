@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +90,8 @@ def written(output: Path) -> dict[str, bytes]:
     found = {path.name.removeprefix(output.name): path.read_bytes() for path in files if path.is_file()}
     excluded = output.with_name(f"{output.name}.excluded")
     return {**found, "excluded": b"".join(path.read_bytes() for path in sorted(excluded.glob("*")))}
+
+
+def digests(output: Path) -> dict[str, str]:
+    """The SHA-256 of each of `written`."""
+    return {name: sha256(content).hexdigest() for name, content in written(output).items()}

@@ -15,6 +15,7 @@ from kisl_plugin.matching import MatchRules
 
 if TYPE_CHECKING:
     from kisl_plugin.corpus.executors import Runner, Stage
+    from kisl_plugin.corpus.executors.slurm_jobs import StageStatus
     from kisl_plugin.corpus.merge import Corpus
 
 ATTEMPTS = 3
@@ -124,14 +125,16 @@ def _build(build: Build, work: Work, runner: "Runner") -> Done | Pending:
     began = time.monotonic()
     old = begun(build)
     jobs = _jobs(stages_of(work, old)) if old else []
-    if jobs and build.force:
-        raise InputError(f"{build.output}: {'; '.join(jobs)}; cancel these jobs before --force")
+    active = any(stage.jobs for stage in jobs)
+    if active and build.force:
+        raise InputError(f"{build.output}: {'; '.join(_lines(jobs))}; cancel these jobs before --force")
     plan = planned(build, old)
-    if jobs:
-        return Pending(jobs, submitted=False)
+    if active:
+        return Pending([*_lines(jobs), BuildProgress(work, plan).line()], submitted=False)
     size = 0 if work.manifest.exists() else _run(work, plan, build, runner)
     if size is None:
-        return Pending(_jobs(stages_of(work, plan)), submitted=True)
+        failed = [f"before: {line}" for stage in jobs if stage.failed for line in stage.lines()]
+        return Pending([*failed, *_lines(_jobs(stages_of(work, plan)))], submitted=True)
     corpus = Corpus.read(work.manifest)
     remove(work)
     return Done(corpus, size, time.monotonic() - began)
@@ -173,14 +176,17 @@ def _forget_unfinished(work: Work, plan: Plan, stages: "Sequence[Stage]") -> Non
         path.unlink(missing_ok=True)
 
 
-def _jobs(stages: "Sequence[Stage]") -> list[str]:
-    """How stages stand that jobs of a Slurm cluster work at; empty if none do."""
+def _jobs(stages: "Sequence[Stage]") -> "list[StageStatus]":
+    """How stages stand that were submitted to Slurm; empty if none was."""
     if not any((stage.folder / "jobs.json").exists() for stage in stages):
         return []
     from kisl_plugin.corpus.executors.slurm_jobs import status
 
-    found = status(stages)
-    return [line for stage in found for line in stage.lines()] if any(stage.jobs for stage in found) else []
+    return status(stages)
+
+
+def _lines(jobs: "Sequence[StageStatus]") -> list[str]:
+    return [line for stage in jobs for line in stage.lines()]
 
 
 def _done(work: Work) -> str:

@@ -12,6 +12,7 @@ from kisl_plugin.corpus.work import (
     NO_TRIPLES,
     Plan,
     Work,
+    claimed,
     difference,
     empty,
     read_plan,
@@ -65,6 +66,9 @@ def refuse_existing(build: Build) -> None:
     """
     there = next((end for end in (".idx", ".json", ".yml") if file_of(build.output, end).exists()), None)
     if there and not build.force and not build.work.plan.exists():
+        if build.work.folder.exists():  # of a build that was killed when it had only its folder left to take away
+            with claimed(build.work):
+                pass
         raise InputError(
             f"{file_of(build.output, there)}: is there already; choose another --output, or --force to replace"
         )

@@ -76,6 +76,10 @@ class BuildProgress:
         """Bytes that the tasks have done, as pieces count them."""
         return sum(_size_in(note_of(self._work, rank)) for rank in range(self._tasks))
 
+    def line(self) -> str:
+        """How far it is, at once."""
+        return f"{self.read() // MEGABYTE:,} of {self._total // MEGABYTE:,} MB of text read"
+
     def fresh(self) -> int:
         """Bytes of text that were read since this began."""
         return self.read() - self._before
