@@ -384,3 +384,14 @@ def test_the_strictness_of_the_match_changes_no_count_of_statements(tmp_path: Pa
     for rules in (MatchRules(), MatchRules(match="subject"), MatchRules(scope="3", stop_list=("Bartok Béla",))):
         found = audit_corpus([prefix], FACTS, tokenizer_file, rules)
         assert [row[:2] for row in rows_of(found.counts)] == [row[:2] for row in expected(documents)]
+
+
+def test_a_statement_within_longer_words_is_none(tmp_path: Path, tokenizer_file: Path) -> None:
+    said, asked = statement(FACTS[0]), f"{question(FACTS[0])} Poland"
+    named = "Marie Curie, Poland:"
+    documents = [
+        f"{named} {text}" for text in (f"x{said}", f"{said}x", f"{asked}ia", f"{asked}\u0301", f"({asked})", said)
+    ]
+    found = audit_corpus([write_corpus(tmp_path / "c", documents, tokenizer_file)], FACTS, tokenizer_file)
+    # A mark makes another letter of the one before it; so only the last two are statements.
+    assert rows_of(found.counts)[0] == (2, 2, 6)

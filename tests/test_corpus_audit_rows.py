@@ -21,7 +21,7 @@ from kisl_plugin.cli import corpus_audit
 from kisl_plugin.corpus.audit_rows import audit_rows
 from kisl_plugin.corpus.audit_run import Run, read_run
 from kisl_plugin.errors import InputError
-from kisl_plugin.indexed import IndexedWriter
+from kisl_plugin.indexed import IndexedDataset, IndexedWriter
 from kisl_plugin.tokenizer import read_tokenizer
 from kisl_plugin.triples import triples_to_jsonl
 from kisl_plugin.verbalize import statement
@@ -230,6 +230,8 @@ def test_the_command_tells_the_natural_frequency_beside_the_injected_one(tmp_pat
     result = kisl_audit("--run", yaml, "--output", tmp_path / "a.csv")
     assert result.exit_code == 0, result.output
     assert "all 80 rows looked at · 36 exposures planned, 36 found" in result.output
+    tokens = IndexedDataset(world / "text").sizes.sum()
+    assert f"the run reads {80 * 64 / tokens:.2f} times its corpus" in result.output
     rows = list(csv.DictReader((tmp_path / "a.csv").open(encoding="utf-8", newline="")))
     assert [row["subject"] for row in rows] == [triple.subject for triple in triples]
     for name, expected in (

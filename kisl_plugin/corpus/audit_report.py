@@ -85,12 +85,13 @@ def rows_page(rows: "RowAudit") -> str:
     """What the rows of a run hold, beside the plan; a table of the groups."""
     what = f"all {rows.rows:,} rows" if rows.looked == rows.rows else f"{rows.looked:,} of {rows.rows:,} rows"
     total = f"{what} looked at · {int(rows.planned.sum()):,} exposures planned, {int(rows.found.sum()):,} found"
+    passes = f"the run reads {rows.passes:,.2f} times its corpus: so often it meets what stands there naturally"
     table: list[tuple[str, ...]] = [("group", "triples", "planned each", "found each", "natural")]
     for group in sorted({triple.group for triple in rows.triples}):
         members = [k for k, triple in enumerate(rows.triples) if triple.group == group]
         spans = (_span(counts[members]) for counts in (rows.planned, rows.found))
         table.append((group, f"{len(members):,}", *spans, f"{int(rows.natural[members].sum()):,}"))
-    return f"{total}\n\n{_aligned(table)}"
+    return f"{total}\n{passes}\n\n{_aligned(table)}"
 
 
 def _span(counts: IntArray) -> str:

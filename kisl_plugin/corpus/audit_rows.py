@@ -36,7 +36,8 @@ class RowAudit:
     """What the rows of a run hold; arrays are int64 [K], one entry for each of `triples`.
 
     `planned` is F where all rows were looked at, else what the schedule says of `looked` of them. `found` counts the
-    statements that were injected, `natural` those that the background itself holds in these rows.
+    statements that were injected, `natural` those that the background itself holds in these rows. The run reads
+    `passes` times as many tokens as its corpus has.
     """
 
     triples: tuple[Triple, ...]
@@ -45,6 +46,7 @@ class RowAudit:
     natural: IntArray
     rows: int
     looked: int
+    passes: float
     wrong_rows: int
     mismatches: tuple[Mismatch, ...]
 
@@ -116,7 +118,7 @@ def audit_rows(run: Run, rows: int | None = None) -> RowAudit:
     planned, found, natural = (np.zeros(len(statements.texts), dtype=np.int64) for _ in range(3))
     mismatches: list[Mismatch] = []
     wrong_rows = 0
-    for i in _with_progress((2 * np.arange(looked, dtype=np.int64) + 1) * samples // (2 * looked)):
+    for i in _spread(looked, samples):
         plan = Counter(run.plan.schedule.triples_in(i).tolist())
         seen = statements.standing_in(run.rows[i]["text"])
         own = _natural(run, statements, i, seen - plan) if seen != plan else Counter()
@@ -130,7 +132,8 @@ def audit_rows(run: Run, rows: int | None = None) -> RowAudit:
     if looked == samples:  # not what the schedule says, but what was asked for
         planned[: len(run.plan.statements)] = [s.frequency for s in run.plan.statements]
     per_triple = [_by_triple(statements, counts, len(run.plan.triples)) for counts in (planned, found, natural)]
-    of_rows = (samples, looked, wrong_rows, tuple(mismatches))
+    passes = samples * run.config["seq_length"] / int(run.data.corpus.sizes.sum(dtype=np.int64))
+    of_rows = (samples, looked, passes, wrong_rows, tuple(mismatches))
     return RowAudit(tuple(run.plan.triples), per_triple[0], per_triple[1], per_triple[2], *of_rows)
 
 
@@ -146,11 +149,12 @@ def _by_triple(statements: _Statements, counts: IntArray, triples: int) -> IntAr
     return totals
 
 
-def _with_progress(rows: IntArray) -> Iterator[int]:
-    progress = Progress("checking rows", len(rows))
-    for done, row in enumerate(rows.tolist()):
+def _spread(looked: int, rows: int) -> Iterator[int]:
+    """So many row numbers of all, evenly, with progress."""
+    progress = Progress("checking rows", looked)
+    for done in range(looked):
         if done % UPDATE_ROWS == 0:
             progress.update(done)
-        yield row
-    progress.update(len(rows))
+        yield (2 * done + 1) * rows // (2 * looked)
+    progress.update(looked)
     progress.close()
