@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,34 +10,42 @@ from numpy.typing import NDArray
 from kisl_plugin.matching.folding import LOWER, folded_run, runs_beyond_ascii, single_spaces
 
 IntArray = NDArray[np.int64]
-Part = tuple[IntArray, IntArray, bytes]
 
 
-def characters_of(text: str) -> tuple[IntArray, IntArray]:
-    """For each byte of fold(text) where in `text` what it was made of begins, and where that ends (exclusive)."""
+class _Part(NamedTuple):
+    """Bytes begin … stop-1 of a text's UTF-8, and what they are folded to: byte by byte where `plain`, else whole."""
+
+    begin: int
+    stop: int
+    plain: bool
+    folded: bytes
+
+
+def characters_of(text: str, starts: IntArray, ends: IntArray) -> tuple[IntArray, IntArray]:
+    """Where in `text` that begins and ends (exclusive) of which fold(text)[start:end] was made, for each such span."""
     data = text.encode("utf-8", "replace")
-    starts, ends, folded = zip(*_parts(data), strict=True)
-    leading = (np.frombuffer(data, dtype=np.uint8) & 0xC0) != 0x80
-    characters = np.concatenate([[0], np.cumsum(leading)])
-    begins, stops = characters[np.concatenate(starts)], characters[np.concatenate(ends)]
-    kept = single_spaces(np.frombuffer(b"".join(folded), dtype=np.uint8))
-    return (begins, stops) if kept is None else (begins[kept], stops[kept])
+    parts = [part for part in _parts(data) if part.folded]
+    folded = b"".join(part.folded for part in parts)
+    kept = single_spaces(np.frombuffer(folded, dtype=np.uint8))
+    places = np.arange(len(folded)) if kept is None else np.flatnonzero(kept)
+    firsts, lasts = places[starts], places[ends - 1]
+    begins, stops, plain = (np.array(column) for column in list(zip(*parts, strict=True))[:3])
+    offsets = np.cumsum([0, *(len(part.folded) for part in parts[:-1])])
+    first, last = (np.searchsorted(offsets, place, side="right") - 1 for place in (firsts, lasts))
+    source = begins[first] + np.where(plain[first], firsts - offsets[first], 0)
+    source_end = np.where(plain[last], begins[last] + lasts - offsets[last] + 1, stops[last])
+    characters = np.concatenate([[0], np.cumsum((np.frombuffer(data, dtype=np.uint8) & 0xC0) != 0x80)])
+    return characters[source], characters[source_end]
 
 
-def _parts(data: bytes) -> Iterator[Part]:
-    """For each folded byte of a part the bytes of `data` it comes from, and the folded bytes."""
+def _parts(data: bytes) -> Iterator[_Part]:
     last = 0
     for start, end in runs_beyond_ascii(data):
-        yield _plain(data, last, start)
+        yield _Part(last, start, True, data[last:start].translate(LOWER))
         for begin, stop, piece in _pieces(data[start:end]):
-            yield np.full(len(piece), start + begin), np.full(len(piece), start + stop), piece
+            yield _Part(start + begin, start + stop, False, piece)
         last = end
-    yield _plain(data, last, len(data))
-
-
-def _plain(data: bytes, start: int, end: int) -> Part:
-    places = np.arange(start, end)
-    return places, places + 1, data[start:end].translate(LOWER)
+    yield _Part(last, len(data), True, data[last:].translate(LOWER))
 
 
 def _pieces(run: bytes) -> Iterator[tuple[int, int, bytes]]:

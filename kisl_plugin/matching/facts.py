@@ -48,7 +48,8 @@ class FactMatcher:
         if not candidates:
             return []
         places: dict[int, list[Span]] = defaultdict(list)
-        for number, start, end in spans(text, mentions):
+        wanted = {number for index in candidates for number in (*self._subjects[index], *self._objects[index])}
+        for number, start, end in spans(text, [mention for mention in mentions if mention[0] in wanted]):
             places[number].append((start, end))
         find = near(self._rules.scope, text)
         found = []

@@ -55,9 +55,12 @@ class SpellingFinder:
 
 def spans(text: str, mentions: Sequence[Mention]) -> list[Mention]:
     """The mentions of `text` with their places in its own characters."""
+    if not mentions:
+        return []
+    numbers, starts, ends = zip(*mentions, strict=True)
     # fold_texts puts a space around each text.
-    starts, ends = characters_of(f" {text} ")
-    return [(number, int(starts[start]) - 1, int(ends[end - 1]) - 1) for number, start, end in mentions]
+    begins, stops = characters_of(f" {text} ", np.array(starts), np.array(ends))
+    return list(zip(numbers, (begins - 1).tolist(), (stops - 1).tolist(), strict=True))
 
 
 class PhraseFinder:
@@ -75,7 +78,5 @@ class PhraseFinder:
         """For each text the phrases it holds: index, and from where to where in the text's characters."""
         return [
             [(phrase, start, end) for number, start, end in spans(text, found) for phrase in self._phrases[number]]
-            if found
-            else []
             for text, found in zip(texts, self._finder.mentions(texts), strict=True)
         ]
