@@ -329,6 +329,8 @@ def test_calls_that_say_too_little_or_too_much_are_refused(tmp_path: Path, facts
         (("c",), "give PREFIX and --triples"),
         (("c", "--rows", "5", "--triples", facts), "--rows counts the rows of a run"),
         (("c", "--run", "x.yml"), "PREFIX and --run"),
+        (("c", "--sample", "0", "--triples", facts), "--sample 0 looks at no document"),
+        (("c", "--triples", facts, "--output", tmp_path), "is no regular file"),
         (("--run", "x.yml", "--triples", facts), "--triples and --run"),
     ):
         result = kisl_audit(*arguments)
@@ -395,3 +397,10 @@ def test_a_statement_within_longer_words_is_none(tmp_path: Path, tokenizer_file:
     found = audit_corpus([write_corpus(tmp_path / "c", documents, tokenizer_file)], FACTS, tokenizer_file)
     # A mark makes another letter of the one before it; so only the last two are statements.
     assert rows_of(found.counts)[0] == (2, 2, 6)
+
+
+def test_a_csv_that_cannot_be_written_is_told_before_the_work(tmp_path: Path, facts: Path) -> None:
+    (tmp_path / "file").touch()
+    result = kisl_audit("nowhere", "--triples", facts, "--output", tmp_path / "file" / "a.csv")
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: {tmp_path / 'file' / 'a.csv'}: cannot be written (")

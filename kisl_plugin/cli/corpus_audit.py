@@ -63,11 +63,15 @@ def audit(
 
     Example: kisl corpus audit --run neox_configs/1b_f200.yml --rows 10000 --sample 100000
     """
-    from kisl_plugin.corpus.audit_report import corpus_page, rows_page, write_csv
+    from kisl_plugin.corpus.audit_report import check_writable, corpus_page, rows_page, write_csv
 
     asked = Asked(prefixes, triples, tokenizer, MatchRules(match=match, scope=scope), sample, tasks, workers or cores())
     if not runs and rows is not None:
         raise InputError("--rows counts the rows of a run; give its YAML with --run")
+    if not runs and sample == 0:
+        raise InputError("--sample 0 looks at no document, which is for --run alone; give 1 or more")
+    if output:
+        check_writable(output)
     run = _lay(asked, runs) if runs else None
     found_rows = _rows(run, rows) if run else None
     found = _counts(asked, run) if sample != 0 else None

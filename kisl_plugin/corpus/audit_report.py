@@ -2,6 +2,7 @@
 
 import csv
 import io
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,11 +26,27 @@ _NAMED = {"pair": "with subject and object in one text", "subject": "with the su
 Column = tuple[str, Sequence[int | None]]
 
 
+def check_writable(path: Path) -> None:
+    """Before hours of work: whether a CSV can be written there. Its folder is made.
+
+    Raises:
+        InputError: `path` is no file's name.
+        KislError: its folder cannot be made or written to.
+    """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is no regular file; name one that ends in .csv")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise KislError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
 def write_csv(path: Path, audit: "Audit | None", rows: "RowAudit | None") -> None:
     """Write a row per triple: who it is, then what was counted; empty where nothing could be looked for.
 
     Raises:
-        InputError: `path` is no file's name.
         KislError: it cannot be written.
     """
     triples = _triples(audit, rows)
@@ -39,10 +56,7 @@ def write_csv(path: Path, audit: "Audit | None", rows: "RowAudit | None") -> Non
     writer.writerow([*IDENTITY, *(name for name, _ in columns)])
     for k, triple in enumerate(triples):
         writer.writerow([*(getattr(triple, name) for name in IDENTITY), *(values[k] for _, values in columns)])
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path}: is no regular file; name one that ends in .csv")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text.getvalue())
     except OSError as error:
         raise KislError(f"{path}: cannot be written ({error.strerror or error})") from None
