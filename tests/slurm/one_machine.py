@@ -73,6 +73,7 @@ def one_machine_slurm(folder: Path) -> Iterator[dict[str, str]]:
         _wait_until_idle(environment, folder)
         yield {"SLURM_CONF": str(configuration), "PATH": _path()}
     finally:
+        _end_jobs(environment)
         for daemon in reversed(daemons):
             daemon.terminate()
         for daemon in daemons:
@@ -102,6 +103,16 @@ def _wait_until_idle(environment: dict[str, str], folder: Path) -> None:
             return
         time.sleep(0.2)
     raise RuntimeError(f"Slurm did not come up within {START_SECONDS:.0f} s; see the logs in {folder}")
+
+
+def _end_jobs(environment: dict[str, str]) -> None:
+    """What a failed test left running would outlive the daemons."""
+    subprocess.run(["scancel", "--user=root"], env=environment, capture_output=True)
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until:
+        if not subprocess.run(["squeue", "-h"], env=environment, capture_output=True).stdout:
+            return
+        time.sleep(0.2)
 
 
 def _free_port() -> int:
