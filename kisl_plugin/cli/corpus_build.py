@@ -154,11 +154,9 @@ def _unsearchable(made: "Corpus", table: Path) -> list[str]:
 
     first = first_unsearchable(table, UNSEARCHABLE_SHOWN)
     more = [f"  … all in {table}, column unsearchable"] if made.unsearchable > len(first) else []
-    return [
-        f"{made.unsearchable:,} triples cannot be searched for, or not everywhere",
-        *(f"  {one}" for one in first),
-        *more,
-    ]
+    triples = "triple" if made.unsearchable == 1 else "triples"
+    told = f"{made.unsearchable:,} {triples} cannot be searched for, or not everywhere"
+    return [told, *(f"  {one}" for one in first), *more]
 
 
 def _pending(found: "Pending") -> list[str]:

@@ -26,8 +26,8 @@ OPTIONS = (
     ),
     _option(
         WHERE, "--tasks", type=click.IntRange(min=1),
-        help="Into how many shards the work is cut; the result is the same.  [default: one a piece of 128 MB, 1000 at "
-        "most]",
+        help="Into how many shards the work is cut; the result is the same.  [default and at most: one a piece (a "
+        "file or 128 MB of Parquet), 1000]",
     ),
     _option(
         WHERE, "--workers", type=click.IntRange(min=1),

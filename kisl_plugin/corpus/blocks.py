@@ -56,7 +56,7 @@ class ReadPieces(PipelineStep):
 
 
 class FactFilter(BaseFilter):
-    """Removes the documents that state a triple; a block for any datatrove pipeline.
+    """Removes the documents that state one of `triples`, a source of `read_triples`; for any datatrove pipeline.
 
     A removed document gets `metadata["triples"]`, a list of {triple (its index), subject, relation_id, object,
     subject_span, object_span, rule}, spans being character offsets into its text, and goes to `exclusion_writer`.
@@ -68,14 +68,14 @@ class FactFilter(BaseFilter):
 
     def __init__(
         self,
-        triples_file: Path | str,
+        triples: Path | str,
         rules: MatchRules | None = None,
         exclusion_writer: DiskWriter | None = None,
         counts: Path | None = None,
         batch_size: int = BATCH_DOCUMENTS,
     ) -> None:
         super().__init__(exclusion_writer, batch_size)
-        self.triples_file, self.rules, self.counts = str(triples_file), rules or MatchRules(), counts
+        self.triples, self.rules, self.counts = str(triples), rules or MatchRules(), counts
 
     def filter(self, doc: Document) -> bool:
         """Whether a document is kept."""
@@ -83,7 +83,7 @@ class FactFilter(BaseFilter):
 
     def filter_batch(self, batch: list[Document]) -> list[bool]:
         """Whether each is kept; those that are not get their triples."""
-        triples, matcher = _facts(self.triples_file, Path(self.triples_file).stat().st_mtime_ns, self.rules)
+        triples, matcher = _facts(self.triples, _changed(self.triples), self.rules)
         found = matcher([document.text for document in batch])
         for document, matches in zip(batch, found, strict=True):
             if matches:
@@ -156,7 +156,7 @@ class TokenizeShard(PipelineStep):
             return
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if self.threads > 1 else "false")
         os.environ.setdefault("RAYON_NUM_THREADS", str(self.threads))
-        encoder, eod = _tokenizer(str(self.work.tokenizer), self.work.tokenizer.stat().st_mtime_ns)
+        encoder, eod = _tokenizer(str(self.work.tokenizer), _changed(str(self.work.tokenizer)))
         try:
             with IndexedWriter(prefix_of(self.work, rank), plan.vocab_size) as writer:
                 documents, tokens, empty = self._write(data, encoder, eod, writer)
@@ -175,9 +175,14 @@ class TokenizeShard(PipelineStep):
         return documents, tokens, empty
 
 
+def _changed(path: str) -> int:
+    """When a file was changed; 0 for the name of triples that come from elsewhere."""
+    return Path(path).stat().st_mtime_ns if Path(path).exists() else 0
+
+
 @lru_cache(maxsize=1)
-def _facts(triples_file: str, changed: int, rules: MatchRules) -> tuple[list[Triple], Matcher]:
-    triples = read_triples(triples_file)
+def _facts(source: str, changed: int, rules: MatchRules) -> tuple[list[Triple], Matcher]:
+    triples = read_triples(source)
     return triples, matcher_of(triples, rules)
 
 

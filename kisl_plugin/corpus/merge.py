@@ -24,8 +24,8 @@ from kisl_plugin.triples import read_triples
 
 MEGABYTE = 1e6
 WEIGHTED = """\
-# To be put in the place of data_path and split. Weights are the shards' tokens; the last shard is held out, since
-# GPT-NeoX wants paths for validation and test too.
+# To be put in the place of data_path and split. Weights are the shards' tokens; the last shard (of several) is held
+# out, since GPT-NeoX wants paths for validation and test too.
 """
 
 
