@@ -14,7 +14,7 @@ from kisl_plugin.cli.main import main as kisl
 from kisl_plugin.demo.prepare import choose_facts
 from kisl_plugin.demo.text import docstrings
 from kisl_plugin.errors import KislError
-from kisl_plugin.matching import matcher_of
+from kisl_plugin.matching import Match, matcher_of
 from kisl_plugin.resources import resource
 from kisl_plugin.runcard import read_run_card
 from kisl_plugin.triples import read_triples
@@ -129,15 +129,17 @@ def test_the_background_states_none_of_the_facts(demo: tuple[Path, Result]) -> N
 
 
 def test_documents_that_state_a_fact_are_left_out_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, none = docstrings(200_000, lambda text: [])
+    plain, none = docstrings(200_000, matcher_of([]))
     assert none == 0
-    kept, left_out = docstrings(200_000, lambda text: [0] if "array" in text else [])
+    kept, left_out = docstrings(
+        200_000, lambda texts: [[Match(0, "array")] if "array" in text else [] for text in texts]
+    )
     assert left_out > 0
     assert not any("array" in text for text in kept)
     assert sum(map(len, plain)) >= 200_000
     monkeypatch.setattr("kisl_plugin.demo.text.PACKAGES", ("matplotlib", "no_such_package"))
     with pytest.raises(KislError, match=r"hold \d,\d{3},\d{3} characters of docstrings; the demo needs 10,000,000,000"):
-        docstrings(10_000_000_000, lambda text: [])
+        docstrings(10_000_000_000, matcher_of([]))
 
 
 def test_every_object_of_the_demo_is_stated_equally_often() -> None:

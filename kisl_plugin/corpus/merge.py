@@ -15,7 +15,7 @@ from datatrove.pipeline.base import PipelineStep
 from kisl_plugin.corpus.shards import Stamp, checksum, discard, is_sound, prefix_of, read_stamp, removed_of
 from kisl_plugin.corpus.standing import ReadNote, merge_note_of
 from kisl_plugin.corpus.statistics import Removed, read_removed, write_table
-from kisl_plugin.corpus.work import Plan, Work, not_written, the_plan
+from kisl_plugin.corpus.work import MOST_PATHS, Plan, Work, not_written, the_plan
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.indexed import IndexedDataset, file_of, token_type, write_index
 from kisl_plugin.matching import unsearchable
@@ -206,6 +206,11 @@ def _link(work: Work, plan: Plan, stamps: Sequence[Stamp]) -> None:
     """The shards as they are, and the lines of a YAML that trains on them."""
     refuse_damaged(work, [rank for rank, stamp in enumerate(stamps) if not is_sound(work, stamp)])
     tokens = {rank: stamp.tokens for rank, stamp in enumerate(stamps) if stamp.documents}
+    if len(tokens) > MOST_PATHS + 1:
+        raise KislError(
+            f"{work.output}: {len(tokens)} shards, and GPT-NeoX blends at most {MOST_PATHS} paths; call again without "
+            f"--weighted to merge them, or with --tasks {MOST_PATHS} --force to begin anew"
+        )
     prefixes = {rank: work.output.with_name(f"{work.output.name}_{rank:05d}") for rank in tokens}
     for rank, prefix in prefixes.items():
         for ending in (".bin", ".idx"):

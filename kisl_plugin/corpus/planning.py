@@ -9,6 +9,7 @@ from kisl_plugin.corpus.files import find_files
 from kisl_plugin.corpus.pieces import cut_into_pieces
 from kisl_plugin.corpus.shards import holds_nothing
 from kisl_plugin.corpus.work import (
+    MOST_PATHS,
     NO_TRIPLES,
     Plan,
     Work,
@@ -27,6 +28,7 @@ from kisl_plugin.tokenizer import read_tokenizer
 from kisl_plugin.triples import read_triples, triples_to_jsonl
 
 MOST_TASKS = 1000
+MOST_WEIGHTED = MOST_PATHS + 1  # one is held out
 RESULTS = (".json", ".idx", ".bin", ".yml", ".triples.csv", ".bin.part", ".idx.part")
 
 
@@ -113,10 +115,16 @@ def planned(build: Build, old: Plan | None) -> Plan:
     if old and not build.force and not _is_another(build, old, asked):
         return old
     pieces = tuple(cut_into_pieces(asked.files))
-    plan = replace(asked, pieces=pieces, tasks=min(build.tasks or MOST_TASKS, len(pieces)))
+    plan = replace(asked, pieces=pieces, tasks=_tasks(build, len(pieces)))
     _clear(build.work)
     write_plan(build.work, plan, triples_jsonl, tokenizer_json)
     return plan
+
+
+def _tasks(build: Build, pieces: int) -> int:
+    if build.weighted:
+        return min(build.tasks or MOST_WEIGHTED, MOST_WEIGHTED, pieces)
+    return min(build.tasks or MOST_TASKS, pieces)
 
 
 def _is_another(build: Build, old: Plan, asked: Plan) -> bool:

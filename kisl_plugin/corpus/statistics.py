@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from kisl_plugin.runcard import write_atomically
+from kisl_plugin.spreadsheets import no_formula
 from kisl_plugin.triples import Triple
 
 COLUMNS = ("triple", "subject", "relation_id", "object", "group", "removed", "unsearchable")
@@ -56,7 +57,7 @@ def write_table(path: Path, triples: Sequence[Triple], removed: Removed, unsearc
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(COLUMNS)
     for index, triple in enumerate(triples):
-        labels = map(_no_formula, (triple.subject, triple.relation_id, triple.object, triple.group))
+        labels = map(no_formula, (triple.subject, triple.relation_id, triple.object, triple.group))
         rows.writerow((index, *labels, removed.triples[index], unsearchable.get(index, "")))
     write_atomically(path, table.getvalue())
 
@@ -69,8 +70,3 @@ def first_unsearchable(path: Path, count: int) -> list[str]:
             f"{row['subject']} · {row['relation_id']} · {row['object']}: {row['unsearchable']}"
             for row in islice(found, count)
         ]
-
-
-def _no_formula(cell: str) -> str:
-    """Labels come from others: a spreadsheet runs what begins like a formula."""
-    return f"'{cell}" if cell.startswith(tuple("=+-@\t\r'")) else cell

@@ -24,6 +24,7 @@ from kisl_plugin.runcard import sha256, write_atomically
 SCHEMA = 1
 LOCK = "lock"
 NO_TRIPLES = "none"
+MOST_PATHS = 254  # that GPT-NeoX blends
 
 
 @dataclass(frozen=True)

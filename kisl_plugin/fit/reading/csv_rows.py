@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.spreadsheets import NO_FORMULA
 
-NO_FORMULA = "'"  # before a text that a spreadsheet would take for a formula
 LARGEST = 30  # decimal digits of a whole number
 
 

@@ -12,10 +12,11 @@ from typing import Any
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit.reading.card_columns import JSON, NEEDED, OPTIONAL, card_of_row, columns_of_card
 from kisl_plugin.fit.reading.checks import check_card
-from kisl_plugin.fit.reading.csv_rows import NO_FORMULA, Row, read_rows
+from kisl_plugin.fit.reading.csv_rows import Row, read_rows
 from kisl_plugin.fit.reading.observations import Observation, Run
 from kisl_plugin.fit.reading.replicates import identity
 from kisl_plugin.runcard import RunCard, write_atomically
+from kisl_plugin.spreadsheets import no_formula
 
 COUNTS = ("correct", "total", "control_correct", "control_total", "by_sum")
 # The first columns are those that a person looks for; `card` holds what is in no column of its own
@@ -66,12 +67,7 @@ def _cells(seen: Observation, folder: Path) -> dict[str, Any]:
     cells["card"] = json.dumps(rest)
     if seen.samples is not None:
         cells["samples"] = os.path.relpath(seen.samples.resolve(), folder.resolve())
-    return {name: _no_formula(cell) for name, cell in cells.items()}
-
-
-def _no_formula(cell: Any) -> Any:
-    """Names come from files of others: a spreadsheet runs what begins like a formula."""
-    return f"{NO_FORMULA}{cell}" if isinstance(cell, str) and cell.startswith((*"=+-@\t\r", NO_FORMULA)) else cell
+    return {name: no_formula(cell) if isinstance(cell, str) else cell for name, cell in cells.items()}
 
 
 def _observation(row: Row) -> Observation:
