@@ -60,7 +60,8 @@ def spans(text: str, mentions: Sequence[Mention]) -> list[Mention]:
     numbers, starts, ends = zip(*mentions, strict=True)
     # fold_texts puts a space around each text.
     begins, stops = characters_of(f" {text} ", np.array(starts), np.array(ends))
-    return list(zip(numbers, (begins - 1).tolist(), (stops - 1).tolist(), strict=True))
+    # A mark at the beginning has joined with that space.
+    return list(zip(numbers, (begins - 1).clip(0).tolist(), (stops - 1).tolist(), strict=True))
 
 
 class PhraseFinder:
