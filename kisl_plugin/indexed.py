@@ -95,7 +95,9 @@ class IndexedWriter:
         self._dtype = token_type(vocab_size)
         self._sizes = array("i")
         prefix.parent.mkdir(parents=True, exist_ok=True)
-        file_of(prefix, ".idx").unlink(missing_ok=True)
+        # A new file, not the old one emptied: a process that was thought dead may still hold that one open.
+        for ending in (".idx", ".bin"):
+            file_of(prefix, ending).unlink(missing_ok=True)
         self._stream = file_of(prefix, ".bin").open("wb")
 
     def __enter__(self) -> "IndexedWriter":

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,39 @@ def test_a_bad_row_is_one_line_and_once_it_is_mended_the_build_goes_on(tmp_path:
     changed = world.kisl()
     assert re.search(r"a build was begun there with the version of .*a.jsonl \d+-33, now it is \d+-17", changed.output)
     assert world.kisl("out", "--force").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["out_00007.bin", "out_00000.idx", "out.bin", "out.triples.csv", "out.excluded/00001.jsonl"]
+)
+def test_files_of_other_origin_are_kept_unless_force_is_given(tmp_path: Path, name: str) -> None:
+    world = make_world(tmp_path, [["x"]])
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("not of this build")
+    result = world.kisl()
+    assert (result.exit_code, f"{name}: is there already; choose another" in result.output) == (2, True), result.output
+    assert (tmp_path / name).read_text() == "not of this build"
+    assert world.kisl("out", "--force").exit_code == 0
+    assert not (tmp_path / name).exists() or (tmp_path / name).read_bytes() != b"not of this build"
+
+
+@pytest.mark.parametrize("output", [".", "..", "/", ""])
+def test_an_output_that_names_no_file_is_refused(tmp_path: Path, output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path / "world", [["x"]])
+    monkeypatch.chdir(tmp_path / "world" / "text")
+    result = CliRunner().invoke(main, [*world.command(), "--output", output])
+    assert (result.exit_code, result.output.count("\n")) == (2, 1), result.output
+    assert "expected the beginning of files" in result.output
+
+
+def test_relative_paths_are_those_of_the_caller_in_every_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(tmp_path, [["one"], ["two"]])
+    monkeypatch.chdir(tmp_path)  # processes begin where the first of them did
+    made = build_corpus(["text"], "facts.jsonl", Path("tokenizer.json"), Path("out"), workers=2)
+    assert made.documents == 2
+    assert made == replace(world.build("other"), inputs=made.inputs, tokenizer=made.tokenizer, triples=made.triples)
 
 
 def test_an_output_that_cannot_be_written_is_one_line_and_status_1(tmp_path: Path) -> None:

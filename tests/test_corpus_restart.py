@@ -105,7 +105,7 @@ def test_a_build_that_is_killed_anywhere_any_number_of_times_goes_on_to_the_same
     try:
         world.build("killed", tasks=TASKS)
     except InputError as error:
-        assert "killed.idx: is there already" in str(error)
+        assert "killed.json: is there already" in str(error)
     assert digests(world.folder / "killed") == expected
     assert not (world.folder / "killed.work").exists()
 
@@ -139,6 +139,11 @@ def truncate(path: Path) -> None:
     path.write_bytes(b"")
 
 
+def another_number(path: Path) -> None:
+    """A byte of the number of documents is another digit."""
+    path.write_text(re.sub(r'"documents": \d', '"documents": 9', path.read_text()))
+
+
 DAMAGES: list[tuple[str, Callable[[Path], Any]]] = [
     ("00001.bin", cut_short),
     ("00001.bin", flip),
@@ -147,6 +152,7 @@ DAMAGES: list[tuple[str, Callable[[Path], Any]]] = [
     ("00001.idx", flip),
     ("00001.json", cut_short),
     ("00001.json", truncate),
+    ("00001.json", another_number),
     ("00001.json", lambda path: path.write_text('{"plan": "", "documents": 1, "tokens": 1, "empty": 0, "files": {}}')),
     ("00001.removed.json", flip),
     ("00001.jsonl", flip),
@@ -167,6 +173,33 @@ def test_a_torn_shard_is_found_and_only_it_is_made_again(
     world.build("torn", tasks=TASKS)
     assert read == files
     assert digests(world.folder / "torn") == expected
+
+
+@pytest.mark.parametrize("name", ["triples.jsonl", "tokenizer.json"])
+def test_what_tasks_read_beside_the_texts_is_written_anew_when_a_build_goes_on(
+    whole: tuple[World, dict[str, str]], name: str
+) -> None:
+    world, expected = whole
+    clear(world, "beside")
+    build_and_die(world, "beside", 60, tasks=TASKS)
+    assert len(finished(world, "beside")) < TASKS
+    path = Work(world.folder / "beside").folder / name
+    path.write_text(path.read_text().replace("Marie Curie", "Maria Curie").replace(" ", "  "))
+    world.build("beside", tasks=TASKS)
+    assert digests(world.folder / "beside") == expected
+
+
+def test_a_weighted_build_with_more_tasks_than_paths_can_be_blended_goes_on_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(tmp_path, several_files(4))
+    monkeypatch.setattr("kisl_plugin.corpus.planning.MOST_WEIGHTED", 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kisl_plugin.corpus.merge._finish", stop)
+        with pytest.raises(KislError, match="no merge"):
+            world.build(tasks=4, weighted=True)
+    assert world.build(tasks=4, weighted=True).documents
+    assert len(list(tmp_path.glob("out_*.idx"))) == 2
 
 
 def prepare_to_merge(world: World, name: str, tasks: int = TASKS) -> None:
@@ -281,10 +314,18 @@ def test_ctrl_c_is_one_line_that_says_how_to_go_on(tmp_path: Path) -> None:
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
-def test_a_plan_that_cannot_be_read_is_said_and_force_starts_anew(tmp_path: Path) -> None:
+def other_pieces(path: Path) -> None:
+    """Row groups that nobody would miss."""
+    path.write_text(re.sub(r'"stop": \d+', '"stop": 0', path.read_text()))
+
+
+@pytest.mark.parametrize("damage", [cut_short, truncate, other_pieces])
+def test_a_plan_that_cannot_be_read_is_said_and_force_starts_anew(
+    tmp_path: Path, damage: Callable[[Path], Any]
+) -> None:
     world = make_world(tmp_path, several_files(2))
     prepare_to_merge(world, "out", tasks=2)
-    cut_short(Work(tmp_path / "out").plan)
+    damage(Work(tmp_path / "out").plan)
     result = world.kisl()
     assert (result.exit_code, "plan.json: cannot be read" in result.output) == (2, True)
     assert world.kisl("out", "--force").exit_code == 0

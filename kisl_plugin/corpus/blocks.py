@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,10 +43,12 @@ class ReadPieces(PipelineStep):
 
     def __init__(self, work: Work) -> None:
         super().__init__()
-        self.work = work
+        self.work, self.folder = work, Path.cwd()
 
     def run(self, data: Documents | None, rank: int = 0, world_size: int = 1) -> Documents:
         """The documents of task `rank`, empty ones too."""
+        with suppress(OSError):  # without the folder a relative path is told not to be there
+            os.chdir(self.folder)
         note = ReadNote(note_of(self.work, rank))
         for piece in the_plan(self.work).share(rank):
             for document in read_piece(piece):

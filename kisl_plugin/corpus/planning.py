@@ -1,7 +1,7 @@
 """What a call is to work by: the plan that an earlier call began, if it is the same, else a new one."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from kisl_plugin.corpus.work import (
     read_plan,
     versions,
     write_plan,
+    write_sources,
 )
 from kisl_plugin.errors import InputError
 from kisl_plugin.indexed import file_of
@@ -64,16 +65,18 @@ def refuse_existing(build: Build) -> None:
     """Nothing is replaced that was not asked to be.
 
     Raises:
-        InputError: a result is there, and neither `force` is given nor a build begun.
+        InputError: a result is there, and neither `force` is given nor a build begun; or `output` names no file.
     """
-    there = next((end for end in (".idx", ".json", ".yml") if file_of(build.output, end).exists()), None)
+    if build.output.name in ("", ".."):
+        raise InputError(
+            f"--output {build.output}: is a folder; expected the beginning of files: {build.output}/corpus"
+        )
+    there = next(_results(build.work), None)
     if there and not build.force and not build.work.plan.exists():
         if build.work.folder.exists():  # of a build that was killed when it had only its folder left to take away
             with claimed(build.work):
                 pass
-        raise InputError(
-            f"{file_of(build.output, there)}: is there already; choose another --output, or --force to replace"
-        )
+        raise InputError(f"{there}: is there already; choose another --output, or --force to replace")
 
 
 def begun(build: Build) -> Plan | None:
@@ -113,6 +116,7 @@ def planned(build: Build, old: Plan | None) -> Plan:
         versions=versions(),
     )
     if old and not build.force and not _is_another(build, old, asked):
+        write_sources(build.work, triples_jsonl, tokenizer_json)
         return old
     pieces = tuple(cut_into_pieces(asked.files))
     plan = replace(asked, pieces=pieces, tasks=_tasks(build, len(pieces)))
@@ -131,7 +135,7 @@ def _is_another(build: Build, old: Plan, asked: Plan) -> bool:
     """Whether what was begun is another build, and nothing is lost without it."""
     work = build.work
     changed = difference(old, asked)
-    if changed is None and build.tasks and min(build.tasks, len(old.pieces)) != old.tasks:
+    if changed is None and build.tasks and _tasks(build, len(old.pieces)) != old.tasks:
         changed = ("--tasks", old.tasks, build.tasks)
     if changed is None:
         return False
@@ -146,13 +150,15 @@ def _is_another(build: Build, old: Plan, asked: Plan) -> bool:
 
 def _clear(work: Work) -> None:
     """Take away what an earlier build left."""
-    for ending in RESULTS:
-        file_of(work.output, ending).unlink(missing_ok=True)
-    shard = re.compile(re.escape(work.output.name) + r"_\d{5}\.(bin|idx)")
-    for path in work.output.parent.iterdir():
-        if shard.fullmatch(path.name):
-            path.unlink()
-    if work.excluded.is_dir():
-        for path in work.excluded.glob("[0-9]*[0-9].jsonl"):
-            path.unlink()
+    for path in list(_results(work)):
+        path.unlink()
     empty(work)
+
+
+def _results(work: Work) -> Iterator[Path]:
+    """The files there that a build writes, and that a new one replaces."""
+    yield from (path for ending in RESULTS if (path := file_of(work.output, ending)).exists())
+    shard = re.compile(re.escape(work.output.name) + r"_\d{5}\.(bin|idx)")
+    if work.output.parent.is_dir():
+        yield from sorted(path for path in work.output.parent.iterdir() if shard.fullmatch(path.name))
+    yield from sorted(work.excluded.glob("[0-9]*[0-9].jsonl"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kisl_plugin.corpus.work import Plan, Work
 from kisl_plugin.indexed import file_of
-from kisl_plugin.runcard import write_atomically
+from kisl_plugin.runcard import sha256, write_atomically
 
 BLOCK = 8 << 20
 
@@ -52,18 +52,21 @@ def write_stamp(work: Work, plan: Plan, rank: int, documents: int, tokens: int, 
         if path.exists()
     }
     stamp = Stamp(plan.digest, documents, tokens, empty, seen)
-    write_atomically(_stamp(work, rank), json.dumps(asdict(stamp)) + "\n")
+    write_atomically(_stamp(work, rank), json.dumps({"sha256": _digest(stamp), **asdict(stamp)}) + "\n")
 
 
 def read_stamp(work: Work, plan: Plan, rank: int) -> Stamp | None:
     """The stamp of a shard whose files have the sizes that it names; None where the shard is to be made."""
     try:
         values = json.loads(_stamp(work, rank).read_text(encoding="utf-8"))
+        digest = values.pop("sha256")
         stamp = Stamp(**{**values, "files": {name: (size, crc) for name, (size, crc) in values["files"].items()}})
         sizes = {name: (work.output.parent / name).stat().st_size for name in stamp.files}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
-    fits = stamp.plan == plan.digest and all(sizes[name] == size for name, (size, _) in stamp.files.items())
+    fits = (stamp.plan, _digest(stamp)) == (plan.digest, digest) and all(
+        sizes[name] == size for name, (size, _) in stamp.files.items()
+    )
     return stamp if fits else None
 
 
@@ -93,6 +96,11 @@ def checksum(path: Path, told: Callable[[bytes], object] = lambda _: None) -> in
             crc = zlib.crc32(block, crc)
             told(block)
     return crc
+
+
+def _digest(stamp: Stamp) -> str:
+    """What tells that a stamp's own numbers are as they were written."""
+    return sha256(json.dumps(asdict(stamp)))
 
 
 def _stamp(work: Work, rank: int) -> Path:

@@ -121,17 +121,18 @@ class Plan:
 
     def to_json(self) -> str:
         """The plan as plan.json holds it."""
-        return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1, ensure_ascii=False) + "\n"
+        values = {"schema": SCHEMA, "sha256": self.digest, **asdict(self)}
+        return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
     @cached_property
     def digest(self) -> str:
-        """A stamp names its plan by this."""
-        return sha256(self.to_json())
+        """A stamp names its plan by this, and a plan that is no longer as it was written is found by it."""
+        return sha256(json.dumps(asdict(self)))
 
 
 def plan_of(values: Mapping[str, Any]) -> Plan:
     """The plan that plan.json's `values` are."""
-    kept = {key: value for key, value in values.items() if key != "schema"}
+    kept = {key: value for key, value in values.items() if key not in ("schema", "sha256")}
     rules = {**kept["rules"], "stop_list": tuple(kept["rules"]["stop_list"])}
     return Plan(
         **{
@@ -150,7 +151,11 @@ def read_plan(work: Work) -> Plan | None:
         InputError: it cannot be read.
     """
     try:
-        return plan_of(json.loads(work.plan.read_text(encoding="utf-8")))
+        values = json.loads(work.plan.read_text(encoding="utf-8"))
+        plan = plan_of(values)
+        if plan.digest != values["sha256"]:
+            raise ValueError("it is not as it was written")
+        return plan
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -175,9 +180,14 @@ def write_plan(work: Work, plan: Plan, triples_jsonl: str, tokenizer_json: str) 
     """Begin a build: the plan is written last, and as a whole."""
     for folder in (work.shards, work.notes):
         folder.mkdir(parents=True, exist_ok=True)
+    write_sources(work, triples_jsonl, tokenizer_json)
+    write_atomically(work.plan, plan.to_json())
+
+
+def write_sources(work: Work, triples_jsonl: str, tokenizer_json: str) -> None:
+    """What tasks read beside the texts; a call that goes on writes it anew, whatever became of it on the disk."""
     write_atomically(work.triples, triples_jsonl)
     write_atomically(work.tokenizer, tokenizer_json)
-    write_atomically(work.plan, plan.to_json())
 
 
 def difference(old: Plan, new: Plan) -> tuple[str, object, object] | None:
