@@ -67,6 +67,31 @@ def test_inputs_that_cannot_be_meant_are_refused(tmp_path: Path, monkeypatch: py
         find_files(["empty/none"])
 
 
+def test_links_to_folders_are_followed_once_and_loops_end(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "far" / "b.jsonl", ["y"])
+    write_jsonl(tmp_path / "near" / "a.jsonl", ["x"])
+    for name, target in (("loop", "near"), ("more", "near"), ("there", "far")):
+        (tmp_path / "near" / name).symlink_to(tmp_path / target)
+    (tmp_path / "far" / "back").symlink_to(tmp_path / "near")
+    assert names(tmp_path / "near") == ["a.jsonl", "b.jsonl"]
+
+
+@pytest.mark.parametrize("folder", ["out.excluded", "out.work"])
+def test_what_a_build_left_in_a_folder_of_texts_is_not_read_with_them(tmp_path: Path, folder: str) -> None:
+    write_jsonl(tmp_path / "a.jsonl", ["x"])
+    write_jsonl(tmp_path / folder / "00000.jsonl", ["x"])
+    for inputs in (tmp_path, tmp_path / "*"):
+        with pytest.raises(InputError, match=rf"{folder}/00000.jsonl: lies in .*; if a build of these texts left it"):
+            find_files([inputs])
+    assert names(tmp_path / "*.jsonl", tmp_path / folder) == ["a.jsonl", "00000.jsonl"]
+
+
+def test_a_file_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/a\xff.jsonl")).touch()
+    with pytest.raises(InputError, match=r"a\\xff.jsonl': a file name that is not UTF-8 .* rename it"):
+        find_files([tmp_path])
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
 def test_a_folder_that_may_not_be_read_is_named_and_not_passed_over(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "open" / "a.jsonl", ["x"])

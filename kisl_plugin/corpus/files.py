@@ -3,7 +3,7 @@
 import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from kisl_plugin.errors import InputError
 ENDINGS = ", ".join(READERS)
 HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.*-]*)+")
 HUB = "hf://datasets/"
+BUILT = (".work", ".excluded")
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def _local_files(given: str) -> list[SourceFile]:
     else:
         raise InputError(f"{given}: no such file or folder; {_hint(given)}")
     found = {file: None for root in roots for file in _below(root)}
+    _refuse_built(found, given)
     if not found:
         where = "below this folder" if path.is_dir() else "that this pattern fits"
         raise InputError(f"{given}: no file {where} ends in {ENDINGS}")
@@ -72,15 +74,43 @@ def _local_files(given: str) -> list[SourceFile]:
 def _below(root: Path) -> list[Path]:
     if not root.is_dir():
         return [root] if ending_of(root.name) else []
-    found = (Path(folder) / name for folder, _, names in os.walk(root, onerror=_refuse) for name in names)
-    return sorted(path for path in found if ending_of(path.name))
+    return sorted(folder / name for folder, names in _folders(root) for name in names if ending_of(name))
+
+
+def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Each folder once, those that links lead to as well, with the names of its files."""
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(root, onerror=_refuse, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()  # which of two names of a folder is met first is no chance
+        yield Path(folder), names
 
 
 def _refuse(error: OSError) -> None:
     raise InputError(f"{error.filename}: cannot be read ({error.strerror}); its documents would be left out unsaid")
 
 
+def _refuse_built(found: Iterable[Path], given: str) -> None:
+    """A folder holds what an earlier build left there: its documents would be in the corpus twice."""
+    for path in found:
+        if path.parent.suffix in BUILT and path.parent.suffix not in given:
+            raise InputError(
+                f"{path}: lies in what a build calls its folder; if a build of these texts left it, name the texts "
+                f"themselves: --input '{given.rstrip('/')}/*.jsonl'; if not, name {path.parent}"
+            )
+
+
 def _local_file(path: Path) -> SourceFile:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{os.fsencode(path)!r}: a file name that is not UTF-8 cannot be written down; rename it"
+        ) from None
     with errors_of(str(path)):
         return SourceFile(str(path), *local_state(path))
 
