@@ -59,7 +59,7 @@ def agreed(shelf: Shelf, triples: Sequence[Triple], rules: MatchRules) -> list[l
 @cache
 def wikipedia() -> str:
     text = (SHARED / "wikitext2_valid.txt").read_text("utf-8")
-    return text if WHOLE else text[: len(text) // 3]
+    return text if WHOLE else text[: len(text) // 4]
 
 
 @cache
@@ -128,7 +128,6 @@ def test_a_lone_surrogate_is_no_question_mark() -> None:
     assert agreed(Shelf(["obj \ud800"]), [fact("?")], MatchRules()) == [[]]
 
 
-@pytest.mark.xfail(strict=True, reason="the span begins before the text")
 def test_a_mark_may_begin_a_text() -> None:
     assert agreed(Shelf(["\u0301 obj"]), [fact("\u0301")], MatchRules()) == [[0]]
 
