@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from corpus_files import packed, read_all, read_lazily, texts_of, write_jsonl, write_parquet, write_texts
+from corpus_files import packed, read_all, read_lazily, texts_of, told, write_jsonl, write_parquet, write_texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,7 +28,7 @@ def test_every_format_gives_the_documents_that_were_written(
     tmp_path_factory: pytest.TempPathFactory, written: list[str], ending: str
 ) -> None:
     path = write_texts(tmp_path_factory.mktemp("text") / f"part{ending}", written)
-    assert read_all(path) == [(text, str(n), len(text.encode())) for n, text in enumerate(written)]
+    assert told(path) == [(text, str(n), len(text.encode())) for n, text in enumerate(written)]
 
 
 def test_line_ends_byte_order_marks_and_blank_lines_are_no_part_of_a_document(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_an_id_column_of_any_type_leaves_the_texts_readable(tmp_path: Path, kind
     path = tmp_path / "a.parquet"
     write_table(pa.table({"id": column, "text": ["one", "twö"], "id.more": [1, 2], "text.more": [1, 2]}), path)
     ids = [f"{path}{one}" if one.startswith("#") else one for one in expected]
-    assert read_all(path) == [("one", ids[0], 3), ("twö", ids[1], 4)]
+    assert told(path) == [("one", ids[0], 3), ("twö", ids[1], 4)]
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view(), "dictionary"])

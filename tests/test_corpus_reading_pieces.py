@@ -54,6 +54,10 @@ def test_inputs_that_cannot_be_meant_are_refused(tmp_path: Path, monkeypatch: py
     (tmp_path / "lost" / "a.parquet").symlink_to(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"lost/a.parquet: cannot be read \(No such file"):
         find_files([tmp_path / "lost"])
+    os.mkfifo(tmp_path / "empty" / "pipe.jsonl")
+    with pytest.raises(InputError, match=r"pipe.jsonl: is no regular file"):
+        find_files([tmp_path / "empty"])
+    (tmp_path / "empty" / "pipe.jsonl").unlink()
     with pytest.raises(InputError, match="--input is empty"):
         find_files([""])
     (tmp_path / "a.zip").touch()
@@ -88,7 +92,7 @@ def test_what_a_build_left_in_a_folder_of_texts_is_not_read_with_them(tmp_path: 
 
 def test_a_file_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/a\xff.jsonl")).touch()
-    with pytest.raises(InputError, match=r"a\\xff.jsonl': a file name that is not UTF-8 .* rename it"):
+    with pytest.raises(InputError, match=r"a\\xff.jsonl': a file name that is not utf-8 .* rename it"):
         find_files([tmp_path])
 
 
@@ -117,7 +121,7 @@ def test_the_pieces_of_a_file_are_its_documents_however_it_is_cut(
             columns = {"text": texts, "id": given, "other": [0] * count}
             writer.write_table(pa.table({name: columns[name] for name in schema.names}, schema))
             written += [
-                TextDocument(text, own or f"{path}#{n}", 2 * len(text))
+                TextDocument(text, own or f"{path}#{n}", 2 * len(text), 2 * len(text))
                 for text, own, n in zip(texts, given, numbers, strict=True)
             ]
     with pytest.MonkeyPatch.context() as patch:

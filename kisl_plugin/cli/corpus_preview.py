@@ -26,7 +26,7 @@ def preview_page(seen: "Preview", workers: int, output: Path) -> str:
         *_top("triple", ((_named(seen, index), count) for index, count in _sorted(seen.removed.triples)), seen),
         *_top("label", _sorted(seen.labels), seen),
         f"tokens    {seen.tokens / max(1, seen.kept):.3f} a byte of kept text; about {_rounded(seen.all_tokens)} left "
-        f"of about {seen.whole / MEGABYTE:,.0f} MB of text",
+        f"of about {seen.all_text / MEGABYTE:,.0f} MB of text",
         f"time      {seen.bytes_a_second / MEGABYTE:,.1f} MB/s in one process; about "
         f"{duration(seen.hours(workers) * 3600)} with {min(workers, seen.all_pieces):,} workers",
     ]

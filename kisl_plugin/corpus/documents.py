@@ -10,15 +10,19 @@ LARGEST = 64 << 20
 
 
 class TextDocument(NamedTuple):
-    """A text of `size` bytes in UTF-8; `id` is its row's own, else "path:line" or "path#row"."""
+    """A text of `size` bytes in UTF-8; `id` is its row's own, else "path:line" or "path#row".
+
+    `row` is how many bytes of its piece it stands for: a line's, other keys included.
+    """
 
     text: str
     id: str
     size: int
+    row: int
 
 
-def document_of(text: Any, given: Any, where: str, default: str) -> TextDocument:
-    """The document of a row's text and id; an id that is neither a string nor a number is passed over.
+def document_of(text: Any, given: Any, where: str, default: str, row: int | None = None) -> TextDocument:
+    """The document of a row of `row` bytes (default: the text's); an id that is no string or number is passed over.
 
     Raises:
         InputError: the text is no string, cannot be written as UTF-8, or is above 64 MiB.
@@ -28,7 +32,7 @@ def document_of(text: Any, given: Any, where: str, default: str) -> TextDocument
     size = len(text) if text.isascii() else _encoded_size(text, where)
     if size > LARGEST:
         raise too_large(where, "a row is one document")
-    return TextDocument(text, _id(given, default), size)
+    return TextDocument(text, _id(given, default), size, size if row is None else row)
 
 
 def too_large(where: str, why: str) -> InputError:

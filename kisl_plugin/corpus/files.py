@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,11 +109,15 @@ def _local_file(path: Path) -> SourceFile:
     try:
         str(path).encode()
     except UnicodeEncodeError:
+        known = sys.getfilesystemencoding()
         raise InputError(
-            f"{os.fsencode(path)!r}: a file name that is not UTF-8 cannot be written down; rename it"
+            f"{os.fsencode(path)!r}: a file name that is not {known} cannot be written down; rename it"
         ) from None
     with errors_of(str(path)):
-        return SourceFile(str(path), *local_state(path))
+        size, version = local_state(path)
+    if not path.is_file():  # whoever opens a pipe waits for ever
+        raise InputError(f"{path}: is no regular file; expected text that can be read again")
+    return SourceFile(str(path), size, version)
 
 
 def _hint(given: str) -> str:

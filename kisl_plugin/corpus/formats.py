@@ -90,7 +90,7 @@ def _document_of(line: bytes, where: str) -> TextDocument:
     if not isinstance(row, dict) or KEY not in row:
         seen = f"keys {', '.join(map(repr, row))}" if isinstance(row, dict) else repr(row)[:40]
         raise InputError(f"{where}: {seen}; expected an object with the key {KEY!r}")
-    return document_of(row[KEY], row.get(ID), where, where)
+    return document_of(row[KEY], row.get(ID), where, where, len(line))
 
 
 READERS: dict[str, Reader] = {

@@ -83,7 +83,7 @@ class _Rows:
         try:
             sizes = pc.binary_length(self._strings()).to_pylist()
             if self.texts.null_count == 0 and max(sizes, default=0) <= documents.LARGEST:
-                return map(TextDocument, self.texts.to_pylist(), self._all_ids(), sizes)
+                return map(TextDocument, self.texts.to_pylist(), self._all_ids(), sizes, sizes)
         except UnicodeDecodeError:
             pass
         return map(self._document, range(len(self.texts)))

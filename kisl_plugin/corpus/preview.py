@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from kisl_plugin.corpus.documents import TextDocument
 from kisl_plugin.corpus.files import find_files
+from kisl_plugin.corpus.matchers import watched_matcher
 from kisl_plugin.corpus.pieces import Piece, cut_into_pieces, read_piece, total_size
 from kisl_plugin.corpus.planning import Build
 from kisl_plugin.corpus.statistics import Removed
 from kisl_plugin.corpus.tokenise import batches
 from kisl_plugin.corpus.work import NO_TRIPLES
 from kisl_plugin.errors import InputError
-from kisl_plugin.matching import matcher_of, unsearchable
+from kisl_plugin.matching import unsearchable
 from kisl_plugin.progress import Progress
 from kisl_plugin.roles import Match, Matcher
 from kisl_plugin.tokenizer import read_tokenizer
@@ -33,8 +34,9 @@ class Preview:
     """What a sample told: `documents` that hold text, from the beginnings of `pieces` of `all_pieces`.
 
     `text` bytes of UTF-8 were read; those that stay, `kept` bytes, make `tokens`. `seconds` is what reading, matching
-    and tokenising took in one process. `whole` is about the bytes of text in all inputs. `labels` counts, by document,
-    the words that were taken for a subject or an object.
+    and tokenising took in one process. All pieces have `whole` bytes, those looked into `begun`; if they go on as they
+    begin, they hold `begun_text` bytes of text, which make `begun_tokens`. `labels` counts, by document, the words that
+    were taken for a subject or an object.
     """
 
     all_pieces: int
@@ -44,6 +46,10 @@ class Preview:
     pieces: int = 0
     documents: int = 0
     empty: int = 0
+    begun: int = 0
+    begun_text: float = 0.0
+    begun_tokens: float = 0.0
+    rows: int = 0
     text: int = 0
     kept: int = 0
     tokens: int = 0
@@ -61,7 +67,12 @@ class Preview:
     @property
     def all_tokens(self) -> float:
         """Tokens of the corpus that the build would make."""
-        return self.tokens / self.text * self.whole
+        return self.begun_tokens / self.begun * self.whole
+
+    @property
+    def all_text(self) -> float:
+        """Bytes of text in all inputs."""
+        return self.begun_text / self.begun * self.whole
 
     @property
     def bytes_a_second(self) -> float:
@@ -71,7 +82,7 @@ class Preview:
     def hours(self, workers: int) -> float:
         """Hours for all inputs with so many workers, but no more than pieces, if all run as fast as this process."""
         workers = min(workers, self.all_pieces)
-        return self.whole / self.bytes_a_second / workers / 3600
+        return self.all_text / self.bytes_a_second / workers / 3600
 
 
 def preview(build: Build, documents: int) -> Preview:
@@ -82,17 +93,22 @@ def preview(build: Build, documents: int) -> Preview:
     """
     encoder, _ = read_tokenizer(build.tokenizer)
     triples = [] if build.triples == NO_TRIPLES else read_triples(build.triples)
-    matcher = matcher_of(triples, build.rules)
+    matcher = watched_matcher(triples, build.rules)
     pieces = cut_into_pieces(find_files(build.inputs))
     seen = Preview(len(pieces), total_size(pieces), triples, len(unsearchable(triples, build.rules)))
     progress = Progress("looking at a sample, documents", documents)
     began = time.perf_counter()
     try:
         for piece, most in _shares(pieces, documents):
-            seen.pieces += 1
+            rows, text, tokens = seen.rows, seen.text, seen.tokens
             for batch in batches(_beginning(piece, most), BATCH):
                 _look(seen, batch, matcher, encoder)
                 progress.update(min(seen.documents + seen.empty, documents - 1))
+            # What stands beside the text in a row differs from file to file.
+            parts = piece.size / max(1, seen.rows - rows)
+            seen.pieces, seen.begun = seen.pieces + 1, seen.begun + piece.size
+            seen.begun_text += parts * (seen.text - text)
+            seen.begun_tokens += parts * (seen.tokens - tokens)
     finally:
         progress.close()
     seen.seconds = time.perf_counter() - began
@@ -127,6 +143,7 @@ def _look(seen: Preview, batch: Sequence[TextDocument], matcher: Matcher, encode
     filled = [document for document in batch if document.text and not document.text.isspace()]
     seen.empty += len(batch) - len(filled)
     seen.documents += len(filled)
+    seen.rows += sum(document.row for document in batch)
     seen.text += sum(document.size for document in filled)
     kept = []
     for document, matches in zip(filled, matcher([document.text for document in filled]), strict=True):

@@ -22,7 +22,7 @@ class ReadNote:
         self._due = 0.0
 
     def read(self, piece: Piece, size: int) -> None:
-        """`size` bytes of text more were read of `piece`."""
+        """`size` bytes more were read of `piece`."""
         self._read += size
         if time.monotonic() >= self._due:
             self._write(self._before + min(piece.size, self._read))
