@@ -115,6 +115,15 @@ def test_an_output_that_cannot_be_written_is_one_line_and_status_1(tmp_path: Pat
     result = tokenizer("--vocab-size", "258", "--input", path, "--output", output)
     assert result.exit_code == 1, result.output
     assert result.output.splitlines()[-1].startswith(f"Error: {output}: cannot be written (")
+    assert "training" not in result.output  # hours of it
+
+
+def test_a_url_is_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write_jsonl(tmp_path / "a.jsonl", ["x"])
+    result = tokenizer("--vocab-size", "258", "--input", path, "--output", "s3://bucket/tokenizer.json")
+    assert result.exit_code == 2 and "s3:/bucket/tokenizer.json: is a URL" in result.output
+    assert [file.name for file in tmp_path.iterdir()] == ["a.jsonl"]
 
 
 @pytest.mark.parametrize(

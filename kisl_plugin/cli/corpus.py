@@ -49,11 +49,13 @@ def tokenizer(
     --input hf://datasets/HuggingFaceFW/fineweb-edu/sample/10BT
     """
     from kisl_plugin.corpus.files import find_files
+    from kisl_plugin.corpus.outputs import check_writable
     from kisl_plugin.corpus.pieces import cut_into_pieces, read_documents, total_size
     from kisl_plugin.corpus.vocabulary import train_tokenizer
 
     if output.exists() and not force:
         raise InputError(f"{output}: is there already; choose another --output, or --force to replace it")
+    check_writable(output)
     pieces = cut_into_pieces(find_files([*inputs, *more]))
     texts = read_documents(pieces, "training the tokenizer", sample * MEGABYTE)
     reached = train_tokenizer((document.text for document in texts), vocab_size, output).get_vocab_size()

@@ -63,7 +63,8 @@ def audit(
 
     Example: kisl corpus audit --run neox_configs/1b_f200.yml --rows 10000 --sample 100000
     """
-    from kisl_plugin.corpus.audit_report import check_writable, corpus_page, rows_page, write_csv
+    from kisl_plugin.corpus.audit_report import corpus_page, rows_page, write_csv
+    from kisl_plugin.corpus.outputs import check_writable
 
     asked = Asked(prefixes, triples, tokenizer, MatchRules(match=match, scope=scope), sample, tasks, workers or cores())
     if not runs and rows is not None:

@@ -8,8 +8,10 @@ import click
 FORMATS = """\b
 A document is
   a .txt file, whole;
-  the key "text" of a line of .jsonl, .jsonl.gz or .jsonl.zst;
+  the key "text" of a line of .jsonl,
+    .jsonl.gz or .jsonl.zst;
   the column "text" of a row of .parquet.
+
 Its id is the key or column "id", else file and line. Folders are searched through for such files, on this machine
 and behind URLs. hf:// reads the Hugging Face hub, s3:// needs the extra s3 and AWS's usual variables
 (AWS_PROFILE, AWS_ENDPOINT_URL); other URLs are opened by fsspec."""

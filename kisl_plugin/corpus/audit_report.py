@@ -2,7 +2,6 @@
 
 import csv
 import io
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kisl_plugin.corpus.audit_reading import LONG_TOKENS
-from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.errors import KislError
 from kisl_plugin.roles import IntArray
 from kisl_plugin.runcard import write_atomically
 from kisl_plugin.triples import Triple
@@ -24,23 +23,6 @@ FACT_WIDTH = 48
 IDENTITY = ("subject_id", "subject", "relation_id", "object_id", "object", "group")
 _NAMED = {"pair": "with subject and object in one text", "subject": "with the subject in a text"}
 Column = tuple[str, Sequence[int | None]]
-
-
-def check_writable(path: Path) -> None:
-    """Before hours of work: whether a CSV can be written there. Its folder is made.
-
-    Raises:
-        InputError: `path` is no file's name.
-        KislError: its folder cannot be made or written to.
-    """
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path}: is no regular file; name one that ends in .csv")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise KislError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
 def write_csv(path: Path, audit: "Audit | None", rows: "RowAudit | None") -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kisl_plugin.corpus.files import find_files
+from kisl_plugin.corpus.matchers import watched_matcher
+from kisl_plugin.corpus.outputs import refuse_url
 from kisl_plugin.corpus.pieces import cut_into_pieces
 from kisl_plugin.corpus.shards import holds_nothing
 from kisl_plugin.corpus.work import (
@@ -23,7 +25,7 @@ from kisl_plugin.corpus.work import (
 )
 from kisl_plugin.errors import InputError
 from kisl_plugin.indexed import file_of
-from kisl_plugin.matching import MatchRules, matcher_of
+from kisl_plugin.matching import MatchRules
 from kisl_plugin.runcard import sha256
 from kisl_plugin.tokenizer import read_tokenizer
 from kisl_plugin.triples import read_triples, triples_to_jsonl
@@ -65,11 +67,17 @@ def refuse_existing(build: Build) -> None:
     """Nothing is replaced that was not asked to be.
 
     Raises:
-        InputError: a result is there, and neither `force` is given nor a build begun; or `output` names no file.
+        InputError: a result is there, and neither `force` is given nor a build begun; or `output` names no local file.
     """
+    refuse_url(build.output)
     if build.output.name in ("", ".."):
         raise InputError(
             f"--output {build.output}: is a folder; expected the beginning of files: {build.output}/corpus"
+        )
+    if build.output.suffix in (".bin", ".idx"):
+        raise InputError(
+            f"--output {build.output}: {build.output.suffix} is appended; give the beginning of the files alone: "
+            f"{build.output.with_suffix('')}"
         )
     there = next(_results(build.work), None)
     if there and not build.force and not build.work.plan.exists():
@@ -101,7 +109,7 @@ def planned(build: Build, old: Plan | None) -> Plan:
     """
     encoder, _ = read_tokenizer(build.tokenizer)
     facts = [] if build.triples == NO_TRIPLES else read_triples(build.triples)
-    matcher_of([], build.rules)  # an unknown one is told before any work
+    watched_matcher([], build.rules)  # an unknown one is told before any work
     tokenizer_json, triples_jsonl = encoder.to_str(), triples_to_jsonl(facts)
     asked = Plan(
         files=tuple(find_files(build.inputs)),
