@@ -286,6 +286,20 @@ def test_an_output_that_names_no_file_is_refused(tmp_path: Path, output: str, mo
     assert "expected the beginning of files" in result.output
 
 
+@pytest.mark.parametrize(
+    ("output", "said"), [("s3://bucket/out", "is a URL"), ("new/out.bin", ".bin is appended"), ("out.idx", ": out\n")]
+)
+def test_an_output_that_would_become_another_file_is_refused(
+    tmp_path: Path, output: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(tmp_path / "world", [["x"]])
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    result = CliRunner().invoke(main, [*world.command(), "--output", output])
+    assert (result.exit_code, result.output.count("\n")) == (2, 1) and said in result.output, result.output
+    assert not list(Path.cwd().iterdir())
+
+
 def test_relative_paths_are_those_of_the_caller_in_every_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

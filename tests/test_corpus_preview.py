@@ -92,7 +92,8 @@ def test_the_command_says_what_would_be_lost_and_writes_nothing(tmp_path: Path) 
     result = world.kisl("out", "--preview")
     assert result.exit_code == 0, result.output
     assert sorted(tmp_path.rglob("*")) == there
-    said = result.output
+    said = result.stdout
+    assert result.stderr.splitlines()[-1].startswith("looking at a sample, documents 120/120 ")
     assert re.search(
         r"^120 documents \(0.0 MB of text\) from the beginnings of 3 of 3 pieces; .*out is not touched", said
     )
@@ -104,9 +105,9 @@ def test_the_command_says_what_would_be_lost_and_writes_nothing(tmp_path: Path) 
     assert re.search(r"by triple        6  5.00%  \S+ \S+ · P\d+ · ", said)
     assert re.search(r"by label         6  5.00%  ", said)
     assert re.search(r"tokens    0.\d+ a byte of kept text; about [\d,.]+ tokens left of about 0 MB of text\n", said)
-    assert re.search(r"time      [\d.]+ MB/s in one process; about 0s with 1 workers\n", said)
+    assert re.search(r"time      [\d.]+ MB/s in one process; about 0s with 1 worker\n", said)
     assert "triples   1 cannot be searched for, or not everywhere" in said
-    assert world.kisl("out", "--preview", "12").output.startswith("12 documents")
+    assert world.kisl("out", "--preview", "12").stdout.startswith("12 documents")
 
 
 def test_a_build_that_runs_can_be_looked_ahead_of(tmp_path: Path) -> None:

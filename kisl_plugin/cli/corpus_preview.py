@@ -16,6 +16,7 @@ MEGABYTE = 1e6
 def preview_page(seen: "Preview", workers: int, output: Path) -> str:
     """The estimates, in lines."""
     share, low, high = seen.share()
+    at_once = min(workers, seen.all_pieces)
     lines = [
         f"{seen.documents:,} documents ({seen.text / MEGABYTE:,.1f} MB of text) from the beginnings of "
         f"{seen.pieces:,} of {seen.all_pieces:,} pieces; {output} is not touched",
@@ -28,7 +29,7 @@ def preview_page(seen: "Preview", workers: int, output: Path) -> str:
         f"tokens    {seen.tokens / max(1, seen.kept):.3f} a byte of kept text; about {_rounded(seen.all_tokens)} left "
         f"of about {seen.all_text / MEGABYTE:,.0f} MB of text",
         f"time      {seen.bytes_a_second / MEGABYTE:,.1f} MB/s in one process; about "
-        f"{duration(seen.hours(workers) * 3600)} with {min(workers, seen.all_pieces):,} workers",
+        f"{duration(seen.hours(workers) * 3600)} with {at_once:,} worker{'s'[: at_once != 1]}",
     ]
     if seen.unsearchable:
         lines.append(f"triples   {seen.unsearchable:,} cannot be searched for, or not everywhere")

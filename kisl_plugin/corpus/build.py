@@ -152,7 +152,10 @@ def _run(work: Work, plan: Plan, build: Build, runner: "Runner") -> int | None:
         progress = BuildProgress(work, plan)
         try:
             done = runner.run(stages, progress)
-            return read + progress.fresh() if done else None
+            if not done:
+                return None
+            progress.finish()
+            return read + progress.fresh()
         except KislError:
             if attempt == ATTEMPTS or not work.damaged.exists():
                 raise

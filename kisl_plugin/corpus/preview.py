@@ -109,6 +109,8 @@ def preview(build: Build, documents: int) -> Preview:
             seen.pieces, seen.begun = seen.pieces + 1, seen.begun + piece.size
             seen.begun_text += parts * (seen.text - text)
             seen.begun_tokens += parts * (seen.tokens - tokens)
+        progress.total = seen.documents + seen.empty  # of inputs that hold no more than that
+        progress.update(progress.total)
     finally:
         progress.close()
     seen.seconds = time.perf_counter() - began

@@ -72,6 +72,11 @@ class BuildProgress:
             # The last update is always written, and there is one last only.
             self._merging.update(min(copied // MEGABYTE, self._merging.total - 1))
 
+    def finish(self) -> None:
+        """Show that all is done, which may have been between two looks."""
+        if not (self._all_read or self._merging):
+            self._reading.update(self._reading.total, f"{self._tasks:,} of {self._tasks:,} tasks done")
+
     def read(self) -> int:
         """Bytes that the tasks have done, as pieces count them."""
         return sum(_size_in(note_of(self._work, rank)) for rank in range(self._tasks))
