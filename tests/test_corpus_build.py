@@ -7,8 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,11 @@ from tokenizers import Tokenizer
 import kisl_plugin.corpus
 from kisl_plugin.cli.main import main
 from kisl_plugin.corpus.blocks import Exclusions, FactFilter
-from kisl_plugin.corpus.build import build_corpus
+from kisl_plugin.corpus.build import Done, build_corpus, run_build
+from kisl_plugin.corpus.executors import Stage
+from kisl_plugin.corpus.executors.local import LocalRunner
 from kisl_plugin.corpus.pieces import Piece
+from kisl_plugin.corpus.planning import Build
 from kisl_plugin.corpus.work import Plan
 from kisl_plugin.errors import InputError
 from kisl_plugin.indexed import IndexedDataset
@@ -300,14 +302,21 @@ def test_an_output_that_would_become_another_file_is_refused(
     assert not list(Path.cwd().iterdir())
 
 
-def test_relative_paths_are_those_of_the_caller_in_every_process(
+def test_relative_paths_are_those_of_the_caller_wherever_a_task_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    class Elsewhere:
+        """As on a Ray cluster that was started in another folder."""
+
+        def run(self, stages: Sequence[Stage], progress: Callable[[], None] | None = None) -> bool:
+            monkeypatch.chdir("/")
+            return LocalRunner().run(stages, progress)
+
     world = make_world(tmp_path, [["one"], ["two"]])
-    monkeypatch.chdir(tmp_path)  # processes begin where the first of them did
-    made = build_corpus(["text"], "facts.jsonl", Path("tokenizer.json"), Path("out"), workers=2)
-    assert made.documents == 2
-    assert made == replace(world.build("other"), inputs=made.inputs, tokenizer=made.tokenizer, triples=made.triples)
+    monkeypatch.chdir(tmp_path)
+    done = run_build(Build(["text"], "facts.jsonl", Path("tokenizer.json"), Path("out")), Elsewhere())
+    assert isinstance(done, Done) and done.corpus.inputs == ["text/00.jsonl", "text/01.parquet"]
+    assert done.corpus.tokens == world.build("other").tokens
 
 
 def test_an_output_that_cannot_be_written_is_one_line_and_status_1(tmp_path: Path) -> None:
@@ -373,3 +382,20 @@ def test_the_room_looks_down_only_and_loads_no_heavy_library_before_it_is_needed
     code = f"import sys, {modules}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert {"torch", "tokenizers", "pyarrow", "datasets", "transformers", "datatrove", "ray"}.isdisjoint(loaded)
+
+
+@pytest.mark.parametrize("looks", [0, 1])
+def test_the_progress_ends_with_all_tasks_however_seldom_it_is_looked_at(
+    tmp_path: Path, looks: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Seldom(LocalRunner):
+        def run(self, stages: Sequence[Stage], progress: Callable[[], None] | None = None) -> bool:
+            done = super().run(stages)
+            for _ in range(looks):
+                assert progress is not None
+                progress()
+            return done
+
+    world = make_world(tmp_path, [["one"], ["two"]])
+    run_build(Build([world.text], "none", world.tokenizer, tmp_path / "out"), Seldom(1))
+    assert re.findall(r"MB (\d+/\d+) .* (\d of \d tasks) done\n", capsys.readouterr().err) == [("1/1", "2 of 2 tasks")]
