@@ -382,20 +382,3 @@ def test_the_room_looks_down_only_and_loads_no_heavy_library_before_it_is_needed
     code = f"import sys, {modules}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert {"torch", "tokenizers", "pyarrow", "datasets", "transformers", "datatrove", "ray"}.isdisjoint(loaded)
-
-
-@pytest.mark.parametrize("looks", [0, 1])
-def test_the_progress_ends_with_all_tasks_however_seldom_it_is_looked_at(
-    tmp_path: Path, looks: int, capsys: pytest.CaptureFixture[str]
-) -> None:
-    class Seldom(LocalRunner):
-        def run(self, stages: Sequence[Stage], progress: Callable[[], None] | None = None) -> bool:
-            done = super().run(stages)
-            for _ in range(looks):
-                assert progress is not None
-                progress()
-            return done
-
-    world = make_world(tmp_path, [["one"], ["two"]])
-    run_build(Build([world.text], "none", world.tokenizer, tmp_path / "out"), Seldom(1))
-    assert re.findall(r"MB (\d+/\d+) .* (\d of \d tasks) done\n", capsys.readouterr().err) == [("1/1", "2 of 2 tasks")]

@@ -63,9 +63,10 @@ class BuildProgress:
 
     def __call__(self) -> None:
         """Show how far it is."""
-        if not self._all_read:
-            self._show_reading()
         copied = _size_in(merge_note_of(self._work))
+        if not self._all_read:
+            # The merge comes after all tasks, and takes their stamps away.
+            self._show_reading(self._tasks if copied else self._finished())
         if copied and self._merging is None:
             self._merging = self._progress("merging the shards", shards_size(self._work))
         if copied and self._merging:
@@ -74,8 +75,8 @@ class BuildProgress:
 
     def finish(self) -> None:
         """Show that all is done, which may have been between two looks."""
-        if not (self._all_read or self._merging):
-            self._reading.update(self._reading.total, f"{self._tasks:,} of {self._tasks:,} tasks done")
+        if not self._all_read:
+            self._show_reading(self._tasks)
 
     def read(self) -> int:
         """Bytes that the tasks have done, as pieces count them."""
@@ -93,8 +94,10 @@ class BuildProgress:
         """End the line."""
         (self._merging or self._reading).close()
 
-    def _show_reading(self) -> None:
-        finished = sum(1 for _ in self._work.shards.glob("[0-9]*[0-9].json"))
+    def _finished(self) -> int:
+        return sum(1 for _ in self._work.shards.glob("[0-9]*[0-9].json"))
+
+    def _show_reading(self, finished: int) -> None:
         self._all_read = finished == self._tasks
         last = self._reading.total - 1
         done = last + 1 if self._all_read else min(self.read() // MEGABYTE, last)
