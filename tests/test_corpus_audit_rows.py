@@ -167,6 +167,15 @@ def test_a_row_that_does_not_hold_what_is_planned_is_named(world: Path, tmp_path
     )
 
 
+def test_a_row_that_is_a_token_short_is_named(world: Path, tmp_path: Path) -> None:
+    run = run_of(world, tmp_path)
+    bare = next(i for i in range(80) if not len(run.plan.schedule.triples_in(i)))
+    found = audit_rows(with_rows(run, lambda i, row: row[:-1] if i == bare else row))
+    assert not found.holds and found.wrong_rows == 1
+    length = len(run.rows[bare]["text"])
+    assert f"row {bare}: 'tokens of the row' planned {length}, found {length - 1}" in found.what_is_wrong()
+
+
 def test_a_schedule_that_is_not_exact_is_found_although_every_row_is_as_scheduled(world: Path, tmp_path: Path) -> None:
     run = run_of(world, tmp_path)
     first, *others = run.plan.statements

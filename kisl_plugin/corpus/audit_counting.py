@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from kisl_plugin.corpus.audit_wordings import NAMED, StatementFinder, Wordings
-from kisl_plugin.corpus.matchers import watched_matcher
 from kisl_plugin.matching import MatchRules, matcher_of
 from kisl_plugin.roles import IntArray
 from kisl_plugin.triples import Triple
@@ -53,7 +52,7 @@ class Searches:
         self.triples = len(triples)
         self._statements = StatementFinder(triples, Wordings(triples, forms))
         self._named = matcher_of(triples, NAMED)
-        self._match = self._named if rules == NAMED else watched_matcher(triples, rules)
+        self._match = self._named if rules == NAMED else matcher_of(triples, rules)
 
     def look(self, texts: Sequence[str]) -> list[tuple[Counter[int], set[int]]]:
         """For each text how often it holds a wording of which triple, and which triples it states by the rules."""

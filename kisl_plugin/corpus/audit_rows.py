@@ -117,18 +117,21 @@ def audit_rows(run: Run, rows: int | None = None) -> RowAudit:
     looked = min(rows or samples, samples)
     planned, found, natural = (np.zeros(len(statements.texts), dtype=np.int64) for _ in range(3))
     mismatches: list[Mismatch] = []
-    wrong_rows = 0
+    wrong_rows, length = 0, run.config["seq_length"] + 1
     for i in _spread(looked, samples):
         plan = Counter(run.plan.schedule.triples_in(i).tolist())
-        seen = statements.standing_in(run.rows[i]["text"])
+        row = run.rows[i]["text"]
+        seen = statements.standing_in(row)
         own = _natural(run, statements, i, seen - plan) if seen != plan else Counter()
         seen -= own
         for counts, total in ((plan, planned), (seen, found), (own, natural)):
             for number, times in counts.items():
                 total[number] += times
-        wrong_rows += seen != plan
+        wrong_rows += seen != plan or len(row) != length
         wrong = sorted(n for n in seen | plan if seen[n] != plan[n])[: NAMED - len(mismatches)]
         mismatches += [Mismatch(i, statements.texts[n], plan[n], seen[n]) for n in wrong]
+        if seen == plan and len(row) != length:
+            mismatches = [*mismatches, Mismatch(i, "tokens of the row", length, len(row))][:NAMED]
     if looked == samples:  # not what the schedule says, but what was asked for
         planned[: len(run.plan.statements)] = [s.frequency for s in run.plan.statements]
     per_triple = [_by_triple(statements, counts, len(run.plan.triples)) for counts in (planned, found, natural)]

@@ -14,7 +14,6 @@ from datatrove.pipeline.writers import JsonlWriter
 from datatrove.pipeline.writers.disk_base import DiskWriter
 from datatrove.utils.typeshelper import StatHints
 
-from kisl_plugin.corpus.matchers import watched_matcher
 from kisl_plugin.corpus.pieces import read_piece
 from kisl_plugin.corpus.shards import prefix_of, read_stamp, write_stamp
 from kisl_plugin.corpus.standing import ReadNote, note_of
@@ -22,7 +21,7 @@ from kisl_plugin.corpus.statistics import Removed
 from kisl_plugin.corpus.tokenise import batches, write_documents
 from kisl_plugin.corpus.work import Work, not_written, the_plan
 from kisl_plugin.indexed import IndexedWriter
-from kisl_plugin.matching import Match, MatchRules
+from kisl_plugin.matching import Match, MatchRules, matcher_of
 from kisl_plugin.roles import Matcher
 from kisl_plugin.runcard import write_atomically
 from kisl_plugin.tokenizer import read_tokenizer
@@ -186,7 +185,7 @@ def _changed(path: str) -> int:
 @lru_cache(maxsize=1)
 def _facts(source: str, changed: int, rules: MatchRules) -> tuple[list[Triple], Matcher]:
     triples = read_triples(source)
-    return triples, watched_matcher(triples, rules)
+    return triples, matcher_of(triples, rules)
 
 
 @lru_cache(maxsize=1)

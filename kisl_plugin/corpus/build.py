@@ -94,7 +94,7 @@ def run_build(build: Build, runner: "Runner") -> Done | Pending:
             raise not_written(str(build.output), error) from error
         except KeyboardInterrupt:
             raise InterruptedBuildError(
-                f"{build.output}: interrupted{_done(work)}; the same command goes on from here"
+                f"{build.output}: interrupted{_done(work)}; the same command without --force goes on from here"
             ) from None
 
 

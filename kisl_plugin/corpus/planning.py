@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kisl_plugin.corpus.files import find_files
-from kisl_plugin.corpus.matchers import watched_matcher
 from kisl_plugin.corpus.outputs import refuse_url
 from kisl_plugin.corpus.pieces import cut_into_pieces
 from kisl_plugin.corpus.shards import holds_nothing
@@ -25,7 +24,7 @@ from kisl_plugin.corpus.work import (
 )
 from kisl_plugin.errors import InputError
 from kisl_plugin.indexed import file_of
-from kisl_plugin.matching import MatchRules
+from kisl_plugin.matching import MatchRules, matcher_of
 from kisl_plugin.runcard import sha256
 from kisl_plugin.tokenizer import read_tokenizer
 from kisl_plugin.triples import read_triples, triples_to_jsonl
@@ -109,7 +108,7 @@ def planned(build: Build, old: Plan | None) -> Plan:
     """
     encoder, _ = read_tokenizer(build.tokenizer)
     facts = [] if build.triples == NO_TRIPLES else read_triples(build.triples)
-    watched_matcher([], build.rules)  # an unknown one is told before any work
+    matcher_of([], build.rules)  # an unknown one is told before any work
     tokenizer_json, triples_jsonl = encoder.to_str(), triples_to_jsonl(facts)
     asked = Plan(
         files=tuple(find_files(build.inputs)),

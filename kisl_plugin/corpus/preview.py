@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 from kisl_plugin.corpus.documents import TextDocument
 from kisl_plugin.corpus.files import find_files
-from kisl_plugin.corpus.matchers import watched_matcher
 from kisl_plugin.corpus.pieces import Piece, cut_into_pieces, read_piece, total_size
 from kisl_plugin.corpus.planning import Build
 from kisl_plugin.corpus.statistics import Removed
 from kisl_plugin.corpus.tokenise import batches
 from kisl_plugin.corpus.work import NO_TRIPLES
 from kisl_plugin.errors import InputError
-from kisl_plugin.matching import unsearchable
+from kisl_plugin.matching import matcher_of, unsearchable
 from kisl_plugin.progress import Progress
 from kisl_plugin.roles import Match, Matcher
 from kisl_plugin.tokenizer import read_tokenizer
@@ -93,7 +92,7 @@ def preview(build: Build, documents: int) -> Preview:
     """
     encoder, _ = read_tokenizer(build.tokenizer)
     triples = [] if build.triples == NO_TRIPLES else read_triples(build.triples)
-    matcher = watched_matcher(triples, build.rules)
+    matcher = matcher_of(triples, build.rules)
     pieces = cut_into_pieces(find_files(build.inputs))
     seen = Preview(len(pieces), total_size(pieces), triples, len(unsearchable(triples, build.rules)))
     progress = Progress("looking at a sample, documents", documents)

@@ -289,5 +289,6 @@ def remove(work: Work) -> None:
 def not_written(what: str, error: OSError) -> KislError:
     """The error of a full disk, and of others; what is finished stays."""
     return KislError(
-        f"{what}: cannot be written ({error.strerror or error}); mend that, and the same command goes on from here"
+        f"{what}: cannot be written ({error.strerror or error}); mend that, and the same command without --force goes "
+        "on from here"
     )

@@ -6,6 +6,7 @@ from kisl_plugin.errors import InputError
 from kisl_plugin.hookspecs import hookimpl
 from kisl_plugin.matching.rules import PAIR, SUBJECT, MatchRules
 from kisl_plugin.matching.spellings import Unsearchable, unsearchable
+from kisl_plugin.matching.watching import told, watched
 from kisl_plugin.roles import Match, Matcher
 from kisl_plugin.triples import Triple
 
@@ -27,14 +28,16 @@ def matcher_of(triples: Sequence[Triple], rules: MatchRules | None = None) -> Ma
 
     Raises:
         InputError: no plugin knows the name, or the matcher's library is missing.
+        KislError: a plugin cannot make it; when it is called: it fails, or answers what it should not.
     """
     from kisl_plugin.plugins import manager
 
     rules = rules or MatchRules()
-    found: Matcher | None = manager().hook.kisl_matcher(name=rules.match, triples=triples, rules=rules)
+    with told(rules.match):
+        found: Matcher | None = manager().hook.kisl_matcher(name=rules.match, triples=triples, rules=rules)
     if found is None:
         raise InputError(
             f"match {rules.match!r}: unknown (built in: {PAIR}, {SUBJECT}); correct it, or install a plugin with the "
             "hook kisl_matcher"
         )
-    return found
+    return watched(found, len(triples), rules.match)

@@ -14,8 +14,10 @@ class MatchRules:
 
     `match` is "pair" (subject and object), "subject" (the subject alone: stricter), or a plugin's name. `scope` says
     how near subject and object must be: in one document, paragraph (a line), sentence, or within a number of
-    characters, counted from the beginning of the first to the end of the second. Aliases, not labels, are passed over
-    where they have fewer than `min_length` characters or are on the `stop_list`.
+    characters, counted from where the first of them begins to where the last ends. A sentence ends at . ! ? … and
+    white space, at 。！？ or a line's end, but not at a full stop after a single letter, an initial's; a name that goes
+    over an end belongs to both sides. Aliases, not labels, are passed over where they have fewer than `min_length`
+    characters or are on the `stop_list`.
 
     Raises:
         InputError: the scope is none of these, or `min_length` is below 1.

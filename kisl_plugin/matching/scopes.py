@@ -11,7 +11,7 @@ Pair = tuple[Span, Span]
 
 _LINE_END = re.compile(r"[\n\r\u2028\u2029]+")
 # A full stop after one letter is an initial's: J. R. R. Tolkien.
-_SENTENCE_END = re.compile(r"""(?:(?<!\b\w)\.|[!?…])["'”’»)\]]*\s+|[。！？]["'”’」』）]*|[\n\r\u2028\u2029]+""")
+_SENTENCE_END = re.compile(r"""(?:(?<!\b[^\W\d_])\.|[!?…])["'”’»)\]]*\s+|[。！？]["'”’」』）]*|[\n\r\u2028\u2029]+""")
 
 
 def near(scope: str, text: str) -> Callable[[Sequence[Span], Sequence[Span]], Pair | None]:

@@ -1,4 +1,4 @@
-"""The matcher of the rules, with an eye on it: what a plugin's does wrong is one line that names it."""
+"""What a plugin's matcher does wrong is one line that names it."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -6,25 +6,16 @@ from pathlib import Path
 from traceback import extract_tb
 
 from kisl_plugin.errors import KislError
-from kisl_plugin.matching import Match, MatchRules, matcher_of
-from kisl_plugin.roles import Matcher
-from kisl_plugin.triples import Triple
+from kisl_plugin.roles import Match, Matcher
 
 
-def watched_matcher(triples: Sequence[Triple], rules: MatchRules) -> Matcher:
-    """The matcher that `rules` name; called, it raises KislError where it fails or answers what it should not.
-
-    Raises:
-        InputError: no plugin knows the name, or the matcher's library is missing.
-        KislError: a plugin cannot make it.
-    """
-    with _told(rules.match):
-        matcher = matcher_of(triples, rules)
+def watched(matcher: Matcher, triples: int, name: str) -> Matcher:
+    """The matcher of so many triples; called, it raises KislError where it fails or answers what it should not."""
 
     def match(texts: Sequence[str]) -> list[list[Match]]:
-        with _told(rules.match):
+        with told(name):
             found = [list(matches) for matches in matcher(texts)]
-        _check(found, len(texts), len(triples), rules.match)
+        _check(found, len(texts), triples, name)
         return found
 
     return match
@@ -41,7 +32,8 @@ def _check(found: Sequence[Sequence[Match]], texts: int, triples: int, name: str
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
+def told(name: str) -> Iterator[None]:
+    """Whatever goes wrong within is told as the matcher's."""
     try:
         yield
     except KislError:
