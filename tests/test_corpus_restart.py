@@ -309,7 +309,9 @@ def test_ctrl_c_is_one_line_that_says_how_to_go_on(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert re.search(r"^Error: .*out: interrupted with \d+ of 12 tasks done; the same command goes on from", said[1])
+    assert re.search(
+        r"^Error: .*out: interrupted with \d+ of 12 tasks done; the same command without --force goes on from", said[1]
+    )
     assert said[1].count("\n") == 1
     assert len(finished(world, "out")) >= 1
     world.build("out")
