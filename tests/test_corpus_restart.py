@@ -300,7 +300,7 @@ def test_a_full_disk_is_one_line_and_the_build_goes_on_when_there_is_room(
 
 
 def test_ctrl_c_is_one_line_that_says_how_to_go_on(tmp_path: Path) -> None:
-    world = make_world(tmp_path, [sentences(300, seed=n) for n in range(12)])
+    world = make_world(tmp_path, [sentences(1000, seed=n) for n in range(12)])
     command = [sys.executable, "-m", "kisl_plugin", *world.command()]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     shards = Work(tmp_path / "out").shards
