@@ -299,16 +299,24 @@ def test_a_full_disk_is_one_line_and_the_build_goes_on_when_there_is_room(
         assert digests(tmp_path / name) == digests(tmp_path / "whole")
 
 
-def test_ctrl_c_is_one_line_that_says_how_to_go_on(tmp_path: Path) -> None:
-    world = make_world(tmp_path, [sentences(1000, seed=n) for n in range(12)])
-    command = [sys.executable, "-m", "kisl_plugin", *world.command()]
+def interrupted(world: World, name: str) -> tuple[int, tuple[str, str]]:
+    """A build that gets Ctrl-C after two shards: its exit status, and what it said."""
+    command = [sys.executable, "-m", "kisl_plugin", *world.command(name), "--force"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    shards = Work(tmp_path / "out").shards
+    shards = Work(world.folder / name).shards
     while process.poll() is None and len(list(shards.glob("*.idx"))) < 2:
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
+    return process.returncode, said
+
+
+def test_ctrl_c_is_one_line_that_says_how_to_go_on(tmp_path: Path) -> None:
+    world = make_world(tmp_path, [sentences(1000, seed=n) for n in range(12)])
+    # Python drops a Ctrl-C that comes while it calls back for a weak reference, as loguru's between two tasks.
+    tries = (interrupted(world, "out") for _ in range(5))
+    status, said = next((one for one in tries if one[0]), (0, ("", "")))
+    assert status == 130, said
     assert re.search(
         r"^Error: .*out: interrupted with \d+ of 12 tasks done; the same command without --force goes on from", said[1]
     )
