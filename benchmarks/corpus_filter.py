@@ -25,7 +25,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from kisl_plugin.demo.text import docstrings
+from kisl_plugin.demo import docstrings
 from kisl_plugin.matching import MatchRules, matcher_of
 from kisl_plugin.triples import Triple, read_triples
 

@@ -15,13 +15,9 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import curve_fit
 
-from kisl_plugin.fit.curves.bootstrap import Runs, bootstrap_collapse_points
-from kisl_plugin.fit.curves.curve import fit_collapse_curve
-from kisl_plugin.fit.curves.fitting import fit_sweeps
-from kisl_plugin.fit.curves.likelihood import FloatArray, rate
-from kisl_plugin.fit.curves.profile import f_star_interval
-from kisl_plugin.fit.curves.sweeps import pool
-from kisl_plugin.fit.laws.refit import refit_laws
+from kisl_plugin.fit.curve import Runs, bootstrap_collapse_points, fit_collapse_curve
+from kisl_plugin.fit.curve_estimate import FloatArray, f_star_interval, fit_sweeps, pool, rate
+from kisl_plugin.fit.law_estimate import refit_laws
 
 GRID = np.array([10, 50, 100, 200, 500, 1000, 2000, 5000], dtype=np.float64)
 F_STARS = np.array([900.0, 600.0, 450.0, 350.0, 280.0])

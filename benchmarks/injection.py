@@ -16,7 +16,7 @@ import numpy as np
 
 from kisl_plugin.indexed import IndexedDataset, IndexedWriter
 from kisl_plugin.injection import InjectedDataset, Rows
-from kisl_plugin.local.rows import PackedRows
+from kisl_plugin.local.data import PackedRows
 from kisl_plugin.schedule import Schedule
 
 SEQ_LENGTH, SHARE, TRIPLES, EOD = 2048, 0.1, 2000, 0

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kisl_plugin.fit.laws.joint import FORMS, fit_joint_law
-from kisl_plugin.fit.laws.points import CollapsePoint
-from kisl_plugin.fit.laws.refit import refit_laws
+from kisl_plugin.fit.joint import FORMS, fit_joint_law
+from kisl_plugin.fit.law_estimate import CollapsePoint, refit_laws
 
 SIZES = (137e6, 300e6, 562e6, 1.05e9, 3e9)
 TARGET = (7e9, 200e9)

@@ -16,9 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kisl_plugin.fit.laws.chance import share_by_chance
-from kisl_plugin.fit.laws.estimate import Estimate, estimate
-from kisl_plugin.fit.laws.refit import refit_laws
+from kisl_plugin.fit.law import share_by_chance
+from kisl_plugin.fit.law_estimate import Estimate, estimate, refit_laws
 
 FloatArray = NDArray[np.float64]
 TOKENS, TARGET = 100e9, 7e9

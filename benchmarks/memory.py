@@ -18,7 +18,7 @@ def steps(keep: bool) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from kisl_plugin.local.memory import keep_freed_memory
+    from kisl_plugin.local.training import keep_freed_memory
 
     torch.set_num_threads(2)
     if keep:

@@ -38,12 +38,11 @@ from lm_eval.tasks import TaskManager
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from kisl_plugin.demo.text import docstrings
-from kisl_plugin.huggingface import write_model
+from kisl_plugin.demo import docstrings
+from kisl_plugin.huggingface import EOD_TOKEN, write_model
 from kisl_plugin.probe import scoring
-from kisl_plugin.probe.shared import shared_scores
+from kisl_plugin.probe.scoring import shared_scores
 from kisl_plugin.resources import resource
-from kisl_plugin.tokenizer import EOD_TOKEN
 
 # Vocabulary, hidden size, intermediate size, layers, heads.
 SHAPES = {

@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.mixing import draws, key_of
-from kisl_plugin.roles import IntArray
-from kisl_plugin.schedule import Schedule
+from kisl_plugin.hookspecs import IntArray
+from kisl_plugin.schedule import Schedule, draws, key_of
 
 _PLACES = 4
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from itertools import count, islice
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.labels import folded_words
-from kisl_plugin.triples import Triple
+from kisl_plugin.triples import Triple, folded_words
 
 DISTRACTORS = 3
 HASHED_DRAWS = 64

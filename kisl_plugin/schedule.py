@@ -3,11 +3,203 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.filling import TokenFilled
-from kisl_plugin.roles import IntArray
-from kisl_plugin.spacings import spacing_of
+from kisl_plugin.hookspecs import IntArray, Spacing, hookimpl
+from kisl_plugin.packing import TokenFilled
+
+# Integer mixing of our own: the same numbers for ever, whatever NumPy's generators do between versions.
+#
+# A resumed run must draw what the uninterrupted one drew, so nothing here holds a state: every number is a function of
+# its key and its index.
+
+U64 = NDArray[np.uint64]
+ROUNDS = 8
+_GOLDEN = 0x9E3779B97F4A7C15
+_MASK = (1 << 64) - 1
+
+
+def mix(values: Any) -> U64:
+    """SplitMix64's finaliser (Steele et al. 2014) of unsigned 64-bit values, element by element: a bijection."""
+    z = np.asarray(values, dtype=np.uint64)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def key_of(*parts: int) -> int:
+    """One 64-bit key from a seed and what it is for."""
+    key = 0
+    for part in parts:
+        mixed = mix(np.array([(key + int(part) * _GOLDEN + 1) & _MASK], dtype=np.uint64))
+        key = int(mixed[0])
+    return key
+
+
+def draws(key: int, indices: Any) -> U64:
+    """The uniform 64-bit numbers at `indices` of the stream `key`."""
+    return mix(mix(np.asarray(indices, dtype=np.uint64) * np.uint64(_GOLDEN) + np.uint64(key)))
+
+
+def permute(indices: NDArray[np.int64], size: Any, key: Any) -> NDArray[np.int64]:
+    """A keyed bijection of 0 … size-1, evaluated at `indices` without storing it.
+
+    A Feistel network of eight rounds over the smallest power of two that holds `size`; what falls outside walks on
+    along its cycle until it is inside (Black and Rogaway 2002). `size` and `key` may be arrays of the indices' shape.
+    """
+    bits = max(2, (int(np.max(size)) - 1).bit_length()) if len(indices) else 2
+    size = np.broadcast_to(np.asarray(size, dtype=np.uint64), indices.shape)
+    key = np.broadcast_to(np.asarray(key, dtype=np.uint64), indices.shape)
+    out = _feistel(indices.astype(np.uint64), bits, key)
+    outside = np.flatnonzero(out >= size)
+    while len(outside):
+        walked = _feistel(out[outside], bits, key[outside])
+        out[outside] = walked
+        outside = outside[walked >= size[outside]]
+    return out.astype(np.int64)
+
+
+def _feistel(values: U64, bits: int, key: U64) -> U64:
+    low_bits = np.uint64(bits // 2)
+    low_mask = np.uint64((1 << (bits // 2)) - 1)
+    high_mask = np.uint64((1 << (bits - bits // 2)) - 1)
+    high, low = values >> low_bits, values & low_mask
+    for step in range(ROUNDS):
+        step_key = key + np.uint64((step + 1) * _GOLDEN & _MASK)
+        if step % 2:
+            low = low ^ (mix(high + step_key) & low_mask)
+        else:
+            high = high ^ (mix(low + step_key) & high_mask)
+    return (high << low_bits) | low
+
+
+# How exposures are spaced over the run: "shuffled" and "even". Neither stores a plan; memory is O(K).
+
+_ORDER, _PHASE, _BASE, _JITTER = range(4)
+JITTER_CHUNKS = 8
+
+
+@hookimpl
+def kisl_spacing(name: str, frequencies: IntArray, samples: int, seed: int) -> Spacing | None:
+    """Provide "shuffled" and "even"."""
+    if name == "shuffled":
+        return Shuffled(frequencies, samples, seed)
+    if name == "even":
+        return Even(frequencies, samples, seed)
+    return None
+
+
+def spacing_of(name: str, frequencies: IntArray, samples: int, seed: int) -> Spacing:
+    """The spacing that a plugin provides under `name`.
+
+    Raises:
+        InputError: no plugin knows it.
+    """
+    from kisl_plugin.hookspecs import manager
+
+    found = manager().hook.kisl_spacing(name=name, frequencies=frequencies, samples=samples, seed=seed)
+    if found is None:
+        raise InputError(f"spacing: {name!r} is unknown; expected shuffled, even or one that an installed plugin adds")
+    spacing: Spacing = found
+    return spacing
+
+
+def share_ends(start: int, stop: int, items: int, samples: int, offset: int = 0) -> IntArray:
+    """floor((i·items + offset) / samples) for i = start … stop; exact where i·items would not fit 64 bits.
+
+    Shape [stop - start + 1]; `offset` below `samples`, samples at most 2^31.
+    """
+    whole, rest = divmod(items, samples)
+    i = np.arange(start, stop + 1, dtype=np.int64)
+    return i * whole + (i * rest + offset) // samples
+
+
+class Shuffled:
+    """Every exposure falls anywhere in the run alike; rows differ by at most one exposure."""
+
+    def __init__(self, frequencies: IntArray, samples: int, seed: int) -> None:
+        self._ends = np.cumsum(frequencies, dtype=np.int64)
+        self._exposures = int(self._ends[-1]) if len(frequencies) else 0
+        self._samples = samples
+        self._key = key_of(seed, _ORDER)
+
+    @property
+    def largest_row(self) -> int:
+        """An upper bound of the exposures in one sample."""
+        return -(-self._exposures // self._samples)
+
+    def rows(self, start: int, stop: int) -> tuple[IntArray, IntArray]:
+        """Samples start … stop-1: cumulative row ends and the triples in order."""
+        shares = share_ends(start, stop, self._exposures, self._samples)
+        positions = np.arange(shares[0], shares[-1], dtype=np.int64)
+        exposures = permute(positions, self._exposures, self._key)
+        return shares[1:] - shares[0], np.searchsorted(self._ends, exposures, side="right").astype(np.int64)
+
+
+class Even:
+    """Each triple's exposures keep a steady period of samples / frequency; no gap is above two periods.
+
+    (In rows filled by tokens an exposure may wait a row or two, and the last rows may be packed anew: filling.py.)
+
+    Triples of one frequency take turns in rounds. Within a round each moves by at most an eighth of it, shuffled anew
+    every round, so that neighbours change; where a round is shorter than a sample nobody moves. Work for a block of
+    samples grows with the number of distinct frequencies.
+    """
+
+    def __init__(self, frequencies: IntArray, samples: int, seed: int) -> None:
+        kinds = [int(f) for f in np.unique(frequencies) if f > 0]
+        self._turns = [_Turns(np.flatnonzero(frequencies == f), f, samples, seed) for f in kinds]
+
+    @property
+    def largest_row(self) -> int:
+        """An upper bound of the exposures in one sample."""
+        return sum(turns.largest_row for turns in self._turns)
+
+    def rows(self, start: int, stop: int) -> tuple[IntArray, IntArray]:
+        """Samples start … stop-1: cumulative row ends and the triples in order."""
+        ends = np.zeros(stop - start, dtype=np.int64)
+        rows, triples = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for turns in self._turns:
+            own_ends, own_triples = turns.rows(start, stop)
+            ends += own_ends
+            rows.append(np.repeat(np.arange(stop - start), np.diff(own_ends, prepend=0)))
+            triples.append(own_triples)
+        order = np.argsort(np.concatenate(rows), kind="stable")
+        return ends, np.concatenate(triples)[order]
+
+
+class _Turns:
+    """The triples of one frequency, taking turns: in round j each of them once."""
+
+    def __init__(self, members: IntArray, frequency: int, samples: int, seed: int) -> None:
+        count = len(members)
+        self._members = members[permute(np.arange(count), count, key_of(seed, _BASE, frequency))]
+        self._total, self._samples = count * frequency, samples
+        self._phase = key_of(seed, _PHASE, frequency) % samples
+        moves = count >= 2 * JITTER_CHUNKS and frequency <= samples
+        self._bounds = np.arange(JITTER_CHUNKS + 1) * count // JITTER_CHUNKS if moves else None
+        self._key = key_of(seed, _JITTER, frequency)
+
+    @property
+    def largest_row(self) -> int:
+        return -(-self._total // self._samples)
+
+    def rows(self, start: int, stop: int) -> tuple[IntArray, IntArray]:
+        shares = share_ends(start, stop, self._total, self._samples, self._samples - 1 - self._phase)
+        turn, place = np.divmod(np.arange(shares[0], shares[-1], dtype=np.int64), len(self._members))
+        return shares[1:] - shares[0], self._members[self._moved(turn, place)]
+
+    def _moved(self, turn: IntArray, place: IntArray) -> IntArray:
+        if self._bounds is None:
+            return place
+        chunk = np.searchsorted(self._bounds, place, side="right") - 1
+        first = self._bounds[chunk]
+        key = draws(self._key, turn * JITTER_CHUNKS + chunk)
+        return first + permute(place - first, self._bounds[chunk + 1] - first, key)
+
+
+# The schedule: which statements' exposures each sample holds. Exactly F_k of every k, as a pure function of i.
 
 BLOCK_SAMPLES = 256
 BLOCK_EXPOSURES = 4096

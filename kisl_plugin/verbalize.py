@@ -8,8 +8,7 @@ from pathlib import Path
 import yaml
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.hookspecs import hookimpl
-from kisl_plugin.roles import Templates, Verbalizer
+from kisl_plugin.hookspecs import Templates, Verbalizer, hookimpl
 from kisl_plugin.triples import Triple
 
 _FIELD = re.compile(r"\{(subject|object)\}([.?]?)")
@@ -43,7 +42,7 @@ def templates_of(relation_id: str) -> Templates:
     Raises:
         InputError: no plugin has templates for it, or one of them lacks a field.
     """
-    from kisl_plugin.plugins import manager
+    from kisl_plugin.hookspecs import manager
 
     found: Templates | None = manager().hook.kisl_templates(relation_id=relation_id)
     if found is None:
@@ -61,7 +60,7 @@ def verbalizer_of(form: str) -> Verbalizer:
     Raises:
         InputError: no plugin knows the form.
     """
-    from kisl_plugin.plugins import manager
+    from kisl_plugin.hookspecs import manager
 
     found: Verbalizer | None = manager().hook.kisl_verbalizer(form=form)
     if found is None:

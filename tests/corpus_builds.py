@@ -14,7 +14,7 @@ from tiny_world import sentences, train_tokenizer
 
 from kisl_plugin.cli.main import main
 from kisl_plugin.corpus.build import build_corpus
-from kisl_plugin.corpus.merge import Corpus
+from kisl_plugin.corpus.shards import Corpus
 from kisl_plugin.triples import Triple, triples_to_jsonl
 
 FACTS = (

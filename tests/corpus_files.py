@@ -8,9 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kisl_plugin.corpus.documents import TextDocument
-from kisl_plugin.corpus.files import find_files
-from kisl_plugin.corpus.pieces import cut_into_pieces, read_piece
+from kisl_plugin.corpus.readers import TextDocument, cut_into_pieces, find_files, read_piece
 
 
 def write_jsonl(path: Path, texts: Sequence[str]) -> Path:

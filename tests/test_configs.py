@@ -13,21 +13,16 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from kisl_plugin.cli.main import main
-from kisl_plugin.configs.grid import all_runs, all_series
-from kisl_plugin.configs.models import MODELS, TINY_MODELS, Model
-from kisl_plugin.configs.training import GRID, TINY
-from kisl_plugin.configs.writing import files
-from kisl_plugin.demo.prepare import choose_facts
-from kisl_plugin.demo.scale import FULL
+from kisl_plugin.demo import FULL, choose_facts
+from kisl_plugin.grid import GRID, MODELS, TINY, TINY_MODELS, Model, all_runs, all_series, files
 from kisl_plugin.local.config import read_config
 from kisl_plugin.local.model import padded_vocabulary
+from kisl_plugin.neox_config import LlamaShape, read_yamls, swiglu_width
+from kisl_plugin.plan import InjectionSettings, read_settings
 from kisl_plugin.resources import resource
 from kisl_plugin.schedule import Schedule
-from kisl_plugin.settings import InjectionSettings, read_settings
-from kisl_plugin.shapes import LlamaShape, swiglu_width
 from kisl_plugin.triples import CONTROL, read_triples
 from kisl_plugin.verbalize import verbalizer_of
-from kisl_plugin.yamls import read_yamls
 
 FOLDER = resource("neox_configs")
 RUNS = {run.name: run for run in all_runs()}

@@ -17,22 +17,27 @@ from scipy.stats import binom
 from tiny_world import EOD, sentences, train_tokenizer, write_yaml
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from kisl_plugin.cli.corpus_audit import audit as audit_command
-from kisl_plugin.corpus import audit_reading
-from kisl_plugin.corpus.audit import audit_corpus
-from kisl_plugin.corpus.audit_counting import Counts, DocumentCounter, Searches
-from kisl_plugin.corpus.audit_reading import Corpora, Share, parts_of
-from kisl_plugin.corpus.audit_report import corpus_page, write_csv
-from kisl_plugin.corpus.audit_wordings import FORMS
+from kisl_plugin.cli.corpus import audit as audit_command
+from kisl_plugin.corpus import audit as audit_reading
+from kisl_plugin.corpus.audit import (
+    FORMS,
+    Corpora,
+    Counts,
+    DocumentCounter,
+    Searches,
+    Share,
+    audit_corpus,
+    corpus_page,
+    parts_of,
+    write_csv,
+)
 from kisl_plugin.corpus.build import build_corpus
 from kisl_plugin.errors import InputError
-from kisl_plugin.hookspecs import hookimpl
+from kisl_plugin.hookspecs import Templates, hookimpl, manager
+from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import IndexedWriter
 from kisl_plugin.matching import MatchRules
-from kisl_plugin.plugins import manager
-from kisl_plugin.roles import Templates
 from kisl_plugin.runcard import sha256
-from kisl_plugin.tokenizer import read_tokenizer
 from kisl_plugin.triples import Triple, triples_to_jsonl
 from kisl_plugin.verbalize import question, statement, templates_of
 

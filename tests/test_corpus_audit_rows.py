@@ -17,12 +17,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tiny_world import EOD, facts, make_world, sentences, settings, write_yaml
 
-from kisl_plugin.cli import corpus_audit
-from kisl_plugin.corpus.audit_rows import audit_rows
-from kisl_plugin.corpus.audit_run import Run, read_run
+from kisl_plugin.cli import corpus as corpus_audit
+from kisl_plugin.corpus.audit_run import Run, audit_rows, read_run
 from kisl_plugin.errors import InputError
+from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import IndexedDataset, IndexedWriter
-from kisl_plugin.tokenizer import read_tokenizer
 from kisl_plugin.triples import triples_to_jsonl
 from kisl_plugin.verbalize import statement
 
@@ -272,7 +271,7 @@ def test_the_command_ends_with_status_1_where_the_rows_are_not_as_planned(
 def test_a_run_is_audited_without_torch(world: Path, tmp_path: Path) -> None:
     yaml = write_yaml(tmp_path / "run.yml", settings(world, tmp_path))
     code = (
-        "import sys; from kisl_plugin.cli.corpus_audit import audit; "
+        "import sys; from kisl_plugin.cli.corpus import audit; "
         f"audit(['--run', {str(yaml)!r}], standalone_mode=False); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

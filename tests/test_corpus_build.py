@@ -23,13 +23,11 @@ from tokenizers import Tokenizer
 
 import kisl_plugin.corpus
 from kisl_plugin.cli.main import main
-from kisl_plugin.corpus.blocks import Exclusions, FactFilter
-from kisl_plugin.corpus.build import Done, build_corpus, run_build
-from kisl_plugin.corpus.executors import Stage
-from kisl_plugin.corpus.executors.local import LocalRunner
-from kisl_plugin.corpus.pieces import Piece
-from kisl_plugin.corpus.planning import Build
-from kisl_plugin.corpus.work import Plan
+from kisl_plugin.corpus.build import Build, Done, build_corpus, run_build
+from kisl_plugin.corpus.executors import LocalRunner, Stage
+from kisl_plugin.corpus.filter import Exclusions, FactFilter
+from kisl_plugin.corpus.readers import Piece
+from kisl_plugin.corpus.shards import Plan
 from kisl_plugin.errors import InputError
 from kisl_plugin.indexed import IndexedDataset
 from kisl_plugin.matching import MatchRules
@@ -70,7 +68,7 @@ def test_the_corpus_holds_every_document_that_states_nothing_in_order_and_ends_e
 ) -> None:
     world = make_world(tmp_path_factory.mktemp("corpus"), [["Kept always."], *files])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kisl_plugin.corpus.blocks.BATCH_DOCUMENTS", batch)
+        patch.setattr("kisl_plugin.corpus.filter.BATCH_DOCUMENTS", batch)
         made = world.build("my.text", rules=rules, tasks=tasks)
 
     documents = read_all(world.text)
@@ -274,10 +272,10 @@ def test_the_room_looks_down_only_and_loads_no_heavy_library_before_it_is_needed
         "indexed",
         "matching",
         "progress",
-        "roles",
+        "hookspecs",
         "runcard",
-        "spreadsheets",
-        "tokenizer",
+        "files",
+        "huggingface",
         "triples",
     }
     files = Path(kisl_plugin.corpus.__path__[0]).rglob("*.py")
@@ -285,7 +283,7 @@ def test_the_room_looks_down_only_and_loads_no_heavy_library_before_it_is_needed
         tree = ast.parse(path.read_text(encoding="utf-8"))
         names = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
         assert {name.split(".")[1] for name in names if name.startswith("kisl_plugin.")} <= below, path
-    modules = "kisl_plugin.cli.corpus, kisl_plugin.corpus.build, kisl_plugin.corpus.planning, kisl_plugin.demo.prepare"
+    modules = "kisl_plugin.cli.corpus, kisl_plugin.corpus.build"
     code = f"import sys, {modules}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert {"torch", "tokenizers", "pyarrow", "datasets", "transformers", "datatrove", "ray"}.isdisjoint(loaded)

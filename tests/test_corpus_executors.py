@@ -12,8 +12,8 @@ pytest.importorskip("datatrove")
 
 from corpus_toy_blocks import TASKS, began, expected, merged, processes, stages
 
-from kisl_plugin.corpus.executors import forget, logs
-from kisl_plugin.corpus.executors.local import LocalRunner
+from kisl_plugin.corpus import executors as logs
+from kisl_plugin.corpus.executors import LocalRunner, forget
 from kisl_plugin.errors import InputError, KislError
 
 SECONDS = 20.0
@@ -114,7 +114,7 @@ def test_no_process_outlives_a_run_that_is_stopped(tmp_path: Path, sent: signal.
     script = tmp_path / "run.py"
     script.write_text(
         "import sys\nfrom pathlib import Path\nfrom corpus_toy_blocks import stages\n"
-        "from kisl_plugin.corpus.executors.local import LocalRunner\n"
+        "from kisl_plugin.corpus.executors import LocalRunner\n"
         "if __name__ == '__main__':\n    LocalRunner(2).run(stages(Path(sys.argv[1]), 'hang', troubled=True))\n"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}

@@ -11,8 +11,7 @@ pytest.importorskip("datatrove")
 from corpus_builds import make_world, several_files
 from corpus_toy_blocks import TASKS, began, expected, merged, stages
 
-from kisl_plugin.corpus.executors.local import LocalRunner
-from kisl_plugin.corpus.executors.ray import RayRunner
+from kisl_plugin.corpus.executors import LocalRunner, RayRunner
 from kisl_plugin.errors import InputError
 
 
@@ -95,7 +94,7 @@ def test_a_killed_task_ends_a_run_on_a_ray_of_its_own_and_the_terminal_stays_qui
 def _python(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     begin = (
         "import sys\nfrom pathlib import Path\nfrom corpus_toy_blocks import stages\n"
-        "from kisl_plugin.corpus.executors.ray import RayRunner\nfrom kisl_plugin.errors import KislError\n"
+        "from kisl_plugin.corpus.executors import RayRunner\nfrom kisl_plugin.errors import KislError\n"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
     environment.pop("RAY_ADDRESS", None)

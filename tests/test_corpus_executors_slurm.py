@@ -17,10 +17,8 @@ from corpus_builds import make_world, several_files
 from corpus_toy_blocks import TASKS, began, expected, merged, stages
 from datatrove.executor import SlurmPipelineExecutor
 
-from kisl_plugin.corpus.executors import Stage
-from kisl_plugin.corpus.executors.local import LocalRunner
-from kisl_plugin.corpus.executors.slurm import SlurmOptions, SlurmRunner
-from kisl_plugin.corpus.executors.slurm_jobs import StageStatus, status
+from kisl_plugin.corpus.executors import LocalRunner, Stage
+from kisl_plugin.corpus.slurm import SlurmOptions, SlurmRunner, StageStatus, status
 from kisl_plugin.errors import InputError, KislError
 
 sys.path.insert(0, str(Path(__file__).parent / "slurm"))

@@ -10,9 +10,7 @@ from click.testing import CliRunner
 from corpus_builds import NOT_STATING, STATING, World, make_world
 
 from kisl_plugin.cli.main import main
-from kisl_plugin.hookspecs import hookimpl
-from kisl_plugin.plugins import manager
-from kisl_plugin.roles import Match
+from kisl_plugin.hookspecs import Match, hookimpl, manager
 from kisl_plugin.triples import Triple
 
 
@@ -73,7 +71,7 @@ def test_a_plugins_matcher_says_what_is_removed(world: World) -> None:
         ("none", "failed with TypeError: "),
         ("unmade", "failed with FileNotFoundError: model.bin (test_corpus_matchers.py:"),
         ("short", "lists; expected one list of matches for each of"),
-        ("odd", "found 'Peru'; expected a kisl_plugin.roles.Match"),
+        ("odd", "found 'Peru'; expected a kisl_plugin.hookspecs.Match"),
         ("far", "found triple 99; expected an index from 0 to 3"),
     ],
 )

@@ -11,7 +11,7 @@ from scipy.stats import norm
 from tiny_world import sentences
 
 from kisl_plugin.corpus import preview as previews
-from kisl_plugin.corpus.planning import Build
+from kisl_plugin.corpus.build import Build
 from kisl_plugin.corpus.preview import preview
 from kisl_plugin.errors import InputError
 

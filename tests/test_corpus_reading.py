@@ -15,7 +15,7 @@ from corpus_files import packed, read_all, read_lazily, texts_of, told, write_js
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kisl_plugin.corpus import documents
+from kisl_plugin.corpus import readers as documents
 from kisl_plugin.errors import InputError
 
 character = st.characters(exclude_categories=["Cs"])

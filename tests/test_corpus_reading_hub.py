@@ -13,8 +13,8 @@ from hub_server import serve
 
 READ = """if True:
     import json, sys
-    from kisl_plugin.corpus import pieces
-    from kisl_plugin.corpus.files import find_files
+    from kisl_plugin.corpus import readers as pieces
+    from kisl_plugin.corpus.readers import find_files
     from kisl_plugin.errors import KislError
     pieces.PIECE = 3000
     cut = pieces.cut_into_pieces(find_files(sys.argv[1:2]))

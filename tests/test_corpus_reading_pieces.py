@@ -14,10 +14,8 @@ from corpus_files import read_all, texts_of, write_jsonl, write_parquet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kisl_plugin.corpus import pieces as pieces_module
-from kisl_plugin.corpus.documents import TextDocument
-from kisl_plugin.corpus.files import find_files
-from kisl_plugin.corpus.pieces import Piece, cut_into_pieces, read_documents, read_piece
+from kisl_plugin.corpus import readers as pieces_module
+from kisl_plugin.corpus.readers import Piece, TextDocument, cut_into_pieces, find_files, read_documents, read_piece
 from kisl_plugin.errors import InputError
 
 

@@ -15,9 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from corpus_files import packed, read_all
 
-from kisl_plugin.corpus import pieces as pieces_module
-from kisl_plugin.corpus.files import find_files
-from kisl_plugin.corpus.pieces import cut_into_pieces, read_piece
+from kisl_plugin.corpus import readers as pieces_module
+from kisl_plugin.corpus.readers import cut_into_pieces, find_files, read_piece
 from kisl_plugin.errors import InputError, KislError
 
 LINES = b'{"text": "one"}\n{"id": "mine", "text": "tw\xc3\xb6"}\n'
@@ -200,7 +199,7 @@ def test_a_library_that_is_missing_for_a_url_is_named(library: str, url: str, in
     code = f"""if True:
         import sys, json
         sys.modules[{library!r}] = None
-        from kisl_plugin.corpus.files import find_files
+        from kisl_plugin.corpus.readers import find_files
         from kisl_plugin.errors import InputError
         try:
             find_files([{url!r}])
@@ -216,8 +215,8 @@ def test_reading_this_machines_files_needs_no_fsspec(tmp_path: Path) -> None:
     code = f"""if True:
         import sys
         sys.modules["fsspec"] = None
-        from kisl_plugin.corpus.files import find_files
-        from kisl_plugin.corpus.pieces import cut_into_pieces, read_piece
+        from kisl_plugin.corpus.readers import find_files
+        from kisl_plugin.corpus.readers import cut_into_pieces, read_piece
         (piece,) = cut_into_pieces(find_files(["file://{tmp_path}"]))
         print(len(list(read_piece(piece))))
         """

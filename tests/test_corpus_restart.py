@@ -18,10 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_world import sentences
 
-from kisl_plugin.corpus import blocks
-from kisl_plugin.corpus.pieces import Piece
-from kisl_plugin.corpus.shards import read_stamp
-from kisl_plugin.corpus.work import Work, claimed, read_plan
+from kisl_plugin.corpus import filter as blocks
+from kisl_plugin.corpus.readers import Piece
+from kisl_plugin.corpus.shards import Work, claimed, read_plan, read_stamp
 from kisl_plugin.errors import InputError, KislError
 
 TASKS = 3
@@ -193,9 +192,9 @@ def test_a_weighted_build_with_more_tasks_than_paths_can_be_blended_goes_on_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = make_world(tmp_path, several_files(4))
-    monkeypatch.setattr("kisl_plugin.corpus.planning.MOST_WEIGHTED", 2)
+    monkeypatch.setattr("kisl_plugin.corpus.build.MOST_WEIGHTED", 2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kisl_plugin.corpus.merge._finish", stop)
+        patch.setattr("kisl_plugin.corpus.shards._finish", stop)
         with pytest.raises(KislError, match="no merge"):
             world.build(tasks=4, weighted=True)
     assert world.build(tasks=4, weighted=True).documents
@@ -206,7 +205,7 @@ def prepare_to_merge(world: World, name: str, tasks: int = TASKS) -> None:
     """A build that was killed when all its shards were finished."""
     clear(world, name)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kisl_plugin.corpus.merge._finish", stop)
+        patch.setattr("kisl_plugin.corpus.shards._finish", stop)
         with pytest.raises(KislError, match="no merge"):
             world.build(name, tasks=tasks)
     assert len(finished(world, name)) == tasks

@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 from corpus_builds import make_world
 
-from kisl_plugin.corpus.build import run_build
-from kisl_plugin.corpus.executors import Stage
-from kisl_plugin.corpus.executors.local import LocalRunner
-from kisl_plugin.corpus.planning import Build
+from kisl_plugin.corpus.build import Build, run_build
+from kisl_plugin.corpus.executors import LocalRunner, Stage
 
 
 @pytest.mark.parametrize("looks", [0, 1])

@@ -14,7 +14,7 @@ from tiny_world import sentences
 from tokenizers import Tokenizer
 
 from kisl_plugin.cli.main import main
-from kisl_plugin.corpus.vocabulary import train_tokenizer
+from kisl_plugin.corpus.tokenizer import train_tokenizer
 
 
 def tokenizer(*arguments: str | Path) -> Result:
@@ -151,7 +151,7 @@ def test_the_command_shows_examples_and_what_a_document_is() -> None:
 
 def test_the_command_line_loads_no_heavy_library() -> None:
     heavy = {"torch", "tokenizers", "pyarrow", "datasets", "transformers", "fsspec", "datatrove", "huggingface_hub"}
-    modules = "cli.corpus", "corpus.files", "corpus.pieces", "corpus.vocabulary", "demo.prepare"
+    modules = "cli.corpus", "corpus.readers", "corpus.tokenizer"
     code = f"import sys, {', '.join(f'kisl_plugin.{module}' for module in modules)}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert heavy.isdisjoint(loaded)

@@ -11,8 +11,7 @@ from click.testing import CliRunner, Result
 
 from kisl_plugin.cli.fit import main as fit_command
 from kisl_plugin.cli.main import main as kisl
-from kisl_plugin.demo.prepare import choose_facts
-from kisl_plugin.demo.text import docstrings
+from kisl_plugin.demo import choose_facts, docstrings
 from kisl_plugin.errors import KislError
 from kisl_plugin.matching import Match, matcher_of
 from kisl_plugin.resources import resource
@@ -137,7 +136,7 @@ def test_documents_that_state_a_fact_are_left_out_and_counted(monkeypatch: pytes
     assert left_out > 0
     assert not any("array" in text for text in kept)
     assert sum(map(len, plain)) >= 200_000
-    monkeypatch.setattr("kisl_plugin.demo.text.PACKAGES", ("matplotlib", "no_such_package"))
+    monkeypatch.setattr("kisl_plugin.demo.PACKAGES", ("matplotlib", "no_such_package"))
     with pytest.raises(KislError, match=r"hold \d,\d{3},\d{3} characters of docstrings; the demo needs 10,000,000,000"):
         docstrings(10_000_000_000, matcher_of([]))
 

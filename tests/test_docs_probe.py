@@ -10,8 +10,7 @@ import pytest
 import yaml
 from probe_world import ask, plain_model, some_triples, write_card
 
-from kisl_plugin.probe.items import read_probe
-from kisl_plugin.probe.metrics import MEASURES, all_names
+from kisl_plugin.probe.items import MEASURES, all_names, read_probe
 from kisl_plugin.resources import resource
 from kisl_plugin.triples import read_triples
 
@@ -57,7 +56,7 @@ def test_the_page_lists_every_metric_and_no_other(page: str) -> None:
 
 
 def test_the_metadata_that_the_page_passes_is_read(page: str, tmp_path: Path) -> None:
-    from kisl_plugin.probe.passages import read_passages
+    from kisl_plugin.probe.background import read_passages
 
     write_card(tmp_path, some_triples())
     text = tmp_path / "held_out.txt"

@@ -10,8 +10,8 @@ from made_checkpoint import STEP, llama, made, make_checkpoint, neox_values, rew
 from tiny_world import write_yaml
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.neox.checkpoint import Inert
 from kisl_plugin.neox.export import export_checkpoint
-from kisl_plugin.neox.saved import Inert
 
 
 class Bomb:

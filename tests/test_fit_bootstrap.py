@@ -4,8 +4,8 @@ from fit_files import rate, shared_outcomes
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit import fit_collapse_curve
-from kisl_plugin.fit.curves.bootstrap import Runs, bootstrap_collapse_points
-from kisl_plugin.fit.curves.likelihood import FloatArray
+from kisl_plugin.fit.curve import Runs, bootstrap_collapse_points
+from kisl_plugin.fit.curve_estimate import FloatArray
 
 GRID = np.array([10, 50, 100, 200, 500, 1000, 2000, 5000], dtype=float)
 

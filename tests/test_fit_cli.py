@@ -14,7 +14,7 @@ from fit_files import results, run_card, write, write_sweep
 from kisl_plugin.cli.fit import main
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit import fit_results, write_report
-from kisl_plugin.fit.curves.status import STATUS_HELP
+from kisl_plugin.fit.text import STATUS_HELP
 
 SIZES = {137_000_000: 400.0, 300_000_000: 300.0, 562_000_000: 220.0, 1_050_000_000: 150.0}
 FILES = ["cost.pdf", "cost.png", "curves.csv", "curves.pdf", "curves.png", "fit.json"]

@@ -6,20 +6,15 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from kisl_plugin.configs.choices import choices
-from kisl_plugin.configs.models import LLAMA2, MODELS
-from kisl_plugin.configs.sizing import BYTES_A_PARAMETER, BYTES_OF_A_GPU, model_of
-from kisl_plugin.configs.training import GRID
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.planner.configs import coincidence, frequencies_of, write_configs
-from kisl_plugin.fit.planner.prediction import Prediction
-from kisl_plugin.fit.planner.sweep import Sweep
+from kisl_plugin.fit.planned_configs import coincidence, frequencies_of, write_configs
+from kisl_plugin.fit.predict import Prediction, Sweep
+from kisl_plugin.grid import BYTES_A_PARAMETER, BYTES_OF_A_GPU, GRID, LLAMA2, MODELS, choices, model_of
 from kisl_plugin.local.config import read_config
 from kisl_plugin.local.model import padded_vocabulary
+from kisl_plugin.neox_config import LlamaShape, read_yamls, swiglu_width
+from kisl_plugin.plan import read_settings
 from kisl_plugin.resources import resource
-from kisl_plugin.settings import read_settings
-from kisl_plugin.shapes import LlamaShape, swiglu_width
-from kisl_plugin.yamls import read_yamls
 
 SWEEP = Sweep(
     triples=2_000,

@@ -9,18 +9,10 @@ from scipy.optimize import minimize
 from scipy.stats import binom
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.fit import curve_estimate as likelihood
 from kisl_plugin.fit import fit_collapse_curve
-from kisl_plugin.fit.curves import likelihood
-from kisl_plugin.fit.curves.likelihood import Cells, FloatArray
-from kisl_plugin.fit.curves.status import (
-    FORM_REJECTED,
-    NO_COLLAPSE,
-    NOT_IDENTIFIED,
-    NOT_UNIMODAL,
-    STATUS_HELP,
-    TOO_FEW_POINTS,
-)
-from kisl_plugin.fit.curves.survey import survey
+from kisl_plugin.fit.curve_estimate import Cells, FloatArray, survey
+from kisl_plugin.fit.text import FORM_REJECTED, NO_COLLAPSE, NOT_IDENTIFIED, NOT_UNIMODAL, STATUS_HELP, TOO_FEW_POINTS
 
 PAPERS_GRID = np.array([10, 50, 100, 200, 500, 1000, 2000, 5000], dtype=float)
 

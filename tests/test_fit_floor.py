@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.reading.floor import Chance, Floor, check_chance, find_floor
-from kisl_plugin.fit.reading.results import read_results
+from kisl_plugin.fit.observations import Chance, Floor, check_chance, find_floor
+from kisl_plugin.fit.results import read_results
 
 
 def floor_with_baselines(

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from scipy.optimize import isotonic_regression, minimize
 from scipy.special import xlogy
 
-from kisl_plugin.fit.curves.isotonic import fall_ratio, rising_fit, rising_prefixes, second_peak_ratio, unimodal_fit
-from kisl_plugin.fit.curves.likelihood import FloatArray
+from kisl_plugin.fit.curve import fall_ratio, rising_fit, rising_prefixes, second_peak_ratio, unimodal_fit
+from kisl_plugin.fit.curve_estimate import FloatArray
 
 cells = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 30)), min_size=1, max_size=8)
 

@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.laws.data_law import fit_data_law
-from kisl_plugin.fit.laws.joint import JointLaw, fit_joint_law
-from kisl_plugin.fit.laws.points import CollapsePoint
+from kisl_plugin.fit.joint import JointLaw, fit_data_law, fit_joint_law
+from kisl_plugin.fit.law_estimate import CollapsePoint
 
 SIZES = (137_000_000, 300_000_000, 562_000_000, 1_050_000_000, 3_000_000_000)
 BUDGETS = (58_000_000_000, 75_000_000_000, 100_000_000_000)

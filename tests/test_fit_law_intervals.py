@@ -5,9 +5,8 @@ from hypothesis import strategies as st
 from scipy.optimize import least_squares
 
 from kisl_plugin.fit import fit_infusion_law
-from kisl_plugin.fit.laws.chance import largest_r2, share_by_chance
-from kisl_plugin.fit.laws.estimate import Estimate, estimate
-from kisl_plugin.fit.laws.points import log_errors
+from kisl_plugin.fit.law import largest_r2, share_by_chance
+from kisl_plugin.fit.law_estimate import Estimate, estimate, log_errors
 
 SIZES = np.array([137e6, 300e6, 562e6, 1.05e9, 3e9])
 COMPUTE = 6 * SIZES * 100e9

@@ -8,8 +8,7 @@ from scipy.optimize import least_squares
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit import fit_infusion_law
-from kisl_plugin.fit.laws.refit import fit_shapes, refit_laws
-from kisl_plugin.fit.laws.shape import Range, bend, bend_and_slopes
+from kisl_plugin.fit.law_estimate import Range, bend, bend_and_slopes, fit_shapes, refit_laws
 
 SIZES = np.array([137e6, 300e6, 562e6, 1.05e9, 3e9])
 COMPUTE = 6 * SIZES * 100e9

@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.laws.hold_out import hold_out
-from kisl_plugin.fit.laws.law import fit_infusion_law
-from kisl_plugin.fit.laws.points import CollapsePoint
-from kisl_plugin.fit.laws.verdicts import extrapolates, judge, monotone, unimodal
+from kisl_plugin.fit.joint import extrapolates, hold_out, judge, monotone, unimodal
+from kisl_plugin.fit.law import fit_infusion_law
+from kisl_plugin.fit.law_estimate import CollapsePoint
 
 SIZES = (137_000_000, 300_000_000, 562_000_000, 1_050_000_000, 3_000_000_000)
 TOKENS = 100_000_000_000

@@ -8,11 +8,18 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from kisl_plugin.fit import fit_collapse_curve
-from kisl_plugin.fit.curves.fitting import Fits, fit_sweeps
-from kisl_plugin.fit.curves.likelihood import LOG_F_STAR, FloatArray
-from kisl_plugin.fit.curves.noise import LACK_OF_FIT, SEEDS
-from kisl_plugin.fit.curves.profile import f_star_interval
-from kisl_plugin.fit.curves.sweeps import Sweeps, pair, pool
+from kisl_plugin.fit.curve_estimate import (
+    LACK_OF_FIT,
+    LOG_F_STAR,
+    SEEDS,
+    Fits,
+    FloatArray,
+    Sweeps,
+    f_star_interval,
+    fit_sweeps,
+    pair,
+    pool,
+)
 
 GRID = np.array([10, 50, 100, 200, 500, 1000, 2000, 5000], dtype=float)
 TRUTH = rate(GRID, 300.0)

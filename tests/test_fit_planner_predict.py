@@ -6,17 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kisl_plugin.fit.laws.data_law import fit_data_law
-from kisl_plugin.fit.laws.hold_out import hold_out
-from kisl_plugin.fit.laws.joint import fit_joint_law
-from kisl_plugin.fit.laws.law import InfusionLaw, fit_infusion_law
-from kisl_plugin.fit.laws.points import OPEN, CollapsePoint
-from kisl_plugin.fit.planner.predict import predict
-from kisl_plugin.fit.planner.prediction import Prediction
-from kisl_plugin.fit.planner.render import WIDTH, as_json, render
-from kisl_plugin.fit.planner.sources import Laws
-from kisl_plugin.fit.planner.sweep import Sweep
-from kisl_plugin.fit.planner.target import Target
+from kisl_plugin.fit.joint import fit_data_law, fit_joint_law, hold_out
+from kisl_plugin.fit.law import InfusionLaw, fit_infusion_law
+from kisl_plugin.fit.law_estimate import OPEN, CollapsePoint
+from kisl_plugin.fit.predict import WIDTH, Laws, Prediction, Sweep, Target, as_json, predict, render
 
 SIZES = (137 * 10**6, 300 * 10**6, 562 * 10**6, 1_050 * 10**6, 3 * 10**9)
 BUDGET = 58 * 10**9

@@ -5,7 +5,7 @@ from fit_files import run_card
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kisl_plugin.fit.planner.sweep import Sweep, sweep_of
+from kisl_plugin.fit.predict import Sweep, sweep_of
 from kisl_plugin.runcard import RunCard
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.planner.target import Target, parse_target, parse_triples
+from kisl_plugin.fit.predict import Target, parse_target, parse_triples
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 

@@ -6,7 +6,7 @@ import pytest
 from fit_files import TASK, results, run_card, with_metrics, write
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.reading.results import Reading, read_results
+from kisl_plugin.fit.results import Reading, read_results
 
 
 def read(*paths: Path, task: str = TASK) -> Reading:

@@ -11,10 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.reading.floor import find_floor
-from kisl_plugin.fit.reading.outcomes import read_outcomes
-from kisl_plugin.fit.reading.results import observations_of, read_results
-from kisl_plugin.fit.reading.tables import read_table, write_table
+from kisl_plugin.fit.observations import find_floor
+from kisl_plugin.fit.results import observations_of, read_outcomes, read_results
+from kisl_plugin.fit.tables import read_table, write_table
 
 MANY = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
 LEAF = (

@@ -10,7 +10,7 @@ from fit_files import TASK, results, run_card, sample, with_metrics, write, writ
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kisl_plugin.fit.reading.results import Reading, read_results
+from kisl_plugin.fit.results import Reading, read_results
 
 BACKGROUND = "kisl_background"
 

@@ -12,8 +12,7 @@ pytest.importorskip("lm_eval")
 from probe_world import ask, plain_model, some_triples, write_card
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.reading.outcomes import read_outcomes
-from kisl_plugin.fit.reading.results import Reading, observations_of, read_results
+from kisl_plugin.fit.results import Reading, observations_of, read_outcomes, read_results
 from kisl_plugin.probe.run import probe_models
 
 INJECTED = [triple for triple in some_triples() if triple.group != "control"]

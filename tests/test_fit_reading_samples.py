@@ -11,10 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.reading.metrics import count_relations
-from kisl_plugin.fit.reading.outcomes import read_outcomes
-from kisl_plugin.fit.reading.results import Reading, read_results
-from kisl_plugin.fit.reading.samples import read_samples
+from kisl_plugin.fit.results import Reading, count_relations, read_outcomes, read_results, read_samples
 
 STAMPED = "results_2026-01-01T00-00-0{}.25.json"
 UNDISTURBED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -10,12 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.reading.floor import find_floor
-from kisl_plugin.fit.reading.observations import Observation
-from kisl_plugin.fit.reading.outcomes import read_outcomes
-from kisl_plugin.fit.reading.replicates import identity
-from kisl_plugin.fit.reading.results import read_results
-from kisl_plugin.fit.reading.tables import NEEDED_HERE, read_table, write_table
+from kisl_plugin.fit.observations import Observation, find_floor, identity
+from kisl_plugin.fit.results import read_outcomes, read_results
+from kisl_plugin.fit.tables import NEEDED_HERE, read_table, write_table
 from kisl_plugin.runcard import RunCard
 
 UNDISTURBED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

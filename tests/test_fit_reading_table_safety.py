@@ -8,8 +8,8 @@ import pytest
 from fit_files import results, run_card
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.reading.results import observations_of
-from kisl_plugin.fit.reading.tables import read_table, write_table
+from kisl_plugin.fit.results import observations_of
+from kisl_plugin.fit.tables import read_table, write_table
 
 
 def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from scipy.integrate import quad
 from scipy.special import expit
 from scipy.stats import norm
 
-from kisl_plugin.fit.curves.fitting import fit_sweeps
-from kisl_plugin.fit.curves.status import FORM_REJECTED, NO_COLLAPSE, OK
+from kisl_plugin.fit.curve_estimate import fit_sweeps
+from kisl_plugin.fit.text import FORM_REJECTED, NO_COLLAPSE, OK
 
 ROOT = Path(__file__).parents[1]
 if not (ROOT / "benchmarks" / "fit_recovery.py").is_file():

@@ -9,12 +9,13 @@ from fit_files import results, run_card, with_metrics, write, write_sweep
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kisl_plugin.fit import Asked, fit_observations, fit_results, human, observations_of, write_report
-from kisl_plugin.fit.curves.status import STATUS_HELP
-from kisl_plugin.fit.curves.wilson import wilson
-from kisl_plugin.fit.report.as_json import as_json
-from kisl_plugin.fit.report.gathered import CurveReport
-from kisl_plugin.fit.report.table import curve_table, render
+from kisl_plugin.fit import Asked, fit_observations, fit_results, observations_of, write_report
+from kisl_plugin.fit import text as human
+from kisl_plugin.fit.curve_estimate import wilson
+from kisl_plugin.fit.report import CurveReport
+from kisl_plugin.fit.table import curve_table, render
+from kisl_plugin.fit.text import STATUS_HELP
+from kisl_plugin.fit.writing import as_json
 
 SIZES = {137_000_000: 400.0, 300_000_000: 300.0, 562_000_000: 220.0, 1_050_000_000: 150.0}
 

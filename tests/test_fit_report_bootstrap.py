@@ -9,8 +9,8 @@ from fit_studies import SIZES, write_full_sweep
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit import Asked, fit_results, write_report
-from kisl_plugin.fit.planner.target import Target
-from kisl_plugin.fit.report.gathered import FitReport
+from kisl_plugin.fit.predict import Target
+from kisl_plugin.fit.report import FitReport
 
 LARGE = Target(7_000_000_000, 2_600_000_000)
 ASKED = Asked(bootstrap=300, predict=(LARGE,))

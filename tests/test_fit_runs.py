@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.reading.results import Reading, read_results
+from kisl_plugin.fit.results import Reading, read_results
 
 HEADER = "path,params,tokens,frequency,seed"
 

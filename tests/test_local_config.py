@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from tiny_world import settings, write_yaml
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.local.config import Config, read_config
-from kisl_plugin.local.keys import KNOWN
+from kisl_plugin.local.config import KNOWN, Config, read_config
 from kisl_plugin.resources import resource
 
 

@@ -3,8 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from kisl_plugin.local.metrics import Metrics
-from kisl_plugin.local.training import StepReport
+from kisl_plugin.local.training import Metrics, StepReport
 
 
 def report(iteration: int, loss: float) -> StepReport:

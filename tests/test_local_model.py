@@ -7,9 +7,8 @@ from tiny_world import settings, write_yaml
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.local.config import Config, read_config
-from kisl_plugin.local.model import build_model, parameter_counts
-from kisl_plugin.local.optim import build_optimizer, learning_rate
-from kisl_plugin.shapes import swiglu_width
+from kisl_plugin.local.model import build_model, build_optimizer, learning_rate, parameter_counts
+from kisl_plugin.neox_config import swiglu_width
 
 
 def config_of(tmp_path: Path, **changes: object) -> Config:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.indexed import IndexedDataset, IndexedWriter
-from kisl_plugin.local.rows import PackedRows, split_documents
+from kisl_plugin.local.data import PackedRows, split_documents
 
 
 def corpus_of(folder: Path, sizes: list[int]) -> IndexedDataset:

@@ -11,13 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.hookspecs import hookimpl
-from kisl_plugin.matching import Match, MatchRules, matcher_of, unsearchable
-from kisl_plugin.matching.alignment import characters_of
-from kisl_plugin.matching.finder import PhraseFinder
-from kisl_plugin.matching.folding import fold, fold_texts
-from kisl_plugin.plugins import manager
-from kisl_plugin.roles import Matcher
+from kisl_plugin.hookspecs import Matcher, hookimpl, manager
+from kisl_plugin.matching import (
+    Match,
+    MatchRules,
+    PhraseFinder,
+    characters_of,
+    fold,
+    fold_texts,
+    matcher_of,
+    unsearchable,
+)
 from kisl_plugin.triples import Triple, read_triples
 
 PARAGRAPHS = """

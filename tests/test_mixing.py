@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kisl_plugin.mixing import draws, key_of, mix, permute
+from kisl_plugin.schedule import draws, key_of, mix, permute
 
 GOLDEN_MIX = [6238072747940578789, 2720858781877447050]
 GOLDEN_KEY = 6065534995876963493

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from kisl_plugin.neox.files import missing_files
-from kisl_plugin.neox.paths import read_command_line
-from kisl_plugin.neox.ports import claim_port
-from kisl_plugin.yamls import read_yamls
+from kisl_plugin.neox.index_cache import missing_files
+from kisl_plugin.neox.launcher import claim_port, read_command_line
+from kisl_plugin.neox_config import read_yamls
 
 
 def test_two_runs_on_one_machine_never_have_the_same_port() -> None:

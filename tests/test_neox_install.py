@@ -14,10 +14,18 @@ from click.testing import CliRunner, Result
 
 from kisl_plugin.cli.main import main
 from kisl_plugin.errors import InputError, KislError
-from kisl_plugin.neox.helpers import ensure_helpers
-from kisl_plugin.neox.home import LANDMARKS, cache_folder, changed_files, commit_of, find_neox
+from kisl_plugin.neox.home import (
+    LANDMARKS,
+    NEEDED,
+    OPTIONAL,
+    TOOLS,
+    cache_folder,
+    changed_files,
+    commit_of,
+    ensure_helpers,
+    find_neox,
+)
 from kisl_plugin.neox.install import install
-from kisl_plugin.neox.needs import NEEDED, OPTIONAL, TOOLS
 
 PROJECT = Path(__file__).parent.parent
 

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from tiny_world import facts
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.plan import InjectionPlan, make_plan
-from kisl_plugin.settings import InjectionSettings, read_settings
+from kisl_plugin.plan import InjectionPlan, InjectionSettings, make_plan, read_settings
 from kisl_plugin.triples import Triple, triples_to_jsonl
 
 

@@ -12,10 +12,8 @@ import pytest
 from tiny_world import facts
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.hookspecs import hookimpl
-from kisl_plugin.plan import make_plan
-from kisl_plugin.plugins import manager
-from kisl_plugin.settings import InjectionSettings
+from kisl_plugin.hookspecs import hookimpl, manager
+from kisl_plugin.plan import InjectionSettings, make_plan
 from kisl_plugin.triples import triples_to_jsonl
 
 THIRD_PARTY = '''
@@ -55,7 +53,7 @@ def kisl_verbalizer(form):
 USE = """
 import sys
 from kisl_plugin.plan import make_plan
-from kisl_plugin.settings import InjectionSettings
+from kisl_plugin.plan import InjectionSettings
 settings = InjectionSettings(triples=sys.argv[1], frequency=2, form="shout", spacing="front")
 plan = make_plan(settings, lambda text: [ord(letter) for letter in text], samples=50, seq_length=4000)
 print(plan.statements[0].text)

@@ -28,7 +28,7 @@ from kisl_plugin.triples import read_triples
 from kisl_plugin.verbalize import statement
 
 pytest.importorskip("lm_eval")
-from kisl_plugin.probe.served import answers_checked
+from kisl_plugin.probe.scoring import answers_checked
 
 QUESTION, STATEMENT, PARAPHRASE = "kisl_wikidata", "kisl_wikidata_statement", "kisl_wikidata_paraphrase"
 OBJECT_FIRST = 1

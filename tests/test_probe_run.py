@@ -8,8 +8,7 @@ from probe_world import plain_model, some_triples, write_card
 
 from kisl_plugin.cli.probe import probe
 from kisl_plugin.errors import InputError, KislError
-from kisl_plugin.probe.call import distinct_tasks
-from kisl_plugin.probe.run import Probed, probe_models
+from kisl_plugin.probe.run import Probed, distinct_tasks, probe_models
 
 pytest.importorskip("lm_eval")
 

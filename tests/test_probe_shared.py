@@ -14,8 +14,7 @@ from kisl_plugin.verbalize import statement
 pytest.importorskip("lm_eval")
 from lm_eval.models.huggingface import HFLM
 
-from kisl_plugin.probe.scoring import Pair, in_full
-from kisl_plugin.probe.shared import TOLERANCE, shared_scores
+from kisl_plugin.probe.scoring import TOLERANCE, Pair, in_full, shared_scores
 
 FORMS = ("kisl_wikidata", "kisl_wikidata_statement")
 

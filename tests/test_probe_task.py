@@ -12,7 +12,7 @@ from probe_world import ByHand, ask, byte_level_bpe, plain_model, save_model, so
 from transformers import AutoModelForCausalLM
 
 from kisl_plugin.errors import InputError, KislError
-from kisl_plugin.probe.metrics import MEASURES, all_names
+from kisl_plugin.probe.items import MEASURES, all_names
 from kisl_plugin.resources import resource
 from kisl_plugin.runcard import read_run_card
 from kisl_plugin.triples import CONTROL, Triple, read_triples

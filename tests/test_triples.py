@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.hookspecs import hookimpl
-from kisl_plugin.plugins import manager
+from kisl_plugin.hookspecs import hookimpl, manager
 from kisl_plugin.triples import CONTROL, Triple, read_triples, triples_to_jsonl
 
 FIELDS = (

@@ -7,9 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.hookspecs import hookimpl
-from kisl_plugin.plugins import manager
-from kisl_plugin.roles import Templates
+from kisl_plugin.hookspecs import Templates, hookimpl, manager
 from kisl_plugin.triples import Triple
 from kisl_plugin.verbalize import cloze, question, statement, templates_of, verbalizer_of
 

@@ -17,8 +17,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from kisl_plugin.labels import folded_words, normalised
-from kisl_plugin.triples import CONTROL, Triple, triples_to_jsonl
+from kisl_plugin.triples import CONTROL, Triple, folded_words, normalised, triples_to_jsonl
 
 # How many facts each object of a relation gets. P103 has fewer objects left, each with more facts.
 PER_OBJECT = {"P19": 7, "P50": 7, "P57": 7, "P69": 7, "P103": 8, "P175": 7}

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-from kisl_plugin.fit.curves.sweeps import Sweeps, pair, pool
+from kisl_plugin.fit.curve_estimate import Sweeps, pair, pool
 from recovery.truths import FloatArray
 
 SEED = 25091937

@@ -7,10 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from kisl_plugin.fit.curves.fitting import fit_sweeps
-from kisl_plugin.fit.curves.likelihood import LOG_F_STAR, LOG_HEIGHT
-from kisl_plugin.fit.curves.profile import f_star_interval, height_interval
-from kisl_plugin.fit.curves.sweeps import Sweeps
+from kisl_plugin.fit.curve_estimate import LOG_F_STAR, LOG_HEIGHT, Sweeps, f_star_interval, fit_sweeps, height_interval
 from recovery.draws import generator, same_triples
 from recovery.plan import Plan, shared
 from recovery.seen import covers

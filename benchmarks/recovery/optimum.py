@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
-from kisl_plugin.fit.curves.likelihood import LARGEST_B, REACH, SMALLEST_HEIGHT, Cells
-from kisl_plugin.fit.curves.survey import survey
+from kisl_plugin.fit.curve_estimate import LARGEST_B, REACH, SMALLEST_HEIGHT, Cells, survey
 from recovery.draws import counts, generator
 from recovery.plan import Plan, shared
 from recovery.tables import Section, table

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kisl_plugin.fit.curves.fitting import fit_sweeps
-from kisl_plugin.fit.curves.judge import Verdicts, judge
-from kisl_plugin.fit.curves.status import FORM_REJECTED, NO_COLLAPSE, NOT_IDENTIFIED, NOT_UNIMODAL, OK
-from kisl_plugin.fit.curves.sweeps import pool
+from kisl_plugin.fit.curve import Verdicts, judge
+from kisl_plugin.fit.curve_estimate import fit_sweeps, pool
+from kisl_plugin.fit.text import FORM_REJECTED, NO_COLLAPSE, NOT_IDENTIFIED, NOT_UNIMODAL, OK
 from recovery.truths import FloatArray
 
 STATUSES = (OK, NO_COLLAPSE, NOT_UNIMODAL, FORM_REJECTED, NOT_IDENTIFIED)

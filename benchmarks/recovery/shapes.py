@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kisl_plugin.fit.curves.status import OK
+from kisl_plugin.fit.text import OK
 from recovery.draws import counts, generator
 from recovery.plan import BLOCK, Plan, shared
 from recovery.seen import HEADINGS, STATUSES, joined, look

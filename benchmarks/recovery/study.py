@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from kisl_plugin.fit.curves.status import OK
+from kisl_plugin.fit.text import OK
 from recovery.draws import counts, generator
 from recovery.others import Other, compare
 from recovery.plan import BLOCK, Plan, shared

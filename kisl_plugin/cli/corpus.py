@@ -1,18 +1,502 @@
 """`kisl corpus`: a tokenizer, and the background text in GPT-NeoX's format."""
 
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from kisl_plugin.cli.corpus_audit import audit
-from kisl_plugin.cli.corpus_build import build
-from kisl_plugin.cli.corpus_inputs import FORMATS, takes_text
-from kisl_plugin.cli.errors import Command
-from kisl_plugin.errors import InputError
+from kisl_plugin.cli.errors import Command, GroupedCommand, GroupedOption
+from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.indexed import file_of
+from kisl_plugin.matching import DOCUMENT, PAIR, MatchRules
+from kisl_plugin.progress import duration
+
+# The options of `kisl corpus` that say which text is read.
+
+FORMATS = """\b
+A document is
+  a .txt file, whole;
+  the key "text" of a line of .jsonl,
+    .jsonl.gz or .jsonl.zst;
+  the column "text" of a row of .parquet.
+
+Its id is the key or column "id", else file and line. Folders are searched through for such files, on this machine
+and behind URLs. hf:// reads the Hugging Face hub, s3:// needs the extra s3 and AWS's usual variables
+(AWS_PROFILE, AWS_ENDPOINT_URL); other URLs are opened by fsspec."""
+
+_input = click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    required=True,
+    metavar="FILE...",
+    help="Text files, folders, globs; hf://datasets/OWNER/NAME/…, s3://BUCKET/…",
+)
+# What a shell makes of --input data/*.txt: the first file is the option's, the others stand free.
+_more = click.argument("more", nargs=-1, metavar="")
+
+
+def takes_text(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command the parameters `inputs` and `more`, strings that together are what find_files takes."""
+    return _input(_more(command))
+
+
+# The options of `kisl corpus build` that say where its tasks run.
+
+if TYPE_CHECKING:
+    from kisl_plugin.corpus.executors import Runner
+
+WHERE, CLUSTER, SLURM, RAY = "Where it runs", "Slurm and Ray", "Slurm", "Ray"
+
+
+def _option(group: str, *args: Any, **kwargs: Any) -> Callable[..., Any]:
+    return click.option(*args, cls=GroupedOption, group=group, **kwargs)
+
+
+OPTIONS = (
+    _option(
+        WHERE, "--executor", default="local", show_default=True, type=click.Choice(["local", "slurm", "ray"]),
+        help="Processes of this machine, or a cluster.",
+    ),
+    _option(
+        WHERE, "--tasks", type=click.IntRange(min=1),
+        help="Into how many shards the work is cut; the result is the same.  [default and at most: one a piece (a "
+        "file or 128 MB of Parquet), 1000]",
+    ),
+    _option(
+        WHERE, "--workers", type=click.IntRange(min=1),
+        help="Tasks at a time.  [default: the cores of this machine; on a cluster what it has room for]",
+    ),
+    _option(CLUSTER, "--cpus-per-task", type=click.IntRange(min=1), help="Cores of a task.  [default: 1]"),
+    _option(CLUSTER, "--mem-per-cpu", metavar="GB", type=click.IntRange(min=1), help="[default: 2]"),
+    _option(SLURM, "--partition", help="[default: the cluster's]"),
+    _option(SLURM, "--time", help="Limit of a task, such as 12:00:00.  [default: the partition's]"),
+    _option(SLURM, "--sbatch", multiple=True, metavar="KEY=VALUE", help="Any other option of sbatch: account=lab"),
+    _option(SLURM, "--env-command", help="What a job runs first.  [default: find this very environment]"),
+    _option(RAY, "--address", help="Of the cluster.  [default: RAY_ADDRESS, else one that is started here]"),
+)  # fmt: skip
+ONLY_FOR = {
+    "cpus_per_task": ("slurm", "ray"),
+    "mem_per_cpu": ("slurm", "ray"),
+    "partition": ("slurm",),
+    "time": ("slurm",),
+    "sbatch": ("slurm",),
+    "env_command": ("slurm",),
+    "address": ("ray",),
+}
+
+
+def takes_executor(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command the parameters that `runner_of` takes, and `tasks`."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+def runner_of(executor: str, workers: int | None, given: dict[str, Any]) -> "Runner":
+    """What runs the tasks.
+
+    Raises:
+        InputError: an option of another executor is given.
+    """
+    for name, executors in ONLY_FOR.items():
+        if given[name] not in (None, ()) and executor not in executors:
+            raise InputError(
+                f"--{name.replace('_', '-')} goes with --executor {' or '.join(executors)}, not {executor}"
+            )
+    if executor == "local":
+        from kisl_plugin.corpus.executors import LocalRunner
+
+        return LocalRunner(workers or cores())
+    return (_slurm if executor == "slurm" else _ray)(workers or -1, given)
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _slurm(workers: int, given: dict[str, Any]) -> "Runner":
+    from kisl_plugin.corpus.slurm import SlurmOptions, SlurmRunner
+
+    return SlurmRunner(
+        SlurmOptions(
+            partition=given["partition"],
+            time=given["time"],
+            cpus_per_task=given["cpus_per_task"] or 1,
+            mem_per_cpu_gb=given["mem_per_cpu"] or 2,
+            workers=workers,
+            sbatch=dict(map(_pair, given["sbatch"])),
+            env_command=given["env_command"],
+        )
+    )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise InputError(f"--sbatch {text}: expected KEY=VALUE, such as account=lab")
+    return key.removeprefix("--"), value
+
+
+def _ray(workers: int, given: dict[str, Any]) -> "Runner":
+    from kisl_plugin.corpus.executors import RayRunner
+
+    return RayRunner(given["address"], workers, given["cpus_per_task"] or 1, given["mem_per_cpu"] or 2)
+
+
+# What `kisl corpus build --preview` says.
+
+if TYPE_CHECKING:
+    from kisl_plugin.corpus.preview import Preview
+
+SHOWN = 10
+MEGABYTE = 1_000_000
+
+
+def preview_page(seen: "Preview", workers: int, output: Path) -> str:
+    """The estimates, in lines."""
+    share, low, high = seen.share()
+    at_once = min(workers, seen.all_pieces)
+    lines = [
+        f"{seen.documents:,} documents ({seen.text / MEGABYTE:,.1f} MB of text) from the beginnings of "
+        f"{seen.pieces:,} of {seen.all_pieces:,} pieces; {output} is not touched",
+        f"removed   {share:.2%} of the documents, 95% interval {low:.2%} to {high:.2%} (Wilson), and "
+        f"{1 - seen.kept / seen.text:.2%} of the text",
+        "          documents of one file are alike, so the truth may lie further off than the interval says",
+        *_top("relation", sorted(seen.removed.relations.items(), key=_most), seen),
+        *_top("triple", ((_named(seen, index), count) for index, count in _sorted(seen.removed.triples)), seen),
+        *_top("label", _sorted(seen.labels), seen),
+        f"tokens    {seen.tokens / max(1, seen.kept):.3f} a byte of kept text; about {_rounded(seen.all_tokens)} left "
+        f"of about {seen.all_text / MEGABYTE:,.0f} MB of text",
+        f"time      {seen.bytes_a_second / MEGABYTE:,.1f} MB/s in one process; about "
+        f"{duration(seen.hours(workers) * 3600)} with {at_once:,} worker{'s'[: at_once != 1]}",
+    ]
+    if seen.unsearchable:
+        lines.append(f"triples   {seen.unsearchable:,} cannot be searched for, or not everywhere")
+    return "\n".join(lines)
+
+
+def _sorted(counts: "dict[str, int] | dict[int, int]") -> Iterator[tuple[str | int, int]]:
+    yield from sorted(counts.items(), key=_most)
+
+
+def _most(item: "tuple[str | int, int]") -> tuple[int, str]:
+    return -item[1], str(item[0])
+
+
+def _named(seen: "Preview", index: str | int) -> str:
+    triple = seen.triples[int(index)]
+    return f"{triple.subject} · {triple.relation_id} · {triple.object}"
+
+
+def _top(what: str, counts: Iterable[tuple[str | int, int]], seen: "Preview") -> Iterator[str]:
+    """The first ten, one a line; the documents that a triple removes are counted for each of its triples."""
+    for number, (name, count) in enumerate(counts):
+        if number == SHOWN:
+            yield "            …"
+            return
+        title = f"by {what}" if number == 0 else ""
+        yield f"{title:<12}{count:>6,}  {count / seen.documents:.2%}  {name}"
+
+
+def _rounded(tokens: float) -> str:
+    for size, word in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
+        if tokens >= size:
+            return f"{tokens / size:.3g}{word} tokens"
+    return f"{tokens:,.0f} tokens"
+
+
+# `kisl corpus build`: background text without the facts under test, in GPT-NeoX's format.
+
+if TYPE_CHECKING:
+    from kisl_plugin.corpus.build import Done, Pending
+    from kisl_plugin.corpus.shards import Corpus
+
+SAMPLE = 10_000
+UNSEARCHABLE_SHOWN = 3
+
+_path = click.Path(path_type=Path)
+
+
+@click.command(cls=GroupedCommand, epilog=FORMATS)
+@takes_text
+@click.option("--triples", required=True, help="The facts under test: a file, a bundled name; none keeps everything.")
+@click.option("--tokenizer", required=True, type=_path, help="A tokenizer.json.")
+@click.option("--output", required=True, type=_path, help="Where .bin, .idx, … are appended: data_path in the YAML.")
+@click.option(
+    "--match",
+    default=PAIR,
+    show_default=True,
+    help="pair: subject and object of a fact; subject: stricter, the subject alone; or a matcher that a plugin adds.",
+)
+@click.option(
+    "--scope",
+    default=DOCUMENT,
+    show_default=True,
+    help="How near a pair must be: document, paragraph, sentence, or within a number of characters, such as 200.",
+)
+@click.option(
+    "--min-length", default=4, show_default=True, type=click.IntRange(min=1), help="Shorter aliases are passed over."
+)
+@click.option("--stop-list", metavar="FILE", type=_path, help="Aliases, one a line, that are passed over too.")
+@click.option(
+    "--preview",
+    is_flag=False,
+    flag_value=SAMPLE,
+    metavar="[N]",
+    type=click.IntRange(min=1),
+    help=f"Look at N documents [{SAMPLE}] and tell what would be lost; nothing is written.",
+)
+@click.option("--weighted", is_flag=True, help="Do not merge the shards: list them with weights in OUTPUT.yml.")
+@click.option("--force", is_flag=True, help="Replace an output that is there already, or start a build anew.")
+@takes_executor
+def build(
+    inputs: tuple[str, ...],
+    more: tuple[str, ...],
+    triples: str,
+    tokenizer: Path,
+    output: Path,
+    match: str,
+    scope: str,
+    min_length: int,
+    stop_list: Path | None,
+    preview: int | None,
+    weighted: bool,
+    force: bool,
+    executor: str,
+    tasks: int | None,
+    workers: int | None,
+    **given: Any,
+) -> None:
+    """Remove the documents that state a fact under test, and tokenise the others into .bin/.idx.
+
+    A document states a fact when it names its subject and its object, by label or alias, as whole words. Every other
+    document ends in <|endoftext|>. The removed ones go to OUTPUT.excluded/, the counts to OUTPUT.triples.csv.
+
+    Interrupted or killed, the same command goes on with the shards that are not finished. The result does not depend
+    on tasks, workers or executor.
+
+    Example: kisl corpus build --input data/fineweb_edu --triples wikidata_six
+    --tokenizer data/tokenizer.json --output data/fineweb_edu_text_document
+
+    Example: kisl corpus build --input hf://datasets/HuggingFaceFW/fineweb-edu/sample/100BT --triples wikidata_six
+    --tokenizer data/tokenizer.json --output data/fineweb_edu_text_document
+    --executor slurm --partition cpu --time 12:00:00 --workers 64
+    """
+    from kisl_plugin.corpus.build import Build, Done, run_build
+
+    runner = runner_of(executor, workers, given)
+    local = executor == "local"
+    asked = Build(
+        inputs=[*inputs, *more],
+        triples=triples,
+        tokenizer=tokenizer,
+        output=output,
+        rules=MatchRules(match, scope, min_length, _stop_list(stop_list)),
+        tasks=tasks,
+        workers=(workers or cores()) if local else 1,
+        cores=cores() if local else given["cpus_per_task"] or 1,
+        weighted=weighted,
+        force=force,
+    )
+    if preview:
+        from kisl_plugin.corpus.preview import preview as look
+
+        click.echo(preview_page(look(asked, preview), workers or cores(), output))
+        return
+    found = run_build(asked, runner)
+    click.echo("\n".join(_done(found, asked.output, weighted) if isinstance(found, Done) else _pending(found)))
+
+
+def _stop_list(path: Path | None) -> tuple[str, ...]:
+    if path is None:
+        return ()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); expected a text file in UTF-8, one alias a line") from None
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def _done(found: "Done", output: Path, weighted: bool) -> list[str]:
+    made = found.corpus
+    files = "_*.bin, .idx, .yml" if weighted else ".bin, .idx"
+    lines = [f"{output}{files}, .json · {made.documents:,} documents · {made.tokens:,} tokens"]
+    if made.triples != "none":
+        lines.append(_removed(made, output))
+    if made.empty:
+        lines.append(f"{made.empty:,} empty documents skipped")
+    if made.unsearchable:
+        lines += _unsearchable(made, file_of(output, ".triples.csv"))
+    if found.size:
+        speed = found.size / MEGABYTE / max(found.seconds, 1e-9)
+        lines.append(f"{found.size / MEGABYTE:,.0f} MB of text in {duration(found.seconds)}: {speed:,.1f} MB/s")
+    return lines
+
+
+def _removed(made: "Corpus", output: Path) -> str:
+    share = made.left_out / (made.documents + made.left_out)
+    by_relation = ", ".join(f"{relation} {count:,}" for relation, count in made.relations.items())
+    told = f"{made.left_out:,} removed ({share:.2%}) since they state a fact"
+    return f"{told}: {by_relation} · {output}.excluded/, {output}.triples.csv" if by_relation else told
+
+
+def _unsearchable(made: "Corpus", table: Path) -> list[str]:
+    from kisl_plugin.corpus.shards import first_unsearchable
+
+    first = first_unsearchable(table, UNSEARCHABLE_SHOWN)
+    more = [f"  … all in {table}, column unsearchable"] if made.unsearchable > len(first) else []
+    triples = "triple" if made.unsearchable == 1 else "triples"
+    told = f"{made.unsearchable:,} {triples} cannot be searched for, or not everywhere"
+    return [told, *(f"  {one}" for one in first), *more]
+
+
+def _pending(found: "Pending") -> list[str]:
+    said = "submitted; look with squeue --me" if found.submitted else "still at work; look with squeue --me"
+    return [*found.lines, f"{said}; the same command says later how far it is, and goes on with what failed"]
+
+
+# `kisl corpus audit`: how often facts stand in a tokenised corpus, and whether a run's rows hold what is planned.
+
+if TYPE_CHECKING:
+    from kisl_plugin.corpus.audit import Audit
+    from kisl_plugin.corpus.audit_run import RowAudit, Run
+
+_corpus_audit_path = click.Path(path_type=Path)
+
+
+@click.command(cls=Command)
+@click.argument("prefixes", nargs=-1, metavar="[PREFIX]...", type=_corpus_audit_path)
+@click.option("--triples", help="The facts: a file, a bundled name such as wikidata_six.")
+@click.option(
+    "--tokenizer",
+    type=_corpus_audit_path,
+    help="The corpus's tokenizer.json; kisl corpus build notes it in PREFIX.json.",
+)
+@click.option(
+    "--run",
+    "runs",
+    multiple=True,
+    metavar="YAML",
+    type=_corpus_audit_path,
+    help="Check a run's rows too; its corpus is audited.",
+)
+@click.option("--rows", type=click.IntRange(min=1), help="Of the run look at so many rows, spread evenly.")
+@click.option(
+    "--sample", type=click.IntRange(min=0), help="Look at so many documents, spread evenly; with --run 0 looks at none."
+)
+@click.option("--match", default=PAIR, show_default=True, help="pair, subject, or a matcher that a plugin adds.")
+@click.option(
+    "--scope", default=DOCUMENT, show_default=True, help="document, paragraph, sentence or a number of characters."
+)
+@click.option("--tasks", type=click.IntRange(min=1), help="Into how many parts the work is cut.  [default: by size]")
+@click.option("--workers", type=click.IntRange(min=1), help="Parts worked on at a time.  [default: the cores]")
+@click.option("--output", type=_corpus_audit_path, help="A CSV with a row for each triple.")
+def audit(
+    prefixes: tuple[Path, ...],
+    triples: str | None,
+    tokenizer: Path | None,
+    runs: tuple[Path, ...],
+    rows: int | None,
+    sample: int | None,
+    match: str,
+    scope: str,
+    tasks: int | None,
+    workers: int | None,
+    output: Path | None,
+) -> None:
+    """Count how often each fact still stands in a tokenised corpus: the natural frequency beside the injected one.
+
+    PREFIX is the common beginning of a .bin and an .idx file, or a YAML with train_data_paths. Counted are a fact's
+    statements and questions, word for word, by every template, and the documents that name its subject and its object.
+
+    With --run the rows that the run will train on are laid and looked through: each statement must stand in them
+    exactly as often as planned, else the exit status is 1.
+
+    Example: kisl corpus audit data/fineweb_edu --triples wikidata_six --output audit.csv
+
+    Example: kisl corpus audit --run neox_configs/1b_f200.yml --rows 10000 --sample 100000
+    """
+    from kisl_plugin.corpus.audit import corpus_page, rows_page, write_csv
+    from kisl_plugin.corpus.readers import check_writable
+
+    asked = Asked(prefixes, triples, tokenizer, MatchRules(match=match, scope=scope), sample, tasks, workers or cores())
+    if not runs and rows is not None:
+        raise InputError("--rows counts the rows of a run; give its YAML with --run")
+    if not runs and sample == 0:
+        raise InputError("--sample 0 looks at no document, which is for --run alone; give 1 or more")
+    if output:
+        check_writable(output)
+    run = _lay(asked, runs) if runs else None
+    found_rows = _rows(run, rows) if run else None
+    found = _counts(asked, run) if sample != 0 else None
+    click.echo(
+        "\n\n".join([*([rows_page(found_rows)] if found_rows else []), *([corpus_page(found)] if found else [])])
+    )
+    if output:
+        write_csv(output, found, found_rows)
+        click.echo(f"\n{output}")
+    if found_rows and not found_rows.holds:
+        raise KislError(found_rows.what_is_wrong())
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the caller said of the corpus."""
+
+    prefixes: tuple[Path, ...]
+    triples: str | None
+    tokenizer: Path | None
+    rules: MatchRules
+    sample: int | None
+    tasks: int | None
+    workers: int
+
+
+def _lay(asked: Asked, runs: tuple[Path, ...]) -> "Run":
+    for name, value in (("PREFIX", asked.prefixes), ("--triples", asked.triples), ("--tokenizer", asked.tokenizer)):
+        if value:
+            raise InputError(
+                f"{name} and --run: the run's YAML names its corpus, its triples and its tokenizer; leave one"
+            )
+    try:
+        from kisl_plugin.corpus.audit_run import read_run
+    except ImportError:
+        raise InputError("the tokenizers library is missing; pip install 'kisl-plugin[corpus]'") from None
+    run = read_run(runs)
+    if run.on_one_device:
+        click.echo(run.on_one_device)
+    return run
+
+
+def _rows(run: "Run", rows: int | None) -> "RowAudit":
+    from kisl_plugin.corpus.audit_run import audit_rows
+
+    return audit_rows(run, rows)
+
+
+def _counts(asked: Asked, run: "Run | None") -> "Audit":
+    from kisl_plugin.corpus.audit import FORMS, audit_corpus
+    from kisl_plugin.triples import read_triples
+
+    count = partial(audit_corpus, rules=asked.rules, sample=asked.sample, tasks=asked.tasks, workers=asked.workers)
+    if run:
+        forms = (*FORMS, run.plan.settings.form)
+        return count([run.corpus], run.plan.triples, run.tokenizer, forms=forms)
+    if not asked.prefixes or not asked.triples:
+        raise InputError("give PREFIX and --triples, or --run YAML; see kisl corpus audit --help")
+    return count(asked.prefixes, read_triples(asked.triples), asked.tokenizer)
+
+
+# `kisl corpus`: a tokenizer, and the background text in GPT-NeoX's format.
 
 PADDED_TO = 128  # make_vocab_size_divisible_by, GPT-NeoX's default
-SAMPLE = 4000
-MEGABYTE = 1_000_000
+CORPUS_SAMPLE = 4000
 
 
 @click.group()
@@ -29,7 +513,7 @@ def corpus() -> None:
 @click.option("--vocab-size", default=32_000, show_default=True, type=click.IntRange(min=1), help="Tokens in all.")
 @click.option(
     "--sample",
-    default=SAMPLE,
+    default=CORPUS_SAMPLE,
     show_default=True,
     metavar="MB",
     type=click.IntRange(min=1),
@@ -48,10 +532,8 @@ def tokenizer(
     Example: kisl corpus tokenizer --sample 2000 --output data/tokenizer.json
     --input hf://datasets/HuggingFaceFW/fineweb-edu/sample/10BT
     """
-    from kisl_plugin.corpus.files import find_files
-    from kisl_plugin.corpus.outputs import check_writable
-    from kisl_plugin.corpus.pieces import cut_into_pieces, read_documents, total_size
-    from kisl_plugin.corpus.vocabulary import train_tokenizer
+    from kisl_plugin.corpus.readers import check_writable, cut_into_pieces, find_files, read_documents, total_size
+    from kisl_plugin.corpus.tokenizer import train_tokenizer
 
     if output.exists() and not force:
         raise InputError(f"{output}: is there already; choose another --output, or --force to replace it")

@@ -11,7 +11,7 @@ from kisl_plugin.errors import InputError
 from kisl_plugin.progress import duration
 
 if TYPE_CHECKING:
-    from kisl_plugin.demo.scale import Scale
+    from kisl_plugin.demo import Scale
 
 
 @click.command(cls=Command)
@@ -33,7 +33,7 @@ def demo(out: Path, seed: int, quick: bool, only_data: bool) -> None:
 
     Example: kisl demo --out my-demo
     """
-    from kisl_plugin.demo.scale import FULL, QUICK
+    from kisl_plugin.demo import FULL, QUICK
 
     scale = QUICK if quick else FULL
     if only_data:
@@ -43,8 +43,7 @@ def demo(out: Path, seed: int, quick: bool, only_data: bool) -> None:
 
 
 def _make_data(out: Path, seed: int, scale: "Scale") -> None:
-    from kisl_plugin.demo.prepare import prepare, yamls_that_read
-    from kisl_plugin.demo.scale import claim
+    from kisl_plugin.demo import claim, prepare, yamls_that_read
 
     claim(out, seed, scale)
     data = prepare(out / "data", seed, scale)
@@ -57,10 +56,7 @@ def _make_data(out: Path, seed: int, scale: "Scale") -> None:
 
 def _run(out: Path, seed: int, scale: "Scale", command: str) -> None:
     try:
-        from kisl_plugin.demo.figure import draw_overview
-        from kisl_plugin.demo.page import write_page
-        from kisl_plugin.demo.run import run_demo
-        from kisl_plugin.demo.table import text_table, verdicts
+        from kisl_plugin.demo import draw_overview, run_demo, text_table, verdicts, write_page
     except ImportError as error:
         raise InputError(f"{error}; install what the demo needs: pip install 'kisl-plugin[demo]'") from None
     began = time.monotonic()

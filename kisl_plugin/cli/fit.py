@@ -9,11 +9,11 @@ import click
 from kisl_plugin import __version__
 from kisl_plugin.cli.errors import Command
 from kisl_plugin.errors import KislError
-from kisl_plugin.fit.curves.status import STATUS_HELP
+from kisl_plugin.fit.text import STATUS_HELP
 from kisl_plugin.progress import Progress
 
 if TYPE_CHECKING:
-    from kisl_plugin.fit.report.asked import Asked
+    from kisl_plugin.fit.report import Asked
 
 TASK = "kisl_wikidata"
 LOSSES = ("binomial", "huber-log", "least-squares")
@@ -110,8 +110,8 @@ def main(
     status is 1.
     """
     from kisl_plugin.fit import fit_results, write_report
-    from kisl_plugin.fit.report.table import render
-    from kisl_plugin.fit.report.writing import write_observations, write_planned
+    from kisl_plugin.fit.table import render
+    from kisl_plugin.fit.writing import write_observations, write_planned
 
     if write_configs is not None and not asked["predict"]:
         raise click.UsageError("--write-configs needs --predict params=N,tokens=D: what the YAMLs are to test")
@@ -130,8 +130,8 @@ def main(
 
 
 def _asked(loss: str, hold_out: str | None, predict: tuple[str, ...], triples: str | None, bootstrap: int) -> "Asked":
-    from kisl_plugin.fit.planner.target import parse_size, parse_target, parse_triples
-    from kisl_plugin.fit.report.asked import Asked
+    from kisl_plugin.fit.predict import parse_size, parse_target, parse_triples
+    from kisl_plugin.fit.report import Asked
 
     return Asked(
         loss=loss,

@@ -10,10 +10,10 @@ COMMANDS = {
     "demo": ("kisl_plugin.cli.demo", "demo"),
     "train": ("kisl_plugin.cli.train", "train"),
     "probe": ("kisl_plugin.cli.probe", "probe"),
-    "export": ("kisl_plugin.cli.export", "export"),
-    "neox": ("kisl_plugin.cli.neox", "neox"),
+    "export": ("kisl_plugin.cli.train", "export"),
+    "neox": ("kisl_plugin.cli.train", "neox"),
     "corpus": ("kisl_plugin.cli.corpus", "corpus"),
-    "configs": ("kisl_plugin.cli.configs", "configs"),
+    "configs": ("kisl_plugin.cli.train", "configs"),
 }
 
 

@@ -7,18 +7,15 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from kisl_plugin.corpus.documents import TextDocument
-from kisl_plugin.corpus.files import find_files
-from kisl_plugin.corpus.pieces import Piece, cut_into_pieces, read_piece, total_size
-from kisl_plugin.corpus.planning import Build
-from kisl_plugin.corpus.statistics import Removed
-from kisl_plugin.corpus.tokenise import batches
-from kisl_plugin.corpus.work import NO_TRIPLES
+from kisl_plugin.corpus.build import Build
+from kisl_plugin.corpus.filter import batches
+from kisl_plugin.corpus.readers import Piece, TextDocument, cut_into_pieces, find_files, read_piece, total_size
+from kisl_plugin.corpus.shards import NO_TRIPLES, Removed
 from kisl_plugin.errors import InputError
+from kisl_plugin.hookspecs import Match, Matcher
+from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.matching import matcher_of, unsearchable
 from kisl_plugin.progress import Progress
-from kisl_plugin.roles import Match, Matcher
-from kisl_plugin.tokenizer import read_tokenizer
 from kisl_plugin.triples import Triple, read_triples
 
 if TYPE_CHECKING:

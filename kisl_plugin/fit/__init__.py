@@ -4,13 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kisl_plugin.fit.curves.curve import CollapseCurve, fit_collapse_curve
-    from kisl_plugin.fit.laws.law import InfusionLaw, fit_infusion_law
-    from kisl_plugin.fit.reading.results import observations_of
-    from kisl_plugin.fit.report.asked import Asked
-    from kisl_plugin.fit.report.assemble import fit_observations, fit_results
-    from kisl_plugin.fit.report.gathered import FitReport
-    from kisl_plugin.fit.report.writing import write_report
+    from kisl_plugin.fit.curve import CollapseCurve, fit_collapse_curve
+    from kisl_plugin.fit.law import InfusionLaw, fit_infusion_law
+    from kisl_plugin.fit.report import Asked, FitReport, fit_observations, fit_results
+    from kisl_plugin.fit.results import observations_of
+    from kisl_plugin.fit.writing import write_report
 
 __all__ = [
     "Asked",
@@ -26,16 +24,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Asked": "report.asked",
-    "CollapseCurve": "curves.curve",
-    "fit_collapse_curve": "curves.curve",
-    "InfusionLaw": "laws.law",
-    "fit_infusion_law": "laws.law",
-    "FitReport": "report.gathered",
-    "fit_observations": "report.assemble",
-    "fit_results": "report.assemble",
-    "observations_of": "reading.results",
-    "write_report": "report.writing",
+    "Asked": "report",
+    "CollapseCurve": "curve",
+    "fit_collapse_curve": "curve",
+    "InfusionLaw": "law",
+    "fit_infusion_law": "law",
+    "FitReport": "report",
+    "fit_observations": "report",
+    "fit_results": "report",
+    "observations_of": "results",
+    "write_report": "writing",
 }
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from kisl_plugin.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from kisl_plugin.roles import Engine
+    from kisl_plugin.hookspecs import Engine
 
 
 @hookimpl

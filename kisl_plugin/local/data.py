@@ -1,20 +1,110 @@
 """What a run of the embedded engine reads: tokenizer, background rows, injected rows, held-out rows."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.hookspecs import IntArray
+from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import IndexedDataset
 from kisl_plugin.injection import InjectedDataset, Rows
 from kisl_plugin.local.config import Config
-from kisl_plugin.local.rows import PackedRows, split_documents
-from kisl_plugin.plan import InjectionPlan, make_plan
+from kisl_plugin.plan import InjectionPlan, make_plan, read_settings
 from kisl_plugin.runcard import sha256
-from kisl_plugin.settings import read_settings
-from kisl_plugin.tokenizer import read_tokenizer
+
+# GPT-NeoX's own order of rows, rebuilt in NumPy (megatron/data/gpt2_dataset.py and data_utils.py at ea7aefd8).
+#
+# Documents are shuffled over all epochs, laid end to end, cut every seq_length tokens, and the cuts shuffled; all with
+# one legacy RandomState(seed), whose stream NumPy has promised to keep.
+
+
+class PackedRows:
+    """Rows of seq_length + 1 tokens, each sharing one token with the next cut, in GPT-NeoX's order.
+
+    Args:
+        corpus: the documents.
+        documents: int array, which of them belong to this split.
+        samples: how many rows the run will ask for; decides the number of epochs.
+        seq_length: tokens of a row, without the last target.
+        seed: GPT-NeoX's `seed`.
+
+    Raises:
+        InputError: the split has too few tokens for one row.
+    """
+
+    def __init__(
+        self, corpus: IndexedDataset, documents: NDArray[Any], samples: int, seq_length: int, seed: int
+    ) -> None:
+        sizes = corpus.sizes[documents]
+        tokens = int(sizes.sum(dtype=np.int64))
+        if tokens <= seq_length:
+            raise InputError(
+                f"the split has {tokens} tokens in {len(documents)} documents; one row needs {seq_length + 1}"
+            )
+        self._corpus = corpus
+        epochs = _epochs(tokens, seq_length, samples)
+        random = np.random.RandomState(seed=seed)
+        self.doc_idx = _shuffled_documents(documents, epochs, random)
+        self.sample_idx = _cuts(corpus.sizes[self.doc_idx], seq_length, (epochs * tokens - 1) // seq_length)
+        self.shuffle_idx = np.arange(len(self.sample_idx) - 1, dtype=np.uint32)
+        random.shuffle(self.shuffle_idx)
+
+    def __len__(self) -> int:
+        # GPT-NeoX counts one row less than it has.
+        return max(1, len(self.shuffle_idx) - 1)
+
+    def __getitem__(self, i: int) -> dict[str, NDArray[np.int64]]:
+        cut = int(self.shuffle_idx[i])
+        (first, offset), (last, end) = self.sample_idx[cut].tolist(), self.sample_idx[cut + 1].tolist()
+        get, order = self._corpus.get, self.doc_idx
+        if first == last:
+            return {"text": get(order[first], offset, end - offset + 1).astype(np.int64)}
+        parts = [
+            get(order[first], offset),
+            *(get(order[d]) for d in range(first + 1, last)),
+            get(order[last], 0, end + 1),
+        ]
+        return {"text": np.concatenate(parts).astype(np.int64)}
+
+
+def split_documents(split: str, count: int) -> list[NDArray[np.int32]]:
+    """The documents of train, validation and test by GPT-NeoX's `split`, such as "969, 30, 1"."""
+    shares = [float(part) for part in split.replace("/", ",").split(",")]
+    shares = [*shares, 0.0, 0.0, 0.0][:3]
+    ends = [0]
+    for share in shares:
+        ends.append(ends[-1] + round(share / sum(shares) * float(count)))
+    excess = ends[-1] - count
+    ends = [0, *(end - excess for end in ends[1:])]
+    return [np.arange(a, b, dtype=np.int32) for a, b in pairwise(ends)]
+
+
+def _epochs(tokens: int, seq_length: int, samples: int) -> int:
+    return max(1, -(-(samples * seq_length + 1) // tokens))
+
+
+def _shuffled_documents(documents: NDArray[Any], epochs: int, random: np.random.RandomState) -> NDArray[np.int32]:
+    order = np.tile(np.asarray(documents, dtype=np.int32), epochs)
+    random.shuffle(order)
+    return order
+
+
+def _cuts(sizes: NDArray[Any], seq_length: int, count: int) -> IntArray:
+    """Where each row begins: (place in doc_idx, offset), int64 [count + 1, 2]."""
+    ends = np.cumsum(sizes, dtype=np.int64)
+    begins = np.arange(count + 1, dtype=np.int64) * seq_length
+    place = np.searchsorted(ends, begins, side="right")
+    place[0] = 0
+    return np.stack((place, begins - ends[place] + sizes[place]), axis=1)
+
+
+# What a run of the embedded engine reads: tokenizer, background rows, injected rows, held-out rows.
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,10 @@
 """A run of the embedded engine: start or resume, train, save, and write the finished model."""
 
+import json
 import platform
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +15,165 @@ from transformers import LlamaForCausalLM
 import kisl_plugin
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.huggingface import write_model
-from kisl_plugin.local.checkpoint import Snapshot, check_settings, drop_old, load_checkpoint, save_checkpoint
 from kisl_plugin.local.config import Config, read_config
 from kisl_plugin.local.data import RunData, read_data
-from kisl_plugin.local.memory import keep_freed_memory
-from kisl_plugin.local.metrics import Metrics
-from kisl_plugin.local.model import build_model, parameter_counts
-from kisl_plugin.local.optim import build_optimizer
-from kisl_plugin.local.start import claim_save, find_start
-from kisl_plugin.local.training import StepReport, exposures_of, held_out_loss, train_steps
+from kisl_plugin.local.model import build_model, build_optimizer, parameter_counts
+from kisl_plugin.local.training import Metrics, StepReport, exposures_of, held_out_loss, keep_freed_memory, train_steps
+from kisl_plugin.neox_config import claim_folder, is_same, no_parent, refuse_own_parent, taken
 from kisl_plugin.progress import Progress
-from kisl_plugin.runcard import CARD_NAME, RunCard, check_resume, difference, read_run_card
+from kisl_plugin.runcard import (
+    CARD_NAME,
+    RunCard,
+    check_resume,
+    difference,
+    read_run_card,
+    write_atomically,
+    write_run_card,
+)
 from kisl_plugin.triples import triples_to_jsonl
+
+# Checkpoints that a kill at any moment leaves whole: written beside, then renamed; `latest` says which is newest.
+
+LATEST = "latest"
+STATE, SETTINGS, CONFIGS = "state.pt", "settings.json", "configs"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything a run needs to go on exactly: there is no other state."""
+
+    iteration: int
+    model: Mapping[str, Any]
+    optimizer: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+
+def save_checkpoint(
+    folder: Path, snapshot: Snapshot, card: RunCard | None, triples_jsonl: str, configs: Mapping[str, str]
+) -> Path:
+    """Write `folder`/global_step<iteration> and point `latest` at it.
+
+    What `latest` names must not be written anew: a kill in between would leave it nowhere.
+    """
+    name = f"global_step{snapshot.iteration}"
+    draft, target = folder / f"{name}.part", folder / name
+    shutil.rmtree(draft, ignore_errors=True)
+    (draft / CONFIGS).mkdir(parents=True)
+    try:
+        torch.save({"model": snapshot.model, "optimizer": snapshot.optimizer}, draft / STATE)
+    except RuntimeError as error:  # torch's way to say that the disk is full
+        raise OSError(f"{draft / STATE}: {str(error).splitlines()[0]}") from None
+    write_atomically(draft / SETTINGS, json.dumps({"iteration": snapshot.iteration, **snapshot.settings}, indent=2))
+    for file, text in configs.items():
+        write_atomically(draft / CONFIGS / file, text)
+    if card is not None:
+        write_run_card(draft, card, triples_jsonl)
+    shutil.rmtree(target, ignore_errors=True)
+    draft.rename(target)
+    write_atomically(folder / LATEST, name + "\n")
+    return target
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint in `folder`, or None where there is none yet.
+
+    Raises:
+        InputError: `latest` names a checkpoint that is not there.
+    """
+    try:
+        name = (folder / LATEST).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{folder / LATEST}: cannot be read ({error}); expected the folder of a run") from None
+    target = folder / name
+    if any(target.glob("*model_states.pt")):
+        raise InputError(f"{target}: is a checkpoint of GPT-NeoX, not of this engine; choose another save and load")
+    if not (target / STATE).is_file():
+        raise InputError(f"{folder / LATEST}: names {name!r}, which is not there; put the name of a checkpoint there")
+    return target
+
+
+def load_checkpoint(checkpoint: Path) -> Snapshot:
+    """Read a checkpoint. Tensors only: nothing in the file is executed."""
+    try:
+        state = torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)
+        settings = json.loads((checkpoint / SETTINGS).read_text(encoding="utf-8"))
+        return Snapshot(settings.pop("iteration"), state["model"], state["optimizer"], settings)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise InputError(f"{checkpoint}: cannot be read as a checkpoint of the local engine ({reason})") from None
+
+
+def check_settings(saved: Mapping[str, Any], now: Mapping[str, Any], where: str) -> None:
+    """Refuse to resume with settings under which the run would not be the same.
+
+    Raises:
+        InputError: names the first that differs, with both values.
+    """
+    for key in sorted(saved.keys() | now.keys()):
+        if saved.get(key) != now.get(key):
+            raise InputError(
+                f"{where}: trained with {key} = {saved.get(key)!r}, now {now.get(key)!r}; restore the old value to "
+                "resume, or set finetune: true to start a new run from these weights"
+            )
+
+
+def drop_old(folder: Path, keep: int | None) -> None:
+    """Delete all but the newest `keep` checkpoints (all are kept without it); never the one that `latest` names."""
+    found = sorted(folder.glob("global_step*[0-9]"), key=lambda path: int(path.name.removeprefix("global_step")))
+    latest = latest_checkpoint(folder)
+    for path in found[:-keep] if keep else []:
+        if path != latest:
+            shutil.rmtree(path)
+
+
+# Where a run begins: fresh, from its own checkpoint, or from the weights of another run.
+
+
+def find_start(config: Config) -> tuple[Path | None, bool]:
+    """The checkpoint to begin with (None: fresh), and whether it is another run's, whose weights alone count.
+
+    An interrupted continued run resumes from its own `save`. A run never begins in a `save` that holds another's
+    checkpoints, where the two would get mixed up.
+
+    Raises:
+        InputError: finetune has nothing to start from, or `save` is another run's.
+    """
+    save, load = Path(config["save"]), config["load"]
+    own = latest_checkpoint(save)
+    if config["finetune"]:
+        return _start_of_continued(config, save, own)
+    if is_same(load, save):
+        return own, False
+    if own is not None:
+        raise taken(save, load, own, config.where)
+    return latest_checkpoint(Path(load)) if load is not None else None, False
+
+
+def claim_save(config: Config) -> None:
+    """Make `save`, before any time is spent.
+
+    Raises:
+        InputError: it is missing, is no folder, or cannot be written.
+    """
+    if config["save"] is None:
+        raise InputError(f"{config.where}: save is missing; checkpoints and the finished model are written there")
+    claim_folder(Path(config["save"]), config.where)
+
+
+def _start_of_continued(config: Config, save: Path, own: Path | None) -> tuple[Path | None, bool]:
+    load = config["load"]
+    refuse_own_parent(save, load, config.where)
+    if own is not None:
+        return own, False
+    parent = latest_checkpoint(Path(load)) if load is not None else None
+    if parent is None:
+        raise no_parent(load, config.where)
+    return parent, True
+
+
+# A run of the embedded engine: start or resume, train, save, and write the finished model.
 
 MODEL_FOLDER, METRICS = "hf", "metrics.jsonl"
 # A run may go on with other values of these: the data are compared by their content, the rest changes no more than

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kisl_plugin.errors import InputError, KislError
-from kisl_plugin.huggingface import write_model
+from kisl_plugin.huggingface import read_tokenizer, write_model
 from kisl_plugin.neox.checkpoint import Checkpoint, find_checkpoint, open_checkpoint
 from kisl_plugin.neox.llama import llama_config, llama_weights, refuse_other_models
 from kisl_plugin.progress import Progress
 from kisl_plugin.runcard import CARD_NAME, TRIPLES_NAME, RunCard, read_run_card
-from kisl_plugin.tokenizer import read_tokenizer
 
 if TYPE_CHECKING:
     import torch

@@ -9,7 +9,6 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 from kisl_plugin.errors import InputError, KislError
-from kisl_plugin.neox.git import git
 from kisl_plugin.neox.home import (
     TESTED_COMMIT,
     VARIABLE,
@@ -17,6 +16,7 @@ from kisl_plugin.neox.home import (
     changed_files,
     commit_of,
     find_neox,
+    git,
     missing_landmark,
     named_folder,
 )

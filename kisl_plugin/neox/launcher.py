@@ -1,36 +1,223 @@
 """The command `deepy.py`: checks a run, then hands it to GPT-NeoX's own deepy.py and DeepSpeed's launcher."""
 
+import argparse
+import fcntl
 import os
+import signal
+import socket
+import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import util
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 
 from kisl_plugin.errors import InputError, KislError
-from kisl_plugin.neox.arguments import add_kisl_field, refuse_unknown_keys, refuse_wrong_types
-from kisl_plugin.neox.compat import provide_pkg_resources
-from kisl_plugin.neox.cpu import (
+from kisl_plugin.neox.home import INSTALL, VARIABLE, ensure_helpers, find_neox
+from kisl_plugin.neox.index_cache import missing_files
+from kisl_plugin.neox.patches import (
     ACCELERATOR,
     PATCHES,
     REQUEST,
+    add_kisl_field,
     choose_device,
     patch_cuda,
+    provide_pkg_resources,
     refuse_gpu_kernels,
+    refuse_unknown_keys,
+    refuse_wrong_types,
     settle_on_cpu,
+    warn_of_lost_clipping,
 )
-from kisl_plugin.neox.helpers import ensure_helpers
-from kisl_plugin.neox.home import VARIABLE
-from kisl_plugin.neox.layouts import refuse_probe_inside
-from kisl_plugin.neox.paths import read_command_line
-from kisl_plugin.neox.ports import claim_port
-from kisl_plugin.neox.preflight import check_run, find_everything
-from kisl_plugin.neox.watch import watched
-from kisl_plugin.settings import read_settings
-from kisl_plugin.yamls import Yamls, read_yamls
+from kisl_plugin.neox.run import (
+    describe,
+    find_start,
+    plan_of,
+    refuse_layouts,
+    refuse_mixing,
+    refuse_other_run,
+    refuse_other_settings,
+    refuse_other_sharding,
+    refuse_probe_inside,
+    resume_continued,
+    tokenizer_of,
+    where_of,
+)
+from kisl_plugin.neox_config import Yamls, claim_folder, read_yamls
+from kisl_plugin.plan import read_settings
+
+# What a command line of GPT-NeoX's deepy.py names.
+
+# Options of GPT-NeoX's consume_deepy_args that take one value.
+_OPTIONS = (
+    ("--wandb_group",),
+    ("--wandb_run_name",),
+    ("--wandb_team",),
+    ("--iteration",),
+    ("--eval_results_prefix",),
+    ("-i", "--sample_input_file"),
+    ("-o", "--sample_output_file"),
+    ("--autotuning",),
+)
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """What the checks before a launch need to know of it."""
+
+    configs: list[Path]
+    hostfile: str | None
+
+
+def read_command_line(arguments: Sequence[str]) -> CommandLine:
+    """The YAMLs that GPT-NeoX will read for these arguments (after the script), and the hostfile if one is given."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("conf_file", nargs="*")
+    parser.add_argument("--conf_dir", "-d", default="")
+    parser.add_argument("--eval_tasks", nargs="+")
+    for option in _OPTIONS:
+        parser.add_argument(*option)
+    parser.add_argument("-H", "--hostfile")
+    found, _ = parser.parse_known_args(arguments)
+    names = [name if name.endswith((".yml", ".json")) else f"{name}.yml" for name in found.conf_file]
+    return CommandLine([Path(found.conf_dir) / name for name in names], found.hostfile)
+
+
+# A port of its own for every run on this machine.
+
+# Below what systems give to outgoing connections (32768 on Linux), above what services ask for.
+PORTS = range(20_000, 30_000)
+
+
+def claim_port() -> tuple[int, IO[str]]:
+    """A free port and the lock that keeps other runs away from it while it is open.
+
+    Binding alone is not enough: GPT-NeoX binds the port only seconds later, and a second run could choose it too.
+
+    Raises:
+        KislError: none of the ports is free.
+    """
+    for port in PORTS:
+        lock = _lock(port)
+        if lock is None:
+            continue
+        if _is_free(port):
+            return port, lock
+        lock.close()
+    raise KislError(f"no port from {PORTS[0]} to {PORTS[-1]} is free; set master_port")
+
+
+def _lock(port: int) -> IO[str] | None:
+    path = Path(tempfile.gettempdir()) / f"kisl-port-{port}.lock"
+    try:
+        stream = path.open("w")
+    except OSError:  # another user's
+        return None
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        stream.close()
+        return None
+    return stream
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
+
+
+# DeepSpeed's launcher, watched: it counts a process that a signal ended as done, and passes no SIGTERM on.
+
+
+@contextmanager
+def watched(runner: Any) -> Iterator[None]:
+    """Within it, processes that `deepspeed.launcher.runner` starts get the SIGTERM that this one gets.
+
+    Raises:
+        KislError: one of them was ended by a signal, which DeepSpeed would report as success.
+    """
+    started: list[subprocess.Popen[Any]] = []
+
+    def popen(*arguments: Any, **named: Any) -> "subprocess.Popen[Any]":
+        started.append(subprocess.Popen(*arguments, **named))
+        return started[-1]
+
+    def pass_on(number: int, _: Any) -> None:
+        for process in started:
+            process.send_signal(number)
+        raise SystemExit(128 + number)
+
+    runner.subprocess = SimpleNamespace(**{**vars(subprocess), "Popen": popen})
+    before = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        runner.subprocess = subprocess
+    ended = [process.returncode for process in started if (process.returncode or 0) < 0]
+    if ended:
+        raise KislError(f"DeepSpeed's launcher was ended by signal {-ended[0]}; its workers may still be running")
+
+
+# What is missing or wrong with a run, found before a process is started.
+
+
+def find_everything(yamls: Yamls, trains: bool) -> Path:
+    """GPT-NeoX's folder, if all that the run reads is there.
+
+    Raises:
+        KislError: one message names all that is not, and the command that makes each.
+    """
+    missing = missing_files(yamls) if trains else []
+    try:
+        folder = find_neox()
+    except KislError as error:
+        if not missing:
+            raise
+        missing.insert(0, str(error) if os.environ.get(VARIABLE) else f"GPT-NeoX itself · {INSTALL}")
+    if missing:
+        raise InputError("\n  ".join([f"{yamls.where}: not here yet, each with the command that makes it:", *missing]))
+    return folder
+
+
+def check_run(neox_args: Any) -> None:
+    """Everything about a training run that can be known before a process is started.
+
+    Raises:
+        InputError: what is wrong, in one line.
+    """
+    warn_of_lost_clipping(neox_args)
+    refuse_other_settings(neox_args)
+    if neox_args.save is not None and neox_args.hostfile is None:
+        claim_folder(Path(neox_args.save), where_of(neox_args))
+    if neox_args.kisl is None:
+        start = find_start(neox_args)
+        refuse_other_run(neox_args, start, None)
+        return refuse_other_sharding(neox_args, start)
+    refuse_layouts(neox_args)
+    resume_continued(neox_args)
+    start = find_start(neox_args)
+    refuse_other_sharding(neox_args, start)
+    tokenizer = tokenizer_of(neox_args)
+    if neox_args.train_iters is None:  # train_epochs: only the data loader can tell
+        return refuse_mixing(neox_args, start)
+    plan = plan_of(neox_args, tokenizer)
+    refuse_other_run(neox_args, start, plan)
+    print(describe(plan))
+    return None
+
+
+# The command `deepy.py`: checks a run, then hands it to GPT-NeoX's own deepy.py and DeepSpeed's launcher.
 
 WORKERS = Path(__file__).parent / "workers"
 JOBS = ("train", "generate", "eval")

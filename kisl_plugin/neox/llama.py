@@ -4,10 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.neox.checkpoint import Checkpoint
-from kisl_plugin.neox.shards import Shards
-from kisl_plugin.shapes import swiglu_width
-from kisl_plugin.yamls import Yamls
+from kisl_plugin.neox.checkpoint import Checkpoint, Shards
+from kisl_plugin.neox_config import Yamls, swiglu_width
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,8 +6,8 @@ from typing import Any
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.injection import InjectedDataset
-from kisl_plugin.neox.maps import checked_maps
-from kisl_plugin.neox.planning import plan_of, tokenizer_of, where_of
+from kisl_plugin.neox.index_cache import checked_maps
+from kisl_plugin.neox.run import plan_of, tokenizer_of, where_of
 from kisl_plugin.plan import InjectionPlan
 
 Build = Callable[..., dict[str, Any]]

@@ -7,13 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from kisl_plugin.errors import KislError
-from kisl_plugin.neox.arguments import add_kisl_field
-from kisl_plugin.neox.cards import CardWriter
-from kisl_plugin.neox.compat import mend_pipeline_evaluation, provide_pkg_resources
-from kisl_plugin.neox.cpu import ACCELERATOR, choose_device, patch_cuda, patch_initialize, use_plain_adam
-from kisl_plugin.neox.helpers import ensure_helpers
-from kisl_plugin.neox.home import find_neox
+from kisl_plugin.neox.home import ensure_helpers, find_neox
 from kisl_plugin.neox.loader import cycle, injecting
+from kisl_plugin.neox.patches import (
+    ACCELERATOR,
+    add_kisl_field,
+    choose_device,
+    mend_pipeline_evaluation,
+    patch_cuda,
+    patch_initialize,
+    provide_pkg_resources,
+    use_plain_adam,
+)
+from kisl_plugin.neox.run import CardWriter
 
 
 def run(script: str) -> None:

@@ -8,9 +8,17 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.metrics import mean
 
 from kisl_plugin.errors import InputError, KislError
-from kisl_plugin.probe.asked import KislTask
-from kisl_plugin.probe.items import read_probe
-from kisl_plugin.probe.metrics import Scored, aggregation_of, all_names, exp, measures, named_for, nats_per_token
+from kisl_plugin.probe.card import KislTask
+from kisl_plugin.probe.items import (
+    Scored,
+    aggregation_of,
+    all_names,
+    exp,
+    measures,
+    named_for,
+    nats_per_token,
+    read_probe,
+)
 from kisl_plugin.probe.scoring import REQUEST, teach_models_to_score
 from kisl_plugin.triples import CONTROL
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kisl_plugin.neox.maps import Asked, Maps, what_is_wrong
+from kisl_plugin.neox.index_cache import Asked, Maps, what_is_wrong
 
 CASES = 150
 
@@ -87,7 +87,7 @@ def rows_agree(asked: Asked, maps: Maps) -> bool:
     from megatron.data.gpt2_dataset import GPT2Dataset
 
     from kisl_plugin.indexed import IndexedDataset, IndexedWriter
-    from kisl_plugin.local.rows import PackedRows
+    from kisl_plugin.local.data import PackedRows
 
     with tempfile.TemporaryDirectory() as folder:
         prefix, token = Path(folder) / "text", 0

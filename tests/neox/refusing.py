@@ -8,12 +8,17 @@ import os
 import sys
 
 from kisl_plugin.errors import KislError
-from kisl_plugin.neox.arguments import add_kisl_field
-from kisl_plugin.neox.compat import provide_pkg_resources
-from kisl_plugin.neox.cpu import ACCELERATOR, choose_device, patch_cuda, settle_on_cpu
 from kisl_plugin.neox.home import find_neox
-from kisl_plugin.neox.preflight import check_run
-from kisl_plugin.settings import read_settings
+from kisl_plugin.neox.launcher import check_run
+from kisl_plugin.neox.patches import (
+    ACCELERATOR,
+    add_kisl_field,
+    choose_device,
+    patch_cuda,
+    provide_pkg_resources,
+    settle_on_cpu,
+)
+from kisl_plugin.plan import read_settings
 
 if __name__ == "__main__":
     cases = json.load(sys.stdin)

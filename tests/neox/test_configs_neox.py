@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from asking import facts_of
 
-from kisl_plugin.configs.grid import all_runs, all_series
+from kisl_plugin.grid import all_runs, all_series
 from kisl_plugin.resources import resource
 
 RUNS = {run.name: run for run in all_runs()}

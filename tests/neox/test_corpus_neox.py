@@ -15,9 +15,9 @@ from running import changed, neox_settings
 from tiny_world import make_world, sentences
 
 from kisl_plugin.corpus.build import build_corpus
-from kisl_plugin.corpus.vocabulary import train_tokenizer
+from kisl_plugin.corpus.tokenizer import train_tokenizer
+from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import IndexedDataset
-from kisl_plugin.tokenizer import read_tokenizer
 
 TEXTS = (
     "The river.\n\nThe old town.",

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 from asking import facts_of
 
-from kisl_plugin.fit.planner.configs import write_configs
-from kisl_plugin.fit.planner.prediction import Prediction
-from kisl_plugin.fit.planner.sweep import Sweep
+from kisl_plugin.fit.planned_configs import write_configs
+from kisl_plugin.fit.predict import Prediction, Sweep
 
 SWEEP = Sweep(triples=2581, tokens_per_statement=13.8, source="wikidata_six", seq_length=2048, vocabulary=32_000)
 TOKENS = 60 * 10**9

@@ -11,8 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from kisl_plugin.cli.main import main
-from kisl_plugin.neox.helpers import helpers_file
-from kisl_plugin.neox.needs import NEEDED, OPTIONAL, PREPARE, TOOLS
+from kisl_plugin.neox.home import NEEDED, OPTIONAL, PREPARE, TOOLS, helpers_file
 
 
 @pytest.fixture

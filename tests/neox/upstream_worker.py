@@ -3,10 +3,8 @@
 import runpy
 import sys
 
-from kisl_plugin.neox.compat import provide_pkg_resources
-from kisl_plugin.neox.cpu import choose_device, patch_cuda, patch_initialize, use_plain_adam
-from kisl_plugin.neox.helpers import ensure_helpers
-from kisl_plugin.neox.home import find_neox
+from kisl_plugin.neox.home import ensure_helpers, find_neox
+from kisl_plugin.neox.patches import choose_device, patch_cuda, patch_initialize, provide_pkg_resources, use_plain_adam
 
 if __name__ == "__main__":
     choose_device()

@@ -1,1 +1,0 @@
-"""Observations of one model → its collapse curve."""

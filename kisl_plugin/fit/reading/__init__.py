@@ -1,1 +1,0 @@
-"""lm-eval results and tables → observations."""

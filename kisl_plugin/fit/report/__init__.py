@@ -1,1 +1,0 @@
-"""What kisl-fit prints and writes."""
