@@ -21,6 +21,7 @@ from kisl_plugin import __version__
 from kisl_plugin.corpus.filter import write_documents
 from kisl_plugin.corpus.tokenizer import train_tokenizer
 from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.files import write_atomically
 from kisl_plugin.fit import FitReport, fit_results, write_report
 from kisl_plugin.fit.curve_estimate import wilson
 from kisl_plugin.fit.figures import DPI, STYLE
@@ -33,7 +34,7 @@ from kisl_plugin.options import choices_of
 from kisl_plugin.probe.run import Probed, probe_models
 from kisl_plugin.progress import Progress
 from kisl_plugin.resources import resource
-from kisl_plugin.runcard import RunCard, read_run_card, write_atomically
+from kisl_plugin.runcard import RunCard, read_run_card
 from kisl_plugin.triples import CONTROL, INJECTED, Triple, read_triples, triples_to_jsonl
 from kisl_plugin.verbalize import question, statement
 

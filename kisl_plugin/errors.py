@@ -1,5 +1,11 @@
 """The errors a user can meet: one line that names the file, the key or row, the value seen and what to do."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+
+__all__ = ["InputError", "KislError", "did_you_mean", "needs_extra"]
+
 
 class KislError(Exception):
     """A failure that is reported in one line; the command ends with `exit_status`."""
@@ -11,3 +17,30 @@ class InputError(KislError, ValueError):
     """A wrong call or a bad input: the user can mend it."""
 
     exit_status = 2
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The hint after a misspelt name: "did you mean frequency?", else `otherwise`.
+
+    The cutoff of 0.8 keeps names apart that look alike and mean different things, such as save_interval and
+    exit_interval.
+    """
+    near = get_close_matches(word, sorted(known), n=1, cutoff=0.8)
+    return f"did you mean {near[0]}?" if near else otherwise
+
+
+@contextmanager
+def needs_extra(extra: str, what: str) -> Iterator[None]:
+    """Turn an ImportError inside the block into one line that names the extra to install.
+
+    Args:
+        extra: the optional dependency group of this package, such as "corpus"; several are joined by commas.
+        what: what needs it, as the subject of a sentence: "building a corpus".
+
+    Raises:
+        InputError: a library is missing, or is there and cannot be loaded (a CUDA build without CUDA).
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise InputError(f"{what} needs {error.name or error}: pip install 'kisl-plugin[{extra}]'") from error

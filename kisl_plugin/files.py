@@ -1,8 +1,77 @@
-"""Tables that a spreadsheet opens: names come from files of others, and a cell that begins like a formula is run."""
+"""Files that others may read meanwhile: written whole or not at all, one writer at a time, safe in a spreadsheet."""
+
+import fcntl
+import hashlib
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kisl_plugin.errors import KislError
+
+__all__ = ["NO_FORMULA", "hold_lock", "no_formula", "sha256", "write_atomically"]
 
 NO_FORMULA = "'"
 
 
+def write_atomically(path: Path, content: str | bytes) -> Path:
+    r"""Write a file so that a reader, or a crash, finds the old one or the new one, never a part. Returns `path`.
+
+    Text is written in UTF-8; what is no Unicode in the name of a file (such as \udcff) is written by its code.
+
+    Raises:
+        OSError: the file cannot be written; no draft is left.
+    """
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with draft.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        return draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def hold_lock(path: Path, busy: str) -> Iterator[None]:
+    """Hold the lock file `path` while the block runs; it is created if need be and stays behind, empty of meaning.
+
+    The lock is the kernel's (flock): it ends with the process, however that ends. The file names the holder.
+    On a file system without locks the block runs unprotected.
+
+    Args:
+        path: the lock file; its folder must exist.
+        busy: what is refused, such as "another run saves to checkpoints/1b".
+
+    Raises:
+        KislError: another process holds it; the message is `busy` and who holds it.
+    """
+    with path.open("a+", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            raise KislError(f"{busy} ({stream.read().strip() or 'starting'}); wait for it to end") from None
+        except OSError:
+            pass  # some network file systems have no locks
+        stream.truncate(0)
+        stream.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        stream.flush()
+        yield
+
+
+def sha256(text: str) -> str:
+    """The hexadecimal SHA-256 of a text in UTF-8."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
 def no_formula(cell: str) -> str:
-    """The cell, with an apostrophe before what a spreadsheet would run, and before an apostrophe."""
+    """The cell, with an apostrophe before what a spreadsheet would run, and before an apostrophe.
+
+    Names come from files of others, and a cell that begins like a formula is run when the table is opened.
+    """
     return f"{NO_FORMULA}{cell}" if cell.startswith((*"=+-@\t\r", NO_FORMULA)) else cell

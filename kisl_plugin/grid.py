@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.files import write_atomically
 from kisl_plugin.neox_config import LlamaShape
 from kisl_plugin.plan import InjectionSettings
-from kisl_plugin.runcard import write_atomically
 
 # The one table of model shapes.
 

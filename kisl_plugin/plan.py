@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.files import sha256
 from kisl_plugin.hookspecs import Verbalizer
 from kisl_plugin.options import choices_of
-from kisl_plugin.runcard import sha256
 from kisl_plugin.schedule import Schedule
 from kisl_plugin.triples import CONTROL, Triple, read_triples, triples_to_jsonl
 from kisl_plugin.verbalize import verbalizer_of

@@ -1,9 +1,7 @@
 """The run card `kisl.json`: what a run was, written beside every checkpoint and carried into every result."""
 
-import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.files import sha256, write_atomically
 
 SCHEMA = 1
 CARD_NAME = "kisl.json"
@@ -162,21 +161,6 @@ def write_run_card(folder: Path, card: RunCard, triples_jsonl: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / TRIPLES_NAME, triples_jsonl)
     write_atomically(folder / CARD_NAME, json.dumps(card.to_dict(), indent=2, ensure_ascii=False) + "\n")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader, or a crash, finds the old one or the new one, never a part."""
-    draft = path.with_name(path.name + ".part")
-    with draft.open("w", encoding="utf-8", newline="\n") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    draft.replace(path)
-
-
-def sha256(text: str) -> str:
-    """The hexadecimal SHA-256 of a text in UTF-8."""
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def check_resume(old: RunCard, new: RunCard, where: str) -> None:

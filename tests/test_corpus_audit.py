@@ -33,11 +33,11 @@ from kisl_plugin.corpus.audit import (
 )
 from kisl_plugin.corpus.build import build_corpus
 from kisl_plugin.errors import InputError
+from kisl_plugin.files import sha256
 from kisl_plugin.hookspecs import Templates, hookimpl, manager
 from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import IndexedWriter
 from kisl_plugin.matching import MatchRules
-from kisl_plugin.runcard import sha256
 from kisl_plugin.triples import Triple, triples_to_jsonl
 from kisl_plugin.verbalize import question, statement, templates_of
 

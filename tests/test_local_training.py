@@ -18,8 +18,9 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.files import sha256
 from kisl_plugin.local.engine import LocalEngine
-from kisl_plugin.runcard import read_run_card, sha256
+from kisl_plugin.runcard import read_run_card
 from kisl_plugin.triples import read_triples
 from kisl_plugin.verbalize import statement
 

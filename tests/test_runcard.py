@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.runcard import RunCard, check_resume, read_run_card, sha256, write_run_card
+from kisl_plugin.files import sha256
+from kisl_plugin.runcard import RunCard, check_resume, read_run_card, write_run_card
 
 TRIPLES = '{"subject": "A"}\n'
 

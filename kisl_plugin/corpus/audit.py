@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 
 from kisl_plugin.corpus.executors import LocalRunner, Stage
 from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.files import sha256, write_atomically
 from kisl_plugin.hookspecs import IntArray, manager
 from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import IndexedDataset, file_of
 from kisl_plugin.matching import MatchRules, PhraseFinder, fold, matcher_of, unsearchable
 from kisl_plugin.neox_config import read_yamls
 from kisl_plugin.progress import Progress
-from kisl_plugin.runcard import sha256, write_atomically
 from kisl_plugin.triples import Triple, read_triples, triples_to_jsonl
 from kisl_plugin.verbalize import templates_of, verbalizer_of
 

@@ -30,10 +30,10 @@ from kisl_plugin.corpus.shards import (
     write_sources,
 )
 from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.files import sha256
 from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import file_of
 from kisl_plugin.matching import MatchRules, matcher_of
-from kisl_plugin.runcard import sha256
 from kisl_plugin.triples import read_triples, triples_to_jsonl
 
 # What a call is to work by: the plan that an earlier call began, if it is the same, else a new one.

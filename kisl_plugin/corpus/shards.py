@@ -27,11 +27,10 @@ from datatrove.pipeline.base import PipelineStep
 from kisl_plugin import __version__
 from kisl_plugin.corpus.readers import Piece, SourceFile
 from kisl_plugin.errors import InputError, KislError
-from kisl_plugin.files import no_formula
+from kisl_plugin.files import no_formula, sha256, write_atomically
 from kisl_plugin.indexed import IndexedDataset, file_of, token_type, write_index
 from kisl_plugin.matching import MatchRules, unsearchable
 from kisl_plugin.progress import Progress
-from kisl_plugin.runcard import sha256, write_atomically
 from kisl_plugin.triples import Triple, read_triples
 
 # What was removed: counted by triple and by relation, written as a table.

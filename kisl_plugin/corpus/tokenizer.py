@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.files import write_atomically
 from kisl_plugin.huggingface import EOD_TOKEN, PADDING, missing_library
-from kisl_plugin.runcard import write_atomically
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

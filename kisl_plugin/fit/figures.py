@@ -8,31 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kisl_plugin.files import write_atomically
 from kisl_plugin.fit import text as human
 from kisl_plugin.fit.curve_estimate import wilson
 from kisl_plugin.fit.law import InfusionLaw
 from kisl_plugin.fit.law_estimate import OPEN
 from kisl_plugin.fit.predict import same
 from kisl_plugin.fit.report import CurveReport, FitReport, LawReport, Point, sentence, valued
-
-# Writing the report's files so that a reader, or a crash, finds the old one or the new one, never a part.
-
-
-def utf8(text: str) -> bytes:
-    r"""Text as bytes; what is no Unicode in the name of a file (such as \udcff) stands there by its code."""
-    return text.encode("utf-8", "backslashreplace")
-
-
-def put(path: Path, content: bytes) -> Path:
-    """Write a file in one step."""
-    draft = path.with_name(path.name + ".part")
-    try:
-        draft.write_bytes(content)
-        return draft.replace(path)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
-
 
 # What all figures share: size, letters, colours, axes, and how they are saved.
 
@@ -94,7 +76,7 @@ def laid_out(figure: "Figure") -> "Figure":
 
 def save(figure: "Figure", folder: Path, name: str) -> list[Path]:
     """Write `name`.png and `name`.pdf into `folder`."""
-    return [put(folder / f"{name}.{kind}", rendered(figure, kind)) for kind in ("png", "pdf")]
+    return [write_atomically(folder / f"{name}.{kind}", rendered(figure, kind)) for kind in ("png", "pdf")]
 
 
 def rendered(figure: "Figure", kind: str) -> bytes:

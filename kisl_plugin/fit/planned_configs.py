@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.files import write_atomically
 from kisl_plugin.fit import text as human
 from kisl_plugin.fit.predict import Prediction, Sweep, share_of_budget
 from kisl_plugin.grid import (
@@ -24,7 +25,6 @@ from kisl_plugin.grid import (
     yaml_of,
 )
 from kisl_plugin.plan import InjectionSettings, read_settings
-from kisl_plugin.runcard import write_atomically
 from kisl_plugin.schedule import MOST_SAMPLES
 
 SHARES = (0.8, 1.0, 1.2)

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.files import NO_FORMULA, no_formula
+from kisl_plugin.files import NO_FORMULA, no_formula, write_atomically
 from kisl_plugin.fit.observations import TOO_LARGE, Observation, Run, check_card, identity
-from kisl_plugin.runcard import RunCard, write_atomically
+from kisl_plugin.runcard import RunCard
 
 # CSV files that people write or edit in a spreadsheet, with errors that name row and column.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kisl_plugin import __version__
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.figures import put, utf8
+from kisl_plugin.files import write_atomically
 from kisl_plugin.fit.joint import JointLaw
 from kisl_plugin.fit.law import InfusionLaw
 from kisl_plugin.fit.predict import as_json as prediction_entry
@@ -259,9 +259,9 @@ def _write(report: FitReport, folder: Path, watch: Watch) -> list[Path]:
     watch("drawing figures", len(report.curves), len(report.curves))
     text = json.dumps(as_json(report), indent=2, ensure_ascii=False, allow_nan=False)
     files = [
-        put(folder / "index.html", utf8(page(report, svgs))),
-        put(folder / "fit.json", utf8(f"{text}\n")),
-        put(folder / "curves.csv", utf8(curves_csv(report))),
+        write_atomically(folder / "index.html", page(report, svgs)),
+        write_atomically(folder / "fit.json", f"{text}\n"),
+        write_atomically(folder / "curves.csv", curves_csv(report)),
         folder / "observations.csv",
     ]
     write_table(report.observations, files[-1])

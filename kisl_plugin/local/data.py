@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.files import sha256
 from kisl_plugin.hookspecs import IntArray
 from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import IndexedDataset
 from kisl_plugin.injection import InjectedDataset, Rows
 from kisl_plugin.local.config import Config
 from kisl_plugin.plan import InjectionPlan, make_plan, read_settings
-from kisl_plugin.runcard import sha256
 
 # GPT-NeoX's own order of rows, rebuilt in NumPy (megatron/data/gpt2_dataset.py and data_utils.py at ea7aefd8).
 #

@@ -14,6 +14,7 @@ from transformers import LlamaForCausalLM
 
 import kisl_plugin
 from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.files import write_atomically
 from kisl_plugin.huggingface import write_model
 from kisl_plugin.local.config import Config, read_config
 from kisl_plugin.local.data import RunData, read_data
@@ -21,15 +22,7 @@ from kisl_plugin.local.model import build_model, build_optimizer, parameter_coun
 from kisl_plugin.local.training import Metrics, StepReport, exposures_of, held_out_loss, keep_freed_memory, train_steps
 from kisl_plugin.neox_config import claim_folder, is_same, no_parent, refuse_own_parent, taken
 from kisl_plugin.progress import Progress
-from kisl_plugin.runcard import (
-    CARD_NAME,
-    RunCard,
-    check_resume,
-    difference,
-    read_run_card,
-    write_atomically,
-    write_run_card,
-)
+from kisl_plugin.runcard import CARD_NAME, RunCard, check_resume, difference, read_run_card, write_run_card
 from kisl_plugin.triples import triples_to_jsonl
 
 # Checkpoints that a kill at any moment leaves whole: written beside, then renamed; `latest` says which is newest.

@@ -15,11 +15,11 @@ import torch
 from transformers import LlamaForCausalLM
 
 from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.files import write_atomically
 from kisl_plugin.injection import Rows
 from kisl_plugin.local.config import Config
 from kisl_plugin.local.data import RunData
 from kisl_plugin.local.model import learning_rate
-from kisl_plugin.runcard import write_atomically
 
 # Keeps freed memory for the next training step instead of giving it back to the system.
 

@@ -1,14 +1,13 @@
 """GPT-NeoX at one commit, in the cache folder: whole or not there, and never at the cost of somebody's changes."""
 
-import fcntl
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
 from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.files import hold_lock
 from kisl_plugin.neox.home import (
     TESTED_COMMIT,
     VARIABLE,
@@ -69,7 +68,7 @@ def install(source: str = UPSTREAM, ref: str = TESTED_COMMIT, say: Say = print) 
         raise InputError(f"--ref {ref!r}: expected a commit, a tag or a branch of {source}")
     folder = cache_folder()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(folder.with_name(f"{folder.name}.lock")):
+    with hold_lock(folder.with_name(f"{folder.name}.lock"), "another kisl neox install is running"):
         if folder.is_dir() and any(folder.iterdir()):
             _move(folder, place, ref, say)
         else:
@@ -194,13 +193,3 @@ def _place(source: str) -> str:
     if not URL.match(source):
         raise InputError(f"--source {source!r}: there is no such path, and it is no URL")
     return source
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    with lock.open("w") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise KislError(f"another kisl neox install is running ({lock} is locked)") from None
-        yield

@@ -14,9 +14,9 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from kisl_plugin.corpus.readers import READERS, ending_of
 from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.files import sha256
 from kisl_plugin.probe.card import KislTask, card_of
 from kisl_plugin.probe.scoring import NO_PREFIX, Pair, check_can_count, in_full, most_tokens
-from kisl_plugin.runcard import sha256
 
 # The held-out text of kisl_background: the bundled passages, or the user's own.
 

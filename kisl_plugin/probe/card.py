@@ -18,7 +18,8 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 
 from kisl_plugin.errors import InputError, KislError
-from kisl_plugin.runcard import CARD_NAME, TRIPLES_NAME, RunCard, read_run_card, sha256
+from kisl_plugin.files import sha256
+from kisl_plugin.runcard import CARD_NAME, TRIPLES_NAME, RunCard, read_run_card
 from kisl_plugin.triples import CONTROL, Triple, read_triples
 
 # A user's mistake in one line under `lm_eval` too, whose command would print a traceback.

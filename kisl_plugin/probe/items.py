@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.files import sha256
 from kisl_plugin.options import Choices, choices_of
 from kisl_plugin.probe.card import as_it_stands, card_folder, triples_beside
-from kisl_plugin.runcard import CARD_NAME, TRIPLES_NAME, RunCard, read_run_card, sha256
+from kisl_plugin.runcard import CARD_NAME, TRIPLES_NAME, RunCard, read_run_card
 from kisl_plugin.triples import CONTROL, Triple, read_triples
 from kisl_plugin.verbalize import cloze, question, templates_of
 
