@@ -92,17 +92,6 @@ def test_a_table_that_was_written_gives_the_same_fit(sizes: Path, tmp_path: Path
     assert fits[0]["curves"] == fits[1]["curves"]
 
 
-@pytest.mark.parametrize("loss", ["huber-log", "least-squares"])
-def test_another_loss_gives_another_estimate_and_no_interval(sizes: Path, tmp_path: Path, loss: str) -> None:
-    outcome = run(sizes / "137000000", "--loss", loss, "--out", tmp_path / "report")
-    assert outcome.exit_code == 0, outcome.output
-    (curve,) = strict(tmp_path / "report" / "fit.json")["curves"]
-    assert curve["loss"] == loss
-    assert curve["f_star"] == pytest.approx(400, rel=0.2)
-    assert curve["f_star_interval"] == [None, None]
-    assert "(no interval)" in outcome.output
-
-
 def test_the_name_of_a_file_may_be_no_text(tmp_path: Path) -> None:
     folder = os.fsencode(tmp_path) + b"/\xff\xfe"
     try:
@@ -229,9 +218,3 @@ def test_names_of_files_reach_a_terminal_without_commands_and_line_breaks(tmp_pa
     assert "a\\x1b[31m\\nError: b\\x9b/results_1.json" in outcome.output
     assert not {"\x1b", "\x9b"} & set(outcome.output)
     assert "0/0" not in outcome.output
-
-
-def test_a_bootstrap_of_nothing_says_so(tmp_path: Path) -> None:
-    write(tmp_path / "results_1.json", results(run_card()))
-    outcome = run(tmp_path, "--out", tmp_path / "report", "--bootstrap", "100")
-    assert "No bootstrap: no curve has the status ok." in outcome.output

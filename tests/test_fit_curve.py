@@ -169,16 +169,6 @@ def test_a_fall_that_only_rises_would_fit_tells_the_largest_that_the_data_allow(
     assert 1 / 600 < curve.largest_fall < 0.08
 
 
-@pytest.mark.parametrize("loss", ["huber-log", "least-squares"])
-def test_other_losses_find_the_collapse_point_of_exact_shares_and_give_no_interval(loss: str) -> None:
-    total = np.full(8, 10**6)
-    correct = np.round(rate(PAPERS_GRID, 300.0, 0.4, 0.8, 0.25) * total)
-    curve = fit_collapse_curve(PAPERS_GRID, correct, total, 0.25, loss=loss)
-    assert curve.f_star == pytest.approx(300.0, rel=0.01)
-    assert (curve.f_star_interval, curve.loss) == ((None, None), loss)
-    assert np.isnan(curve.band(PAPERS_GRID)).all()
-
-
 def test_the_band_holds_the_true_curve() -> None:
     rng, total, truth = np.random.default_rng(3), np.full(8, 2000), rate(PAPERS_GRID, 300.0, floor=0.25)
     inside = []
@@ -220,11 +210,6 @@ def test_wrong_counts_are_refused(
 def test_outcomes_that_are_not_those_of_the_counts_are_refused(outcomes: list[list[float]], message: str) -> None:
     with pytest.raises(InputError, match=message):
         fit_collapse_curve([1, 2], [1, 1], [2, 2], outcomes=outcomes)
-
-
-def test_an_unknown_loss_is_refused() -> None:
-    with pytest.raises(InputError, match="expected binomial, huber-log or least-squares"):
-        fit_collapse_curve([1, 2], [1, 1], [2, 2], loss="huber")
 
 
 def test_a_second_peak_above_the_first_is_no_rise_that_never_falls() -> None:

@@ -9,7 +9,7 @@ from fit_files import results, run_card, with_metrics, write, write_sweep
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kisl_plugin.fit import Asked, fit_observations, fit_results, observations_of, write_report
+from kisl_plugin.fit import fit_observations, fit_results, observations_of, write_report
 from kisl_plugin.fit import text as human
 from kisl_plugin.fit.curve_estimate import wilson
 from kisl_plugin.fit.report import CurveReport
@@ -214,16 +214,6 @@ def test_a_floor_above_every_run_is_pointed_out(tmp_path: Path, right: float, sa
         write(tmp_path / str(frequency) / "results_1.json", results(run_card(frequency=frequency), acc))
     (found,) = fit_results([tmp_path]).curves
     assert any("every run lies below the guessing floor" in note for note in found.notes) == said
-
-
-@pytest.mark.parametrize("loss", ["binomial", "huber-log", "least-squares"])
-def test_curves_fitted_otherwise_say_so_and_why_there_is_no_interval(tmp_path: Path, loss: str) -> None:
-    write_sweep(tmp_path, 200.0)
-    report = fit_results([tmp_path], asked=Asked(loss=loss))
-    other = loss != "binomial"
-    assert any("F* and peak have no interval" in note for note in report.notes) == other
-    assert (report.curves[0].curve.f_star_interval == (None, None)) == other
-    assert report.curves[0].curve.fall_p == fit_results([tmp_path]).curves[0].curve.fall_p
 
 
 def test_numbers_are_written_as_people_read_them() -> None:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from kisl_plugin.fit.report import Asked
 
 TASK = "kisl_wikidata"
-LOSSES = ("binomial", "huber-log", "least-squares")
 EPILOG = """\b
 Examples:
   lm_eval --model hf --model_args pretrained=./137m_f200 --tasks kisl_wikidata \\
@@ -63,13 +62,6 @@ class Watching:
     metavar="auto|none|SHARE",
     help="Guessing floor of the curves: auto takes it from the F = 0 runs of the same N, D and items.",
 )
-@click.option(
-    "--loss",
-    default=LOSSES[0],
-    show_default=True,
-    type=click.Choice(LOSSES),
-    help="What the curves minimise; huber-log is Chinchilla's practice.",
-)
 @click.option("--runs", type=PATH, metavar="CSV", help="Run cards of models that carry none: one row per results file.")
 @click.option("--write-table", type=PATH, metavar="CSV", help="Write the observations; kisl-fit reads them in turn.")
 @click.option(
@@ -85,13 +77,6 @@ class Watching:
 )
 @click.option("--triples", metavar="K", help="How many triples the prediction is to state.  [default: the sweep's]")
 @click.option("--write-configs", type=PATH, metavar="DIR", help="Write GPT-NeoX YAMLs at 0.8, 1.0 and 1.2 of each F*.")
-@click.option(
-    "--bootstrap",
-    type=int,
-    default=0,
-    metavar="B",
-    help="Draw the triples anew B times, such as 2000, for all models at once, and fit curves and laws to each draw.",
-)
 @click.version_option(__version__, prog_name="kisl-fit")
 def main(
     results: tuple[Path, ...],
@@ -129,16 +114,14 @@ def main(
         raise KislError(f"nothing could be used: every file was set aside ({len(report.set_aside)}), as listed above")
 
 
-def _asked(loss: str, hold_out: str | None, predict: tuple[str, ...], triples: str | None, bootstrap: int) -> "Asked":
+def _asked(hold_out: str | None, predict: tuple[str, ...], triples: str | None) -> "Asked":
     from kisl_plugin.fit.predict import parse_size, parse_target, parse_triples
     from kisl_plugin.fit.report import Asked
 
     return Asked(
-        loss=loss,
         hold_out=None if hold_out is None else parse_size(hold_out),
         predict=tuple(map(parse_target, predict)),
         triples=None if triples is None else parse_triples(triples),
-        bootstrap=bootstrap,
     )
 
 

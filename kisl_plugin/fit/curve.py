@@ -1,6 +1,6 @@
 """The collapse curve of one model: P(F) = g + (1-g)·a·F^b·exp(-c·F), collapse point F* = b/c (arXiv 2509.19371)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,9 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, stdtrit
 from scipy.stats import f as f_distribution
 
-from kisl_plugin.errors import InputError
 from kisl_plugin.fit.curve_estimate import (
-    BINOMIAL,
     LACK_OF_FIT,
     LARGEST_B,
     LOG_F_STAR,
@@ -29,13 +27,10 @@ from kisl_plugin.fit.curve_estimate import (
     block,
     check_counts,
     check_floor,
-    check_loss,
     f_star_interval,
     fit_sweeps,
     height_interval,
-    highest,
     maximise,
-    minimise,
     pair,
     pool,
     rate,
@@ -365,7 +360,6 @@ class CollapseCurve:
     message: str
     floor: float
     frequency_range: tuple[float, float]
-    loss: str = BINOMIAL
     a: float = np.nan
     b: float = np.nan
     c: float = np.nan
@@ -424,7 +418,6 @@ def fit_collapse_curve(
     *,
     floor_error: float = 0.0,
     outcomes: ArrayLike | None = None,
-    loss: str = BINOMIAL,
 ) -> CollapseCurve:
     """Binomial maximum likelihood of the collapse curve, peak ≤ 1, with a status that says what it is worth.
 
@@ -432,13 +425,11 @@ def fit_collapse_curve(
     of equal frequency are taken for other seeds and show the run-to-run noise. `floor` is the share that guessing gets
     right, 0 for the paper's form, and `floor_error` its standard error. `outcomes` [T, R] (1 right, 0 wrong, NaN not
     asked) tell which triples were right in which run: what the runs share by asking the same triples then counts.
-    `loss` "huber-log" or "least-squares" gives such estimates, without intervals, in the place of the likelihood's.
 
     Raises:
         InputError: the lengths differ, a value is outside its range, or the outcomes are not those of the counts.
     """
     check_floor(floor, floor_error)
-    check_loss(loss)
     counts = check_counts(frequency, correct, total, outcomes)
     sweep = _sweep(counts, float(floor))
     distinct = sweep.cells.frequency
@@ -446,10 +437,9 @@ def fit_collapse_curve(
     if len(distinct) < FEWEST_FREQUENCIES:
         many = "1 distinct frequency" if len(distinct) == 1 else f"{len(distinct)} distinct frequencies"
         message = f"{many}; at least {FEWEST_FREQUENCIES} are needed"
-        return CollapseCurve(status=TOO_FEW_POINTS, message=message, floor=floor, frequency_range=reach, loss=loss)
+        return CollapseCurve(status=TOO_FEW_POINTS, message=message, floor=floor, frequency_range=reach)
     found = judge(fit_sweeps(sweep, floor_error))
-    curve = replace(_estimates(found, reach), floor_error=floor_error)
-    return curve if loss == BINOMIAL else _with_loss(curve, sweep, loss)
+    return replace(_estimates(found, reach), floor_error=floor_error)
 
 
 def _sweep(counts: Counts, floor: float) -> Sweeps:
@@ -502,14 +492,6 @@ def _with_theta(curve: CollapseCurve, theta: FloatArray) -> CollapseCurve:
     )
 
 
-def _with_loss(curve: CollapseCurve, sweep: Sweeps, loss: str) -> CollapseCurve:
-    """The estimates of another loss; the tests need none, so the status stays."""
-    bare = replace(
-        curve, loss=loss, f_star_interval=(None, None), peak_interval=(np.nan, np.nan), covariance=(), quantile=np.nan
-    )
-    return _with_theta(replace(bare, interval_method=f"none ({loss})"), minimise(sweep.cells, loss))
-
-
 def _peak_interval(found: Verdicts) -> tuple[float, float]:
     land = found.fits.land
     low, high = height_interval(land, found.fits.uncertainty.drop(LOG_HEIGHT))
@@ -524,107 +506,3 @@ def _method(sweep: Sweeps, source: str) -> str:
     items = "items paired by triple" if sweep.items is not None else "binomial items"
     scale = "profile likelihood, scaled to the sandwich variance, against Student's t with df degrees of freedom"
     return f"{scale}: {items}, {NOISES[source]}"
-
-
-# Bootstrap of collapse points: the triples are drawn anew, the same ones for every model and frequency.
-#
-# It shows what the intervals of single curves cannot: how the errors of models that were asked the same triples hang
-# together, and so what they do to a law. Runs are too few to be drawn anew; their noise is drawn from the normal
-# distribution of log-odds that was estimated.
-
-BOOTSTRAP_AT_ONCE = 200  # draws of weights that are held in memory
-LEAST = 1e-9
-
-
-@dataclass(frozen=True)
-class Runs:
-    """One model: its fitted curve, and frequency, correct and total of each of its runs [R]."""
-
-    curve: CollapseCurve
-    frequency: FloatArray
-    correct: FloatArray
-    total: FloatArray
-
-
-def bootstrap_collapse_points(
-    models: Sequence[Runs],
-    outcomes: FloatArray | None = None,
-    draws: int = 2000,
-    seed: int = 0,
-    watch: Callable[[int], None] = lambda done: None,
-) -> FloatArray:
-    """F* [draws, M] of M models; NaN where a drawn curve is flat.
-
-    `outcomes` [T, ΣR] (1 right, 0 wrong, NaN not asked), the runs of all models side by side, lets triples be drawn;
-    without it each count is drawn by itself from its binomial distribution. `watch` is told the models done.
-
-    Raises:
-        InputError: the outcomes have other columns than the models have runs, or a model has no fitted curve.
-    """
-    rng = np.random.default_rng(seed)
-    runs = sum(len(model.total) for model in models)
-    if outcomes is not None and outcomes.shape[1] != runs:
-        raise InputError(f"outcomes have {outcomes.shape[1]} columns; the models have {runs} runs")
-    if any(not model.curve.theta for model in models):
-        raise InputError("a model without a fitted curve cannot be drawn anew")
-    drawn = _triples_anew(outcomes, draws, rng) if outcomes is not None else _counts_anew(models, draws, rng)
-    ends = np.cumsum([len(model.total) for model in models])
-    columns = zip(models, np.split(drawn[0], ends[:-1], axis=1), np.split(drawn[1], ends[:-1], axis=1), strict=True)
-    f_star = np.empty((draws, len(models)))
-    for at, (model, correct, total) in enumerate(columns):
-        f_star[:, at] = _refit(model, _cells(model, correct, total, rng))
-        watch(at + 1)
-    return f_star
-
-
-def _triples_anew(outcomes: FloatArray, draws: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """Right and asked [draws, ΣR], of as many triples as there are, drawn with replacement."""
-    triples, asked = len(outcomes), np.isfinite(outcomes)
-    everywhere = bool(asked.all())
-    right = np.where(asked, outcomes, 0.0).astype(np.float32)
-    correct, total = np.empty((draws, right.shape[1])), np.full((draws, right.shape[1]), float(triples))
-    for first in range(0, draws, BOOTSTRAP_AT_ONCE):
-        some = min(BOOTSTRAP_AT_ONCE, draws - first)
-        chosen = rng.integers(0, triples, (some, triples), dtype=np.int32)
-        chosen += np.arange(some, dtype=np.int32)[:, None] * triples
-        weight = np.bincount(chosen.ravel(), minlength=some * triples).reshape(some, triples).astype(np.float32)
-        correct[first : first + some] = weight @ right
-        if not everywhere:
-            total[first : first + some] = weight @ asked.astype(np.float32)
-    return correct, np.maximum(total, 1.0)
-
-
-def _counts_anew(models: Sequence[Runs], draws: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    correct = np.concatenate([model.correct for model in models])
-    total = np.concatenate([model.total for model in models])
-    drawn = rng.binomial(total.astype(np.int64), correct / total, size=(draws, len(total))).astype(np.float64)
-    return drawn, np.broadcast_to(total, drawn.shape)
-
-
-def _cells(model: Runs, correct: FloatArray, total: FloatArray, rng: np.random.Generator) -> Cells:
-    """The drawn runs pooled by frequency, moved by their noise, as effective items."""
-    distinct, cell = np.unique(model.frequency, return_inverse=True)
-    member = (cell[:, None] == np.arange(len(distinct))).astype(np.float64)
-    concentration, tau = model.total**2 @ member / (model.total @ member) ** 2, model.curve.tau
-    asked = total @ member
-    share = (correct @ member) / asked
-    if tau > 0:
-        moved = logit(np.clip(share, LEAST, 1 - LEAST)) + tau * np.sqrt(concentration) * rng.standard_normal(
-            share.shape
-        )
-        share = expit(moved)
-    fitted = rate(distinct, np.array([model.curve.theta]), model.curve.floor)
-    effective = 1 / (1 / asked + tau**2 * fitted * (1 - fitted) * concentration)
-    return Cells(distinct, share * effective, effective, model.curve.floor)
-
-
-def _refit(model: Runs, cells: Cells) -> FloatArray:
-    """F* [draws]: climbs from the fitted curve; with a floor, also from both ends of its interval."""
-    theta = np.array(model.curve.theta)
-    starts = [theta]
-    for end in model.curve.f_star_interval if cells.floor else ():
-        if end is not None:
-            starts.append(np.array([theta[0], theta[1], np.log(end)]))
-    climbs = [maximise(cells, np.tile(start, (len(cells.correct), 1)), tolerance=MIDDLING) for start in starts]
-    best, _ = highest([curves for curves, _ in climbs], [reached for _, reached in climbs])
-    return np.where(best[:, STEEPNESS] > FLAT, np.exp(best[:, LOG_F_STAR]), np.nan)

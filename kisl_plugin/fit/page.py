@@ -14,12 +14,10 @@ from kisl_plugin.fit.law import InfusionLaw
 from kisl_plugin.fit.law_estimate import OPEN
 from kisl_plugin.fit.predict import Prediction, share_of_budget
 from kisl_plugin.fit.report import (
-    LOSSES,
     CurveReport,
     FitReport,
     LawReport,
     Point,
-    bootstrap_sentences,
     data_law_sentence,
     f_star,
     finding,
@@ -360,12 +358,10 @@ def _form(form: JointForm) -> tuple[str, ...]:
 
 
 def _beside(report: FitReport) -> list[Html]:
-    """What was held out, and what the bootstrap says."""
+    """What was held out."""
     parts = []
     if report.held_out:
         parts += [tag("h3", "Held out"), bullets(sentence(held_out_sentence(held)) for held in report.held_out)]
-    if report.bootstrap:
-        parts += [tag("h3", "Triples drawn anew"), bullets(map(sentence, bootstrap_sentences(report.bootstrap)))]
     return parts
 
 
@@ -386,6 +382,10 @@ def _verdicts(report: FitReport) -> Html:
 
 # The part of the page on how it was fitted, in plain words.
 
+ESTIMATOR = (
+    "Estimator: binomial maximum likelihood, with the peak at 1 at most. Intervals are of 95 %; where an end is open, "
+    "the data do not bound it. The bars at points are Wilson intervals of the items alone."
+)
 NOISE = (
     "Runs of one model differ by more than the draw of items. That run-to-run noise (tau, the standard deviation of "
     "the log-odds of P) is estimated from seeds that share a frequency, or else from how far the points lie from the "
@@ -413,7 +413,7 @@ def method_section(report: FitReport) -> Html:
         joined([tag("dt", f"{code}…" if code.endswith("=") else code), tag("dd", meaning)])
         for code, meaning in STATUS_HELP.items()
     ]
-    said = bullets([_method_form(), _estimator(report), NOISE, PAIRED, TESTS, LAWS])
+    said = bullets([_method_form(), ESTIMATOR, NOISE, PAIRED, TESTS, LAWS])
     return joined([said, tag("h3", "What a status means"), tag("dl", *statuses), _versions()])
 
 
@@ -421,14 +421,6 @@ def _method_form() -> Html:
     parts = ["Each model's runs are fitted with P(F) = g + (1 − g)·a·F", tag("sup", "b"), "·e", tag("sup", "−c·F")]
     above = ", the paper's form above a guessing floor g; the collapse point is F* = b/c, where the curve peaks."
     return joined([*parts, above])
-
-
-def _estimator(report: FitReport) -> str:
-    loss = LOSSES.get(report.loss, report.loss)
-    return (
-        f"Estimator: {loss}, with the peak at 1 at most. Intervals are of 95 %; where an end is open, the data do not "
-        "bound it. The bars at points are Wilson intervals of the items alone."
-    )
 
 
 def _versions() -> Html:

@@ -4,14 +4,14 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit import text as human
-from kisl_plugin.fit.curve import CollapseCurve, Runs, bootstrap_collapse_points, fit_collapse_curve
+from kisl_plugin.fit.curve import CollapseCurve, fit_collapse_curve
 from kisl_plugin.fit.curve_estimate import SEEDS, wilson
 from kisl_plugin.fit.joint import (
     FEWEST_BUDGETS,
@@ -25,7 +25,7 @@ from kisl_plugin.fit.joint import (
     judge,
 )
 from kisl_plugin.fit.law import FEWEST_MODELS, InfusionLaw, fit_infusion_law
-from kisl_plugin.fit.law_estimate import OPEN, CollapsePoint, Interval, log_errors, refit_laws
+from kisl_plugin.fit.law_estimate import OPEN, CollapsePoint, Interval
 from kisl_plugin.fit.observations import (
     AUTO,
     Chance,
@@ -36,7 +36,7 @@ from kisl_plugin.fit.observations import (
     choose_baselines,
     find_floor,
 )
-from kisl_plugin.fit.predict import Laws, Prediction, Target, predict, same, sweep_of
+from kisl_plugin.fit.predict import Laws, Prediction, Target, predict, sweep_of
 from kisl_plugin.fit.results import RESULTS_TASK, FloatArray, Outcomes, read_outcomes, read_results
 from kisl_plugin.fit.text import NO_COLLAPSE, NOT_IDENTIFIED, count
 
@@ -140,36 +140,11 @@ class LawReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawnLaw:
-    """95 % percentile intervals of one token budget's law; `predictions` are those asked for at this D, with their N.
-
-    `fell` is the share of draws in which every model had a collapse point.
-    """
-
-    tokens: int
-    alpha: Interval
-    E: Interval
-    predictions: tuple[tuple[int, Interval], ...]
-    fell: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bootstrap:
-    """`f_star`: 95 % percentile intervals of F* by (params, tokens). `paired`: triples were drawn, not counts."""
-
-    draws: int
-    paired: bool
-    f_star: tuple[tuple[int, int, Interval], ...]
-    laws: tuple[DrawnLaw, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
 class FitReport:
     """Everything that was found. `laws` has one entry per token budget, the one with most sizes first."""
 
     task: str
     chance: Chance
-    loss: str
     observations: tuple[Observation, ...]
     set_aside: tuple[SetAside, ...]
     curves: tuple[CurveReport, ...]
@@ -179,7 +154,6 @@ class FitReport:
     held_out: tuple[HeldOut, ...]
     verdicts: tuple[Verdict, ...]
     predictions: tuple[Prediction, ...]
-    bootstrap: Bootstrap | None
     notes: tuple[str, ...]
 
     @property
@@ -206,31 +180,24 @@ class FitReport:
 
 # What is asked of a sweep beside its curves and laws.
 
-FEWEST_DRAWS = 100  # a 95 % interval of fewer is chance itself
-
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """`loss` is what the curves minimise; the size nearest to `hold_out` is predicted from the others.
+    """The size nearest to `hold_out` is predicted from the others.
 
-    Each of `predict` is predicted for `triples` triples (None: as many as the sweep's). `bootstrap` is the number of
-    draws (0: none).
+    Each of `predict` is predicted for `triples` triples (None: as many as the sweep's).
 
     Raises:
-        InputError: `hold_out` is no size, or the draws are too few.
+        InputError: `hold_out` is no size.
     """
 
-    loss: str = "binomial"
     hold_out: float | None = None
     predict: Sequence[Target] = ()
     triples: int | None = None
-    bootstrap: int = 0
 
     def __post_init__(self) -> None:
         if self.hold_out is not None and not 0 < self.hold_out < float("inf"):
             raise InputError(f"--hold-out {self.hold_out}: expected a number of parameters above 0, such as 1.05e9")
-        if self.bootstrap and self.bootstrap < FEWEST_DRAWS:
-            raise InputError(f"--bootstrap {self.bootstrap}: expected 0 or at least {FEWEST_DRAWS}, such as 2000")
 
 
 # From collapse points to laws: of each token budget, of each size, jointly; what was held out, and the verdicts.
@@ -427,14 +394,14 @@ def seeds_of(runs: Sequence[RunPoint]) -> tuple[tuple[int, int | None], ...]:
 SETTINGS = ("engine", "form", "template", "spacing", "window", "seq_length")
 
 
-def curve_report(group: Sequence[Observation], chance: Chance, loss: str) -> CurveReport:
+def curve_report(group: Sequence[Observation], chance: Chance) -> CurveReport:
     """Fit the curve of the observations of one N and D, of which at least one has F > 0."""
     floor = find_floor(group, chance)
     injected = [seen for seen in group if seen.frequency > 0]
     baselines, _ = choose_baselines(group)
     runs = run_points(injected)
     outcomes = read_outcomes(injected)
-    curve = _fit(runs, floor, loss, None if outcomes is None else by_run(outcomes.right, injected))
+    curve = _fit(runs, floor, None if outcomes is None else by_run(outcomes.right, injected))
     return CurveReport(
         params=group[0].params,
         tokens=group[0].tokens,
@@ -452,7 +419,7 @@ def curve_report(group: Sequence[Observation], chance: Chance, loss: str) -> Cur
     )
 
 
-def _fit(runs: Sequence[RunPoint], floor: Floor, loss: str, right: FloatArray | None) -> CollapseCurve:
+def _fit(runs: Sequence[RunPoint], floor: Floor, right: FloatArray | None) -> CollapseCurve:
     frequencies = [run.frequency for run in runs]
     if floor.value >= 1:  # no share above it is left for a curve
         return CollapseCurve(
@@ -468,7 +435,6 @@ def _fit(runs: Sequence[RunPoint], floor: Floor, loss: str, right: FloatArray | 
         floor=floor.value,
         floor_error=math.sqrt(floor.value * (1 - floor.value) / floor.total) if floor.total else 0.0,
         outcomes=right,
-        loss=loss,
     )
 
 
@@ -506,85 +472,6 @@ def _notes(group: Sequence[Observation], injected: Sequence[Observation]) -> lis
     return notes
 
 
-# The bootstrap of a whole sweep: triples drawn anew for all models at once, curves and laws fitted anew.
-
-ENDS = (2.5, 97.5)
-UNWEIGHTED = 1.0
-
-
-def bootstrap(
-    curves: Sequence[CurveReport],
-    observations: Sequence[Observation],
-    predictions: Sequence[Prediction],
-    draws: int,
-    watch: Callable[[str, int, int], None],
-) -> Bootstrap | None:
-    """Draw the curves that are ok anew; None without such curves or without draws."""
-    found = [one for one in curves if one.curve.ok]
-    if not draws or not found:
-        return None
-    outcomes = _outcomes(found, observations)
-    models = [_runs(one) for one in found]
-    what = "drawing triples anew" if outcomes is not None else "drawing counts anew"
-    drawn = bootstrap_collapse_points(models, outcomes, draws, watch=lambda done: watch(what, done, len(models)))
-    by_budget = [[at for at, one in enumerate(found) if one.tokens == tokens] for tokens in {o.tokens for o in found}]
-    return Bootstrap(
-        draws=draws,
-        paired=outcomes is not None,
-        f_star=tuple((one.params, one.tokens, _ends(column)) for one, column in zip(found, drawn.T, strict=True)),
-        laws=tuple(
-            _resampled_law([found[at] for at in places], drawn[:, places], predictions)
-            for places in sorted(by_budget, key=lambda places: found[places[0]].tokens)
-            if len(places) >= FEWEST_MODELS
-        ),
-    )
-
-
-def _outcomes(found: Sequence[CurveReport], observations: Sequence[Observation]) -> FloatArray | None:
-    """[T, runs of all models side by side]; None where a result has no samples."""
-    groups = [
-        [o for o in observations if (o.params, o.tokens) == (one.params, one.tokens) and o.frequency > 0]
-        for one in found
-    ]
-    outcomes = read_outcomes([seen for group in groups for seen in group])
-    if outcomes is None:
-        return None
-    columns = np.split(outcomes.right, np.cumsum([len(group) for group in groups])[:-1], axis=1)
-    return np.column_stack([by_run(right, group) for right, group in zip(columns, groups, strict=True)])
-
-
-def _runs(found: CurveReport) -> Runs:
-    counts = np.array([(run.frequency, run.correct, run.total) for run in found.runs], dtype=np.float64).T
-    return Runs(found.curve, *counts)
-
-
-def _resampled_law(found: Sequence[CurveReport], drawn: FloatArray, predictions: Sequence[Prediction]) -> DrawnLaw:
-    tokens = found[0].tokens
-    asked = [one for one in predictions if same(one.tokens, tokens)]
-    errors = log_errors([one.curve.f_star for one in found], [one.curve.f_star_interval for one in found])
-    laws = refit_laws(
-        [one.compute for one in found],
-        drawn,
-        UNWEIGHTED if errors is None else errors,
-        [one.compute for one in asked],
-    )
-    return DrawnLaw(
-        tokens=tokens,
-        alpha=_ends(laws.alpha),
-        E=_ends(laws.E),
-        predictions=tuple((one.params, _ends(column)) for one, column in zip(asked, laws.predictions.T, strict=True)),
-        fell=float(np.isfinite(drawn).all(axis=1).mean()),
-    )
-
-
-def _ends(values: FloatArray) -> Interval:
-    known = values[np.isfinite(values)]
-    if not len(known):
-        return None, None
-    low, high = (float(end) for end in np.percentile(known, ENDS))
-    return (low, high) if math.isfinite(high) else (low, None)
-
-
 # What was found, in sentences: the terminal and the page say the same.
 
 NO_NOISE = {
@@ -592,28 +479,6 @@ NO_NOISE = {
     "lack of fit": "no run-to-run noise is seen about the curve, whose form this assumes",
     "none": "run-to-run noise cannot be told: no seeds, and too few frequencies",
 }
-BINOMIAL = "binomial"
-LOSSES = {
-    BINOMIAL: "binomial maximum likelihood",
-    "huber-log": "Huber loss of log P (the paper's practice)",
-    "least-squares": "least squares of P",
-}
-
-
-TRIPLES_ALONE = (
-    "drawing triples shows what their choice changes in a law; the intervals of the law itself hold the scatter of "
-    "models about it too"
-)
-
-
-def other_loss(loss: str) -> list[str]:
-    """What is to be known of curves that were fitted otherwise than their tests."""
-    if loss == BINOMIAL:
-        return []
-    return [
-        f"curves minimise {LOSSES.get(loss, loss)}, for comparison: F* and peak have no interval then; status, "
-        f"p-values and tau are those of {LOSSES[BINOMIAL]}"
-    ]
 
 
 def many(number: int, noun: str) -> str:
@@ -775,29 +640,6 @@ def verdict_word(verdict: Verdict) -> str:
     return "cannot tell" if verdict.passed is None else "passed" if verdict.passed else "failed"
 
 
-def bootstrap_sentences(drawn: Bootstrap) -> list[str]:
-    """What drawing the triples anew says of collapse points and laws."""
-    what = (
-        "the same triples for all models" if drawn.paired else "each count by itself, as not all results have samples"
-    )
-    points = ", ".join(
-        f"{human.count(params)} on {human.count(tokens)} {human.interval(*ends)}"
-        for params, tokens, ends in drawn.f_star
-    )
-    return [
-        f"Bootstrap of {drawn.draws:,} draws, {what}: 95 % of F*: {points}",
-        *map(_drawn_law, drawn.laws),
-        *([TRIPLES_ALONE] if drawn.laws else []),
-    ]
-
-
-def _drawn_law(law: DrawnLaw) -> str:
-    alpha, E = human.interval(*law.alpha, parameter), human.interval(*law.E, parameter)
-    planned = "".join(f", F* of {human.count(params)} {human.interval(*ends)}" for params, ends in law.predictions)
-    fell = f" (every curve fell in {law.fell:.1%} of the draws)" if law.fell < 1 else ""
-    return f"the law at D = {human.count(law.tokens)}, drawn so: alpha {alpha}, E {E}{planned}{fell}"
-
-
 # From results to curves, laws and predictions: what kisl-fit prints and writes.
 
 Watch = Callable[[str, int, int], None]
@@ -861,13 +703,9 @@ def fit_observations(
     curves: list[CurveReport] = []
     for done, group in enumerate(injected.values()):
         watch("fitting curves", done, len(injected))
-        curves.append(curve_report(group, chance, asked.loss))
+        curves.append(curve_report(group, chance))
     watch("fitting curves", len(injected), len(injected))
-    report = _with_laws(observations, task, chance, curves, asked, set_aside, (*notes, *idle, *other_loss(asked.loss)))
-    drawn = bootstrap(curves, observations, report.predictions, asked.bootstrap, watch)
-    if asked.bootstrap and drawn is None:
-        report = replace(report, notes=(*report.notes, "no bootstrap: no curve has the status ok"))
-    return replace(report, bootstrap=drawn)
+    return _with_laws(observations, task, chance, curves, asked, set_aside, (*notes, *idle))
 
 
 def _with_laws(
@@ -898,7 +736,6 @@ def _with_laws(
     return FitReport(
         task=task,
         chance=chance,
-        loss=asked.loss,
         observations=tuple(observations),
         set_aside=tuple(set_aside),
         curves=tuple(curves),
@@ -908,6 +745,5 @@ def _with_laws(
         held_out=held,
         verdicts=judge([found.curve.status for found in curves], points),
         predictions=tuple(predict(target, points, known, sweep, asked.triples) for target in asked.predict),
-        bootstrap=None,
         notes=tuple(notes),
     )

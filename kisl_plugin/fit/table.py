@@ -8,7 +8,6 @@ from kisl_plugin.fit.predict import render as prediction_lines
 from kisl_plugin.fit.report import (
     CurveReport,
     FitReport,
-    bootstrap_sentences,
     data_law_sentence,
     held_out_sentence,
     joint_sentences,
@@ -94,8 +93,7 @@ def _laws(report: FitReport) -> list[str]:
     lines += [law_sentence(found) for found in report.laws if found.law]
     lines += [sentence(data_law_sentence(law)) for law in report.data_laws]
     lines += [f"{'; '.join(joint_sentences(report.joint))}."] if report.joint else []
-    lines += [sentence(held_out_sentence(held)) for held in report.held_out]
-    return [*lines, *(map(sentence, bootstrap_sentences(report.bootstrap)) if report.bootstrap else ())]
+    return [*lines, *(sentence(held_out_sentence(held)) for held in report.held_out)]
 
 
 def _verdicts(report: FitReport) -> str:

@@ -24,12 +24,12 @@ from kisl_plugin.fit.tables import write_table
 
 SCHEMA = 1
 CURVE_KEYS = (
-    *("loss", "tau", "tau_source", "df", "interval_method", "paired"),
+    *("tau", "tau_source", "df", "interval_method", "paired"),
     *("deviance", "form_p", "fall_p", "unimodal_p", "largest_fall"),
 )
 LAW_KEYS = (
     *("A", "alpha", "alpha_interval", "E", "E_interval", "e_distinguishable", "r2", "r2_by_chance", "scatter", "df"),
-    *("models", "compute_range", "loss", "interval_method", "caveats"),
+    *("models", "compute_range", "interval_method", "caveats"),
 )
 DATA_LAW_KEYS = ("params", "gamma", "gamma_interval", "scatter", "df", "points", "tokens_range", "caveats")
 JOINT_KEYS = ("gamma", "gamma_interval", "gamma_at", "scatter", "df", "points", "caveats")
@@ -44,7 +44,6 @@ def as_json(report: FitReport) -> dict[str, Any]:
         "version": __version__,
         "task": report.task,
         "chance": report.chance,
-        "loss": report.loss,
         "curves": [curve_entry(found) for found in report.curves],
         "law": _law(headline) if headline else None,
         "law_missing": report.missing_law or None,
@@ -54,7 +53,6 @@ def as_json(report: FitReport) -> dict[str, Any]:
         "held_out": [asdict(held) for held in report.held_out],
         "verdicts": [asdict(verdict) for verdict in report.verdicts],
         "predictions": [prediction_entry(prediction) for prediction in report.predictions],
-        "bootstrap": report.bootstrap and asdict(report.bootstrap),
         "notes": list(report.notes),
         "set_aside": [{"path": aside.path, "reason": aside.reason} for aside in report.set_aside],
     }
@@ -176,7 +174,6 @@ COLUMNS = (
     "form_p",
     "largest_fall",
     "paired",
-    "loss",
     "runs",
 )
 
