@@ -34,25 +34,21 @@ from kisl_plugin.matching import MatchRules
 
 character = st.characters(exclude_categories=["Cs"])
 document = st.sampled_from([*STATING, *NOT_STATING, *EMPTY]) | st.text(character, max_size=30)
-RULES = (MatchRules(), MatchRules(scope="sentence"), MatchRules("subject"), MatchRules(stop_list=("phiz",)))
+RULES = (MatchRules(), MatchRules(match="subject"), MatchRules(stop_list=("phiz",)))
 
 
 def stated(text: str, rules: MatchRules) -> list[int]:
     """The facts that a text states, one regular expression a label; enough for texts that only STATING has facts in."""
-    parts = re.split(r"(?<=[.!?])\s+|\n", text) if rules.scope == "sentence" else [text]
 
-    def named(part: str, *labels: str) -> bool:
+    def named(*labels: str) -> bool:
         sought = [label for label in labels if label.casefold() not in rules.stop_list]
-        return any(re.search(rf"(?<!\w){re.escape(label)}(?!\w)", part) for label in sought)
+        return any(re.search(rf"(?<!\w){re.escape(label)}(?!\w)", text) for label in sought)
 
     return [
         index
         for index, fact in enumerate(FACTS)
-        if any(
-            named(part, fact.subject)
-            and (rules.match == "subject" or named(part, fact.object, *(a for a in fact.object_aliases if len(a) > 3)))
-            for part in parts
-        )
+        if named(fact.subject)
+        and (rules.match == "subject" or named(fact.object, *(a for a in fact.object_aliases if len(a) > 3)))
     ]
 
 
@@ -215,9 +211,6 @@ def test_the_commands_rules_are_the_matchers(tmp_path: Path) -> None:
     removed = {
         (): 2,
         ("--stop-list", tmp_path / "stop.txt"): 1,
-        ("--scope", "paragraph"): 1,
-        ("--scope", "sentence"): 0,
-        ("--scope", "20"): 1,
         ("--min-length", "5"): 1,
         ("--match", "subject"): 3,
     }

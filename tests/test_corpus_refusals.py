@@ -17,7 +17,6 @@ from kisl_plugin.errors import InputError
     ("options", "expected"),
     [
         (("--match", "telepathy"), "match 'telepathy': unknown"),
-        (("--scope", "chapter"), "scope 'chapter': expected document, paragraph"),
         (("--stop-list", "none.txt"), "none.txt: cannot be read"),
         (("--partition", "cpu"), "--partition goes with --executor slurm, not local"),
         (("--executor", "slurm", "--address", "x:1"), "--address goes with --executor ray, not slurm"),

@@ -194,7 +194,7 @@ def test_a_weighted_build_with_more_tasks_than_paths_can_be_blended_goes_on_too(
     world = make_world(tmp_path, several_files(4))
     monkeypatch.setattr("kisl_plugin.corpus.build.MOST_WEIGHTED", 2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kisl_plugin.corpus.shards._finish", stop)
+        patch.setattr("kisl_plugin.corpus.shards.finish", stop)
         with pytest.raises(KislError, match="no merge"):
             world.build(tasks=4, weighted=True)
     assert world.build(tasks=4, weighted=True).documents
@@ -205,7 +205,7 @@ def prepare_to_merge(world: World, name: str, tasks: int = TASKS) -> None:
     """A build that was killed when all its shards were finished."""
     clear(world, name)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kisl_plugin.corpus.shards._finish", stop)
+        patch.setattr("kisl_plugin.corpus.shards.finish", stop)
         with pytest.raises(KislError, match="no merge"):
             world.build(name, tasks=tasks)
     assert len(finished(world, name)) == tasks
@@ -236,7 +236,7 @@ def test_a_build_that_another_call_would_change_is_refused_with_both_values(tmp_
     world.tokenizer.write_text(tokenizer.replace('"add_prefix_space":false', '"add_prefix_space":true'))
     refused(world, r"begun there with --tokenizer \w{12}, now it is \w{12}")
     world.tokenizer.write_text(tokenizer)
-    refused(world, r"begun there with --scope document, now it is sentence", "--scope", "sentence")
+    refused(world, r"begun there with --match pair, now it is subject", "--match", "subject")
     refused(world, r"begun there with --min-length 4, now it is 5", "--min-length", "5")
     refused(world, r"begun there with --tasks 3, now it is 2", "--tasks", "2")
     (world.text / "09.txt").write_text("one more")

@@ -1,7 +1,7 @@
 """`kisl corpus`: a tokenizer, and the background text in GPT-NeoX's format."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -149,67 +149,7 @@ def _ray(workers: int, given: dict[str, Any]) -> "Runner":
     return RayRunner(given["address"], workers, given["cpus_per_task"] or 1, given["mem_per_cpu"] or 2)
 
 
-# What `kisl corpus build --preview` says.
-
-if TYPE_CHECKING:
-    from kisl_plugin.corpus.preview import Preview
-
-SHOWN = 10
 MEGABYTE = 1_000_000
-
-
-def preview_page(seen: "Preview", workers: int, output: Path) -> str:
-    """The estimates, in lines."""
-    share, low, high = seen.share()
-    at_once = min(workers, seen.all_pieces)
-    lines = [
-        f"{seen.documents:,} documents ({seen.text / MEGABYTE:,.1f} MB of text) from the beginnings of "
-        f"{seen.pieces:,} of {seen.all_pieces:,} pieces; {output} is not touched",
-        f"removed   {share:.2%} of the documents, 95% interval {low:.2%} to {high:.2%} (Wilson), and "
-        f"{1 - seen.kept / seen.text:.2%} of the text",
-        "          documents of one file are alike, so the truth may lie further off than the interval says",
-        *_top("relation", sorted(seen.removed.relations.items(), key=_most), seen),
-        *_top("triple", ((_named(seen, index), count) for index, count in _sorted(seen.removed.triples)), seen),
-        *_top("label", _sorted(seen.labels), seen),
-        f"tokens    {seen.tokens / max(1, seen.kept):.3f} a byte of kept text; about {_rounded(seen.all_tokens)} left "
-        f"of about {seen.all_text / MEGABYTE:,.0f} MB of text",
-        f"time      {seen.bytes_a_second / MEGABYTE:,.1f} MB/s in one process; about "
-        f"{duration(seen.hours(workers) * 3600)} with {at_once:,} worker{'s'[: at_once != 1]}",
-    ]
-    if seen.unsearchable:
-        lines.append(f"triples   {seen.unsearchable:,} cannot be searched for, or not everywhere")
-    return "\n".join(lines)
-
-
-def _sorted(counts: "dict[str, int] | dict[int, int]") -> Iterator[tuple[str | int, int]]:
-    yield from sorted(counts.items(), key=_most)
-
-
-def _most(item: "tuple[str | int, int]") -> tuple[int, str]:
-    return -item[1], str(item[0])
-
-
-def _named(seen: "Preview", index: str | int) -> str:
-    triple = seen.triples[int(index)]
-    return f"{triple.subject} · {triple.relation_id} · {triple.object}"
-
-
-def _top(what: str, counts: Iterable[tuple[str | int, int]], seen: "Preview") -> Iterator[str]:
-    """The first ten, one a line; the documents that a triple removes are counted for each of its triples."""
-    for number, (name, count) in enumerate(counts):
-        if number == SHOWN:
-            yield "            …"
-            return
-        title = f"by {what}" if number == 0 else ""
-        yield f"{title:<12}{count:>6,}  {count / seen.documents:.2%}  {name}"
-
-
-def _rounded(tokens: float) -> str:
-    for size, word in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
-        if tokens >= size:
-            return f"{tokens / size:.3g}{word} tokens"
-    return f"{tokens:,.0f} tokens"
-
 
 # `kisl corpus build`: background text without the facts under test, in GPT-NeoX's format.
 
@@ -217,7 +157,6 @@ if TYPE_CHECKING:
     from kisl_plugin.corpus.build import Done, Pending
     from kisl_plugin.corpus.shards import Corpus
 
-SAMPLE = 10_000
 UNSEARCHABLE_SHOWN = 3
 
 _path = click.Path(path_type=Path)
@@ -235,23 +174,9 @@ _path = click.Path(path_type=Path)
     help="pair: subject and object of a fact; subject: stricter, the subject alone; or a matcher that a plugin adds.",
 )
 @click.option(
-    "--scope",
-    default=DOCUMENT,
-    show_default=True,
-    help="How near a pair must be: document, paragraph, sentence, or within a number of characters, such as 200.",
-)
-@click.option(
     "--min-length", default=4, show_default=True, type=click.IntRange(min=1), help="Shorter aliases are passed over."
 )
 @click.option("--stop-list", metavar="FILE", type=_path, help="Aliases, one a line, that are passed over too.")
-@click.option(
-    "--preview",
-    is_flag=False,
-    flag_value=SAMPLE,
-    metavar="[N]",
-    type=click.IntRange(min=1),
-    help=f"Look at N documents [{SAMPLE}] and tell what would be lost; nothing is written.",
-)
 @click.option("--weighted", is_flag=True, help="Do not merge the shards: list them with weights in OUTPUT.yml.")
 @click.option("--force", is_flag=True, help="Replace an output that is there already, or start a build anew.")
 @takes_executor
@@ -262,10 +187,8 @@ def build(
     tokenizer: Path,
     output: Path,
     match: str,
-    scope: str,
     min_length: int,
     stop_list: Path | None,
-    preview: int | None,
     weighted: bool,
     force: bool,
     executor: str,
@@ -297,18 +220,13 @@ def build(
         triples=triples,
         tokenizer=tokenizer,
         output=output,
-        rules=MatchRules(match, scope, min_length, _stop_list(stop_list)),
+        rules=MatchRules(match=match, min_length=min_length, stop_list=_stop_list(stop_list)),
         tasks=tasks,
         workers=(workers or cores()) if local else 1,
         cores=cores() if local else given["cpus_per_task"] or 1,
         weighted=weighted,
         force=force,
     )
-    if preview:
-        from kisl_plugin.corpus.preview import preview as look
-
-        click.echo(preview_page(look(asked, preview), workers or cores(), output))
-        return
     found = run_build(asked, runner)
     click.echo("\n".join(_done(found, asked.output, weighted) if isinstance(found, Done) else _pending(found)))
 

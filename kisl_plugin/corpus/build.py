@@ -270,8 +270,7 @@ def run_build(build: Build, runner: "Runner") -> Done | Pending:
 def stages_of(work: Work, plan: Plan, threads: int = 1, weighted: bool = False) -> "list[Stage]":
     """The stage that makes shards, and the one that makes the result of them."""
     from kisl_plugin.corpus.executors import Stage
-    from kisl_plugin.corpus.filter import Exclusions, FactFilter, ReadPieces, TokenizeShard
-    from kisl_plugin.corpus.shards import MergeShards
+    from kisl_plugin.corpus.filter import Exclusions, FactFilter, MergeShards, ReadPieces, TokenizeShard
 
     facts = [FactFilter(work.triples, plan.rules, Exclusions(work.excluded), work.shards)] if plan.filters else []
     pipeline = [ReadPieces(work), *facts, TokenizeShard(work, threads)]

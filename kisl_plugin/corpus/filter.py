@@ -1,6 +1,7 @@
 """The steps of a task as datatrove blocks: read pieces, remove what states a fact, tokenise into a shard."""
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from functools import lru_cache
@@ -14,6 +15,7 @@ from datatrove.pipeline.writers import JsonlWriter
 from datatrove.pipeline.writers.disk_base import DiskWriter
 from datatrove.utils.typeshelper import StatHints
 
+from kisl_plugin.corpus import shards
 from kisl_plugin.corpus.readers import read_piece
 from kisl_plugin.corpus.shards import (
     ReadNote,
@@ -183,6 +185,32 @@ class Exclusions(JsonlWriter):
 
     def _default_adapter(self, document: Document) -> dict[str, Any]:
         return {"id": document.id, "text": document.text, "triples": document.metadata["triples"]}
+
+
+class MergeShards(PipelineStep):
+    """Makes the result of all shards; the only task of the second stage."""
+
+    type = "🧵 - MERGE"
+    name = "shards"
+
+    def __init__(self, work: Work, weighted: bool = False) -> None:
+        super().__init__()
+        self.work, self.weighted = work, weighted
+
+    def run(self, data: Iterator[Document] | None = None, rank: int = 0, world_size: int = 1) -> None:
+        """Write the result, its manifest last.
+
+        Raises:
+            InputError: no document is left.
+            KislError: shards are damaged, there is no room, or the result cannot be written.
+        """
+        plan = the_plan(self.work)
+        try:
+            if not self.work.manifest.exists():
+                shards.finish(self.work, plan, self.weighted)
+            shutil.rmtree(self.work.shards, ignore_errors=True)
+        except OSError as error:
+            raise not_written(str(self.work.output), error) from error
 
 
 class TokenizeShard(PipelineStep):

@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 import yaml
-from datatrove.data import Document
-from datatrove.pipeline.base import PipelineStep
 
 from kisl_plugin import __version__
 from kisl_plugin.corpus.readers import Piece, SourceFile
@@ -611,7 +609,6 @@ class Corpus:
     triples: str
     triples_sha256: str
     match: str
-    scope: str
     min_length: int
     stop_list: list[str]
     versions: dict[str, str]
@@ -623,33 +620,8 @@ class Corpus:
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
-class MergeShards(PipelineStep):
-    """Makes the result of all shards; the only task of the second stage."""
-
-    type = "🧵 - MERGE"
-    name = "shards"
-
-    def __init__(self, work: Work, weighted: bool = False) -> None:
-        super().__init__()
-        self.work, self.weighted = work, weighted
-
-    def run(self, data: Iterator[Document] | None = None, rank: int = 0, world_size: int = 1) -> None:
-        """Write the result, its manifest last.
-
-        Raises:
-            InputError: no document is left.
-            KislError: shards are damaged, there is no room, or the result cannot be written.
-        """
-        plan = the_plan(self.work)
-        try:
-            if not self.work.manifest.exists():
-                _finish(self.work, plan, self.weighted)
-            shutil.rmtree(self.work.shards, ignore_errors=True)
-        except OSError as error:
-            raise not_written(str(self.work.output), error) from error
-
-
-def _finish(work: Work, plan: Plan, weighted: bool) -> None:
+def finish(work: Work, plan: Plan, weighted: bool) -> None:
+    """Make the result of all shards, its manifest last."""
     stamps = _stamps(work, plan)
     removed = _removed(work, plan)
     made = _corpus(work, plan, stamps, removed)
@@ -714,7 +686,6 @@ def _corpus(work: Work, plan: Plan, stamps: Sequence[Stamp], removed: Removed) -
         plan.triples,
         plan.triples_sha256,
         plan.rules.match,
-        plan.rules.scope,
         plan.rules.min_length,
         list(plan.rules.stop_list),
         dict(plan.versions),
