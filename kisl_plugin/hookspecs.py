@@ -1,28 +1,47 @@
-"""What others may add (pluggy, project name and entry-point group `kisl`). The built-in ways are plugins of this kind.
+"""What a plugin may add: pluggy hooks of the project `kisl`, found by the entry-point group `kisl`.
 
-Every hook returns None for a name that is not its own; the first plugin that answers wins.
+A plugin module implements hooks with `hookimpl`. Every hook returns None for a name that it does not provide, and the
+first plugin that returns something else is used; installed plugins are called before the built-in ones, which are
+plugins of the same kind (`BUILT_IN`).
 """
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pluggy
 
-# The roles that plugins play, one Protocol each, and the types they speak.
-
+# IntArray is an int64 array. Only the type checker imports numpy here: a command that needs none starts faster.
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from kisl_plugin.matching import MatchRules
     from kisl_plugin.triples import Triple
 
     IntArray = NDArray[np.int64]
 else:
     IntArray = Any
+
+__all__ = [
+    "Engine",
+    "IntArray",
+    "Match",
+    "Matcher",
+    "Spacing",
+    "Templates",
+    "Verbalizer",
+    "hookimpl",
+    "manager",
+]
+
+_PROJECT = "kisl"
+_hookspec = pluggy.HookspecMarker(_PROJECT)
+hookimpl = pluggy.HookimplMarker(_PROJECT)
 
 
 @dataclass(frozen=True)
@@ -35,10 +54,10 @@ class Templates:
 
 
 class Verbalizer(Protocol):
-    """Turns a triple to the text that is injected."""
+    """Turns a triple into the text that is injected."""
 
     def count(self, relation_id: str) -> int:
-        """How many templates this form has for the relation."""
+        """The number of templates that this form has for the relation."""
 
     def text(self, triple: "Triple", template: int) -> str:
         """The triple's text by its `template`-th template (0 … count - 1)."""
@@ -57,7 +76,7 @@ class Spacing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A triple, by its index, that a text states, the rule that says so, and where, in the text's characters."""
+    """A triple, by its index, that a text states; the rule that matched; character ranges of subject and object."""
 
     triple: int
     rule: str
@@ -66,7 +85,7 @@ class Match:
 
 
 class Matcher(Protocol):
-    """Says which triples documents state."""
+    """Finds the triples that documents state."""
 
     def __call__(self, texts: Sequence[str]) -> Sequence[Sequence[Match]]:
         """For each text the triples it states, ascending; empty if none. Texts come in batches."""
@@ -79,51 +98,35 @@ class Engine(Protocol):
         """Train, and return the folder of the finished Hugging Face model with its run card."""
 
 
-# What others may add (pluggy, project name and entry-point group `kisl`). The built-in ways are plugins of this kind.
-#
-# Every hook returns None for a name that is not its own; the first plugin that answers wins.
-
-if TYPE_CHECKING:
-    from kisl_plugin.matching import MatchRules
-    from kisl_plugin.triples import Triple
-
-PROJECT = "kisl"
-
-hookspec = pluggy.HookspecMarker(PROJECT)
-hookimpl = pluggy.HookimplMarker(PROJECT)
-
-
-@hookspec(firstresult=True)
+@_hookspec(firstresult=True)
 def kisl_read_triples(source: str) -> "list[Triple] | None":
-    """Where triples come from: read `source` (a path, a bundled name, an id), or None if it is not of this kind."""
+    """Read the triples of `source` (a path, a bundled name, an id), or return None if it is not of this kind."""
 
 
-@hookspec(firstresult=True)
+@_hookspec(firstresult=True)
 def kisl_templates(relation_id: str) -> "Templates | None":
     """The statement and question templates of a relation."""
 
 
-@hookspec(firstresult=True)
+@_hookspec(firstresult=True)
 def kisl_verbalizer(form: str) -> "Verbalizer | None":
-    """How a triple is turned to text in this `form` (the YAML's `form`; built in: statement, question)."""
+    """How a triple is turned into text in this `form` (the YAML's `form`; built in: statement, question)."""
 
 
-@hookspec(firstresult=True)
+@_hookspec(firstresult=True)
 def kisl_spacing(name: str, frequencies: "IntArray", samples: int, seed: int) -> "Spacing | None":
     """How exposures are spaced over the run (the YAML's `spacing`; built in: shuffled, even)."""
 
 
-@hookspec(firstresult=True)
+@_hookspec(firstresult=True)
 def kisl_matcher(name: str, triples: "Sequence[Triple]", rules: "MatchRules") -> "Matcher | None":
     """How documents are matched against triples (`--match`; built in: pair, subject)."""
 
 
-@hookspec(firstresult=True)
+@_hookspec(firstresult=True)
 def kisl_engine(name: str) -> "Engine | None":
-    """Which engine trains (built in: local)."""
+    """The engine that trains (built in: local)."""
 
-
-# The plugin manager: built-in ways first registered, installed ones (entry points of group `kisl`) asked first.
 
 BUILT_IN = (
     "kisl_plugin.triples",
@@ -136,12 +139,14 @@ BUILT_IN = (
 
 @cache
 def manager() -> pluggy.PluginManager:
-    """The one manager of this process. Tests register on it and unregister again."""
-    from importlib import import_module
+    """The plugin manager of this process. Tests register plugins on it and unregister them again.
 
-    plugins = pluggy.PluginManager(PROJECT)
+    The built-in modules import this one, so they are imported here only when the manager is first needed: the one
+    import circle of the package.
+    """
+    plugins = pluggy.PluginManager(_PROJECT)
     plugins.add_hookspecs(sys.modules[__name__])
     for name in BUILT_IN:
         plugins.register(import_module(name), name=name)
-    plugins.load_setuptools_entrypoints(PROJECT)
+    plugins.load_setuptools_entrypoints(_PROJECT)  # pluggy calls the plugins that were registered last first
     return plugins

@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 
 from kisl_plugin.errors import InputError
 
-MAGIC = b"MMIDIDX\x00\x00"
-VERSION = 1
-FINGERPRINT_PIECE, FINGERPRINT_PIECES = 1 << 16, 1024
-INDEX_PIECE = 1 << 20
-CODES: dict[int, Any] = {
+__all__ = ["IndexedDataset", "IndexedWriter", "file_of", "token_type", "write_index"]
+
+_MAGIC = b"MMIDIDX\x00\x00"
+_VERSION = 1
+_FINGERPRINT_PIECE, _FINGERPRINT_PIECES = 1 << 16, 1024  # bytes, and how many of them
+_INDEX_PIECE = 1 << 20
+# Token types by their code in the header.
+_CODES: dict[int, Any] = {
     1: np.uint8,
     2: np.int8,
     3: np.int16,
@@ -48,18 +51,28 @@ class IndexedDataset:
         for path in (index, data):
             if not path.is_file():
                 raise InputError(f"{path}: no such file; data_path is the common beginning of a .bin and an .idx file")
-        count, documents, code = _read_header(index)
+        with index.open("rb") as stream:
+            head = stream.read(_HEADER.size)
+        if len(head) < _HEADER.size or not head.startswith(_MAGIC):
+            raise InputError(f"{index}: not an index of GPT-NeoX's mmap format (it begins with {head[:9]!r})")
+        _, version, code, count, documents = _HEADER.unpack(head)
+        if version != _VERSION or code not in _CODES:
+            raise InputError(f"{index}: version {version}, token type {code}; expected version 1 and a type of 1 to 8")
         raw = np.memmap(index, mode="r", offset=_HEADER.size).view(np.ndarray)
         need = count * 12 + documents * 8
         if len(raw) != need:
             raise InputError(f"{index}: {len(raw)} bytes after the header; {count} documents need {need}")
         self.sizes: NDArray[np.int32] = raw[: count * 4].view(np.int32)
         self._pointers = raw[count * 4 : count * 12].view(np.int64)
-        self.dtype = np.dtype(CODES[code])
-        self._tokens = _mapped(data, self.dtype)
+        self.dtype = np.dtype(_CODES[code])
+        size = data.stat().st_size
+        if size % self.dtype.itemsize:
+            raise InputError(f"{data}: {size} bytes are not a whole number of {self.dtype} tokens; it is cut short")
+        # A plain array: slicing the memmap subclass costs microseconds a document.
+        self._tokens = np.memmap(data, mode="r", dtype=self.dtype).view(np.ndarray) if size else np.zeros(0, self.dtype)
         total = int(self.sizes.sum(dtype=np.int64))
         if total != len(self._tokens):
-            raise InputError(f"{data}: {len(self._tokens)} tokens; {index.name} speaks of {total}")
+            raise InputError(f"{data}: {len(self._tokens)} tokens; expected {total}, the number in {index.name}")
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -73,21 +86,19 @@ class IndexedDataset:
     def fingerprint(self) -> str:
         """A SHA-256 of the documents' sizes and of the tokens: all up to 64 MiB, else 1,024 pieces spread over them."""
         digest = hashlib.sha256(self.sizes.tobytes())
-        piece = FINGERPRINT_PIECE // self.dtype.itemsize
-        whole = len(self._tokens) <= FINGERPRINT_PIECES * piece
-        starts = np.arange(0, len(self._tokens), piece) if whole else self._spread(piece)
-        for start in starts.tolist():
+        piece = _FINGERPRINT_PIECE // self.dtype.itemsize
+        whole = len(self._tokens) <= _FINGERPRINT_PIECES * piece
+        last = len(self._tokens) - piece
+        starts = np.arange(0, len(self._tokens), piece) if whole else np.linspace(0, last, _FINGERPRINT_PIECES)
+        for start in starts.astype(np.int64).tolist():
             digest.update(self._tokens[start : start + piece].tobytes())
         return digest.hexdigest()
 
-    def _spread(self, piece: int) -> NDArray[np.int64]:
-        return np.linspace(0, len(self._tokens) - piece, FINGERPRINT_PIECES).astype(np.int64)
-
 
 class IndexedWriter:
-    """Writes documents to `prefix`.bin and, when closed, `prefix`.idx. Tokens are uint16 below 65,500 ids, else int32.
+    """Writes documents to `prefix`.bin and, when closed, `prefix`.idx. Tokens are of `token_type(vocab_size)`.
 
-    Used in a with statement: after an error there is no index, so nobody reads half a corpus.
+    Used in a with statement: after an error there is no index, so half a corpus cannot be read.
     """
 
     def __init__(self, prefix: Path, vocab_size: int) -> None:
@@ -95,7 +106,7 @@ class IndexedWriter:
         self._dtype = token_type(vocab_size)
         self._sizes = array("i")
         prefix.parent.mkdir(parents=True, exist_ok=True)
-        # A new file, not the old one emptied: a process that was thought dead may still hold that one open.
+        # New files, not the old ones emptied: a process that still runs may have those open.
         for ending in (".idx", ".bin"):
             file_of(prefix, ending).unlink(missing_ok=True)
         self._stream = file_of(prefix, ".bin").open("wb")
@@ -124,15 +135,15 @@ def token_type(vocab_size: int) -> np.dtype[Any]:
 
 
 def write_index(path: Path, dtype: np.dtype[Any], sizes: Sequence[NDArray[np.int32]]) -> None:
-    """Write a whole .idx: `sizes` are the tokens of each document (int32 [n]), in parts that stand one after another.
+    """Write a whole .idx: `sizes` are the tokens of each document (int32 [n]), in parts that follow one another.
 
-    Memory is bounded by a piece of a part, so that the parts may be mapped from files.
+    Memory is bounded, so the parts may be mapped from large files.
     """
     count = sum(map(len, sizes))
-    pieces = [part[at : at + INDEX_PIECE] for part in sizes for at in range(0, len(part), INDEX_PIECE)]
-    code = next(code for code, known in CODES.items() if known == dtype)
+    pieces = [part[at : at + _INDEX_PIECE] for part in sizes for at in range(0, len(part), _INDEX_PIECE)]
+    code = next(code for code, token in _CODES.items() if token == dtype)
     with path.open("wb") as stream:
-        stream.write(_HEADER.pack(MAGIC, VERSION, code, count, count + 1))
+        stream.write(_HEADER.pack(_MAGIC, _VERSION, code, count, count + 1))
         for piece in pieces:
             stream.write(piece.tobytes())
         pointer = 0
@@ -140,25 +151,7 @@ def write_index(path: Path, dtype: np.dtype[Any], sizes: Sequence[NDArray[np.int
             ends = pointer + np.cumsum(piece, dtype=np.int64) * dtype.itemsize
             stream.write(np.concatenate(([pointer], ends[:-1])).astype(np.int64).tobytes())
             pointer = int(ends[-1])
-        for at in range(0, count + 1, INDEX_PIECE):
-            stream.write(np.arange(at, min(at + INDEX_PIECE, count + 1), dtype=np.int64).tobytes())
+        for at in range(0, count + 1, _INDEX_PIECE):
+            stream.write(np.arange(at, min(at + _INDEX_PIECE, count + 1), dtype=np.int64).tobytes())
         stream.flush()
         os.fsync(stream.fileno())
-
-
-def _mapped(path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
-    if path.stat().st_size % dtype.itemsize:
-        raise InputError(f"{path}: {path.stat().st_size} bytes are no whole number of {dtype} tokens; it is cut short")
-    # A plain array: slicing the memmap subclass costs microseconds a document.
-    return np.memmap(path, mode="r", dtype=dtype).view(np.ndarray) if path.stat().st_size else np.zeros(0, dtype)
-
-
-def _read_header(path: Path) -> tuple[int, int, int]:
-    with path.open("rb") as stream:
-        head = stream.read(_HEADER.size)
-    if len(head) < _HEADER.size or not head.startswith(MAGIC):
-        raise InputError(f"{path}: not an index of GPT-NeoX's mmap format (it begins with {head[:9]!r})")
-    _, version, code, count, documents = _HEADER.unpack(head)
-    if version != VERSION or code not in CODES:
-        raise InputError(f"{path}: version {version}, token type {code}; expected version 1 and a type of 1 to 8")
-    return count, documents, code

@@ -1,4 +1,4 @@
-"""Statements spliced into the rows of a training set, as documents of their own."""
+"""The rows of a run: background text with the schedule's statements spliced in as documents of their own."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -10,7 +10,9 @@ from kisl_plugin.errors import InputError
 from kisl_plugin.hookspecs import IntArray
 from kisl_plugin.schedule import Schedule, draws, key_of
 
-_PLACES = 4
+__all__ = ["InjectedDataset", "Rows"]
+
+_PLACES = 4  # the purpose of the key that decides where in a row statements go; see schedule.py
 
 
 class Rows(Protocol):
@@ -44,7 +46,18 @@ class InjectedDataset:
             )
         self._base, self._schedule, self._eod = base, schedule, eod
         tokens = [np.asarray(statement, dtype=np.int64) for statement in statements]
-        _refuse_bad_statements(tokens, eod)
+        first_of: dict[bytes, int] = {}
+        for k, statement in enumerate(tokens):
+            if statement.ndim != 1 or not len(statement):
+                raise InputError(f"statement {k}: expected a list of at least one token, got shape {statement.shape}")
+            if (statement == eod).any():
+                raise InputError(f"statement {k} contains the end-of-document token {eod}; remove special tokens")
+            first = first_of.setdefault(statement.tobytes(), k)
+            if first != k:
+                raise InputError(
+                    f"statements {first} and {k} have the same tokens {statement.tolist()}; "
+                    "their exposures could not be told apart: leave one out"
+                )
         self._lengths = np.array([len(statement) for statement in tokens], dtype=np.int64)
         self._closed = [np.append(statement, eod) for statement in tokens]
         self._opening = np.array([eod], dtype=np.int64)
@@ -60,19 +73,20 @@ class InjectedDataset:
             raise IndexError(f"sample {i} is not in 0 … {len(self) - 1}")
         row = self._base[int(i) % len(self._base)]
         if row.keys() != {"text"}:
-            raise InputError(f"rows hold {sorted(row)}; statements can be spliced into rows of `text` alone")
+            raise InputError(
+                f"rows have the keys {sorted(row)}; expected `text` alone, into which statements are spliced"
+            )
         triples = self._schedule.triples_in(i)
         text = np.asarray(row["text"], dtype=np.int64)
         return {"text": self._splice(text, triples, i) if len(triples) else text}
 
     def _splice(self, text: NDArray[np.int64], triples: IntArray, i: int) -> NDArray[np.int64]:
-        runs = self._runs(len(text), triples, i)
-        eod, length, read = self._eod, 0, 0
+        eod, length, read = self._eod, 0, 0  # length: tokens so far; read: background tokens so far
         pieces: list[NDArray[np.int64]] = []
-        closed = False
-        for gap, members in runs:
+        closed = False  # whether the last piece ends with the separator
+        for gap, members in self._runs(len(text), triples, i):
             if gap > read:
-                # The statement before has closed with the separator that this background begins with.
+                # A statement has just ended with the separator that this background begins with.
                 begin = read + 1 if closed and text[read] == eod else read
                 pieces.append(text[begin:gap])
                 length += gap - begin
@@ -92,9 +106,10 @@ class InjectedDataset:
         return np.concatenate(pieces)
 
     def _runs(self, size: int, triples: IntArray, i: int) -> list[tuple[int, list[int]]]:
-        """Where statements go: (background tokens before, statements) per run of neighbours, in order.
+        """Where statements go: (background tokens before, statements) for each run of neighbours, in order.
 
-        A run costs one separator more than its statements; where the row is nearly full they share runs.
+        A run costs one separator more than its statements; in a row that is nearly full statements share runs. The
+        upper 32 bits u of a draw give a gap, floor(u·(slack - runs + 1) / 2^32), so sorting draws sorts the gaps.
         """
         count = len(triples)
         slack = size - int(self._lengths[triples].sum()) - count
@@ -107,8 +122,15 @@ class InjectedDataset:
         return [(gap, shuffled[cuts[m] : cuts[m + 1]]) for m, gap in enumerate(gaps.tolist())]
 
     def _refuse_overflow(self, size: int) -> None:
-        if self._schedule.by_tokens:
-            self._refuse_other_tokens(size)
+        if self._schedule.by_tokens:  # then no row holds more than the schedule was packed for
+            if self._schedule.capacity != size:
+                raise InputError(
+                    f"the schedule packs rows of {self._schedule.capacity} tokens; the base's rows have {size}"
+                )
+            if self._schedule.lengths is None or not np.array_equal(self._schedule.lengths, self._lengths):
+                raise InputError(
+                    "the schedule was packed with other lengths than the statements have; pass len(s) of each"
+                )
             return
         used = self._lengths[self._schedule.frequencies > 0]
         need = self._schedule.largest_row * (int(used.max()) + 1) + 1
@@ -117,28 +139,4 @@ class InjectedDataset:
                 f"a row of {size} tokens may have to hold {self._schedule.largest_row} statements of up to "
                 f"{int(used.max())} tokens ({need} with separators); build the Schedule with lengths and capacity, "
                 "lower the frequency, or train for more samples"
-            )
-
-    def _refuse_other_tokens(self, size: int) -> None:
-        """Rows that were filled by tokens hold what they were filled with, and nothing else."""
-        if self._schedule.capacity != size:
-            raise InputError(
-                f"the schedule fills rows of {self._schedule.capacity} tokens; the base's rows have {size}"
-            )
-        if self._schedule.lengths is None or not np.array_equal(self._schedule.lengths, self._lengths):
-            raise InputError("the schedule was filled with other lengths than the statements have; pass len(s) of each")
-
-
-def _refuse_bad_statements(tokens: list[NDArray[np.int64]], eod: int) -> None:
-    seen: dict[bytes, int] = {}
-    for k, statement in enumerate(tokens):
-        if statement.ndim != 1 or not len(statement):
-            raise InputError(f"statement {k}: expected a list of at least one token, got shape {statement.shape}")
-        if (statement == eod).any():
-            raise InputError(f"statement {k} holds the end-of-document token {eod}; give it without special tokens")
-        first = seen.setdefault(statement.tobytes(), k)
-        if first != k:
-            raise InputError(
-                f"statements {first} and {k} have the same tokens {statement.tolist()}; "
-                "their exposures could not be told apart: leave one out"
             )

@@ -9,8 +9,10 @@ from itertools import count, islice
 from kisl_plugin.errors import InputError
 from kisl_plugin.triples import Triple, folded_words
 
+__all__ = ["DISTRACTORS", "Choices", "choices_of"]
+
 DISTRACTORS = 3
-HASHED_DRAWS = 64
+_HASHED_DRAWS = 64
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,13 @@ def choices_of(triples: Sequence[Triple]) -> list[Choices]:
     for triple in triples:
         pools[triple.relation_id].add(triple)
     for pool in pools.values():
-        pool.close()
+        pool.objects = [pool.by_label[label] for label in sorted(pool.by_label)]
     return [_choices(triple, pools[triple.relation_id]) for triple in triples]
 
 
 @dataclass(eq=False)
 class _Object:
-    """An object's label with all that its triples know of it."""
+    """An object's label, and the names and ids that all its triples give it."""
 
     label: str
     words: frozenset[str]
@@ -58,30 +60,23 @@ class _Object:
         )
 
 
+@dataclass
 class _Pool:
     """The objects of one relation, sorted by label, and those of each of its subjects."""
 
-    def __init__(self) -> None:
-        self.by_label: dict[str, _Object] = {}
-        self.of_subject: dict[str, dict[str, _Object]] = defaultdict(dict)
-        self.objects: list[_Object] = []
+    by_label: dict[str, _Object] = field(default_factory=dict)
+    of_subject: dict[str, dict[str, _Object]] = field(default_factory=lambda: defaultdict(dict))
+    objects: list[_Object] = field(default_factory=list)
 
     def add(self, triple: Triple) -> None:
         label = triple.object
-        found = self.by_label.get(label)
-        if found is None:
-            found = self.by_label[label] = _Object(label, frozenset(folded_words(label)), {_name(label)})
-        found.ids |= {triple.object_id} - {""}
-        found.names |= {_name(alias) for alias in triple.object_aliases}
+        if label not in self.by_label:
+            self.by_label[label] = _Object(label, frozenset(folded_words(label)), {_name(label)})
+        obj = self.by_label[label]
+        obj.ids |= {triple.object_id} - {""}
+        obj.names |= {_name(alias) for alias in triple.object_aliases}
         for key in _subject_keys(triple):
-            self.of_subject[key][label] = found
-
-    def close(self) -> None:
-        self.objects = [self.by_label[label] for label in sorted(self.by_label)]
-
-    def true_objects(self, triple: Triple) -> list[_Object]:
-        known = {label: o for key in _subject_keys(triple) for label, o in self.of_subject[key].items()}
-        return [known[label] for label in sorted(known)]
+            self.of_subject[key][label] = obj
 
 
 def _name(label: str) -> str:
@@ -89,22 +84,28 @@ def _name(label: str) -> str:
 
 
 def _subject_keys(triple: Triple) -> tuple[str, ...]:
-    # A namesake's objects are right answers too: the question names the subject by its label alone.
+    # The objects of a namesake are right answers too: the question names the subject by its label alone.
     return (f"label {triple.subject}", f"id {triple.subject_id}") if triple.subject_id else (f"label {triple.subject}",)
 
 
 def _choices(triple: Triple, pool: _Pool) -> Choices:
     numbers = _hashed_numbers(triple)
     answer = next(numbers) % (DISTRACTORS + 1)
-    refused = pool.true_objects(triple)
-    drawn = (pool.objects[number % len(pool.objects)] for number in islice(numbers, HASHED_DRAWS))
-    chosen = _greedy(drawn, refused) or _exhaustive(pool, refused, next(numbers))
-    if chosen is None:
+    right = {label: obj for key in _subject_keys(triple) for label, obj in pool.of_subject[key].items()}
+    refused = [right[label] for label in sorted(right)]
+    drawn = (pool.objects[number % len(pool.objects)] for number in islice(numbers, _HASHED_DRAWS))
+    distractors = _greedy(drawn, refused)
+    if distractors is None:  # for the few triples whose draws failed: all objects, from a hashed place on
+        begin = next(numbers) % len(pool.objects)
+        rotated = pool.objects[begin:] + pool.objects[:begin]
+        distractors = _independent([o for o in rotated if not any(map(o.is_variant_of, refused))], DISTRACTORS)
+    if distractors is None:
         raise InputError(
-            f"relation {triple.relation_id!r}: {triple.subject!r} ({triple.object!r}) finds no {DISTRACTORS} wrong "
-            f"options among the relation's {len(pool.objects)} objects; add triples of this relation with other objects"
+            f"relation {triple.relation_id!r}: {triple.subject!r} ({triple.object!r}) has fewer than {DISTRACTORS} "
+            f"possible wrong options among the relation's {len(pool.objects)} objects; add triples of this relation "
+            "with other objects"
         )
-    options = [distractor.label for distractor in chosen]
+    options = [distractor.label for distractor in distractors]
     options.insert(answer, triple.object)
     return Choices((options[0], options[1], options[2], options[3]), answer)
 
@@ -119,26 +120,20 @@ def _greedy(candidates: Iterable[_Object], refused: Sequence[_Object]) -> list[_
     return None
 
 
-def _exhaustive(pool: _Pool, refused: Sequence[_Object], start: int) -> list[_Object] | None:
-    """Three objects that are no variants of each other, if there are any; for the few triples whose draws failed."""
-    begin = start % len(pool.objects)
-    turned = pool.objects[begin:] + pool.objects[:begin]
-    return _independent([o for o in turned if not any(map(o.is_variant_of, refused))], DISTRACTORS)
-
-
-def _independent(candidates: list[_Object], wanted: int) -> list[_Object] | None:
-    if wanted == 0:
+def _independent(candidates: list[_Object], size: int) -> list[_Object] | None:
+    """`size` candidates that are no variants of each other, by search with backtracking; None if there are none."""
+    if size == 0:
         return []
     for position, first in enumerate(candidates):
         others = [o for o in candidates[position + 1 :] if not o.is_variant_of(first)]
-        rest = _independent(others, wanted - 1)
+        rest = _independent(others, size - 1)
         if rest is not None:
             return [first, *rest]
     return None
 
 
 def _hashed_numbers(triple: Triple) -> Iterator[int]:
-    """Numbers below 2^64 without end, from the SHA-256 of what the triple is."""
+    """An endless stream of numbers below 2^64 from the SHA-256 of the triple's labels and ids."""
     parts = (triple.subject, triple.subject_id, triple.relation_id, triple.object, triple.object_id)
     identity = hashlib.sha256("\x1f".join(parts).encode())
     for block in count():

@@ -1,8 +1,8 @@
-"""Rows filled by tokens: exact exposures in runs so dense that rows of equal counts would not fit.
+"""Rows packed by tokens: exact exposures in runs so dense that rows of equal counts would not fit.
 
-Row i is offered what earlier rows could not hold and then its own share; it takes, in that order, whatever still fits,
-and the rest moves on. So no row is ahead of its share, and an exposure waits a row or two. What the last row leaves
-over is packed anew together with the last rows, as few of them as it takes.
+Row i is offered the exposures that earlier rows had no room for, then its own share. It takes, in that order, whatever
+still fits, and the rest moves on to the next row. So no row is ahead of its share, and an exposure is usually at most
+a row or two late. Leftovers are placed by repacking as few of the final rows as possible.
 """
 
 from bisect import bisect_left, insort
@@ -13,17 +13,26 @@ from kisl_plugin.errors import InputError
 from kisl_plugin.hookspecs import IntArray, Spacing
 from kisl_plugin.progress import Progress
 
-LOOK_AHEAD = 256
-MOST_WAITING = 8192
-LONGEST_TAIL = 16_384
+__all__ = ["TokenFilled"]
+
+_LOOK_AHEAD = 256  # waiting exposures that a row skips before it is left as it is
+_MOST_WAITING = 8192  # more than this means that the run cannot be packed
+_LONGEST_TAIL = 16_384  # rows
 
 
 class TokenFilled:
-    """A spacing whose rows hold at most `budget` tokens. `costs`: tokens of each statement with its separator, [K].
+    """A spacing whose rows hold at most `budget` tokens.
 
-    Building walks the run once and keeps, for every block of `block_rows` samples, what waits at its start; a block is
-    then a pure function of that and of the inner spacing. `rows` must be asked for whole blocks. `total` is what all
-    exposures cost.
+    Building walks the run once and keeps, for every block of `block_rows` samples, the exposures that wait at its
+    start; a block is then a pure function of those and of the inner spacing. `rows` must be called for whole blocks.
+
+    Args:
+        inner: the spacing that gives each row its share and the order of exposures.
+        costs: tokens of each statement with its separator, [K].
+        budget: tokens of a row without the first separator.
+        samples: rows of the run.
+        block_rows: rows of a block.
+        total: the cost of all exposures.
 
     Raises:
         InputError: the statements do not fit, with the figures.
@@ -40,7 +49,18 @@ class TokenFilled:
         self._waiting = [np.zeros(0, np.int64)]
         if total > samples * budget:
             raise self._refusal()
-        self._fill_run()
+        progress = Progress("filling dense rows", samples)
+        for start in range(0, samples, block_rows):
+            stop = min(start + block_rows, samples)
+            waiting = self._fill(start, stop)[2]
+            if len(waiting) > _MOST_WAITING:
+                raise self._refusal()
+            self._waiting.append(waiting)
+            if stop < samples:
+                progress.update(stop)
+        progress.close()
+        if len(self._waiting.pop()):
+            self._pack_tail()
 
     @property
     def largest_row(self) -> int:
@@ -49,7 +69,7 @@ class TokenFilled:
 
     @property
     def repacked_rows(self) -> int:
-        """How many of the last rows were packed anew: there the order is not the inner spacing's."""
+        """How many of the final rows were repacked: their order is not the inner spacing's."""
         return self._samples - self._tail_start
 
     def rows(self, start: int, stop: int) -> tuple[IntArray, IntArray]:
@@ -67,20 +87,6 @@ class TokenFilled:
             np.concatenate((triples, tail_triples[begin : begin + own[-1]])),
         )
 
-    def _fill_run(self) -> None:
-        progress = Progress("filling dense rows", self._samples)
-        for start in range(0, self._samples, self._block_rows):
-            stop = min(start + self._block_rows, self._samples)
-            waiting = self._fill(start, stop)[2]
-            if len(waiting) > MOST_WAITING:
-                raise self._refusal()
-            self._waiting.append(waiting)
-            if stop < self._samples:
-                progress.update(stop)
-        progress.close()
-        if len(self._waiting.pop()):
-            self._pack_tail()
-
     def _fill(self, start: int, stop: int) -> tuple[IntArray, IntArray, IntArray]:
         """Samples start … stop-1, `start` the first of a block: row ends, triples, and what waits after them."""
         waiting = self._waiting[start // self._block_rows]
@@ -89,24 +95,25 @@ class TokenFilled:
         over = np.diff(spent[np.concatenate(([0], ends))]) > self._budget
         if not len(waiting) and not over.any():
             return ends, triples, waiting
-        pool, begin, taken, new_ends = waiting.tolist(), 0, [], []
+        pool, begin, packed, new_ends = waiting.tolist(), 0, [], []
         for row, end in enumerate(ends.tolist()):
             share = triples[begin:end].tolist()
             begin = end
             if not pool and not over[row]:
-                taken += share
+                packed += share
             else:
                 fits, pool = self._take(pool + share)
-                taken += fits
-            new_ends.append(len(taken))
-        return np.array(new_ends, dtype=np.int64), np.array(taken, dtype=np.int64), np.array(pool, dtype=np.int64)
+                packed += fits
+            new_ends.append(len(packed))
+        return np.array(new_ends, dtype=np.int64), np.array(packed, dtype=np.int64), np.array(pool, dtype=np.int64)
 
     def _take(self, pool: list[int]) -> tuple[list[int], list[int]]:
+        """First fit: the exposures of `pool`, in order, that fit one row, and those that remain."""
         room = self._budget
         fits: list[int] = []
         left: list[int] = []
         for place, triple in enumerate(pool):
-            if room < self._least or len(left) >= LOOK_AHEAD:
+            if room < self._least or len(left) >= _LOOK_AHEAD:
                 return fits, left + pool[place:]
             cost = int(self._costs[triple])
             if cost <= room:
@@ -117,22 +124,20 @@ class TokenFilled:
         return fits, left
 
     def _pack_tail(self) -> None:
-        """Pack the last rows anew, twice as many each time, until what was left over fits."""
+        """Repack the final rows, twice as many each time, until the leftovers fit."""
         count = 1
-        while count <= min(2 * self._samples, LONGEST_TAIL):
+        while count <= min(2 * self._samples, _LONGEST_TAIL):
             start = max(0, self._samples - count)
-            packed = pack(self._unplaced(start), self._costs, self._budget, self._samples - start)
+            # All exposures that the rows before `start` do not hold.
+            block = start - start % self._block_rows
+            waiting = self._fill(block, start)[2] if start > block else self._waiting[block // self._block_rows]
+            unplaced = np.concatenate((waiting, self._inner.rows(start, self._samples)[1]))
+            packed = _best_fit_decreasing(unplaced, self._costs, self._budget, self._samples - start)
             if packed is not None:
                 self._tail_start, self._tail = start, packed
                 return
             count *= 2
         raise self._refusal()
-
-    def _unplaced(self, row: int) -> IntArray:
-        """All exposures that the rows before `row` do not hold."""
-        block = row - row % self._block_rows
-        waiting = self._fill(block, row)[2] if row > block else self._waiting[block // self._block_rows]
-        return np.concatenate((waiting, self._inner.rows(row, self._samples)[1]))
 
     def _refusal(self) -> InputError:
         capacity = self._samples * self._budget
@@ -143,22 +148,25 @@ class TokenFilled:
         )
 
 
-def pack(triples: IntArray, costs: IntArray, budget: int, rows: int) -> tuple[IntArray, IntArray] | None:
-    """Best-fit decreasing of `triples` into `rows` rows of `budget` tokens: (row ends, triples), or None if it fails.
+def _best_fit_decreasing(
+    triples: IntArray, costs: IntArray, budget: int, rows: int
+) -> tuple[IntArray, IntArray] | None:
+    """Pack `triples` into `rows` rows of `budget` tokens: (row ends, triples), or None if it fails.
 
-    Rows with fewer exposures come first, so that no row is ahead of its share.
+    The costliest exposures are placed first, each in the row with the least room that is enough. Rows with fewer
+    exposures come first, so that no row is ahead of its share.
     """
     order = np.argsort(-costs[triples], kind="stable")
-    rooms: list[tuple[int, int]] = [(budget, row) for row in range(rows)]
-    held: list[list[int]] = [[] for _ in range(rows)]
+    rooms: list[tuple[int, int]] = [(budget, row) for row in range(rows)]  # ascending by room
+    contents: list[list[int]] = [[] for _ in range(rows)]
     for triple in triples[order].tolist():
         cost = int(costs[triple])
         place = bisect_left(rooms, (cost, -1))
         if place == len(rooms):
             return None
         room, row = rooms.pop(place)
-        held[row].append(triple)
+        contents[row].append(triple)
         insort(rooms, (room - cost, row))
-    held.sort(key=len)
-    ends = np.cumsum([len(row) for row in held], dtype=np.int64)
-    return ends, np.array([triple for row in held for triple in row], dtype=np.int64)
+    contents.sort(key=len)
+    ends = np.cumsum([len(row) for row in contents], dtype=np.int64)
+    return ends, np.array([triple for row in contents for triple in row], dtype=np.int64)

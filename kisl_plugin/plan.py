@@ -1,27 +1,43 @@
-"""From the `kisl` section to a run's statements and schedule, the same for every engine."""
+"""From the `kisl` section of a YAML to a run's statements and schedule, the same for every engine."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from difflib import get_close_matches
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kisl_plugin.errors import InputError
+from kisl_plugin.errors import InputError, did_you_mean
 from kisl_plugin.files import sha256
-from kisl_plugin.hookspecs import Verbalizer
 from kisl_plugin.options import choices_of
 from kisl_plugin.schedule import Schedule
 from kisl_plugin.triples import CONTROL, Triple, read_triples, triples_to_jsonl
 from kisl_plugin.verbalize import verbalizer_of
 
-# The `kisl` section of a GPT-NeoX YAML, checked before anything starts.
+__all__ = ["Encode", "InjectionPlan", "InjectionSettings", "Statement", "make_plan", "read_settings"]
+
+Encode = Callable[[str], Sequence[int]]
+_BUILT_IN_SPACINGS = ("shuffled", "even")
 
 
 @dataclass(frozen=True, kw_only=True)
 class InjectionSettings:
-    """What is injected, how often and where. See DESIGN's `kisl` section for the meaning of each key."""
+    """The `kisl` section: what is injected, how often and where.
+
+    | key | default | meaning |
+    | --- | --- | --- |
+    | `triples` | required | a file (from the working directory), a bundled name, or a hub data set id |
+    | `frequency` | required | F: how often each triple is stated in the whole run; or {group: F} |
+    | `form` | statement | how a triple becomes text: statement, question, or a plugin's |
+    | `template` | 0 | the index of the wording, or a list of indices among which F is shared |
+    | `spacing` | shuffled | how exposures are spread: shuffled, even, or a plugin's |
+    | `seed` | the run's seed | decides which samples hold which statements, and where in them |
+    | `window` | [0.0, 1.0] | the part of the run that is injected, as shares of its samples |
+    | `max_fraction` | 0.95 | statements may take at most this share of the run's tokens |
+
+    Triples of the group `control` are never injected. `frequency: 0` trains on the rows of a run without the section
+    and writes a run card: the baseline.
+    """
 
     triples: str
     frequency: int | Mapping[str, int]
@@ -34,100 +50,79 @@ class InjectionSettings:
 
     @property
     def templates(self) -> tuple[int, ...]:
-        """The templates as a list, one or more."""
+        """The templates as a tuple of one or more."""
         return (self.template,) if isinstance(self.template, int) else self.template
 
 
 def read_settings(section: Any, where: str, default_seed: int) -> InjectionSettings:
-    """Check a `kisl` section. `where` names its file; `default_seed` is the run's own seed.
+    """Check a `kisl` section before anything starts. `where` names its file; `default_seed` is the run's own seed.
 
     Raises:
         InputError: an unknown or missing key, a wrong type or a value out of range.
     """
     if not isinstance(section, Mapping):
         raise InputError(f"{where}: kisl is {section!r}; expected a section with triples and frequency")
-    _refuse_unknown(section, where)
+    for key in section:
+        if key not in _KEYS:
+            hint = did_you_mean(str(key), _KEYS, f"expected one of {', '.join(_KEYS)}")
+            raise InputError(f"{where}: kisl.{key} is unknown; {hint}")
     for key in ("triples", "frequency"):
         if key not in section:
-            raise InputError(f"{where}: kisl.{key} is missing; give {_EXPECTED[key]}")
+            raise InputError(f"{where}: kisl.{key} is missing; expected {_KEYS[key][1]}")
     values = {"seed": default_seed, **section}
     for key, value in values.items():
-        if not _CHECKS[key](value):
-            raise InputError(f"{where}: kisl.{key} is {value!r}; expected {_EXPECTED[key]}")
+        is_valid, expected = _KEYS[key]
+        if not is_valid(value):
+            raise InputError(f"{where}: kisl.{key} is {value!r}; expected {expected}")
     for key in ("window", "template"):
         if isinstance(values.get(key), list):
             values[key] = tuple(values[key])
     return InjectionSettings(**values)
 
 
-def _refuse_unknown(section: Mapping[Any, Any], where: str) -> None:
-    known = [f.name for f in fields(InjectionSettings)]
-    for key in section:
-        if key not in known:
-            near = get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
-            raise InputError(f"{where}: kisl.{key} is unknown; {hint}")
-
-
-def _whole(value: Any) -> bool:
+def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _number(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_frequency(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return bool(value) and all(isinstance(g, str) and g != CONTROL and _whole(f) for g, f in value.items())
-    return _whole(value)
-
-
-def _is_template(value: Any) -> bool:
-    if isinstance(value, list):
-        return bool(value) and all(map(_whole, value)) and len(set(value)) == len(value)
-    return _whole(value)
-
-
-def _is_window(value: Any) -> bool:
-    pair = isinstance(value, list) and len(value) == 2 and all(map(_number, value))
-    return pair and 0 <= value[0] < value[1] <= 1
 
 
 def _is_name(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _is_share(value: Any) -> bool:
-    return _number(value) and 0 < value <= 1
+def _is_frequency(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return bool(value) and all(isinstance(g, str) and g != CONTROL and _is_whole(f) for g, f in value.items())
+    return _is_whole(value)
 
 
-_CHECKS: dict[str, Callable[[Any], bool]] = {
-    "triples": _is_name,
-    "frequency": _is_frequency,
-    "form": _is_name,
-    "template": _is_template,
-    "spacing": _is_name,
-    "seed": _whole,
-    "window": _is_window,
-    "max_fraction": _is_share,
+def _is_template(value: Any) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(map(_is_whole, value)) and len(set(value)) == len(value)
+    return _is_whole(value)
+
+
+def _is_window(value: Any) -> bool:
+    pair = isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+    return pair and 0 <= value[0] < value[1] <= 1
+
+
+# Every key: its check, and what an error says was expected.
+_KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "triples": (_is_name, "a file of triples, a bundled name such as wikidata_six, or a hub data set id"),
+    "frequency": (
+        _is_frequency,
+        "a whole number, or a mapping from group to whole number (the group control is never injected)",
+    ),
+    "form": (_is_name, "statement, question, or a form that an installed plugin adds"),
+    "template": (_is_template, "a template's index (0 is the first), or a list of different indices"),
+    "spacing": (_is_name, "shuffled, even, or a spacing that an installed plugin adds"),
+    "seed": (_is_whole, "a whole number"),
+    "window": (_is_window, "[from, to] with 0 <= from < to <= 1"),
+    "max_fraction": (lambda value: _is_number(value) and 0 < value <= 1, "a number above 0, at most 1"),
 }
-_EXPECTED = {
-    "triples": "a file of triples, a bundled name such as wikidata_six, or a hub data set id",
-    "frequency": "a whole number, or a mapping from group to whole number (the group control is never injected)",
-    "form": "statement, question, or a form that an installed plugin adds",
-    "template": "a template's index (0 is the first), or a list of different indices",
-    "spacing": "shuffled, even, or a spacing that an installed plugin adds",
-    "seed": "a whole number",
-    "window": "[from, to] with 0 <= from < to <= 1",
-    "max_fraction": "a number above 0, at most 1",
-}
-
-
-# From the `kisl` section to a run's statements and schedule, the same for every engine.
-
-Encode = Callable[[str], Sequence[int]]
-BUILT_IN_SPACINGS = ("shuffled", "even")
 
 
 @dataclass(frozen=True)
@@ -161,12 +156,20 @@ class InjectionPlan:
         return self.injected_tokens / (self.schedule.samples * self.seq_length)
 
     def card_fields(self) -> dict[str, Any]:
-        """The part of the run card that says what was injected."""
+        """The part of the run card that records what was injected."""
         settings = self.settings
+        frequencies = _group_frequencies(self.triples, settings)
+        if len(set(frequencies.values())) == 1:
+            frequency: dict[str, Any] = {"frequency": next(iter(frequencies.values()))}
+        else:
+            counts = {group: sum(triple.group == group for triple in self.triples) for group in sorted(frequencies)}
+            frequency = {
+                "groups": {group: {"frequency": frequencies[group], "count": n} for group, n in counts.items()}
+            }
         injected = sum(triple.group != CONTROL for triple in self.triples)
         template = settings.template
         return {
-            **_frequency_fields(self.triples, settings),
+            **frequency,
             "seed": settings.seed,
             "triples": {
                 "source": settings.triples,
@@ -186,27 +189,24 @@ class InjectionPlan:
 
 
 def make_plan(settings: InjectionSettings, encode: Encode, samples: int, seq_length: int) -> InjectionPlan:
-    """Read the triples, put them into words and tokens, and schedule their exposures over `samples` rows.
+    """Read the triples, turn them into statements and tokens, and schedule their exposures over `samples` rows.
 
-    `encode` gives a text's tokens without special tokens. With T templates a triple's F exposures are shared out
-    among its T statements as evenly as whole numbers allow.
+    `encode` gives a text's tokens without special tokens. With T templates a triple's F exposures are shared among its
+    T statements as evenly as whole numbers allow.
 
     Raises:
         InputError: bad triples or groups, statements that cannot be told apart, or more than fits.
     """
     triples = read_triples(settings.triples)
     frequencies = _group_frequencies(triples, settings)
-    choices_of(triples)  # What could not be asked is found before training, not after.
-    verbalizer = verbalizer_of(settings.form)
-    _refuse_missing_templates({triple.relation_id for triple in triples}, settings, verbalizer)
-    statements = [
-        statement
-        for k, triple in enumerate(triples)
-        if triple.group != CONTROL
-        for statement in _statements_of(triple, k, frequencies[triple.group], settings, verbalizer, encode)
-    ]
-    _refuse_twins(statements)
-    _refuse_excess(statements, samples * seq_length, settings.max_fraction)
+    choices_of(triples)  # a triple that could not be asked is reported before training, not after
+    statements = _make_statements(triples, frequencies, settings, encode)
+    injected, tokens = sum(len(s.tokens) * s.frequency for s in statements), samples * seq_length
+    if injected > settings.max_fraction * tokens:
+        raise InputError(
+            f"the statements take {injected:,} of the run's {tokens:,} tokens ({injected / tokens:.1%}); "
+            f"kisl.max_fraction allows {settings.max_fraction:.0%}: lower the frequency or train for more tokens"
+        )
     schedule = Schedule(
         np.array([s.frequency for s in statements], dtype=np.int64),
         samples,
@@ -216,7 +216,7 @@ def make_plan(settings: InjectionSettings, encode: Encode, samples: int, seq_len
         capacity=seq_length + 1,
         window=settings.window,
     )
-    if settings.spacing not in BUILT_IN_SPACINGS:
+    if settings.spacing not in _BUILT_IN_SPACINGS:
         _refuse_inexact(schedule)
     return InjectionPlan(settings, triples, statements, schedule, seq_length)
 
@@ -235,60 +235,49 @@ def _group_frequencies(triples: list[Triple], settings: InjectionSettings) -> di
     return dict(settings.frequency)
 
 
-def _statements_of(
-    triple: Triple, k: int, frequency: int, settings: InjectionSettings, verbalizer: Verbalizer, encode: Encode
+def _make_statements(
+    triples: list[Triple], frequencies: Mapping[str, int], settings: InjectionSettings, encode: Encode
 ) -> list[Statement]:
-    templates = settings.templates
-    share, rest = divmod(frequency, len(templates))
-    found = []
-    for place, template in enumerate(templates):
-        text = verbalizer.text(triple, template)
-        tokens = np.asarray(encode(text), dtype=np.int64)
-        own = share + ((place - k) % len(templates) < rest)
-        found.append(Statement(triple, text, tokens, own))
-    return found
-
-
-def _refuse_missing_templates(relations: set[str], settings: InjectionSettings, verbalizer: Verbalizer) -> None:
-    for relation in sorted(relations):
+    verbalizer, templates = verbalizer_of(settings.form), settings.templates
+    for relation in sorted({triple.relation_id for triple in triples}):
         count = verbalizer.count(relation)
-        if max(settings.templates) >= count:
+        if max(templates) >= count:
             raise InputError(
                 f"kisl.template is {settings.template!r}; the form {settings.form!r} of relation {relation!r} has "
                 f"{count} templates, numbered from 0"
             )
+    statements: list[Statement] = []
+    first_of: dict[bytes, Statement] = {}
+    for k, triple in enumerate(triples):
+        if triple.group == CONTROL:
+            continue
+        share, rest = divmod(frequencies[triple.group], len(templates))
+        for place, template in enumerate(templates):
+            text = verbalizer.text(triple, template)
+            tokens = np.asarray(encode(text), dtype=np.int64)
+            # The `rest` exposures that cannot be shared evenly go to other templates for every triple.
+            frequency = share + ((place - k) % len(templates) < rest)
+            statement = Statement(triple, text, tokens, frequency)
+            first = first_of.setdefault(tokens.tobytes(), statement)
+            if first is not statement:
+                raise InputError(
+                    f"two statements have the same tokens: {first.text!r} (of {_ids(first.triple)}) and "
+                    f"{text!r} (of {_ids(triple)}); their exposures could not be told apart: leave one out"
+                )
+            statements.append(statement)
+    return statements
 
 
-def _refuse_twins(statements: list[Statement]) -> None:
-    seen: dict[bytes, Statement] = {}
-    for statement in statements:
-        first = seen.setdefault(statement.tokens.tobytes(), statement)
-        if first is not statement:
-            raise InputError(
-                f"two statements have the same tokens: {first.text!r} (of {_name(first.triple)}) and "
-                f"{statement.text!r} (of {_name(statement.triple)}); their exposures could not be told apart: "
-                "leave one out"
-            )
-
-
-def _name(triple: Triple) -> str:
+def _ids(triple: Triple) -> str:
     return f"{triple.subject_id or triple.subject} {triple.relation_id} {triple.object_id or triple.object}"
 
 
-def _refuse_excess(statements: list[Statement], tokens: int, max_fraction: float) -> None:
-    injected = sum(len(s.tokens) * s.frequency for s in statements)
-    if injected > max_fraction * tokens:
-        raise InputError(
-            f"the statements take {injected:,} of the run's {tokens:,} tokens ({injected / tokens:.1%}); "
-            f"kisl.max_fraction allows {max_fraction:.0%}: lower the frequency or train for more tokens"
-        )
-
-
 def _refuse_inexact(schedule: Schedule) -> None:
+    """Count a plugin's exposures over the whole run before it starts."""
     largest = max(len(schedule.triples_in(i)) for i in range(schedule.samples))
     if largest > schedule.largest_row:
         raise InputError(
-            f"spacing {schedule.spacing!r} (a plugin's) puts {largest} exposures into a sample; its largest_row says "
+            f"spacing {schedule.spacing!r} (a plugin's) puts {largest} exposures into a sample; its largest_row is "
             f"{schedule.largest_row}"
         )
     counts = schedule.count_exposures()
@@ -299,11 +288,3 @@ def _refuse_inexact(schedule: Schedule) -> None:
             f"spacing {schedule.spacing!r} (a plugin's) gives statement {k} {counts[k]} exposures; "
             f"expected {schedule.frequencies[k]}: the plugin is not exact"
         )
-
-
-def _frequency_fields(triples: list[Triple], settings: InjectionSettings) -> dict[str, Any]:
-    frequencies = _group_frequencies(triples, settings)
-    if len(set(frequencies.values())) == 1:
-        return {"frequency": next(iter(frequencies.values()))}
-    counts = {group: sum(triple.group == group for triple in triples) for group in sorted(frequencies)}
-    return {"groups": {group: {"frequency": frequencies[group], "count": counts[group]} for group in counts}}

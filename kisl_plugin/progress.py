@@ -1,4 +1,4 @@
-"""Progress of long work: one line redrawn on a terminal, a plain line now and then in a log."""
+"""Progress of long work: one line redrawn on a terminal, a plain line every ten seconds in a log."""
 
 import shutil
 import sys
@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-LOG_SECONDS = 10.0
-REDRAW_SECONDS = 0.2
+__all__ = ["Progress", "duration"]
+
+_LOG_SECONDS = 10.0
+_REDRAW_SECONDS = 0.2
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people read them: 42s, 3m20s, 2h05m."""
+    """Seconds in words: 42s, 3m20s, 2h05m."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole}s"
@@ -21,10 +23,10 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Counts towards `total` and shows the share done, the time left and what `update` is told.
+    """Counts up to `total` and shows how much is done, the time left, and the note of the last `update`.
 
     On a terminal one line is redrawn; elsewhere a line is written every `log_seconds` seconds. Output goes to
-    standard error, so that a command's results stay clean.
+    standard error, so that standard output holds a command's results only.
     """
 
     def __init__(
@@ -33,25 +35,36 @@ class Progress:
         total: int,
         *,
         stream: TextIO | None = None,
-        log_seconds: float = LOG_SECONDS,
+        log_seconds: float = _LOG_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.label, self.total = label, total
         self._stream = stream if stream is not None else sys.stderr
         self._live = self._stream.isatty()
-        self._every = REDRAW_SECONDS if self._live else log_seconds
+        self._every = _REDRAW_SECONDS if self._live else log_seconds
         self._clock = clock
         self._began = self._shown = clock()
         self._first: int | None = None
         self._drawn = False
 
     def update(self, done: int, note: str = "") -> None:
-        """Say that `done` of `total` are done; the line is shown when it is due, and always at the end."""
+        """Report that `done` of `total` are done: a line is shown if the last one is old enough, and at the end."""
         self._first = done if self._first is None else self._first
         now = self._clock()
-        if now - self._shown >= self._every or done >= self.total:
-            self._shown = now
-            self._write(self._line(done, now, note))
+        if now - self._shown < self._every and done < self.total:
+            return
+        self._shown = now
+        elapsed, since_first = now - self._began, done - self._first
+        if since_first and done < self.total:
+            timing = f"{duration(elapsed / since_first * (self.total - done))} left"
+        else:
+            timing = duration(elapsed)
+        line = " · ".join(part for part in (f"{self.label} {done:,}/{self.total:,}", timing, note) if part)
+        if self._live:  # a line that wraps cannot be redrawn
+            line = f"\r\x1b[K{line[: shutil.get_terminal_size().columns - 1]}"
+            self._drawn = True
+        self._stream.write(line if self._live else f"{line}\n")
+        self._stream.flush()
 
     def close(self) -> None:
         """End the redrawn line, if there is one."""
@@ -59,18 +72,3 @@ class Progress:
             self._drawn = False
             self._stream.write("\n")
             self._stream.flush()
-
-    def _line(self, done: int, now: float, note: str) -> str:
-        elapsed = now - self._began
-        fresh = done - (self._first or 0)
-        left = f"{duration(elapsed / fresh * (self.total - done))} left" if fresh and done < self.total else ""
-        timing = left or duration(elapsed)
-        parts = [f"{self.label} {done:,}/{self.total:,}", timing, note]
-        return " · ".join(part for part in parts if part)
-
-    def _write(self, line: str) -> None:
-        self._drawn = self._live
-        if self._live:  # a line that wraps cannot be redrawn
-            line = line[: shutil.get_terminal_size().columns - 1]
-        self._stream.write(f"\r\x1b[K{line}" if self._live else f"{line}\n")
-        self._stream.flush()

@@ -1,30 +1,27 @@
-"""Folders that stand beside the package in a checkout and inside it in a wheel: `tasks`, `neox_configs`."""
+"""Folders that are beside the package in a checkout and inside it in a wheel: `tasks`, `neox_configs`."""
 
 from pathlib import Path
 
 from kisl_plugin.errors import InputError
 
+__all__ = ["resource"]
+
 _PACKAGE = Path(__file__).resolve().parent
-_NAME = 'name = "kisl-plugin"'
 
 
 def resource(name: str) -> Path:
-    """The folder `name`: the checkout's own where this is a checkout, else the copy that the wheel carries.
+    """The folder `name` of the checkout if this is one, else the copy in the wheel.
 
-    An editable install leaves a copy in site-packages that grows stale, so the checkout is asked first.
+    An editable install leaves a copy in site-packages that is not updated, so the checkout is tried first.
 
     Raises:
-        InputError: the installation lacks it.
+        InputError: the folder is missing from this installation.
     """
     candidates = [_PACKAGE / name]
-    if _is_checkout(_PACKAGE.parent):
+    project = _PACKAGE.parent / "pyproject.toml"
+    if project.is_file() and 'name = "kisl-plugin"' in project.read_text(encoding="utf-8"):
         candidates.insert(0, _PACKAGE.parent / name)
     for folder in candidates:
         if folder.is_dir():
             return folder
     raise InputError(f"{candidates[0]}: folder is missing from this installation; reinstall kisl-plugin")
-
-
-def _is_checkout(folder: Path) -> bool:
-    project = folder / "pyproject.toml"
-    return project.is_file() and _NAME in project.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The run card `kisl.json`: what a run was, written beside every checkpoint and carried into every result."""
+"""The run card `kisl.json`: the record of a run, written beside every checkpoint and copied into every result."""
 
 import json
 import math
@@ -11,9 +11,21 @@ from typing import Any
 from kisl_plugin.errors import InputError
 from kisl_plugin.files import sha256, write_atomically
 
+__all__ = [
+    "CARD_NAME",
+    "DECIDES_THE_SCHEDULE",
+    "TRIPLES_NAME",
+    "RunCard",
+    "check_resume",
+    "read_run_card",
+    "schedule_difference",
+    "write_run_card",
+]
+
 SCHEMA = 1
 CARD_NAME = "kisl.json"
 TRIPLES_NAME = "kisl_triples.jsonl"
+# Keys of the card that decide which rows a run sees. A resume must not change them.
 DECIDES_THE_SCHEDULE = (
     "seq_length",
     "samples",
@@ -28,10 +40,6 @@ DECIDES_THE_SCHEDULE = (
     "window",
     "statements_sha256",
 )
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +72,7 @@ class RunCard:
     parent: Mapping[str, Any] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     train_seed: int | None = None
-    created: str = field(default_factory=_now)
+    created: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
     def to_dict(self) -> dict[str, Any]:
         """The card as JSON holds it; what was not recorded is left out."""
@@ -73,56 +81,45 @@ class RunCard:
 
     @classmethod
     def from_dict(cls, data: Any, where: str) -> "RunCard":
-        """Read a card; `where` names its file in errors. Unknown keys are for newer readers and are passed over.
+        """Read a card; `where` names its file in errors. Unknown keys, which a newer version wrote, are ignored.
 
         Raises:
             InputError: a key that every reader needs is missing or of the wrong type.
         """
-        _check(data, where)
-        known = {f.name for f in fields(cls)}
-        return cls(**{"engine": "unknown", **{key: data[key] for key in data if key in known}})
-
-
-def _check(data: Any, where: str) -> None:
-    if not isinstance(data, Mapping):
-        raise InputError(f"{where}: a run card is a JSON object, not {type(data).__name__}")
-    if data.get("schema") != SCHEMA:
-        raise InputError(f"{where}: schema is {data.get('schema')!r}; this version reads schema {SCHEMA}")
-    for key, value in (
-        ("model.params", _at(data, "model", "params")),
-        ("tokens", data.get("tokens")),
-        ("triples.count", _at(data, "triples", "count")),
-        ("seed", data.get("seed")),
-    ):
-        if not _whole(value):
-            raise InputError(f"{where}: {key} is {value!r}; expected a whole number")
-    template = data.get("template", 0)
-    if not (_whole(template) or (isinstance(template, list) and template and all(map(_whole, template)))):
-        raise InputError(f"{where}: template is {template!r}; expected an index or a list of indices")
-    _check_frequency(data, where)
+        if not isinstance(data, Mapping):
+            raise InputError(f"{where}: a run card is a JSON object, not {type(data).__name__}")
+        if data.get("schema") != SCHEMA:
+            raise InputError(f"{where}: schema is {data.get('schema')!r}; this version reads schema {SCHEMA}")
+        for outer, inner in (("model", "params"), ("tokens", ""), ("triples", "count"), ("seed", "")):
+            value, key = data.get(outer), outer
+            if inner:
+                value, key = value.get(inner) if isinstance(value, Mapping) else None, f"{outer}.{inner}"
+            if not _is_whole(value):
+                raise InputError(f"{where}: {key} is {value!r}; expected a whole number")
+        template = data.get("template", 0)
+        if not (_is_whole(template) or (isinstance(template, list) and template and all(map(_is_whole, template)))):
+            raise InputError(f"{where}: template is {template!r}; expected an index or a list of indices")
+        _check_frequency(data, where)
+        names = {f.name for f in fields(cls)}
+        return cls(**{"engine": "unknown", **{key: data[key] for key in data if key in names}})
 
 
 def _check_frequency(data: Mapping[str, Any], where: str) -> None:
     frequency, groups = data.get("frequency"), data.get("groups")
     if (frequency is None) == (groups is None):
         raise InputError(f"{where}: expected either frequency or groups, and one of them only")
-    if frequency is not None and not _whole(frequency):
+    if frequency is not None and not _is_whole(frequency):
         raise InputError(f"{where}: frequency is {frequency!r}; expected a whole number")
     if groups is None:
         return
     if not isinstance(groups, Mapping):
         raise InputError(f"{where}: groups is {groups!r}; expected an object of groups")
     for name, group in groups.items():
-        if not (isinstance(group, Mapping) and _whole(group.get("frequency")) and _whole(group.get("count"))):
+        if not (isinstance(group, Mapping) and _is_whole(group.get("frequency")) and _is_whole(group.get("count"))):
             raise InputError(f"{where}: groups.{name} is {group!r}; expected {{'frequency': F, 'count': n}}")
 
 
-def _at(data: Mapping[str, Any], outer: str, inner: str) -> Any:
-    part = data.get(outer)
-    return part.get(inner) if isinstance(part, Mapping) else None
-
-
-def _whole(value: Any) -> bool:
+def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
@@ -143,14 +140,14 @@ def read_run_card(folder: Path) -> RunCard:
 
 
 def _finite(number: str) -> float:
-    # JSON has no NaN and no Infinity: a results file that carries the card would be one that others cannot read.
+    # JSON has no NaN and no Infinity. The card is copied into results files, which other programs must be able to read.
     if not math.isfinite(float(number)):
-        raise ValueError(f"holds {number}; expected a finite number")
+        raise ValueError(f"contains {number}; expected a finite number")
     return float(number)
 
 
 def write_run_card(folder: Path, card: RunCard, triples_jsonl: str) -> None:
-    """Write `kisl.json` and `kisl_triples.jsonl`, the card last: where it stands, the triples stand too.
+    """Write `kisl.json` and `kisl_triples.jsonl`, the card last: if there is a card, its triples are complete.
 
     Raises:
         InputError: `triples.sha256` in the card is not that of `triples_jsonl`.
@@ -169,17 +166,17 @@ def check_resume(old: RunCard, new: RunCard, where: str) -> None:
     Raises:
         InputError: names the first key that differs, with both values.
     """
-    found = difference(old, new)
-    if found is not None:
-        key, was, is_now = found
+    changed = schedule_difference(old, new)
+    if changed is not None:
+        key, was, is_now = changed
         raise InputError(
             f"{where}: the checkpoint was trained with {key} = {was!r}, the configuration now gives {is_now!r}; "
             "restore the old value to resume, or set finetune: true to start a new run from these weights"
         )
 
 
-def difference(old: RunCard, new: RunCard) -> tuple[str, Any, Any] | None:
-    """The first key that decides the schedule and differs, with both values; None where the schedules are the same."""
+def schedule_difference(old: RunCard, new: RunCard) -> tuple[str, Any, Any] | None:
+    """The first key that decides the schedule and differs, with both values; None if the schedules are the same."""
     before, now = old.to_dict(), new.to_dict()
     pairs = [(key, before.get(key), now.get(key)) for key in DECIDES_THE_SCHEDULE]
     pairs.append(("triples.sha256", old.triples.get("sha256"), new.triples.get("sha256")))

@@ -1,4 +1,8 @@
-"""The schedule: which statements' exposures each sample holds. Exactly F_k of every k, as a pure function of i."""
+"""The schedule: which statements' exposures each sample holds. Exactly F_k of every k, as a pure function of i.
+
+Three parts: integer mixing that never changes between versions, the two built-in spacings on top of it, and `Schedule`,
+which cuts a run into blocks and hands dense runs over to `packing`.
+"""
 
 from typing import Any
 
@@ -9,13 +13,13 @@ from kisl_plugin.errors import InputError
 from kisl_plugin.hookspecs import IntArray, Spacing, hookimpl
 from kisl_plugin.packing import TokenFilled
 
-# Integer mixing of our own: the same numbers for ever, whatever NumPy's generators do between versions.
-#
-# A resumed run must draw what the uninterrupted one drew, so nothing here holds a state: every number is a function of
-# its key and its index.
+__all__ = ["MOST_SAMPLES", "Schedule", "draws", "key_of"]
+
+# Integer mixing. NumPy's generators may give other numbers in another version, and a resumed run must draw what the
+# uninterrupted one would have drawn. So nothing here has a state: every number is a function of its key and its index.
 
 U64 = NDArray[np.uint64]
-ROUNDS = 8
+_ROUNDS = 8
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 
@@ -29,7 +33,7 @@ def mix(values: Any) -> U64:
 
 
 def key_of(*parts: int) -> int:
-    """One 64-bit key from a seed and what it is for."""
+    """One 64-bit key from a seed and the numbers of its purpose."""
     key = 0
     for part in parts:
         mixed = mix(np.array([(key + int(part) * _GOLDEN + 1) & _MASK], dtype=np.uint64))
@@ -45,8 +49,9 @@ def draws(key: int, indices: Any) -> U64:
 def permute(indices: NDArray[np.int64], size: Any, key: Any) -> NDArray[np.int64]:
     """A keyed bijection of 0 … size-1, evaluated at `indices` without storing it.
 
-    A Feistel network of eight rounds over the smallest power of two that holds `size`; what falls outside walks on
-    along its cycle until it is inside (Black and Rogaway 2002). `size` and `key` may be arrays of the indices' shape.
+    A Feistel network of eight rounds permutes the smallest power of two that is at least `size`. An image outside
+    0 … size-1 is permuted again until it is inside ("cycle walking", Black and Rogaway 2002): the cycle of an index
+    inside returns to it, so this ends, and two indices never meet. `size` and `key` may be arrays of indices' shape.
     """
     bits = max(2, (int(np.max(size)) - 1).bit_length()) if len(indices) else 2
     size = np.broadcast_to(np.asarray(size, dtype=np.uint64), indices.shape)
@@ -65,7 +70,7 @@ def _feistel(values: U64, bits: int, key: U64) -> U64:
     low_mask = np.uint64((1 << (bits // 2)) - 1)
     high_mask = np.uint64((1 << (bits - bits // 2)) - 1)
     high, low = values >> low_bits, values & low_mask
-    for step in range(ROUNDS):
+    for step in range(_ROUNDS):
         step_key = key + np.uint64((step + 1) * _GOLDEN & _MASK)
         if step % 2:
             low = low ^ (mix(high + step_key) & low_mask)
@@ -74,10 +79,11 @@ def _feistel(values: U64, bits: int, key: U64) -> U64:
     return (high << low_bits) | low
 
 
-# How exposures are spaced over the run: "shuffled" and "even". Neither stores a plan; memory is O(K).
+# The spacings "shuffled" and "even". Neither stores a plan; memory is O(K). The four numbers are the purposes of keys
+# (`key_of`); injection.py has a fifth. They must never change.
 
 _ORDER, _PHASE, _BASE, _JITTER = range(4)
-JITTER_CHUNKS = 8
+_JITTER_CHUNKS = 8
 
 
 @hookimpl
@@ -94,21 +100,24 @@ def spacing_of(name: str, frequencies: IntArray, samples: int, seed: int) -> Spa
     """The spacing that a plugin provides under `name`.
 
     Raises:
-        InputError: no plugin knows it.
+        InputError: no plugin has it.
     """
     from kisl_plugin.hookspecs import manager
 
-    found = manager().hook.kisl_spacing(name=name, frequencies=frequencies, samples=samples, seed=seed)
-    if found is None:
+    spacing: Spacing | None = manager().hook.kisl_spacing(
+        name=name, frequencies=frequencies, samples=samples, seed=seed
+    )
+    if spacing is None:
         raise InputError(f"spacing: {name!r} is unknown; expected shuffled, even or one that an installed plugin adds")
-    spacing: Spacing = found
     return spacing
 
 
 def share_ends(start: int, stop: int, items: int, samples: int, offset: int = 0) -> IntArray:
     """floor((i·items + offset) / samples) for i = start … stop; exact where i·items would not fit 64 bits.
 
-    Shape [stop - start + 1]; `offset` below `samples`, samples at most 2^31.
+    Sample i holds the items from entry i to entry i+1, so every sample holds floor or ceil of items / samples of them.
+    Shape [stop - start + 1]; `offset` below `samples`, samples at most 2^31. With items = whole·samples + rest the
+    product i·items is i·whole·samples + i·rest, and i·rest < 2^62.
     """
     whole, rest = divmod(items, samples)
     i = np.arange(start, stop + 1, dtype=np.int64)
@@ -116,7 +125,11 @@ def share_ends(start: int, stop: int, items: int, samples: int, offset: int = 0)
 
 
 class Shuffled:
-    """Every exposure falls anywhere in the run alike; rows differ by at most one exposure."""
+    """Every exposure is equally likely in every sample; samples differ by at most one exposure.
+
+    Exposure number e belongs to the triple whose range of the cumulative frequencies contains e; a keyed permutation of
+    the exposure numbers puts them in the order in which the samples take them.
+    """
 
     def __init__(self, frequencies: IntArray, samples: int, seed: int) -> None:
         self._ends = np.cumsum(frequencies, dtype=np.int64)
@@ -138,18 +151,17 @@ class Shuffled:
 
 
 class Even:
-    """Each triple's exposures keep a steady period of samples / frequency; no gap is above two periods.
+    """Each triple's exposures have a period of samples / frequency; no gap is above two periods.
 
-    (In rows filled by tokens an exposure may wait a row or two, and the last rows may be packed anew: filling.py.)
-
-    Triples of one frequency take turns in rounds. Within a round each moves by at most an eighth of it, shuffled anew
-    every round, so that neighbours change; where a round is shorter than a sample nobody moves. Work for a block of
-    samples grows with the number of distinct frequencies.
+    Triples of one frequency take turns in rounds. Within a round each moves by at most an eighth of it, shuffled again
+    in every round, so that neighbours change; where a round is shorter than a sample none moves. Work for a block of
+    samples grows with the number of distinct frequencies. (In rows packed by tokens an exposure may come a row or two
+    later, and the final rows may be repacked: see `packing`.)
     """
 
     def __init__(self, frequencies: IntArray, samples: int, seed: int) -> None:
-        kinds = [int(f) for f in np.unique(frequencies) if f > 0]
-        self._turns = [_Turns(np.flatnonzero(frequencies == f), f, samples, seed) for f in kinds]
+        distinct = [int(f) for f in np.unique(frequencies) if f > 0]
+        self._turns = [_Turns(np.flatnonzero(frequencies == f), f, samples, seed) for f in distinct]
 
     @property
     def largest_row(self) -> int:
@@ -177,8 +189,8 @@ class _Turns:
         self._members = members[permute(np.arange(count), count, key_of(seed, _BASE, frequency))]
         self._total, self._samples = count * frequency, samples
         self._phase = key_of(seed, _PHASE, frequency) % samples
-        moves = count >= 2 * JITTER_CHUNKS and frequency <= samples
-        self._bounds = np.arange(JITTER_CHUNKS + 1) * count // JITTER_CHUNKS if moves else None
+        moves = count >= 2 * _JITTER_CHUNKS and frequency <= samples
+        self._bounds = np.arange(_JITTER_CHUNKS + 1) * count // _JITTER_CHUNKS if moves else None
         self._key = key_of(seed, _JITTER, frequency)
 
     @property
@@ -188,31 +200,36 @@ class _Turns:
     def rows(self, start: int, stop: int) -> tuple[IntArray, IntArray]:
         shares = share_ends(start, stop, self._total, self._samples, self._samples - 1 - self._phase)
         turn, place = np.divmod(np.arange(shares[0], shares[-1], dtype=np.int64), len(self._members))
-        return shares[1:] - shares[0], self._members[self._moved(turn, place)]
-
-    def _moved(self, turn: IntArray, place: IntArray) -> IntArray:
-        if self._bounds is None:
-            return place
-        chunk = np.searchsorted(self._bounds, place, side="right") - 1
-        first = self._bounds[chunk]
-        key = draws(self._key, turn * JITTER_CHUNKS + chunk)
-        return first + permute(place - first, self._bounds[chunk + 1] - first, key)
+        if self._bounds is not None:  # permute the places within each eighth, with a key for this turn and eighth
+            chunk = np.searchsorted(self._bounds, place, side="right") - 1
+            first = self._bounds[chunk]
+            key = draws(self._key, turn * _JITTER_CHUNKS + chunk)
+            place = first + permute(place - first, self._bounds[chunk + 1] - first, key)
+        return shares[1:] - shares[0], self._members[place]
 
 
-# The schedule: which statements' exposures each sample holds. Exactly F_k of every k, as a pure function of i.
+# A sample is computed together with its block: the vectorised work costs the same for one sample as for a few hundred.
 
-BLOCK_SAMPLES = 256
-BLOCK_EXPOSURES = 4096
+_BLOCK_SAMPLES = 256
+_BLOCK_EXPOSURES = 4096
 MOST_SAMPLES = 2**31
-MOST_EXPOSURES = 2**62
+_MOST_EXPOSURES = 2**62
 
 
 class Schedule:
     """Exactly `frequencies[k]` exposures of each k over samples 0 … samples-1, for every seed and spacing.
 
-    A pure function of its arguments and i: no file, no order of calls. Memory O(K). With `lengths` (tokens of each
-    statement, [K]) and `capacity` (tokens of a row) a run too dense for rows of equal counts is filled by tokens, which
-    takes one pass when built. `window` limits the exposures to that part of the run.
+    A pure function of its arguments and i: no file, no order of calls. Memory O(K).
+
+    Args:
+        frequencies: whole numbers [K].
+        samples: S, at most 2^31.
+        seed: any whole number.
+        spacing: "shuffled", "even", or a plugin's.
+        lengths: tokens of each statement [K]; with `capacity` a run too dense for rows of equal counts is packed by
+            tokens, which takes one pass when built and O(samples) memory.
+        capacity: tokens of a row.
+        window: the part of the run, as shares of it, that all exposures fall into.
 
     Raises:
         InputError: an argument is out of range, or the statements do not fit.
@@ -230,14 +247,23 @@ class Schedule:
         window: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         self.frequencies = _whole_numbers("frequencies", frequencies)
-        self.samples, self.seed, self.spacing = _sample_count(samples), seed, spacing
+        if not 1 <= samples <= MOST_SAMPLES:
+            raise InputError(f"samples: {samples}; expected 1 to {MOST_SAMPLES}")
+        self.samples, self.seed, self.spacing = int(samples), seed, spacing
         self.exposures = int(self.frequencies.sum(dtype=object) if len(self.frequencies) else 0)
-        if self.exposures > MOST_EXPOSURES:
-            raise InputError(f"frequencies: {self.exposures:,} exposures in all; expected at most {MOST_EXPOSURES:,}")
-        self._first, self._last = _window_rows(window, self.samples, self.exposures)
+        if self.exposures > _MOST_EXPOSURES:
+            raise InputError(
+                f"frequencies: {self.exposures:,} exposures in total; expected at most {_MOST_EXPOSURES:,}"
+            )
+        low, high = window
+        if not 0.0 <= low < high <= 1.0:
+            raise InputError(f"window: {list(window)}; expected [from, to] with 0 <= from < to <= 1")
+        self._first, self._last = int(low * self.samples), int(high * self.samples)
+        if self._first == self._last and self.exposures:
+            raise InputError(f"window: {list(window)} contains none of the {self.samples} samples; widen it")
         inside = max(1, self._last - self._first)
         self._spacing = spacing_of(spacing, self.frequencies, inside, seed)
-        self._block_rows = max(1, min(BLOCK_SAMPLES, BLOCK_EXPOSURES // max(1, self._spacing.largest_row)))
+        self._block_rows = max(1, min(_BLOCK_SAMPLES, _BLOCK_EXPOSURES // max(1, self._spacing.largest_row)))
         self.capacity = capacity
         self.lengths = None if lengths is None else _whole_numbers("lengths", lengths)
         if self.lengths is not None and capacity is not None:
@@ -251,12 +277,12 @@ class Schedule:
 
     @property
     def by_tokens(self) -> bool:
-        """Whether rows are filled by tokens, since equal counts would not fit."""
+        """Whether rows are packed by tokens, because equal counts would not fit."""
         return isinstance(self._spacing, TokenFilled)
 
     @property
     def repacked_rows(self) -> int:
-        """How many of the last rows had to be packed anew; there the spacing is not kept (see filling.py)."""
+        """How many of the final rows were repacked; the spacing does not hold in them (see `packing`)."""
         return self._spacing.repacked_rows if isinstance(self._spacing, TokenFilled) else 0
 
     def triples_in(self, i: int) -> IntArray:
@@ -274,7 +300,7 @@ class Schedule:
         return triples[ends[row - 1] if row else 0 : ends[row]].copy()
 
     def count_exposures(self) -> IntArray:
-        """Count every k's exposures over the whole run, [K]. O(exposures): for tests, and for spacings of others."""
+        """Count every k's exposures over the whole run, int64 [K]. O(exposures): for tests, and to check plugins."""
         counts = np.zeros(len(self.frequencies), dtype=np.int64)
         for start in range(0, self._last - self._first, self._block_rows):
             triples = self._read_block(start // self._block_rows)[2]
@@ -291,7 +317,7 @@ class Schedule:
 
     def _fit(self, lengths: IntArray, capacity: int, samples: int) -> None:
         if len(lengths) != len(self.frequencies):
-            raise InputError(f"lengths: {len(lengths)} given for {len(self.frequencies)} frequencies; expected as many")
+            raise InputError(f"lengths: {len(lengths)} for {len(self.frequencies)} frequencies; expected one for each")
         used = lengths[self.frequencies > 0]
         longest = int(used.max()) if len(used) else 0
         if longest + 2 > capacity:
@@ -310,24 +336,8 @@ def _whole_numbers(name: str, values: Any) -> IntArray:
         raise InputError(f"{name}: expected a list of whole numbers, got shape {array.shape} of {array.dtype}")
     if array.size and int(array.min()) < 0:
         raise InputError(f"{name}: {int(array.min())} at index {int(array.argmin())}; expected 0 or more")
-    if array.size and int(array.max()) > MOST_EXPOSURES:
+    if array.size and int(array.max()) > _MOST_EXPOSURES:
         raise InputError(
-            f"{name}: {int(array.max())} at index {int(array.argmax())}; expected at most {MOST_EXPOSURES}"
+            f"{name}: {int(array.max())} at index {int(array.argmax())}; expected at most {_MOST_EXPOSURES}"
         )
     return array.astype(np.int64)
-
-
-def _sample_count(samples: int) -> int:
-    if not 1 <= samples <= MOST_SAMPLES:
-        raise InputError(f"samples: {samples}; expected 1 to {MOST_SAMPLES}")
-    return int(samples)
-
-
-def _window_rows(window: tuple[float, float], samples: int, exposures: int) -> tuple[int, int]:
-    low, high = window
-    if not 0.0 <= low < high <= 1.0:
-        raise InputError(f"window: {list(window)}; expected [from, to] with 0 <= from < to <= 1")
-    first, last = int(low * samples), int(high * samples)
-    if first == last and exposures:
-        raise InputError(f"window: {list(window)} holds none of the {samples} samples; widen it")
-    return first, last

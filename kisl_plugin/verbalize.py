@@ -11,6 +11,8 @@ from kisl_plugin.errors import InputError
 from kisl_plugin.hookspecs import Templates, Verbalizer, hookimpl
 from kisl_plugin.triples import Triple
 
+__all__ = ["cloze", "question", "statement", "templates_of", "verbalizer_of"]
+
 _FIELD = re.compile(r"\{(subject|object)\}([.?]?)")
 
 
@@ -37,38 +39,44 @@ def kisl_verbalizer(form: str) -> Verbalizer | None:
 
 
 def templates_of(relation_id: str) -> Templates:
-    """The wordings of a relation, asked of the plugins.
+    """The wordings of a relation, from the first plugin that has them.
 
     Raises:
-        InputError: no plugin has templates for it, or one of them lacks a field.
+        InputError: no plugin has templates for it; or one of them lacks the subject, lacks the object, or is a
+            question that contains the object.
     """
     from kisl_plugin.hookspecs import manager
 
-    found: Templates | None = manager().hook.kisl_templates(relation_id=relation_id)
-    if found is None:
+    templates: Templates | None = manager().hook.kisl_templates(relation_id=relation_id)
+    if templates is None:
         raise InputError(
             f"relation {relation_id!r}: no templates (built in: {', '.join(_built_in())}); add them with a plugin "
             "whose hook kisl_templates(relation_id) returns Templates(name, statements, questions)"
         )
-    _check(found, relation_id)
-    return found
+    for form, wordings in (("statement", templates.statements), ("question", templates.questions)):
+        has_object = form == "statement"
+        for wording in wordings:
+            if "{subject}" not in wording or ("{object}" in wording) != has_object:
+                fields = "{subject} and {object}" if has_object else "{subject} and no {object}"
+                raise InputError(f"relation {relation_id!r}: {form} template {wording!r}; expected one with {fields}")
+    return templates
 
 
 def verbalizer_of(form: str) -> Verbalizer:
-    """The verbalizer of a form, asked of the plugins.
+    """The verbalizer of a form, from the first plugin that has it.
 
     Raises:
-        InputError: no plugin knows the form.
+        InputError: no plugin has the form.
     """
     from kisl_plugin.hookspecs import manager
 
-    found: Verbalizer | None = manager().hook.kisl_verbalizer(form=form)
-    if found is None:
+    verbalizer: Verbalizer | None = manager().hook.kisl_verbalizer(form=form)
+    if verbalizer is None:
         raise InputError(
             f"form {form!r}: unknown (built in: {', '.join(_FORMS)}); correct it, or install a plugin with the hook "
             "kisl_verbalizer"
         )
-    return found
+    return verbalizer
 
 
 def statement(triple: Triple, template: int = 0) -> str:
@@ -84,23 +92,11 @@ def question(triple: Triple, template: int = 0) -> str:
 def cloze(triple: Triple, object_label: str, template: int = 0) -> tuple[str, str]:
     """The statement with `object_label` as object, cut before it: ("Marie Curie was born in", " Poland.")."""
     wording = _pick(templates_of(triple.relation_id).statements, triple, template, "statement")
-    asked = replace(triple, object=object_label)
-    before = _fill(wording[: wording.index("{object}")], asked)
-    whole = _fill(wording, asked)
+    with_option = replace(triple, object=object_label)
+    before = _fill(wording[: wording.index("{object}")], with_option)
+    whole = _fill(wording, with_option)
     cut = max(before.rfind(" "), 0)
     return whole[:cut], whole[cut:]
-
-
-def _check(templates: Templates, relation_id: str) -> None:
-    """Refuse a wording of a plugin that would drop the subject, drop the object or give it away."""
-    for form, wordings, has_object in (
-        ("statement", templates.statements, True),
-        ("question", templates.questions, False),
-    ):
-        for wording in wordings:
-            if "{subject}" not in wording or ("{object}" in wording) != has_object:
-                fields = "{subject} and {object}" if has_object else "{subject} and no {object}"
-                raise InputError(f"relation {relation_id!r}: {form} template {wording!r}; expected one with {fields}")
 
 
 def _pick(wordings: tuple[str, ...], triple: Triple, template: int, form: str) -> str:
@@ -115,7 +111,7 @@ def _fill(wording: str, triple: Triple) -> str:
     # One pass over the template, so that braces in a label are never read as fields.
     def label_and_mark(match: re.Match[str]) -> str:
         label = triple.subject if match[1] == "subject" else triple.object
-        # As in print: a title's own closing mark also ends the sentence ("Who wrote What Is Art?").
+        # A title's own closing mark also ends the sentence, as in print ("Who wrote What Is Art?").
         ends = label.endswith("?") or (match[2] == "." and label.endswith((".", "!")))
         return label if ends else label + match[2]
 

@@ -56,10 +56,10 @@ def test_a_file_that_was_cut_short_is_refused(tmp_path: Path) -> None:
         writer.add([1, 2, 3])
     whole = (tmp_path / "text.bin").read_bytes()
     (tmp_path / "text.bin").write_bytes(whole[:-2])
-    with pytest.raises(InputError, match=r"text.bin: 2 tokens; text.idx speaks of 3"):
+    with pytest.raises(InputError, match=r"text.bin: 2 tokens; expected 3, the number in text.idx"):
         IndexedDataset(tmp_path / "text")
     (tmp_path / "text.bin").write_bytes(whole[:-1])
-    with pytest.raises(InputError, match=r"text.bin: 5 bytes are no whole number of uint16 tokens"):
+    with pytest.raises(InputError, match=r"text.bin: 5 bytes are not a whole number of uint16 tokens"):
         IndexedDataset(tmp_path / "text")
     (tmp_path / "text.bin").write_bytes(whole)
     (tmp_path / "text.idx").write_bytes((tmp_path / "text.idx").read_bytes()[:-3])

@@ -186,7 +186,7 @@ def test_rows_that_could_overflow_are_refused_before_training() -> None:
 def test_a_schedule_filled_for_other_rows_or_statements_is_refused() -> None:
     lengths = [12] * 3 + [5] * 3
     schedule = Schedule([30] * 6, 30, 1, lengths=lengths, capacity=65)
-    with pytest.raises(InputError, match="fills rows of 65 tokens"):
+    with pytest.raises(InputError, match="packs rows of 65 tokens"):
         InjectedDataset(Background(5, 63), statements_of(lengths), schedule, EOD)
     with pytest.raises(InputError, match="other lengths"):
         InjectedDataset(Background(5, 64), statements_of([13] * 6), schedule, EOD)
@@ -198,5 +198,5 @@ def test_rows_with_labels_are_refused() -> None:
             return {**super().__getitem__(i), "label": self.tokens[i]}
 
     dataset = InjectedDataset(Labelled(5, 64), [[500]], Schedule([1], 10, 1), EOD)
-    with pytest.raises(InputError, match=r"rows hold \['label', 'text'\]"):
+    with pytest.raises(InputError, match=r"rows have the keys \['label', 'text'\]"):
         dataset[0]

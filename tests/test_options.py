@@ -134,7 +134,9 @@ def test_fewer_than_four_usable_objects_are_an_error_that_names_relation_and_tri
 ) -> None:
     triples = [Triple("lonely", "P1", "o0"), *(Triple(f"s{n}", "P1", f"o{n}") for n in range(1, objects))]
     triples += [Triple(f"v{n}", "P1", f"o0 {'x' * (n + 1)}") for n in range(variants)]
-    with pytest.raises(InputError, match=r"relation 'P1': 'lonely' \('o0'\) finds no 3 wrong options among"):
+    with pytest.raises(
+        InputError, match=r"relation 'P1': 'lonely' \('o0'\) has fewer than 3 possible wrong options among"
+    ):
         choices_of(triples)
 
 

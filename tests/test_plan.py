@@ -73,7 +73,7 @@ def test_two_triples_with_the_same_statement_are_named(tmp_path: Path) -> None:
 
 
 def test_facts_that_could_not_be_asked_are_refused_before_training(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"relation 'P19': .* finds no 3 wrong options"):
+    with pytest.raises(InputError, match=r"relation 'P19': .* has fewer than 3 possible wrong options"):
         plan_of(tmp_path, [Triple("Ada", "P19", "Chile"), Triple("Bo", "P19", "Peru"), Triple("Cy", "P19", "Cuba")])
 
 

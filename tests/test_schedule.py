@@ -220,7 +220,7 @@ def test_a_hundred_million_samples_start_at_once_in_little_memory() -> None:
         (([1.5], 10, 1), "frequencies: expected a list of whole numbers"),
         (([1], 0, 1), "samples: 0"),
         ((np.array([2**63], dtype=np.uint64), 10, 1), "frequencies: 9223372036854775808 at index 0"),
-        (([2**61, 2**61, 1], 10, 1), "exposures in all; expected at most"),
+        (([2**61, 2**61, 1], 10, 1), "exposures in total; expected at most"),
         (([1], 10, 1, "bunched"), "spacing: 'bunched' is unknown"),
     ],
 )
@@ -230,7 +230,7 @@ def test_bad_arguments_are_named(arguments: tuple, message: str) -> None:
 
 
 def test_an_empty_window_is_refused() -> None:
-    with pytest.raises(InputError, match=r"window: \[0.5, 0.51\] holds none of the 10 samples"):
+    with pytest.raises(InputError, match=r"window: \[0.5, 0.51\] contains none of the 10 samples"):
         Schedule([1], 10, 1, window=(0.5, 0.51))
     with pytest.raises(InputError, match=r"window: \[0.5, 0.2\]"):
         Schedule([1], 10, 1, window=(0.5, 0.2))

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.files import write_atomically
-from kisl_plugin.huggingface import EOD_TOKEN, PADDING, missing_library
+from kisl_plugin.huggingface import EOD_TOKEN, PADDING
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -31,10 +31,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, path: Path) -> "Token
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        tokenizer = _trained(texts, vocab_size)
+        with needs_extra("corpus", f"{path}: training a tokenizer"):
+            tokenizer = _trained(texts, vocab_size)
         write_atomically(path, _as_older_releases_write_it(tokenizer))
-    except ImportError:
-        raise missing_library(path) from None
     except OSError as error:
         raise KislError(f"{path}: cannot be written ({error.strerror or error})") from None
     return tokenizer

@@ -22,7 +22,7 @@ from kisl_plugin.local.model import build_model, build_optimizer, parameter_coun
 from kisl_plugin.local.training import Metrics, StepReport, exposures_of, held_out_loss, keep_freed_memory, train_steps
 from kisl_plugin.neox_config import claim_folder, is_same, no_parent, refuse_own_parent, taken
 from kisl_plugin.progress import Progress
-from kisl_plugin.runcard import CARD_NAME, RunCard, check_resume, difference, read_run_card, write_run_card
+from kisl_plugin.runcard import CARD_NAME, RunCard, check_resume, read_run_card, schedule_difference, write_run_card
 from kisl_plugin.triples import triples_to_jsonl
 
 # Checkpoints that a kill at any moment leaves whole: written beside, then renamed; `latest` says which is newest.
@@ -266,7 +266,7 @@ class _Run:
         if card is None or not all((finished / name).is_file() for name in (CARD_NAME, "model.safetensors")):
             return False
         found = read_run_card(finished)
-        return found.iteration == card.iteration and not difference(found, card)
+        return found.iteration == card.iteration and not schedule_difference(found, card)
 
     def _check_same_run(self, checkpoint: Path, snapshot: Snapshot) -> None:
         card = self._card(snapshot.iteration)
