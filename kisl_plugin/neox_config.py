@@ -1,89 +1,276 @@
-"""The folder that a run saves to: whether it can be written, and whether it is another run's. For every engine."""
+"""What kisl must know of GPT-NeoX's YAMLs: how they are merged, which keys it cannot honour and why, Llama's shape.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+The table `KEY_RULES` is the one place that says which keys stop an injection, a run of the embedded engine, an audit of
+rows or an export. Also here, since every engine needs it: what a run may do with the folder that it saves to.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
-from kisl_plugin.errors import InputError
+from kisl_plugin.errors import InputError, did_you_mean
+from kisl_plugin.files import hold_lock
 
-# A run's GPT-NeoX YAMLs, merged as GPT-NeoX merges them: where a mistake stands can still be told.
+__all__ = [
+    "KEY_RULES",
+    "KeyRule",
+    "LlamaShape",
+    "Purpose",
+    "Yamls",
+    "claim_folder",
+    "hold_save",
+    "is_same",
+    "read_yamls",
+    "refuse_keys",
+    "refuse_mixed_runs",
+    "swiglu_width",
+    "unused_keys",
+]
+
+LOCK_NAME = "kisl.lock"
 
 
 @dataclass(frozen=True)
 class Yamls:
-    """Each key's value and file, `-` in keys read as `_`; the files' texts by name. `where` names all files."""
+    """A run's GPT-NeoX YAMLs, merged as GPT-NeoX merges them.
+
+    Attributes:
+        values: each key's value; `-` in a key is read as `_`.
+        files: the file that holds each key.
+        texts: the text of each file, by file name (a run saves them with its checkpoints).
+        where: all files, for messages about keys that no file holds.
+    """
 
     values: Mapping[str, Any]
-    files: Mapping[str, str]
-    texts: Mapping[str, str]
-    where: str
+    files: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    where: str = "the configuration"
 
     def file_of(self, key: str) -> str:
-        """The file in which `key` stands; of a dotted key, its first part."""
+        """The file that holds `key`; for a dotted key, the one that holds its first part."""
         return self.files.get(key.split(".")[0], self.where)
+
+    def wrong_value(self, key: str, value: Any, expected: str) -> InputError:
+        """The error for a value that is not what was expected."""
+        as_text = isinstance(value, str) and "number" in expected
+        hint = "; YAML reads 1e-4 as text: write 1.0e-4" if as_text else ""
+        return InputError(f"{self.file_of(key)}: {key} is {value!r}; expected {expected}{hint}")
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML's safe loader, which by itself would silently keep the last of two equal keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a mapping that contains a key twice."""
+        names = [key.value for key, _ in node.value]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.YAMLError(f"it contains the key {name!r} {names.count(name)} times; leave one")
+        return super().construct_mapping(node, deep)
 
 
 def read_yamls(paths: Sequence[Path]) -> Yamls:
-    """Read and merge YAMLs; a key may stand in one of them only, and once.
+    """Read and merge YAMLs; as in GPT-NeoX, a key may be in one of them only, and once.
 
     Raises:
-        InputError: a file that is missing, not YAML or without keys, two files of one name, or a key that stands twice.
+        InputError: a file is missing, is not YAML or has no keys, two files have the same name (they are saved side by
+            side with every checkpoint), or a key is given twice.
     """
-    texts = _read_texts(paths)
     values: dict[str, Any] = {}
     files: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for path in paths:
-        for key, value in _parse(texts[path.name], path).items():
+        if path.name in texts:
+            first = next(other for other in paths if other.name == path.name)
+            raise InputError(f"{path}: has the same file name as {first}; GPT-NeoX refuses that: rename one")
+        try:
+            texts[path.name] = path.read_text(encoding="utf-8")
+            data = yaml.load(texts[path.name], Loader=_EachKeyOnce)
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: cannot be read ({error})") from None
+        except yaml.YAMLError as error:
+            raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+        if not isinstance(data, Mapping):
+            raise InputError(f"{path}: expected keys and values, got {type(data).__name__}")
+        for key, value in data.items():
             name = str(key).replace("-", "_")
             if name in values:
-                raise InputError(f"{path}: {name} stands in {files[name]} too; a key may be given once")
+                raise InputError(f"{path}: {name} is also in {files[name]}; a key may be given once")
             values[name], files[name] = value, str(path)
     return Yamls(values, files, texts, ", ".join(map(str, paths)))
 
 
-def _read_texts(paths: Sequence[Path]) -> dict[str, str]:
-    """The YAMLs by file name. They are saved with every checkpoint, so two must not have the same name."""
-    seen: dict[str, Path] = {}
-    for path in paths:
-        if path.name in seen:
-            raise InputError(f"{path}: has the same file name as {seen[path.name]}; GPT-NeoX refuses that: rename one")
-        seen[path.name] = path
-    return {name: _read_text(path) for name, path in seen.items()}
+# What needs a key to have certain values, and how a message names it.
+Purpose = Literal["injection", "local", "rows", "export"]
+_NEEDED_BY: Mapping[Purpose, str] = {
+    "injection": "a kisl section needs",  # any run of GPT-NeoX with a kisl section
+    "local": "the local engine needs",
+    "rows": "checking a run's rows needs",  # the audit, which lays the rows of either engine by itself
+    "export": "an export as a Llama needs",
+}
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
+@dataclass(frozen=True)
+class KeyRule:
+    """The values under which a key of GPT-NeoX is no obstacle.
+
+    Attributes:
+        key: the key; `attention_config` is judged by the types of attention that it names.
+        default: GPT-NeoX's default (megatron/neox_arguments at the tested commit), which holds where the key is absent.
+        allowed: the values that are accepted. If one of them means "off", so does every other way of writing it.
+        purposes: for what the rule holds.
+        reason: why other values are refused.
+    """
+
+    key: str
+    default: Any
+    allowed: tuple[Any, ...]
+    purposes: frozenset[Purpose]
+    reason: str
+
+    def allows(self, value: Any) -> bool:
+        """Whether a value is accepted."""
+        values = list(_attention_types(value)) if self.key == "attention_config" else [value]
+        return all(any(_is_equal(one, allowed) for allowed in self.allowed) for one in values)
 
 
-class _EachKeyOnce(yaml.SafeLoader):
-    """YAML's safe loader, which would let the last of two equal keys win in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuse a key that stands twice."""
-        names = [key.value for key, _ in node.value]
-        for name in names:
-            if names.count(name) > 1:
-                raise yaml.YAMLError(f"the key {name!r} stands in it {names.count(name)} times; leave one")
-        return super().construct_mapping(node, deep)
+def _is_off(value: Any) -> bool:
+    return not value or (isinstance(value, Mapping) and value.get("enabled") is False)
 
 
-def _parse(text: str, path: Path) -> Mapping[Any, Any]:
-    try:
-        data = yaml.load(text, Loader=_EachKeyOnce)
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(data, Mapping):
-        raise InputError(f"{path}: expected keys and values, got {type(data).__name__}")
-    return data
+def _is_equal(value: Any, allowed: Any) -> bool:
+    # To Python, True == 1; as rotary_pct or moe_num_experts it is a mistake.
+    if _is_off(allowed):
+        return _is_off(value)
+    return bool(value == allowed) and isinstance(value, bool) == isinstance(allowed, bool)
 
 
-# The shape of a Llama model in plain arithmetic: its inner width as GPT-NeoX rounds it, and its parameters.
+def _attention_types(config: Any) -> Iterator[str]:
+    """The types in an attention_config: a list of types, or of [types, how many layers or "all"]."""
+    match config:
+        case [list() as types, int() | "all"]:
+            yield from _attention_types(types)
+        case list():
+            for part in config:
+                yield from _attention_types(part)
+        case str():
+            yield config
+
+
+_INJECTION: frozenset[Purpose] = frozenset({"injection"})
+_LOCAL: frozenset[Purpose] = frozenset({"local"})
+_EXPORT: frozenset[Purpose] = frozenset({"export"})
+_LLAMA = _LOCAL | _EXPORT
+_OWN_ROWS: frozenset[Purpose] = frozenset({"local", "rows"})
+_ANY_ROWS = _INJECTION | _OWN_ROWS
+
+_TEXT = "statements are inserted into rows of `text`, and other data that belong to each token would no longer match"
+_BY_NEOX = "only GPT-NeoX lays out such rows"
+_ENGINE = "Transformer Engine's layers store their weights in another way"
+
+KEY_RULES: tuple[KeyRule, ...] = (
+    # Which rows a run has
+    KeyRule("dataset_impl", "gpt2", ("gpt2",), _ANY_ROWS, "pairwise and online data are not rows of text"),
+    KeyRule("train_impl", "normal", ("normal",), _ANY_ROWS, "other objectives do not train on rows of text"),
+    KeyRule("train_label_data_paths", None, (None,), _ANY_ROWS, _TEXT),
+    KeyRule("train_reward_data_paths", None, (None,), _ANY_ROWS, _TEXT),
+    KeyRule("pos_train_data_paths", None, (None,), _ANY_ROWS, "pairwise data are not rows of text"),
+    KeyRule("precompute_model_name", None, (None,), _ANY_ROWS, _TEXT),
+    KeyRule("curriculum_learning", None, (None,), _ANY_ROWS, "its shorter sequences would cut statements off"),
+    KeyRule("autotuning_run", None, (None,), _ANY_ROWS, "it tries other batch sizes, each with another schedule"),
+    KeyRule("pack_impl", "packed", ("packed", "pack_until_overflow"), _INJECTION,
+            "unpacked rows hold one padded document each, and statements would push it out"),
+    KeyRule("pack_impl", "packed", ("packed",), _OWN_ROWS, _BY_NEOX),
+    KeyRule("data_impl", "infer", ("mmap", "cached"), _INJECTION, "GPT-NeoX opens no corpus with any other value"),
+    KeyRule("data_impl", "infer", ("infer", "mmap"), _OWN_ROWS, "only .bin and .idx files are read"),
+    KeyRule("train_data_paths", None, (None,), _OWN_ROWS, "only GPT-NeoX draws rows from weighted corpora"),
+    KeyRule("train_epochs", None, (None,), _OWN_ROWS,
+            "only GPT-NeoX knows how many rows there are in an epoch; give train_iters"),
+    KeyRule("tokenizer_type", "GPT2BPETokenizer", ("HFTokenizer",), _OWN_ROWS, "it reads only tokenizer.json"),
+    KeyRule("eod_mask_loss", False, (False,), _INJECTION | _LOCAL,
+            "the first token of a statement, after the end of a document, would not be learned"),
+    # Which model is trained
+    KeyRule("norm", "layernorm", ("rmsnorm",), _LLAMA, "Llama normalises by the root mean square"),
+    KeyRule("activation", "gelu", ("swiglu",), _LLAMA, "Llama's inner layer is gated by silu"),
+    KeyRule("pos_emb", "learned", ("rotary",), _LLAMA, "Llama has rotary positions"),
+    KeyRule("rotary_pct", 1.0, (1,), _LLAMA, "Llama rotates all of each head"),
+    KeyRule("use_bias_in_attn_linear", True, (False,), _LLAMA, "Llama has no biases"),
+    KeyRule("use_bias_in_mlp", True, (False,), _LLAMA, "Llama has no biases"),
+    KeyRule("gpt_j_residual", False, (False,), _LLAMA, "in Llama the two halves of a layer follow each other"),
+    KeyRule("use_qk_layernorm", False, (False,), _LLAMA, "Llama does not normalise queries and keys"),
+    KeyRule("sliding_window_width", None, (None,), _LLAMA, "in Llama each token attends to all before it"),
+    KeyRule("attention_config", None, ("global", "flash"), _LLAMA, "in Llama each token attends to all before it"),
+    KeyRule("moe_num_experts", 1, (1,), _LLAMA, "Llama has no experts"),
+    KeyRule("use_mup", False, (False,), _LLAMA, "Llama's output is not scaled by a width"),
+    KeyRule("soft_prompt_tuning", None, (None,), _LLAMA, "Llama has no soft prompt"),
+    KeyRule("train_impl", "normal", ("normal", "dpo", "kto", "reinforce"), _EXPORT,
+            "a reward model predicts no tokens"),
+    *(KeyRule(f"te_{part}", False, (False,), _LLAMA, _ENGINE)
+      for part in ("columnparallel", "rowparallel", "layernorm_mlp", "mha", "fp8_mha")),
+    KeyRule("expansion_factor", None, (None,), _LOCAL, "give intermediate_size instead"),
+    # How the local engine trains
+    KeyRule("hidden_dropout", 0.0, (0,), _LOCAL, "it has no dropout"),
+    KeyRule("attention_dropout", 0.0, (0,), _LOCAL, "it has no dropout"),
+    KeyRule("z_loss", 0.0, (0,), _LOCAL, "its loss is the cross-entropy alone"),
+    KeyRule("fp16", None, (None,), _LOCAL, "it trains in fp32 or bfloat16: set precision"),
+    KeyRule("amp", None, (None,), _LOCAL, "it trains in fp32 or bfloat16: set precision"),
+    KeyRule("use_bnb_optimizer", False, (False,), _LOCAL, "its optimizer is torch's AdamW"),
+    KeyRule("scheduler", None, (None,), _LOCAL, "lr_decay_style and its companions set the learning rate"),
+    KeyRule("data_efficiency", None, (None,), _LOCAL, "it trains on every row as it is"),
+    KeyRule("compression_training", None, (None,), _LOCAL, "it trains all weights as they are"),
+    KeyRule("elasticity", None, (None,), _LOCAL, "the batch would change during the run"),
+    KeyRule("checkpoint_scale", "linear", ("linear",), _LOCAL, "it saves every checkpoint_factor iterations"),
+    KeyRule("exit_interval", None, (None,), _LOCAL, "it trains to the end; stop it at any time, and it resumes"),
+    KeyRule("iteration", None, (None,), _LOCAL, "it resumes from the newest checkpoint"),
+    KeyRule("no_load_optim", False, (False,), _LOCAL, "it resumes with the optimizer's state; see finetune"),
+)  # fmt: skip
+
+# Keys of GPT-NeoX that kisl need not know, and that look like a misspelling of one in the table or of the engine's.
+_LOOK_ALIKE = ("autotuning", "pipe_parallel_size", "rmsnorm_fusion", "use_bias_in_norms")
+
+
+def refuse_keys(yamls: Yamls, purpose: Purpose) -> None:
+    """Check every key that `KEY_RULES` restricts for this purpose; a key that is absent has GPT-NeoX's default.
+
+    Raises:
+        InputError: names the first key that is in the way, its file and value, what is needed, and the reason.
+    """
+    for rule in KEY_RULES:
+        if purpose in rule.purposes and not rule.allows(yamls.values.get(rule.key, rule.default)):
+            value = f"is {yamls.values.get(rule.key, rule.default)!r}"
+            if rule.key not in yamls.values:
+                value = f"is not given, and GPT-NeoX's default is {rule.default!r}"
+            expected = " or ".join(map(_as_yaml, rule.allowed))
+            raise InputError(
+                f"{yamls.file_of(rule.key)}: {rule.key} {value}; {_NEEDED_BY[purpose]} {expected}: {rule.reason}"
+            )
+
+
+def _as_yaml(value: Any) -> str:
+    return "no value" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def unused_keys(yamls: Yamls, honoured: Iterable[str]) -> tuple[str, ...]:
+    """The keys that are neither honoured nor in the table, sorted: they have no effect, and a run should list them.
+
+    GPT-NeoX has some 320 keys. Those that change what is computed, and that a Llama run could have, are honoured or in
+    `KEY_RULES`; the rest concern speed, memory, processes and logging. So an unknown key is harmless unless it is a
+    misspelling: a key that resembles one with an effect is refused, and the others are listed for the user to see.
+
+    Raises:
+        InputError: a key resembles one that is honoured or in the table.
+    """
+    with_effect = {*honoured, *(rule.key for rule in KEY_RULES)}
+    unused = sorted(yamls.values.keys() - with_effect)
+    for key in unused:
+        hint = did_you_mean(key, with_effect)
+        if hint and key not in _LOOK_ALIKE:
+            raise InputError(f"{yamls.file_of(key)}: {key} is unknown; {hint}")
+    return tuple(unused)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,17 +296,18 @@ class LlamaShape:
 
     @property
     def intermediate_size(self) -> int:
-        """What GPT-NeoX must be told so that it takes `inner` (with mlp_multiple_of 1); see `swiglu_width`."""
+        """GPT-NeoX's intermediate_size for this inner width (with mlp_multiple_of 1); see `swiglu_width`."""
         return 3 * self.inner
 
 
 def swiglu_width(intermediate_size: int | None, hidden_size: int, multiple_of: int) -> int:
     """The inner width that GPT-NeoX gives a swiglu layer: two thirds of half `intermediate_size`, rounded up.
 
-    Source: ParallelMLP in megatron/model/transformer.py. The two projections are rounded on their own there.
+    Source: ParallelMLP in megatron/model/transformer.py. It rounds the input of the second projection on its own, so
+    the two may not fit each other.
 
     Raises:
-        InputError: they would not fit each other.
+        InputError: they do not fit.
     """
     both = int((intermediate_size or 4 * hidden_size) * 2 / 3)
     wide = 2 * multiple_of * -(-both // (2 * multiple_of))
@@ -127,27 +315,35 @@ def swiglu_width(intermediate_size: int | None, hidden_size: int, multiple_of: i
     if wide != 2 * narrow or not narrow:
         raise InputError(
             f"intermediate_size {intermediate_size} with mlp_multiple_of {multiple_of}: GPT-NeoX's swiglu would have "
-            f"{wide} outputs for {narrow} inputs; take a multiple of {6 * multiple_of}"
+            f"{wide} outputs for {narrow} inputs; use a multiple of {6 * multiple_of}"
         )
     return narrow
 
 
-# The folder that a run saves to: whether it can be written, and whether it is another run's. For every engine.
-
-
-def claim_folder(folder: Path, where: str) -> None:
-    """Make `save`, before any time is spent. `where` names the YAMLs.
+def claim_folder(save: Path, where: str) -> None:
+    """Make the folder that a run saves to, before any time is spent. `where` names the YAMLs.
 
     Raises:
-        InputError: it is no folder, or cannot be written.
+        InputError: `save` is not a folder or cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
+        save.mkdir(parents=True, exist_ok=True)
+        (save / LOCK_NAME).touch()
     except OSError as error:
-        raise InputError(f"{where}: save ({folder}) cannot be written ({error.strerror})") from None
+        raise InputError(f"{where}: save ({save}) cannot be written ({error.strerror})") from None
+
+
+@contextmanager
+def hold_save(save: Path, where: str) -> Iterator[None]:
+    """Keep other runs of either engine out of `save` while the block runs; the folder is made if need be.
+
+    Raises:
+        InputError: `save` is not a folder or cannot be written.
+        KislError: another run holds it.
+    """
+    claim_folder(save, where)
+    with hold_lock(save / LOCK_NAME, f"{where}: another run saves to {save}"):
+        yield
 
 
 def is_same(load: str | None, save: Path) -> bool:
@@ -155,27 +351,32 @@ def is_same(load: str | None, save: Path) -> bool:
     return load is not None and Path(load).resolve() == save.resolve()
 
 
-def taken(save: Path, load: str | None, own: Path, where: str) -> InputError:
-    """The error of a fresh run that would begin among checkpoints; `own` is the newest of those that `save` holds."""
-    return InputError(
-        f"{where}: save ({save}) holds checkpoints already ({own.name}) and load is {load!r}; set load to "
-        f"{str(save)!r} to resume that run, or choose another save"
-    )
+def refuse_mixed_runs(
+    save: Path | None, load: str | None, *, finetune: bool, own: Path | None, parent: Path | None, where: str
+) -> None:
+    """Check that a run which does not resume keeps its checkpoints apart from those of other runs.
 
-
-def refuse_own_parent(save: Path, load: str | None, where: str) -> None:
-    """A continued run that would save over its parent's checkpoints.
+    Args:
+        save: GPT-NeoX's key.
+        load: GPT-NeoX's key.
+        finetune: GPT-NeoX's key.
+        own: the newest checkpoint in `save`, if any.
+        parent: the newest checkpoint in `load`, if any.
+        where: the run's YAMLs, for messages.
 
     Raises:
-        InputError: `load` and `save` are the same folder.
+        InputError: `finetune` without a checkpoint to start from, or with `load` and `save` the same folder; or `save`
+            contains checkpoints, and `load` is another folder.
     """
-    if is_same(load, save):
+    if save is not None and finetune and is_same(load, save):
         raise InputError(
             f"{where}: finetune is true and load and save are both {load!r}; choose another save, so that the parent's "
             "checkpoints stay"
         )
-
-
-def no_parent(load: str | None, where: str) -> InputError:
-    """The error of a continued run without a checkpoint to start from."""
-    return InputError(f"{where}: finetune is true; load ({load}) holds no checkpoint to start from")
+    if finetune and parent is None:
+        raise InputError(f"{where}: finetune is true and load ({load}) contains no checkpoint to start from")
+    if save is not None and own is not None and not is_same(load, save):
+        raise InputError(
+            f"{where}: save ({save}) already contains checkpoints ({own.name}) and load is {load!r}; set load to "
+            f"{str(save)!r} to resume that run, or choose another save"
+        )

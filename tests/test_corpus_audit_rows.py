@@ -185,8 +185,8 @@ def test_a_schedule_that_is_not_exact_is_found_although_every_row_is_as_schedule
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "weighted paths": ({"data_path": None, "train_data_paths": ["a"]}, r"train_data_paths is \['a'\]; .*weighted"),
-    "epochs": ({"train_epochs": 1, "train_iters": None}, "train_epochs is 1; .*GPT-NeoX alone knows how many rows"),
-    "packing": ({"pack_impl": "pack_until_overflow"}, "pack_impl is 'pack_until_overflow'; .*GPT-NeoX alone"),
+    "epochs": ({"train_epochs": 1, "train_iters": None}, "train_epochs is 1; .*only GPT-NeoX knows how many rows"),
+    "packing": ({"pack_impl": "pack_until_overflow"}, "pack_impl is 'pack_until_overflow'; .*only GPT-NeoX"),
     "no batch": ({"train_batch_size": None}, "train_batch_size is missing"),
     "a wrong type": ({"seq_length": "64"}, "seq_length is '64'; expected a number"),
     "a tokenizer of another kind": ({"tokenizer_type": "GPT2BPETokenizer"}, "tokenizer_type is 'GPT2BPETokenizer'"),

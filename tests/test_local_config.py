@@ -294,7 +294,7 @@ def test_two_files_of_the_same_name_are_refused(tmp_path: Path) -> None:
 def test_a_key_that_stands_in_two_files_is_refused(tmp_path: Path) -> None:
     first = write_yaml(tmp_path / "a.yml", {"seed": 1})
     second = write_yaml(tmp_path / "b.yml", {"seed": 1})
-    with pytest.raises(InputError, match=r"b.yml: seed stands in .*a.yml too"):
+    with pytest.raises(InputError, match=r"b.yml: seed is also in .*a.yml"):
         read_config([first, second])
 
 
@@ -325,7 +325,7 @@ def test_an_accumulation_of_null_follows_from_the_batch(tmp_path: Path) -> None:
 
 def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.yml").write_text("seed: 1\noptimizer: {type: Adam, type: Adam}\nseed: 2\n")
-    with pytest.raises(InputError, match=r"run.yml: not YAML \(the key 'seed' stands in it 2 times"):
+    with pytest.raises(InputError, match=r"run.yml: not YAML \(it contains the key 'seed' 2 times"):
         read_config([tmp_path / "run.yml"])
 
 

@@ -276,7 +276,7 @@ def test_a_model_of_another_run_in_save_is_never_taken_for_this_ones(
 def test_a_run_does_not_begin_where_another_has_its_checkpoints(tmp_path: Path, world: Path) -> None:
     train(tmp_path, world, keep_last_n_checkpoints=1)
     for load in (None, str(tmp_path / "elsewhere")):
-        with pytest.raises(InputError, match=r"save \(.*\) holds checkpoints already \(global_step20\)"):
+        with pytest.raises(InputError, match=r"save \(.*\) already contains checkpoints \(global_step20\)"):
             train(tmp_path, world, load=load, seed=3)
     assert (tmp_path / "run" / "global_step20").is_dir()
 
@@ -317,7 +317,7 @@ def test_an_interrupted_continued_run_resumes_from_its_own_checkpoint(
 
 
 def test_finetune_without_a_checkpoint_is_refused(world: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no checkpoint to start from"):
+    with pytest.raises(InputError, match="contains no checkpoint to start from"):
         train(tmp_path, world, finetune=True, load=str(tmp_path / "nothing"))
 
 

@@ -1,7 +1,7 @@
 """The rows of a run, from the keys of its YAML that lay them, whichever engine trains it."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -16,7 +16,7 @@ from kisl_plugin.hookspecs import IntArray
 from kisl_plugin.injection import Rows
 from kisl_plugin.local.config import HONOURED, VALUES, Config, Given
 from kisl_plugin.local.data import RunData, read_data
-from kisl_plugin.neox_config import read_yamls
+from kisl_plugin.neox_config import read_yamls, refuse_keys
 from kisl_plugin.plan import InjectionPlan
 from kisl_plugin.progress import Progress
 from kisl_plugin.triples import Triple
@@ -26,16 +26,6 @@ from kisl_plugin.verbalize import verbalizer_of
 
 NEEDED = ("data_path", "vocab_file", "seq_length", "train_iters")
 READ = (*NEEDED, "train_batch_size", "split", "seed", "kisl")
-# Under other values than these GPT-NeoX lays rows that only it can lay: its default, what is expected, the reason.
-LAID: Mapping[str, tuple[Any, tuple[Any, ...], str]] = {
-    "train_data_paths": (None, (None, []), "GPT-NeoX alone draws rows from weighted corpora"),
-    "train_epochs": (None, (None,), "GPT-NeoX alone knows how many rows there are; give train_iters"),
-    "pack_impl": ("packed", ("packed",), "GPT-NeoX alone lays rows that are not packed"),
-    "dataset_impl": ("gpt2", ("gpt2",), "its rows are no rows of text"),
-    "data_impl": ("infer", ("infer", "mmap"), "GPT-NeoX alone reads it"),
-    "curriculum_learning": (None, (None, {}, {"enabled": False}), "it cuts rows off"),
-    "tokenizer_type": ("GPT2BPETokenizer", ("HFTokenizer",), "statements are looked up as HFTokenizer makes them"),
-}
 
 
 @dataclass(frozen=True)
@@ -90,13 +80,7 @@ def read_run(paths: Sequence[Path]) -> Run:
 def _config(paths: Sequence[Path]) -> Config:
     yamls = read_yamls(paths)
     given = Given(yamls.values, yamls.files, yamls.where)
-    for key, (default, allowed, reason) in LAID.items():
-        value = yamls.values.get(key, default)
-        if value not in allowed:
-            raise InputError(
-                f"{yamls.file_of(key)}: {key} is {value!r}; the rows of such a run cannot be checked: {reason}. "
-                "kisl corpus audit PREFIX --triples FILE counts in its corpora"
-            )
+    refuse_keys(yamls, "rows")
     values = {key: _value(key, given) for key in READ}
     # Nothing is held out here, and how a batch is cut into micro batches changes no row.
     batch = {"train_micro_batch_size_per_gpu": _batch(given), "gradient_accumulation_steps": 1}

@@ -20,7 +20,7 @@ from kisl_plugin.local.config import Config, read_config
 from kisl_plugin.local.data import RunData, read_data
 from kisl_plugin.local.model import build_model, build_optimizer, parameter_counts
 from kisl_plugin.local.training import Metrics, StepReport, exposures_of, held_out_loss, keep_freed_memory, train_steps
-from kisl_plugin.neox_config import claim_folder, is_same, no_parent, refuse_own_parent, taken
+from kisl_plugin.neox_config import claim_folder, is_same, refuse_mixed_runs
 from kisl_plugin.progress import Progress
 from kisl_plugin.runcard import CARD_NAME, RunCard, check_resume, read_run_card, schedule_difference, write_run_card
 from kisl_plugin.triples import triples_to_jsonl
@@ -133,15 +133,13 @@ def find_start(config: Config) -> tuple[Path | None, bool]:
     Raises:
         InputError: finetune has nothing to start from, or `save` is another run's.
     """
-    save, load = Path(config["save"]), config["load"]
+    save, load, finetune = Path(config["save"]), config["load"], config["finetune"]
     own = latest_checkpoint(save)
-    if config["finetune"]:
-        return _start_of_continued(config, save, own)
-    if is_same(load, save):
+    if own is not None and finetune != is_same(load, save):
         return own, False
-    if own is not None:
-        raise taken(save, load, own, config.where)
-    return latest_checkpoint(Path(load)) if load is not None else None, False
+    parent = latest_checkpoint(Path(load)) if load is not None else None
+    refuse_mixed_runs(save, load, finetune=finetune, own=own, parent=parent, where=config.where)
+    return parent, finetune
 
 
 def claim_save(config: Config) -> None:
@@ -153,17 +151,6 @@ def claim_save(config: Config) -> None:
     if config["save"] is None:
         raise InputError(f"{config.where}: save is missing; checkpoints and the finished model are written there")
     claim_folder(Path(config["save"]), config.where)
-
-
-def _start_of_continued(config: Config, save: Path, own: Path | None) -> tuple[Path | None, bool]:
-    load = config["load"]
-    refuse_own_parent(save, load, config.where)
-    if own is not None:
-        return own, False
-    parent = latest_checkpoint(Path(load)) if load is not None else None
-    if parent is None:
-        raise no_parent(load, config.where)
-    return parent, True
 
 
 # A run of the embedded engine: start or resume, train, save, and write the finished model.

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.huggingface import read_tokenizer, write_model
 from kisl_plugin.neox.checkpoint import Checkpoint, find_checkpoint, open_checkpoint
-from kisl_plugin.neox.llama import llama_config, llama_weights, refuse_other_models
+from kisl_plugin.neox.llama import llama_config, llama_weights
+from kisl_plugin.neox_config import refuse_keys
 from kisl_plugin.progress import Progress
 from kisl_plugin.runcard import CARD_NAME, TRIPLES_NAME, RunCard, read_run_card
 
@@ -47,7 +48,7 @@ def export_checkpoint(path: Path, out: Path, dtype: str | None = None, tokenizer
     _refuse_taken(out)
     _need_libraries()
     opened = open_checkpoint(folder)
-    refuse_other_models(opened.yamls)
+    refuse_keys(opened.yamls, "export")
     words, eod = _tokenizer(opened, tokenizer)
     card, triples = _read_card(opened)
     model = _build(opened, llama_config(opened, eod), dtype)

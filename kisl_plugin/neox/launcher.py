@@ -38,7 +38,6 @@ from kisl_plugin.neox.run import (
     describe,
     find_start,
     plan_of,
-    refuse_layouts,
     refuse_mixing,
     refuse_other_run,
     refuse_other_settings,
@@ -48,7 +47,7 @@ from kisl_plugin.neox.run import (
     tokenizer_of,
     where_of,
 )
-from kisl_plugin.neox_config import Yamls, claim_folder, read_yamls
+from kisl_plugin.neox_config import Yamls, claim_folder, read_yamls, refuse_keys
 from kisl_plugin.plan import read_settings
 
 # What a command line of GPT-NeoX's deepy.py names.
@@ -204,7 +203,7 @@ def check_run(neox_args: Any) -> None:
         start = find_start(neox_args)
         refuse_other_run(neox_args, start, None)
         return refuse_other_sharding(neox_args, start)
-    refuse_layouts(neox_args)
+    refuse_keys(Yamls(vars(neox_args), where=where_of(neox_args)), "injection")
     resume_continued(neox_args)
     start = find_start(neox_args)
     refuse_other_sharding(neox_args, start)

@@ -5,50 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.neox.checkpoint import Checkpoint, Shards
-from kisl_plugin.neox_config import Yamls, swiglu_width
+from kisl_plugin.neox_config import swiglu_width
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import LlamaConfig
 
-# A key, GPT-NeoX's default, the only value that gives a Llama, and what is in the way otherwise.
-_DEMANDS: tuple[tuple[str, Any, Any, str], ...] = (
-    ("norm", "layernorm", "rmsnorm", "Llama normalises by the root mean square"),
-    ("activation", "gelu", "swiglu", "Llama's inner layer is gated by silu"),
-    ("pos_emb", "learned", "rotary", "Llama has rotary positions"),
-    ("rotary_pct", 1.0, 1.0, "Llama rotates all of each head"),
-    ("use_bias_in_attn_linear", True, False, "Llama has no biases"),
-    ("use_bias_in_mlp", True, False, "Llama has no biases"),
-    ("gpt_j_residual", False, False, "Llama's two halves of a layer follow each other"),
-    ("use_qk_layernorm", False, False, "Llama does not normalise queries and keys"),
-    ("sliding_window_width", None, None, "Llama attends to all that came before"),
-    ("moe_num_experts", 1, 1, "Llama has no experts"),
-    ("use_mup", False, False, "Llama's output is not scaled by a width"),
-    ("soft_prompt_tuning", None, None, "Llama has no soft prompt"),
-    ("train_impl", "normal", ("normal", "dpo", "kto", "reinforce"), "a reward model predicts no tokens"),
-    *((f"te_{part}", False, False, "Transformer Engine's weights are stored in another way")
-      for part in ("columnparallel", "rowparallel", "layernorm_mlp", "mha", "fp8_mha")),
-)  # fmt: skip
-_ATTENTION = ("global", "flash")
 _ROUNDING = 0.01
-
-
-def refuse_other_models(yamls: Yamls) -> None:
-    """Refuse what a Llama cannot represent.
-
-    Raises:
-        InputError: names the key, the value and the reason.
-    """
-    for key, default, wanted, reason in _DEMANDS:
-        value = yamls.values.get(key, default)
-        if not _is(value, wanted):
-            told = f"is {value!r}" if key in yamls.values else f"is not given, and GPT-NeoX's default is {default!r}"
-            raise InputError(f"{yamls.file_of(key)}: {key} {told}: {reason}; this model is not a Llama")
-    for kind in _names_in(yamls.values.get("attention_config")):
-        if kind not in _ATTENTION:
-            raise InputError(
-                f"{yamls.file_of('attention_config')}: attention_config has {kind!r}: not Llama's attention"
-            )
 
 
 def llama_config(checkpoint: Checkpoint, eod: int) -> "LlamaConfig":
@@ -150,18 +113,3 @@ def _inner_width(settings: Mapping[str, Any]) -> int:
     hidden, factor = settings["hidden_size"], settings.get("expansion_factor")
     size = int(factor * hidden) if factor else settings.get("intermediate_size")
     return swiglu_width(size, hidden, settings["mlp_multiple_of"])
-
-
-def _is(value: Any, wanted: Any) -> bool:
-    if isinstance(wanted, tuple):
-        return value in wanted
-    off = not value or (isinstance(value, dict) and value.get("enabled") is False)
-    return bool(value == wanted) or (off and not wanted)
-
-
-def _names_in(attention: Any) -> Iterator[str]:
-    """The kinds of attention in an attention_config, [[[kind, …], repetitions], …]."""
-    if isinstance(attention, str):
-        yield attention
-    for part in attention if isinstance(attention, list) else []:
-        yield from _names_in(part)

@@ -13,7 +13,7 @@ from typing import Any
 import kisl_plugin
 from kisl_plugin.errors import InputError
 from kisl_plugin.neox.home import commit_of, find_neox
-from kisl_plugin.neox_config import is_same, no_parent, refuse_own_parent, taken
+from kisl_plugin.neox_config import is_same, refuse_mixed_runs
 from kisl_plugin.plan import Encode, InjectionPlan, InjectionSettings, make_plan, read_settings
 from kisl_plugin.runcard import CARD_NAME, RunCard, check_resume, read_run_card, write_run_card
 from kisl_plugin.triples import triples_to_jsonl
@@ -98,48 +98,7 @@ def encoder_of(tokenizer: Any) -> Encode:
     return lambda text: list(inner.encode(text, add_special_tokens=False).ids)
 
 
-# Ways of training under which statements could not be injected exactly; they are refused with the reason.
-
-ROWS_ALONE = "statements are spliced into rows of `text` alone, and what belongs to each token would no longer match"
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A key, the values under which injection is exact, what was expected, and why."""
-
-    key: str
-    allowed: Callable[[Any], bool]
-    expected: str
-    reason: str
-
-
-def _absent(value: Any) -> bool:
-    return not value
-
-
-def _off(value: Any) -> bool:
-    return not value or (isinstance(value, dict) and value.get("enabled") is False)
-
-
-REFUSALS = (
-    Refusal("dataset_impl", lambda v: v == "gpt2", "gpt2", "pairwise and online data are no rows of text"),
-    Refusal(
-        "pack_impl",
-        lambda v: v in ("packed", "pack_until_overflow"),
-        "packed or pack_until_overflow",
-        "unpacked rows are one padded document each, which a statement would push out",
-    ),
-    Refusal("data_impl", lambda v: v in ("mmap", "cached"), "mmap", "GPT-NeoX opens no data with any other value"),
-    Refusal("train_impl", lambda v: v == "normal", "normal", "other objectives do not train on rows of text"),
-    Refusal("train_label_data_paths", _absent, "nothing", ROWS_ALONE),
-    Refusal("train_reward_data_paths", _absent, "nothing", ROWS_ALONE),
-    Refusal("pos_train_data_paths", _absent, "nothing", "pairwise data are no rows of text"),
-    Refusal("precompute_model_name", _absent, "nothing", ROWS_ALONE),
-    Refusal("curriculum_learning", _off, "nothing", "its shorter sequences would cut statements off"),
-    Refusal("eod_mask_loss", _absent, "false", "a statement's first token, after the separator, would not be learned"),
-    Refusal("autotuning_run", _absent, "nothing", "it tries other batch sizes, and each has another schedule"),
-)
-
+# Settings that are refused before anything is started.
 
 PROBES = ("kisl_wikidata", "kisl_wikidata_statement")
 
@@ -172,21 +131,6 @@ def refuse_other_settings(neox_args: Any) -> None:
         )
     if not neox_args.seed or neox_args.seed < 1:
         raise InputError(f"{where_of(neox_args)}: seed is {neox_args.seed!r}; GPT-NeoX takes whole numbers from 1")
-
-
-def refuse_layouts(neox_args: Any) -> None:
-    """Check the arguments of a run that has a `kisl` section.
-
-    Raises:
-        InputError: names the first key that stands in the way, its value, what was expected and why.
-    """
-    for refusal in REFUSALS:
-        value = getattr(neox_args, refusal.key, None)
-        if not refusal.allowed(value):
-            raise InputError(
-                f"{where_of(neox_args)}: {refusal.key} is {value!r}; with a kisl section expected {refusal.expected}: "
-                f"{refusal.reason}"
-            )
 
 
 # Where a run of GPT-NeoX begins: fresh, from its own checkpoint, or from the weights of another run.
@@ -258,17 +202,14 @@ def refuse_mixing(neox_args: Any, start: Start) -> None:
     Raises:
         InputError: `save` holds checkpoints that this run does not resume, or finetune has nothing to start from.
     """
-    where = where_of(neox_args)
-    if start.continued and start.checkpoint is None:
-        raise no_parent(neox_args.load, where)
-    if neox_args.save is None:
-        return
-    save = Path(neox_args.save)
-    if start.continued:
-        refuse_own_parent(save, neox_args.load, where)
-    own = _checkpoint(neox_args.save, None)
-    if own is not None and not is_same(neox_args.load, save):
-        raise taken(save, neox_args.load, own, where)
+    refuse_mixed_runs(
+        None if neox_args.save is None else Path(neox_args.save),
+        neox_args.load,
+        finetune=start.continued,
+        own=_checkpoint(neox_args.save, None),
+        parent=start.checkpoint,
+        where=where_of(neox_args),
+    )
 
 
 def refuse_other_sharding(neox_args: Any, start: Start) -> None:

@@ -16,11 +16,11 @@ from kisl_plugin.local.engine import LocalEngine
 
 REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "unpacked": ({"pack_impl": "unpacked"}, ("pack_impl is 'unpacked'", "one padded document each")),
-    "pairwise": ({"dataset_impl": "pairwise"}, ("dataset_impl is 'pairwise'", "expected gpt2")),
-    "online": ({"dataset_impl": "online"}, ("dataset_impl is 'online'", "expected gpt2")),
-    "another objective": ({"train_impl": "dpo"}, ("train_impl is 'dpo'", "expected normal")),
+    "pairwise": ({"dataset_impl": "pairwise"}, ("dataset_impl is 'pairwise'", "needs gpt2")),
+    "online": ({"dataset_impl": "online"}, ("dataset_impl is 'online'", "needs gpt2")),
+    "another objective": ({"train_impl": "dpo"}, ("train_impl is 'dpo'", "needs normal")),
     "masked separators": ({"eod_mask_loss": True}, ("eod_mask_loss is True", "first token")),
-    "inferred data": ({"data_impl": "infer"}, ("data_impl is 'infer'", "expected mmap")),
+    "inferred data": ({"data_impl": "infer"}, ("data_impl is 'infer'", "needs mmap")),
     "curriculum": (
         {"curriculum_learning": {"enabled": True, "curriculum_type": "seqlen"}},
         ("curriculum_learning is", "cut statements off"),
@@ -31,7 +31,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
             **{f"{name}_data_paths": ["text"] for name in ("train", "valid", "test")},
             "train_label_data_paths": ["labels"],
         },
-        ("train_label_data_paths is ['labels']", "rows of `text` alone"),
+        ("train_label_data_paths is ['labels']", "rows of `text`"),
     ),
     "unknown section key": ({"kisl.frequncy": 3}, ("kisl.frequncy is unknown", "did you mean frequency?")),
     "section of a wrong type": ({"kisl.frequency": "often"}, ("kisl.frequency is 'often'", "a whole number")),
