@@ -1,113 +1,188 @@
-"""Which triples a document states."""
+"""When a document states a triple: which spellings read the same, what a whole word is, and which names are searched.
+
+A document states a triple when it contains the subject and the object (`pair`), or the subject alone (`subject`), each
+by its label or an alias, as whole words. Text and names are compared after Unicode NFKC and casefolding; any white
+space is one space, and the kinds of apostrophes and of dashes are one each. Other rules are plugins (`kisl_matcher`).
+"""
 
 import re
 import unicodedata
-from bisect import bisect_right
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from traceback import extract_tb
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kisl_plugin.errors import InputError, KislError
-from kisl_plugin.hookspecs import Match, Matcher, hookimpl
+from kisl_plugin.errors import InputError, KislError, needs_extra
+from kisl_plugin.hookspecs import Match, Matcher, hookimpl, manager
 from kisl_plugin.triples import Triple
 
-# How a document is matched against triples.
+__all__ = [
+    "PAIR",
+    "SUBJECT",
+    "MatchRules",
+    "SpellingFinder",
+    "Unsearchable",
+    "count_whole_words",
+    "fold",
+    "matcher_of",
+    "unsearchable",
+]
 
 PAIR, SUBJECT = "pair", "subject"
-DOCUMENT, PARAGRAPH, SENTENCE = "document", "paragraph", "sentence"
 
 
 @dataclass(frozen=True)
 class MatchRules:
     """What makes a document state a triple.
 
-    `match` is "pair" (subject and object), "subject" (the subject alone: stricter), or a plugin's name. `scope` says
-    how near subject and object must be: in one document, paragraph (a line), sentence, or within a number of
-    characters, counted from where the first of them begins to where the last ends. A sentence ends at . ! ? … and
-    white space, at 。！？ or a line's end, but not at a full stop after a single letter, an initial's; a name that goes
-    over an end belongs to both sides. Aliases, not labels, are passed over where they have fewer than `min_length`
-    characters or are on the `stop_list`.
+    Attributes:
+        match: "pair" (subject and object), "subject" (the subject alone: stricter), or the name of a plugin's matcher.
+        min_length: aliases with fewer characters are not searched; labels always are.
+        stop_list: aliases that are not searched.
 
     Raises:
-        InputError: the scope is none of these, or `min_length` is below 1.
+        InputError: `min_length` is below 1.
     """
 
     match: str = PAIR
-    scope: str = DOCUMENT
     min_length: int = 4
     stop_list: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        known = self.scope in (DOCUMENT, PARAGRAPH, SENTENCE)
-        if not known and not (self.scope.isascii() and self.scope.isdigit() and int(self.scope)):
-            raise InputError(
-                f"scope {self.scope!r}: expected document, paragraph, sentence or a number of characters, such as 200"
-            )
         if self.min_length < 1:
             raise InputError(f"min_length {self.min_length}: expected 1 or more characters")
 
-    @property
-    def name(self) -> str:
-        """The rule as it is written beside a removed document: `pair:document`, `pair:200`, `subject`."""
-        return f"{self.match}:{self.scope}" if self.match == PAIR else self.match
+
+def matcher_of(triples: Sequence[Triple], rules: MatchRules | None = None) -> Matcher:
+    """The matcher that `rules` name (default: `pair`), built in or from a plugin.
+
+    Raises:
+        InputError: no plugin provides the name, or the matcher's library is missing.
+        KislError: the plugin failed to make it. Calling the matcher raises KislError where it fails or its answer is
+            not a list of matches for each text.
+    """
+    rules = rules or MatchRules()
+    name, most = rules.match, len(triples) - 1
+    with _one_line_errors(name):
+        matcher: Matcher | None = manager().hook.kisl_matcher(name=name, triples=triples, rules=rules)
+    if matcher is None:
+        raise InputError(
+            f"match {name!r}: unknown (built in: {PAIR}, {SUBJECT}); correct it, or install a plugin with the hook "
+            "kisl_matcher"
+        )
+
+    def checked(texts: Sequence[str]) -> list[list[Match]]:
+        with _one_line_errors(name):
+            answer = [list(matches) for matches in matcher(texts)]
+        if len(answer) != len(texts):
+            raise KislError(f"match {name!r}: {len(answer)} lists; expected one list of matches for each of {len(texts)} texts")
+        for match in (match for matches in answer for match in matches):
+            if not isinstance(match, Match):
+                raise KislError(f"match {name!r}: returned {match!r}; expected a kisl_plugin.hookspecs.Match")
+            if not 0 <= match.triple <= most:
+                raise KislError(f"match {name!r}: returned triple {match.triple!r}; expected an index from 0 to {most}")
+        return answer
+
+    return checked
 
 
-# One spelling for all that read the same: NFKC, then casefold, as bytes in which words are told by their bytes.
+@contextmanager
+def _one_line_errors(name: str) -> Iterator[None]:
+    """Turn any exception of a matcher into one line that names the matcher and the line of code that failed."""
+    try:
+        yield
+    except KislError:
+        raise
+    except Exception as error:
+        last = extract_tb(error.__traceback__)[-1]
+        message = " ".join(str(error).split())
+        raise KislError(
+            f"match {name!r}: failed with {type(error).__name__}: {message} ({Path(last.filename).name}:{last.lineno})"
+        ) from error
+
+
+# Folding: bytes that are equal where two texts read the same.
 #
-# In folded text a word's characters are ASCII letters, digits, `_` and bytes from 0x80 up; every other byte is no part
-# of a word. Any white space is one space, ’ ‘ ʼ ʻ are ' and the dashes ‐ ‑ ‒ – — ― − are -, since nobody sees another
-# spelling there. Other characters that are no part of a word, and not ASCII, become control bytes.
+# In folded text a word consists of ASCII letters, digits, `_` and bytes from 0x80 up, so that word boundaries show in
+# single bytes. Other characters beyond ASCII become control bytes, which folded text contains nowhere else.
 
-END = 0
 _UPPER = bytes(range(65, 91))
 _SPACES = b"\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f"
 _CONTROLS = bytes(i for i in range(32) if i not in _SPACES)
-LOWER = bytes.maketrans(_UPPER + _SPACES + _CONTROLS, _UPPER.lower() + b" " * len(_SPACES) + b"\x7f" * len(_CONTROLS))
+_FOLD_ASCII = bytes.maketrans(
+    _UPPER + _SPACES + _CONTROLS, _UPPER.lower() + b" " * len(_SPACES) + b"\x7f" * len(_CONTROLS)
+)
 _LOOK_ALIKES = str.maketrans({**dict.fromkeys("’‘ʼʻ", "'"), **dict.fromkeys("‐‑‒–—―−", "-")})
-_NOT_WORDS = bytes(i for i in range(128) if i != END and not (chr(i).isalnum() or chr(i) == "_"))
-SEPARATED = bytes.maketrans(_NOT_WORDS, b" " * len(_NOT_WORDS))
-_REMEMBERED = 1 << 16
-_SHORT = 200
+_WORD = rb"[0-9A-Za-z_\x80-\xff]"
+_BETWEEN_TEXTS = 0
+_NOT_WORD = bytes(i for i in range(128) if i != _BETWEEN_TEXTS and not (chr(i).isalnum() or chr(i) == "_"))
+_NOT_WORD_TO_SPACE = bytes.maketrans(_NOT_WORD, b" " * len(_NOT_WORD))
+_CACHED_RUNS = 1 << 16
 
 
 def fold(text: str) -> bytes:
-    """The folded text. Halves of surrogate pairs count as question marks."""
-    if text.isascii():
-        return without_double_spaces(text.encode().translate(LOWER))
-    return without_double_spaces(folded_run(text.encode("utf-8", "replace").decode()))
+    """The folded text, without spaces at its ends. Halves of surrogate pairs count as question marks."""
+    readable = text if text.isascii() else text.encode("utf-8", "replace").decode()
+    return re.sub(b"  +", b" ", _fold_characters(readable)).strip(b" ")
 
 
-def fold_texts(texts: Sequence[str]) -> bytes:
-    """The folded texts in one run, which is faster: a zero byte before, between and after them, a space around each."""
-    data = b" \0 ".join(text.encode("utf-8", "replace").translate(LOWER) for text in texts)
-    return without_double_spaces(_folded_beyond_ascii(b"\0 %b \0" % data))
+def count_whole_words(spelling: bytes, folded: bytes) -> int:
+    """How often a folded spelling occurs in a folded text as whole words; overlapping occurrences count."""
+    if spelling not in folded:  # much faster than the expression
+        return 0
+    return len(re.findall(rb"(?<!%b)(?=%b(?!%b))" % (_WORD, re.escape(spelling), _WORD), folded))
 
 
-def without_double_spaces(data: bytes) -> bytes:
-    """`data` with one space for several."""
-    if len(data) < _SHORT:
-        return re.sub(b"  +", b" ", data)
-    kept = single_spaces(np.frombuffer(data, dtype=np.uint8))
-    return data if kept is None else np.frombuffer(data, dtype=np.uint8)[kept].tobytes()
+def _fold_characters(text: str) -> bytes:
+    """The folded text, several spaces not yet one."""
+    composed = unicodedata.normalize("NFKC", text).casefold().translate(_LOOK_ALIKES)
+    if composed.isascii():
+        return composed.encode().translate(_FOLD_ASCII)
+    parts = []
+    for char in composed:
+        if char.isascii():
+            parts.append(char.encode().translate(_FOLD_ASCII))
+        elif char.isalnum() or unicodedata.category(char).startswith("M"):
+            parts.append(char.encode())
+        elif char.isspace():
+            parts.append(b" ")
+        else:  # no part of a word: its number in octal digits, written as control bytes
+            parts.append(b"\x1a" + bytes(0x10 + int(digit) for digit in f"{ord(char):o}"))
+    return b"".join(parts)
 
 
-def single_spaces(data: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
-    """Which bytes are left when one space stands for several; None if all are."""
-    space = data == 32
+def _fold_texts(texts: Sequence[str]) -> bytes:
+    """The folded texts, each between a zero byte and a space on either side. Faster than `fold` for many long texts.
+
+    Only runs of characters beyond ASCII are normalised, and texts repeat a few of them.
+    """
+    data = b" \0 ".join(text.encode("utf-8", "replace").translate(_FOLD_ASCII) for text in texts)
+    data = b"\0 %b \0" % data
+    parts, last = [], 0
+    for start, end in _runs_beyond_ascii(data):
+        parts += [data[last:start], _fold_run(data[start:end])]
+        last = end
+    folded = np.frombuffer(b"".join([*parts, data[last:]]), dtype=np.uint8)
+    return folded[_without_double_spaces(folded)].tobytes()
+
+
+def _without_double_spaces(folded: NDArray[np.uint8]) -> NDArray[np.bool_] | slice:
+    """Selects the bytes that remain when one space stands for several."""
+    space = folded == 32
     double = space[1:] & space[:-1]
-    return np.concatenate([[True], ~double]) if double.any() else None
+    return np.concatenate([[True], ~double]) if double.any() else slice(None)
 
 
-def runs_beyond_ascii(data: bytes) -> Iterator[tuple[int, int]]:
-    """Where characters beyond ASCII stand in UTF-8 text, with the letter before where a mark belongs to it."""
+def _runs_beyond_ascii(data: bytes) -> Iterator[tuple[int, int]]:
+    """Where characters beyond ASCII stand in UTF-8, with the ASCII character before where a mark belongs to it."""
     places = np.flatnonzero(np.frombuffer(data, dtype=np.int8) < 0)
     if not len(places):
         return
@@ -115,407 +190,203 @@ def runs_beyond_ascii(data: bytes) -> Iterator[tuple[int, int]]:
     starts = places[np.concatenate([[0], cuts + 1])].tolist()
     ends = (places[np.concatenate([cuts, [len(places) - 1]])] + 1).tolist()
     for start, end in zip(starts, ends, strict=True):
-        yield start - (start > 0 and _joins[data[start:end]]), end
+        yield start - (start > 0 and _begins_with_mark(data[start:end])), end
 
 
-def folded_run(text: str) -> bytes:
-    """Text folded, but for double spaces."""
-    composed = unicodedata.normalize("NFKC", text).casefold().translate(_LOOK_ALIKES)
-    return composed.encode().translate(LOWER) if composed.isascii() else b"".join(map(_code, composed))
+@lru_cache(_CACHED_RUNS)
+def _fold_run(run: bytes) -> bytes:
+    return _fold_characters(run.decode())
 
 
-def _folded_beyond_ascii(data: bytes) -> bytes:
-    parts = []
-    last = 0
-    for start, end in runs_beyond_ascii(data):
-        parts += [data[last:start], _folded[data[start:end]]]
-        last = end
-    return b"".join([*parts, data[last:]])
+@lru_cache(_CACHED_RUNS)
+def _begins_with_mark(run: bytes) -> bool:
+    return unicodedata.combining(unicodedata.normalize("NFKC", run.decode())[0]) > 0
 
 
-class _Remembered(dict[bytes, bytes]):
-    """Folded forms of runs of characters beyond ASCII: texts repeat a few of them."""
+# Searching: all spellings in one pass over folded text.
 
-    def __missing__(self, run: bytes) -> bytes:
-        if len(self) > _REMEMBERED:
-            self.clear()
-        return self.setdefault(run, folded_run(run.decode()))
-
-
-class _Joins(dict[bytes, bool]):
-    """Whether a run begins with a mark."""
-
-    def __missing__(self, run: bytes) -> bool:
-        if len(self) > _REMEMBERED:
-            self.clear()
-        return self.setdefault(run, unicodedata.combining(unicodedata.normalize("NFKC", run.decode())[0]) > 0)
-
-
-_folded = _Remembered()
-_joins = _Joins()
-
-
-def _code(char: str) -> bytes:
-    if char.isascii():
-        return char.encode().translate(LOWER)
-    if char.isalnum() or unicodedata.category(char).startswith("M"):
-        return char.encode()
-    if char.isspace():
-        return b" "
-    # Its number in octal, in bytes that no folded text holds otherwise.
-    return b"\x1a" + bytes(0x10 + int(digit) for digit in f"{ord(char):o}")
-
-
-# Which characters of a text its folded bytes were made of.
-
-IntArray = NDArray[np.int64]
-
-
-class _Part(NamedTuple):
-    """Bytes begin … stop-1 of a text's UTF-8, and what they are folded to: byte by byte where `plain`, else whole."""
-
-    begin: int
-    stop: int
-    plain: bool
-    folded: bytes
-
-
-def characters_of(text: str, starts: IntArray, ends: IntArray) -> tuple[IntArray, IntArray]:
-    """Where in `text` that begins and ends (exclusive) of which fold(text)[start:end] was made, for each such span."""
-    data = text.encode("utf-8", "replace")
-    parts = [part for part in _parts(data) if part.folded]
-    folded = b"".join(part.folded for part in parts)
-    kept = single_spaces(np.frombuffer(folded, dtype=np.uint8))
-    places = np.arange(len(folded)) if kept is None else np.flatnonzero(kept)
-    firsts, lasts = places[starts], places[ends - 1]
-    begins, stops, plain = (np.array(column) for column in list(zip(*parts, strict=True))[:3])
-    offsets = np.cumsum([0, *(len(part.folded) for part in parts[:-1])])
-    first, last = (np.searchsorted(offsets, place, side="right") - 1 for place in (firsts, lasts))
-    source = begins[first] + np.where(plain[first], firsts - offsets[first], 0)
-    source_end = np.where(plain[last], begins[last] + lasts - offsets[last] + 1, stops[last])
-    characters = np.concatenate([[0], np.cumsum((np.frombuffer(data, dtype=np.uint8) & 0xC0) != 0x80)])
-    return characters[source], characters[source_end]
-
-
-def _parts(data: bytes) -> Iterator[_Part]:
-    last = 0
-    for start, end in runs_beyond_ascii(data):
-        yield _Part(last, start, True, data[last:start].translate(LOWER))
-        for begin, stop, piece in _pieces(data[start:end]):
-            yield _Part(start + begin, start + stop, False, piece)
-        last = end
-    yield _Part(last, len(data), True, data[last:].translate(LOWER))
-
-
-def _pieces(run: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """The parts of a run that fold by themselves: from, to, and the folded form."""
-    begin = at = 0
-    piece = ""
-    for char in run.decode():
-        if piece and _begins(char):
-            yield begin, at, folded_run(piece)
-            begin, piece = at, ""
-        piece += char
-        at += len(char.encode())
-    yield begin, at, folded_run(piece)
-
-
-def _begins(char: str) -> bool:
-    """Whether nothing before `char` can join with it: no mark, no second part of a Korean syllable."""
-    first = unicodedata.normalize("NFKC", char)[0]
-    return not (unicodedata.category(first).startswith("M") or "\u1160" <= first <= "\u11ff")
-
-
-# Find many spellings in folded text, as whole words, in one pass.
-
-AT_ONCE = 32  # what a processor's cache holds of usual documents
-Mention = tuple[int, int, int]
-"""The number of a spelling, and where it stands: from, to (exclusive)."""
+_TEXTS_AT_ONCE = 32  # as many usual documents as fit a processor's cache
+_Mention = tuple[int, int, int]
+"""The number of a spelling, and where it begins and ends (exclusive)."""
+_Span = tuple[int, int]
 
 
 class SpellingFinder:
-    """Finds `spellings` (folded, each once) as whole words; overlapping ones too.
+    """Finds `spellings` (folded, each once, none empty) as whole words; overlapping ones too.
 
-    The automaton sees a space for every byte that is no part of a word, and spellings with a space on either side: so
+    The automaton reads a space for every byte that is no part of a word, and its keys have a space on either side: so
     it finds whole words only, and stays in its first states over most of a text. Spellings with other characters than
-    a word's are then compared.
+    those of words are compared afterwards.
+
+    Raises:
+        InputError: the library for it is not installed.
     """
 
     def __init__(self, spellings: Sequence[bytes]) -> None:
-        try:
+        with needs_extra("corpus", "searching text for triples"):
             from ahocorasick_rs import BytesAhoCorasick, Implementation
-        except ImportError:
-            raise InputError("ahocorasick-rs is missing; pip install 'kisl-plugin[corpus]'") from None
+
         self._numbers = {spelling: number for number, spelling in enumerate(spellings)}
-        keys = {b" %b " % spelling.translate(SEPARATED): spelling for spelling in spellings}
-        self._one_word = [None if b" " in key[1:-1] else self._numbers[word] for key, word in keys.items()]
+        keys = {b" %b " % spelling.translate(_NOT_WORD_TO_SPACE): spelling for spelling in spellings}
+        # A single word is its own key; other keys may stand for several spellings (None).
+        self._number_of_key = [None if b" " in key[1:-1] else self._numbers[word] for key, word in keys.items()]
         self._automaton = BytesAhoCorasick(list(keys), implementation=Implementation.ContiguousNFA)
 
-    def mentions(self, texts: Sequence[str]) -> list[list[Mention]]:
-        """For each text the spellings it holds, in the order of their ends; places count folded bytes, see `spans`."""
-        few = (texts[start : start + AT_ONCE] for start in range(0, len(texts), AT_ONCE))
-        return [found for some in few for found in self._mentions(some)]
-
-    def _mentions(self, texts: Sequence[str]) -> list[list[Mention]]:
-        folded = fold_texts(texts)
-        ends = np.flatnonzero(np.frombuffer(folded, dtype=np.uint8) == END).tolist()
-        found: list[list[Mention]] = [[] for _ in texts]
-        text, begin, end = -1, 0, -1
-        for key, start, stop in self._automaton.find_matches_as_indexes(folded.translate(SEPARATED), overlapping=True):
-            while start > end:
-                text += 1
-                begin, end = ends[text] + 1, ends[text + 1]
-            number = self._one_word[key]
-            if number is None:
-                number = self._numbers.get(folded[start + 1 : stop - 1])
-            if number is not None:
-                found[text].append((number, start + 1 - begin, stop - 1 - begin))
-        return found
+    def mentions(self, texts: Sequence[str]) -> list[list[_Mention]]:
+        """For each text the spellings in it, by their ends; places are bytes of the folded text, see `_in_characters`."""
+        mentions: list[list[_Mention]] = [[] for _ in texts]
+        for first in range(0, len(texts), _TEXTS_AT_ONCE):
+            folded = _fold_texts(texts[first : first + _TEXTS_AT_ONCE])
+            bounds = np.flatnonzero(np.frombuffer(folded, dtype=np.uint8) == _BETWEEN_TEXTS).tolist()
+            text, begin, end = first - 1, 0, -1
+            searched = folded.translate(_NOT_WORD_TO_SPACE)
+            for key, start, stop in self._automaton.find_matches_as_indexes(searched, overlapping=True):
+                while start > end:
+                    text += 1
+                    begin, end = bounds[text - first] + 1, bounds[text - first + 1]
+                number = self._number_of_key[key]
+                if number is None:
+                    number = self._numbers.get(folded[start + 1 : stop - 1])
+                if number is not None:
+                    mentions[text].append((number, start + 1 - begin, stop - 1 - begin))
+        return mentions
 
 
-def spans(text: str, mentions: Sequence[Mention]) -> list[Mention]:
-    """The mentions of `text` with their places in its own characters."""
+def _in_characters(text: str, mentions: Sequence[_Mention]) -> list[_Mention]:
+    """Mentions of `text` with their places in its own characters instead of the bytes of its folded form."""
     if not mentions:
         return []
-    numbers, starts, ends = zip(*mentions, strict=True)
-    # fold_texts puts a space around each text.
-    begins, stops = characters_of(f" {text} ", np.array(starts), np.array(ends))
-    # A mark at the beginning has joined with that space.
-    return list(zip(numbers, (begins - 1).clip(0).tolist(), (stops - 1).tolist(), strict=True))
+    data = b" %b " % text.encode("utf-8", "replace")  # _fold_texts puts a space around each text
+    # `data` in stretches: what is ASCII folds byte by byte, other pieces fold as a whole.
+    stretches: list[tuple[int, int, bool, bytes]] = []
+    last = 0
+    for start, end in (*_runs_beyond_ascii(data), (len(data), len(data))):
+        stretches.append((last, start, True, data[last:start].translate(_FOLD_ASCII)))
+        stretches += [(start + begin, start + stop, False, folded) for begin, stop, folded in _pieces(data[start:end])]
+        last = end
+    begins, stops, bytewise = (np.array(column) for column in list(zip(*stretches, strict=True))[:3])
+    lengths = np.array([len(folded) for *_, folded in stretches])
+    # For each folded byte the bytes of `data` that it was made of: source … source_end - 1.
+    offset = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    source = np.repeat(begins, lengths) + np.where(np.repeat(bytewise, lengths), offset, 0)
+    source_end = np.where(np.repeat(bytewise, lengths), source + 1, np.repeat(stops, lengths))
+    kept = _without_double_spaces(np.frombuffer(b"".join(folded for *_, folded in stretches), dtype=np.uint8))
+    # In UTF-8 every character has one byte that is not 10xxxxxx.
+    character = np.concatenate([[0], np.cumsum((np.frombuffer(data, dtype=np.uint8) & 0xC0) != 0x80)])
+    numbers, starts, ends = (np.array(column) for column in zip(*mentions, strict=True))
+    # Less the space in front; a mark at the beginning of the text has joined with that space.
+    begins = (character[source[kept][starts]] - 1).clip(0)
+    stops = character[source_end[kept][ends - 1]] - 1
+    return list(zip(numbers.tolist(), begins.tolist(), stops.tolist(), strict=True))
 
 
-class PhraseFinder:
-    """Finds phrases as whole words, whatever their case, composition, white space and kind of apostrophe or dash."""
-
-    def __init__(self, phrases: Sequence[str]) -> None:
-        self._of: dict[bytes, list[int]] = {}
-        for number, phrase in enumerate(phrases):
-            self._of.setdefault(fold(phrase).strip(b" "), []).append(number)
-        self._of.pop(b"", None)
-        self._phrases = list(self._of.values())
-        self._finder = SpellingFinder(list(self._of))
-
-    def find(self, texts: Sequence[str]) -> list[list[Mention]]:
-        """For each text the phrases it holds: index, and from where to where in the text's characters."""
-        return [
-            [(phrase, start, end) for number, start, end in spans(text, found) for phrase in self._phrases[number]]
-            for text, found in zip(texts, self._finder.mentions(texts), strict=True)
-        ]
+def _pieces(run: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """The parts of a run beyond ASCII that fold independently: begin, stop (exclusive) in bytes, folded form."""
+    begin = at = 0
+    piece = ""
+    for char in run.decode():
+        first = unicodedata.normalize("NFKC", char)[0]
+        # A mark, or the second part of a Korean syllable, can join with what stands before it.
+        joins = unicodedata.category(first).startswith("M") or "\u1160" <= first <= "\u11ff"
+        if piece and not joins:
+            yield begin, at, _fold_characters(piece)
+            begin, piece = at, ""
+        piece += char
+        at += len(char.encode())
+    if piece:
+        yield begin, at, _fold_characters(piece)
 
 
-# The spellings by which a triple's subject and object are sought.
+# The spellings by which a subject and an object are searched.
 
-WITHOUT_SPACES = ("CJK UNIFIED", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
+_WITHOUT_SPACES = ("CJK UNIFIED", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
 
 
 @dataclass(frozen=True)
 class Unsearchable:
-    """A triple that the rules cannot find, by its index, and why."""
+    """A triple, by its index, that the rules cannot find, or not everywhere, and why."""
 
     triple: int
     reason: str
 
 
-def spellings_of(label: str, aliases: Iterable[str], rules: MatchRules) -> list[bytes]:
-    """The label and those aliases that the rules do not pass over, folded."""
-    stopped = _spellings_folded(rules.stop_list)
-    long_enough = (one for one in aliases if len(unicodedata.normalize("NFKC", one).strip()) >= rules.min_length)
-    spellings = (fold(one).strip(b" ") for one in long_enough)
-    found = [fold(label).strip(b" "), *(spelling for spelling in spellings if spelling not in stopped)]
-    return [spelling for spelling in dict.fromkeys(found) if spelling]
-
-
-@lru_cache(maxsize=1)
-def _spellings_folded(aliases: tuple[str, ...]) -> frozenset[bytes]:
-    return frozenset(fold(alias).strip(b" ") for alias in aliases)
-
-
 def unsearchable(triples: Sequence[Triple], rules: MatchRules) -> list[Unsearchable]:
-    """The triples of which `rules` cannot find subject or object, or not everywhere, with the reason."""
-    found = []
+    """The triples whose subject or object `rules` cannot find, or not everywhere, with the reason."""
+    result = []
     for index, triple in enumerate(triples):
         sides = [("subject", triple.subject, triple.subject_aliases), ("object", triple.object, triple.object_aliases)]
         for side, label, aliases in sides[: 1 if rules.match == SUBJECT else 2]:
-            if reason := _why_not(spellings_of(label, aliases, rules)):
-                found.append(Unsearchable(index, f"{side} {label!r} {reason}"))
-                break
-    return found
-
-
-def _why_not(spellings: list[bytes]) -> str:
-    if not spellings:
-        return "holds no character to look for"
-    if all(any(map(_is_unspaced, spelling.decode())) for spelling in spellings):
-        return "is in a script without spaces between words: found only where no letter stands beside it"
-    return ""
+            spellings = _spellings_of(label, aliases, rules)
+            if not spellings:
+                reason = "has no character to search for"
+            elif all(any(map(_is_unspaced, spelling.decode())) for spelling in spellings):
+                reason = "is in a script without spaces between words: found only where no letter stands beside it"
+            else:
+                continue
+            result.append(Unsearchable(index, f"{side} {label!r} {reason}"))
+            break
+    return result
 
 
 def _is_unspaced(char: str) -> bool:
-    return not char.isascii() and unicodedata.name(char, "").startswith(WITHOUT_SPACES)
+    return not char.isascii() and unicodedata.name(char, "").startswith(_WITHOUT_SPACES)
 
 
-# How near a subject and an object must stand to each other.
-
-Span = tuple[int, int]
-Pair = tuple[Span, Span]
-
-_LINE_END = re.compile(r"[\n\r\u2028\u2029]+")
-# A full stop after one letter is an initial's: J. R. R. Tolkien.
-_SENTENCE_END = re.compile(r"""(?:(?<!\b[^\W\d_])\.|[!?…])["'”’»)\]]*\s+|[。！？]["'”’」』）]*|[\n\r\u2028\u2029]+""")
+def _spellings_of(label: str, aliases: Iterable[str], rules: MatchRules) -> list[bytes]:
+    """The label and those aliases that the rules allow, folded."""
+    stopped = _fold_all(rules.stop_list)
+    long_enough = (one for one in aliases if len(unicodedata.normalize("NFKC", one).strip()) >= rules.min_length)
+    allowed = (spelling for spelling in map(fold, long_enough) if spelling not in stopped)
+    return [spelling for spelling in dict.fromkeys([fold(label), *allowed]) if spelling]
 
 
-def near(scope: str, text: str) -> Callable[[Sequence[Span], Sequence[Span]], Pair | None]:
-    """A function that finds a subject's and an object's mention within the scope, or None."""
-    if scope == PARAGRAPH:
-        return _in_one_part(_LINE_END, text)
-    if scope == SENTENCE:
-        return _in_one_part(_SENTENCE_END, text)
-    widest = len(text) if scope == DOCUMENT else int(scope)
-    return lambda subjects, objects: _narrowest(subjects, objects, widest)
+@lru_cache(maxsize=1)
+def _fold_all(texts: tuple[str, ...]) -> frozenset[bytes]:
+    return frozenset(map(fold, texts))
 
 
-def _in_one_part(ends: re.Pattern[str], text: str) -> Callable[[Sequence[Span], Sequence[Span]], Pair | None]:
-    begins = [match.end() for match in ends.finditer(text)]
+# The built-in matchers.
 
-    def by_part(spans: Sequence[Span]) -> dict[int, Span]:
-        # A mention that goes over an end belongs to both parts.
-        return {
-            part: span
-            for span in reversed(spans)
-            for part in range(bisect_right(begins, span[0]), bisect_right(begins, span[1] - 1) + 1)
-        }
-
-    def find(subjects: Sequence[Span], objects: Sequence[Span]) -> Pair | None:
-        left, right = by_part(subjects), by_part(objects)
-        shared = min(left.keys() & right.keys(), default=None)
-        return None if shared is None else (left[shared], right[shared])
-
-    return find
-
-
-def _narrowest(subjects: Sequence[Span], objects: Sequence[Span], widest: int) -> Pair | None:
-    pairs = [(first, second) for first, second in _followed(subjects, objects)]
-    pairs += [(first, second) for second, first in _followed(objects, subjects)]
-    best = min(pairs, key=_width)
-    return best if _width(best) <= widest else None
-
-
-def _width(pair: Pair) -> int:
-    return max(pair[0][1], pair[1][1]) - min(pair[0][0], pair[1][0])
-
-
-def _followed(firsts: Sequence[Span], seconds: Sequence[Span]) -> list[Pair]:
-    """Each of `firsts` with that of `seconds`, among those that begin no earlier, which ends first."""
-    seconds = sorted(seconds)
-    soonest = list(seconds)
-    for place in range(len(soonest) - 2, -1, -1):
-        soonest[place] = min(soonest[place], soonest[place + 1], key=lambda span: span[1])
-    begins = [start for start, _ in seconds]
-    places = [bisect_right(begins, first[0] - 1) for first in firsts]
-    return [(first, soonest[place]) for first, place in zip(firsts, places, strict=True) if place < len(soonest)]
-
-
-# What a plugin's matcher does wrong is one line that names it.
-
-
-def watched(matcher: Matcher, triples: int, name: str) -> Matcher:
-    """The matcher of so many triples; called, it raises KislError where it fails or answers what it should not."""
-
-    def match(texts: Sequence[str]) -> list[list[Match]]:
-        with told(name):
-            found = [list(matches) for matches in matcher(texts)]
-        _check(found, len(texts), triples, name)
-        return found
-
-    return match
-
-
-def _check(found: Sequence[Sequence[Match]], texts: int, triples: int, name: str) -> None:
-    if len(found) != texts:
-        raise KislError(f"match {name!r}: {len(found)} lists; expected one list of matches for each of {texts} texts")
-    for match in (match for matches in found for match in matches):
-        if not isinstance(match, Match):
-            raise KislError(f"match {name!r}: found {match!r}; expected a kisl_plugin.hookspecs.Match")
-        if not 0 <= match.triple < triples:
-            raise KislError(f"match {name!r}: found triple {match.triple!r}; expected an index from 0 to {triples - 1}")
-
-
-@contextmanager
-def told(name: str) -> Iterator[None]:
-    """Whatever goes wrong within is told as the matcher's."""
-    try:
-        yield
-    except KislError:
-        raise
-    except Exception as error:
-        last = extract_tb(error.__traceback__)[-1]
-        said = " ".join(str(error).split())
-        raise KislError(
-            f"match {name!r}: failed with {type(error).__name__}: {said} ({Path(last.filename).name}:{last.lineno}); "
-            "its plugin must be mended"
-        ) from error
-
-
-# Which triples a document states.
-
-__all__ = ["Match", "MatchRules", "Matcher", "Unsearchable", "matcher_of", "unsearchable"]
+_MANY_TRIPLES = 16
 
 
 @hookimpl
 def kisl_matcher(name: str, triples: Sequence[Triple], rules: MatchRules) -> Matcher | None:
     """Provide the matchers `pair` and `subject`."""
-    if name not in (PAIR, SUBJECT):
-        return None
-
-    return FactMatcher(triples, rules)
+    return _TripleMatcher(triples, rules) if name in (PAIR, SUBJECT) else None
 
 
-def matcher_of(triples: Sequence[Triple], rules: MatchRules | None = None) -> Matcher:
-    """The matcher that `rules` name (default: subject and object in one document), asked of the plugins.
-
-    Raises:
-        InputError: no plugin knows the name, or the matcher's library is missing.
-        KislError: a plugin cannot make it; when it is called: it fails, or answers what it should not.
-    """
-    from kisl_plugin.hookspecs import manager
-
-    rules = rules or MatchRules()
-    with told(rules.match):
-        found: Matcher | None = manager().hook.kisl_matcher(name=rules.match, triples=triples, rules=rules)
-    if found is None:
-        raise InputError(
-            f"match {rules.match!r}: unknown (built in: {PAIR}, {SUBJECT}); correct it, or install a plugin with the "
-            "hook kisl_matcher"
-        )
-    return watched(found, len(triples), rules.match)
-
-
-# The built-in matchers: a document states a triple when it names its subject and its object, or its subject.
-
-MANY = 16
-
-
-class FactMatcher:
+class _TripleMatcher:
     """Finds the triples that texts state by `rules`: one pass over a text for all labels and aliases.
 
-    Only where a text holds the spellings of a pair is it looked at more closely: where they stand, and how near.
+    Only for a text that contains both sides of a triple it is worked out where they stand.
     """
 
     def __init__(self, triples: Sequence[Triple], rules: MatchRules) -> None:
-        self._rules = rules
+        self._subject_only = rules.match == SUBJECT
+        # "document": both may stand anywhere in it. The name is kept since it is in files that exist.
+        self._rule = SUBJECT if self._subject_only else f"{PAIR}:document"
         numbers: dict[bytes, int] = {}
-        of_subject: dict[int, list[int]] = defaultdict(list)
         self._subjects: list[tuple[int, ...]] = []
         self._objects: list[tuple[int, ...]] = []
+        of_subject: dict[int, list[int]] = defaultdict(list)
         for index, triple in enumerate(triples):
-            subjects = spellings_of(triple.subject, triple.subject_aliases, rules)
-            objects = spellings_of(triple.object, triple.object_aliases, rules) if rules.match != SUBJECT else []
+            subjects = _spellings_of(triple.subject, triple.subject_aliases, rules)
+            objects = [] if self._subject_only else _spellings_of(triple.object, triple.object_aliases, rules)
             self._subjects.append(tuple(numbers.setdefault(spelling, len(numbers)) for spelling in subjects))
             self._objects.append(tuple(numbers.setdefault(spelling, len(numbers)) for spelling in objects))
             for number in self._subjects[-1]:
                 of_subject[number].append(index)
         self._of_subject = dict(of_subject)
-        self._by_object = {number: self._sorted_by_object(of) for number, of in of_subject.items() if len(of) > MANY}
+        # Some subjects have thousands of triples, such as the United States: these are looked up by their objects.
+        self._by_object: dict[int, dict[int, list[int]]] = {}
+        for number, indices in of_subject.items():
+            if len(indices) > _MANY_TRIPLES:
+                by_object: dict[int, list[int]] = defaultdict(list)
+                for index in indices:
+                    for other in self._objects[index]:
+                        by_object[other].append(index)
+                self._by_object[number] = dict(by_object)
         self._finder = SpellingFinder(list(numbers))
 
     def __call__(self, texts: Sequence[str]) -> list[list[Match]]:
@@ -525,43 +396,45 @@ class FactMatcher:
             for text, mentions in zip(texts, self._finder.mentions(texts), strict=True)
         ]
 
-    def _matches(self, text: str, mentions: list[Mention]) -> list[Match]:
-        candidates = sorted(set(self._candidates({mention[0] for mention in mentions})))
-        if not candidates:
+    def _matches(self, text: str, mentions: list[_Mention]) -> list[Match]:
+        stated = sorted(set(self._stated({mention[0] for mention in mentions})))
+        if not stated:
             return []
-        places: dict[int, list[Span]] = defaultdict(list)
-        wanted = {number for index in candidates for number in (*self._subjects[index], *self._objects[index])}
-        for number, start, end in spans(text, [mention for mention in mentions if mention[0] in wanted]):
+        spellings = {number for index in stated for number in (*self._subjects[index], *self._objects[index])}
+        places: dict[int, list[_Span]] = defaultdict(list)
+        for number, start, end in _in_characters(text, [mention for mention in mentions if mention[0] in spellings]):
             places[number].append((start, end))
-        find = near(self._rules.scope, text)
-        found = []
-        for index in candidates:
-            subjects = _all_of(places, self._subjects[index])
-            if self._rules.match == SUBJECT:
-                found.append(Match(index, self._rules.name, subjects[0], None))
-            elif pair := find(subjects, _all_of(places, self._objects[index])):
-                found.append(Match(index, self._rules.name, *pair))
-        return found
+        matches = []
+        for index in stated:
+            subjects, objects = (
+                sorted(span for number in numbers for span in places.get(number, ()))
+                for numbers in (self._subjects[index], self._objects[index])
+            )
+            subject, object = (subjects[0], None) if self._subject_only else _nearest(subjects, objects)
+            matches.append(Match(index, self._rule, subject, object))
+        return matches
 
-    def _candidates(self, found: set[int]) -> Iterator[int]:
-        """Triples of which a spelling of the subject and one of the object are among the `found` ones."""
-        for number in found & self._of_subject.keys():
-            if self._rules.match == SUBJECT:
+    def _stated(self, mentioned: set[int]) -> Iterator[int]:
+        """Triples of which a spelling of the subject and one of the object are among the `mentioned` ones."""
+        for number in mentioned & self._of_subject.keys():
+            if self._subject_only:
                 yield from self._of_subject[number]
             elif by_object := self._by_object.get(number):
-                for other in found & by_object.keys():
+                for other in mentioned & by_object.keys():
                     yield from by_object[other]
             else:
-                yield from (one for one in self._of_subject[number] if not found.isdisjoint(self._objects[one]))
-
-    def _sorted_by_object(self, triples: Sequence[int]) -> dict[int, list[int]]:
-        """The triples of one subject by the spellings of their objects: the United States have thousands."""
-        found: dict[int, list[int]] = defaultdict(list)
-        for index in triples:
-            for number in self._objects[index]:
-                found[number].append(index)
-        return dict(found)
+                yield from (one for one in self._of_subject[number] if not mentioned.isdisjoint(self._objects[one]))
 
 
-def _all_of(places: dict[int, list[Span]], numbers: tuple[int, ...]) -> list[Span]:
-    return sorted(span for number in numbers for span in places.get(number, ()))
+def _nearest(subjects: Sequence[_Span], objects: Sequence[_Span]) -> tuple[_Span, _Span]:
+    """The mention of the subject and that of the object which together take the fewest characters. Both are sorted."""
+    pairs = []
+    for firsts, seconds in ((subjects, objects), (objects, subjects)):
+        # After a first mention comes that of the seconds which ends soonest among those that begin no earlier.
+        soonest = list(accumulate(reversed(seconds), lambda best, span: min(span, best, key=lambda one: one[1])))[::-1]
+        begins = [start for start, _ in seconds]
+        for first in firsts:
+            place = bisect_left(begins, first[0])
+            if place < len(seconds):
+                pairs.append((first, soonest[place]) if firsts is subjects else (soonest[place], first))
+    return min(pairs, key=lambda pair: max(pair[0][1], pair[1][1]) - min(pair[0][0], pair[1][0]))
