@@ -83,7 +83,9 @@ def matcher_of(triples: Sequence[Triple], rules: MatchRules | None = None) -> Ma
         with _one_line_errors(name):
             answer = [list(matches) for matches in matcher(texts)]
         if len(answer) != len(texts):
-            raise KislError(f"match {name!r}: {len(answer)} lists; expected one list of matches for each of {len(texts)} texts")
+            raise KislError(
+                f"match {name!r}: {len(answer)} lists; expected one list of matches for each of {len(texts)} texts"
+            )
         for match in (match for matches in answer for match in matches):
             if not isinstance(match, Match):
                 raise KislError(f"match {name!r}: returned {match!r}; expected a kisl_plugin.hookspecs.Match")
@@ -233,7 +235,7 @@ class SpellingFinder:
         self._automaton = BytesAhoCorasick(list(keys), implementation=Implementation.ContiguousNFA)
 
     def mentions(self, texts: Sequence[str]) -> list[list[_Mention]]:
-        """For each text the spellings in it, by their ends; places are bytes of the folded text, see `_in_characters`."""
+        """For each text the spellings it contains, by their ends; places are bytes of the folded text."""
         mentions: list[list[_Mention]] = [[] for _ in texts]
         for first in range(0, len(texts), _TEXTS_AT_ONCE):
             folded = _fold_texts(texts[first : first + _TEXTS_AT_ONCE])
@@ -428,10 +430,14 @@ class _TripleMatcher:
 
 def _nearest(subjects: Sequence[_Span], objects: Sequence[_Span]) -> tuple[_Span, _Span]:
     """The mention of the subject and that of the object which together take the fewest characters. Both are sorted."""
-    pairs = []
+
+    def sooner(later: _Span, span: _Span) -> _Span:
+        return later if later[1] < span[1] else span
+
+    pairs: list[tuple[_Span, _Span]] = []
     for firsts, seconds in ((subjects, objects), (objects, subjects)):
         # After a first mention comes that of the seconds which ends soonest among those that begin no earlier.
-        soonest = list(accumulate(reversed(seconds), lambda best, span: min(span, best, key=lambda one: one[1])))[::-1]
+        soonest = list(accumulate(reversed(seconds), sooner))[::-1]
         begins = [start for start, _ in seconds]
         for first in firsts:
             place = bisect_left(begins, first[0])

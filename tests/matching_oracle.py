@@ -184,10 +184,12 @@ def wrong_spans(page: Page, triple: Triple, rules: MatchRules, match: Match) -> 
             return f"{span} {text[slice(*span)]!r} is no mention of {sought}"
         if not any(spelling in normal(text[slice(*span)]) for spelling in sought):
             return f"{span} {text[slice(*span)]!r} does not read as {sought}"
+    subjects, objects = page.mentions(subject), page.mentions(object)
     # A label that begins with a mark is found with the character that bears the mark, so its span may be wider.
-    if match.subject and match.object and all(_begins_letter(spelling[0]) for spelling in subject | object):
-        pairs = [(one, other) for one in page.mentions(subject) for other in page.mentions(object)]
-        if _width(match.subject, match.object) != min(_width(*pair) for pair in pairs):
+    exact = all(_begins_letter(text[start]) for start, _ in (*subjects, *objects))
+    if match.subject and match.object and exact:
+        nearest = min(_width(one, other) for one in subjects for other in objects)
+        if _width(match.subject, match.object) != nearest:
             return f"{match.subject} and {match.object} are not the nearest mentions"
     return ""
 

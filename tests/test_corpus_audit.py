@@ -245,19 +245,16 @@ def test_the_command_prints_totals_and_relations_and_writes_a_row_per_triple(
     assert (rows[4]["statement_documents"], rows[4]["pair_documents"]) == ("", str(counts[4][2]))
 
 
-def test_the_scope_and_the_stricter_match_are_the_builds(tmp_path: Path, tokenizer_file: Path, facts: Path) -> None:
+def test_the_stricter_match_are_the_builds(tmp_path: Path, tokenizer_file: Path, facts: Path) -> None:
     prefix = write_corpus(tmp_path / "c", ["Marie Curie.\nPoland.", "Marie Curie, Poland"], tokenizer_file)
     arguments = (prefix, "--triples", facts, "--tokenizer", tokenizer_file, "--output", tmp_path / "a.csv")
     for options, column, number in (
         ((), "pair_documents", 2),
-        (("--scope", "paragraph"), "pair_documents", 1),
         (("--match", "subject"), "subject_documents", 2),
     ):
         assert kisl_audit(*arguments, *options).exit_code == 0
         row = next(csv.DictReader((tmp_path / "a.csv").open(encoding="utf-8", newline="")))
         assert int(row[column]) == number
-    refused = kisl_audit(*arguments, "--scope", "chapter")
-    assert refused.exit_code == 2 and "scope 'chapter'" in refused.output
 
 
 def note_tokenizer(prefix: Path, tokenizer_file: Path) -> None:
@@ -388,7 +385,7 @@ def test_statements_whose_labels_no_matcher_finds_are_counted(tmp_path: Path, to
 def test_the_strictness_of_the_match_changes_no_count_of_statements(tmp_path: Path, tokenizer_file: Path) -> None:
     documents = [f"{text}\n{other}" for text, other in zip(STATED, reversed(STATED), strict=True)]
     prefix = write_corpus(tmp_path / "c", documents, tokenizer_file)
-    for rules in (MatchRules(), MatchRules(match="subject"), MatchRules(scope="3", stop_list=("Bartok Béla",))):
+    for rules in (MatchRules(), MatchRules(match="subject"), MatchRules(stop_list=("Bartok Béla",))):
         found = audit_corpus([prefix], FACTS, tokenizer_file, rules)
         assert [row[:2] for row in rows_of(found.counts)] == [row[:2] for row in expected(documents)]
 

@@ -13,7 +13,8 @@ from kisl_plugin.cli.fit import main as fit_command
 from kisl_plugin.cli.main import main as kisl
 from kisl_plugin.demo import choose_facts, docstrings
 from kisl_plugin.errors import KislError
-from kisl_plugin.matching import Match, matcher_of
+from kisl_plugin.hookspecs import Match
+from kisl_plugin.matching import matcher_of
 from kisl_plugin.resources import resource
 from kisl_plugin.runcard import read_run_card
 from kisl_plugin.triples import read_triples

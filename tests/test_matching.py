@@ -198,7 +198,7 @@ def test_every_folded_byte_has_its_characters_in_order(text: str) -> None:
     starts, ends = [start for _, start, _ in spans], [end for _, _, end in spans]
     assert all(start < end for _, start, end in spans)
     assert starts == sorted(starts) and ends == sorted(ends)
-    assert all(0 <= start and end <= len(text) for _, start, end in spans)
+    assert all(start >= 0 and end <= len(text) for _, start, end in spans)
 
 
 @settings(max_examples=200, deadline=None)

@@ -12,7 +12,7 @@ import click
 from kisl_plugin.cli.errors import Command, GroupedCommand, GroupedOption
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.indexed import file_of
-from kisl_plugin.matching import DOCUMENT, PAIR, MatchRules
+from kisl_plugin.matching import PAIR, MatchRules
 from kisl_plugin.progress import duration
 
 # The options of `kisl corpus` that say which text is read.
@@ -309,9 +309,6 @@ _corpus_audit_path = click.Path(path_type=Path)
     "--sample", type=click.IntRange(min=0), help="Look at so many documents, spread evenly; with --run 0 looks at none."
 )
 @click.option("--match", default=PAIR, show_default=True, help="pair, subject, or a matcher that a plugin adds.")
-@click.option(
-    "--scope", default=DOCUMENT, show_default=True, help="document, paragraph, sentence or a number of characters."
-)
 @click.option("--tasks", type=click.IntRange(min=1), help="Into how many parts the work is cut.  [default: by size]")
 @click.option("--workers", type=click.IntRange(min=1), help="Parts worked on at a time.  [default: the cores]")
 @click.option("--output", type=_corpus_audit_path, help="A CSV with a row for each triple.")
@@ -323,7 +320,6 @@ def audit(
     rows: int | None,
     sample: int | None,
     match: str,
-    scope: str,
     tasks: int | None,
     workers: int | None,
     output: Path | None,
@@ -343,7 +339,7 @@ def audit(
     from kisl_plugin.corpus.audit import corpus_page, rows_page, write_csv
     from kisl_plugin.corpus.readers import check_writable
 
-    asked = Asked(prefixes, triples, tokenizer, MatchRules(match=match, scope=scope), sample, tasks, workers or cores())
+    asked = Asked(prefixes, triples, tokenizer, MatchRules(match=match), sample, tasks, workers or cores())
     if not runs and rows is not None:
         raise InputError("--rows counts the rows of a run; give its YAML with --run")
     if not runs and sample == 0:

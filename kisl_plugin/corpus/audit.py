@@ -26,7 +26,14 @@ from kisl_plugin.files import sha256, write_atomically
 from kisl_plugin.hookspecs import IntArray, manager
 from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import IndexedDataset, file_of
-from kisl_plugin.matching import MatchRules, PhraseFinder, fold, matcher_of, unsearchable
+from kisl_plugin.matching import (
+    MatchRules,
+    SpellingFinder,
+    count_whole_words,
+    fold,
+    matcher_of,
+    unsearchable,
+)
 from kisl_plugin.neox_config import read_yamls
 from kisl_plugin.progress import Progress
 from kisl_plugin.triples import Triple, read_triples, triples_to_jsonl
@@ -120,7 +127,6 @@ FORMS = ("statement", "question")
 NAMED = MatchRules()
 REMEMBERED = 100_000
 _LABELS_APART = re.compile(r"(?<!\w)\{(subject|object)\}(?!\w)")
-_WORD = rb"[0-9A-Za-z_\x80-\xff]"  # see matching/folding.py
 
 
 class Wordings:
@@ -172,32 +178,29 @@ class StatementFinder:
         self._wordings = wordings
         hidden = {one.triple for one in unsearchable(triples, NAMED)}
         self._everywhere = {k for k in range(len(triples)) if k in hidden or not wordings.names_both(k)}
-        pairs = [(k, text) for k in sorted(self._everywhere) for text in wordings.of(k)]
-        self._owners = [k for k, _ in pairs]
-        self._phrases = PhraseFinder([text for _, text in pairs]) if pairs else None
+        owners: dict[bytes, list[int]] = {}
+        for k in sorted(self._everywhere):
+            for text in wordings.of(k):
+                owners.setdefault(fold(text), []).append(k)
+        self._owners = list(owners.values())
+        self._phrases = SpellingFinder(list(owners)) if owners else None
         self._patterns = lru_cache(REMEMBERED)(self._patterns_of)
 
     def count(self, texts: Sequence[str], named: Sequence[Sequence[int]]) -> list[Counter[int]]:
         """For each text how often it holds a wording of which triple; `named`: the triples it states by NAMED."""
-        everywhere = self._phrases.find(texts) if self._phrases else [[] for _ in texts]
+        everywhere = self._phrases.mentions(texts) if self._phrases else [[] for _ in texts]
         return [
-            Counter(self._owners[phrase] for phrase, _, _ in found) + self._count_named(text, near)
+            Counter(k for phrase, _, _ in found for k in self._owners[phrase]) + self._count_named(text, near)
             for text, near, found in zip(texts, named, everywhere, strict=True)
         ]
 
     def _count_named(self, text: str, triples: Sequence[int]) -> Counter[int]:
         near = [triple for triple in triples if triple not in self._everywhere]
         folded = fold(text) if near else b""
-        return Counter({k: sum(_times(phrase, folded) for phrase in self._patterns(k)) for k in near})
+        return Counter({k: sum(count_whole_words(phrase, folded) for phrase in self._patterns(k)) for k in near})
 
     def _patterns_of(self, triple: int) -> tuple[bytes, ...]:
-        return tuple(fold(text).strip(b" ") for text in self._wordings.of(triple))
-
-
-def _times(phrase: bytes, folded: bytes) -> int:
-    if phrase not in folded:
-        return 0
-    return len(re.findall(rb"(?<!%b)(?=%b(?!%b))" % (_WORD, re.escape(phrase), _WORD), folded))
+        return tuple(map(fold, self._wordings.of(triple)))
 
 
 # Counts, in texts, the statements of triples and the triples that a text names.
@@ -644,7 +647,7 @@ def _altered(texts: list[str], tokenizer: "Tokenizer") -> Altered | None:
     """
     encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
     backs = tokenizer.decode_batch([encoding.ids for encoding in encodings], skip_special_tokens=False)
-    lost = [n for n, (text, back) in enumerate(zip(texts, backs, strict=True)) if fold(text) != fold(back).strip(b" ")]
+    lost = [n for n, (text, back) in enumerate(zip(texts, backs, strict=True)) if fold(text) != fold(back)]
     if not lost:
         return None
     altered = Altered(len(lost), len(texts), texts[lost[0]], backs[lost[0]])
@@ -750,7 +753,7 @@ def _totals(audit: "Audit") -> Iterable[str]:
     matched = int((counts.match_documents > 0).sum())
     yield (
         f"{len(audit.triples):,} triples · {stated:,} with a statement, word for word, in the text · {matched:,} "
-        f"{_NAMED.get(audit.rules.match, f'found by {audit.rules.match}')} ({audit.rules.name})"
+        f"{_NAMED.get(audit.rules.match, f'found by {audit.rules.match}')} ({audit.rules.match})"
     )
     if audit.without_wording:
         relations = sorted({audit.triples[k].relation_id for k in audit.without_wording})

@@ -29,10 +29,10 @@ from kisl_plugin.corpus.shards import (
     write_stamp,
 )
 from kisl_plugin.files import write_atomically
-from kisl_plugin.hookspecs import Matcher
+from kisl_plugin.hookspecs import Match, Matcher
 from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import IndexedWriter
-from kisl_plugin.matching import Match, MatchRules, matcher_of
+from kisl_plugin.matching import MatchRules, matcher_of
 from kisl_plugin.triples import Triple, read_triples
 
 # Batches of documents that memory holds, and texts → documents of tokens.
