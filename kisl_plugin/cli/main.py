@@ -10,8 +10,8 @@ COMMANDS = {
     "demo": ("kisl_plugin.cli.demo", "demo"),
     "train": ("kisl_plugin.cli.train", "train"),
     "probe": ("kisl_plugin.cli.probe", "probe"),
-    "export": ("kisl_plugin.cli.train", "export"),
-    "neox": ("kisl_plugin.cli.train", "neox"),
+    "export": ("kisl_plugin.cli.neox", "export"),
+    "neox": ("kisl_plugin.cli.neox", "neox"),
     "corpus": ("kisl_plugin.cli.corpus", "corpus"),
     "configs": ("kisl_plugin.cli.train", "configs"),
 }

@@ -1,9 +1,8 @@
-"""A checkpoint of GPT-NeoX: finding it, and opening the part of it that makes up the model."""
+"""A checkpoint of GPT-NeoX: finding it, and opening what makes up the model without running code that is in it."""
 
 import pickletools
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 from kisl_plugin.errors import InputError
 from kisl_plugin.neox_config import Yamls, read_yamls
 
-# Reading what torch.save wrote without executing anything in it, and without copying its tensors into memory.
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
-# What torch's own weights-only reader knows; it refuses what it does not like among them.
-_TORCH_KNOWS = frozenset({"torch", "collections", "__builtin__", "builtins"})
+# ---- one file of torch.save
 
 
 class Inert:
-    """Stands for an object whose class is not needed. It takes whatever it is given and does nothing."""
+    """Stands for an object whose class is not needed. It accepts any state and does nothing."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         return None
@@ -37,54 +37,35 @@ def read_saved(path: Path) -> Any:
         InputError: the file is missing, cut off, or holds what torch's weights-only reader refuses.
     """
     import torch
+    from torch import serialization
 
+    # torch 2.4 has no context manager for this list.
+    before = serialization.get_safe_globals()
     try:
+        with zipfile.ZipFile(path) as archive:
+            pickled = archive.read(next(name for name in archive.namelist() if name.endswith("/data.pkl")))
+        named = {str(value) for code, value, _ in pickletools.genops(pickled) if code.name == "GLOBAL"}
+        names = sorted(name.replace(" ", ".", 1) for name in named)
+        # The reader itself judges the names that it knows; it knows none outside these packages.
+        foreign = [n for n in names if n.split(".")[0] not in ("torch", "collections", "__builtin__", "builtins")]
+        inert = [type(name.rpartition(".")[2], (Inert,), {"__module__": name.rpartition(".")[0]}) for name in foreign]
         # torch 2.4 does not know the built-in set, of which DeepSpeed saves one.
-        with _allowed([set, *(_inert(name) for name in _foreign_classes(path))]):
-            return torch.load(str(path), map_location="cpu", mmap=True, weights_only=True)
+        serialization.add_safe_globals([set, *inert])
+        return torch.load(str(path), map_location="cpu", mmap=True, weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: is missing; the checkpoint is incomplete") from None
     except Exception as error:  # a broken file may raise anything, from zipfile.BadZipFile to struct.error
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
         raise InputError(
-            f"{path}: cannot be read as a file of torch.save ({reason}); if its writing was cut off, take an earlier "
+            f"{path}: cannot be read as a file of torch.save ({reason}); if its writing was cut off, use an earlier "
             "checkpoint"
         ) from None
-
-
-def _foreign_classes(path: Path) -> list[str]:
-    """The dotted names of the classes and functions in the file's pickle that torch does not know."""
-    with zipfile.ZipFile(path) as archive:
-        name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-        named = {str(value) for code, value, _ in pickletools.genops(archive.read(name)) if code.name == "GLOBAL"}
-    dotted = {name.replace(" ", ".", 1) for name in named}
-    return sorted(name for name in dotted if name.split(".")[0] not in _TORCH_KNOWS)
-
-
-def _inert(dotted: str) -> type:
-    module, name = dotted.rsplit(".", 1)
-    return type(name, (Inert,), {"__module__": module})
-
-
-@contextmanager
-def _allowed(classes: Sequence[type]) -> Iterator[None]:
-    """Let torch's weights-only reader make these classes (torch 2.4 has no `safe_globals` to do it)."""
-    from torch import serialization
-
-    before = serialization.get_safe_globals()
-    serialization.add_safe_globals(list(classes))
-    try:
-        yield
     finally:
         serialization.clear_safe_globals()
         serialization.add_safe_globals(before)
 
 
-# The tensors of a GPT-NeoX checkpoint, in their tensor-parallel parts, each of which must be used once.
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+# ---- the tensors, in their tensor-parallel parts, each of which must be used once
 
 # A buffer that GPT-NeoX saves on request (rotary_save_freqs_buffer); it follows from rotary_emb_base.
 _DERIVED = "attention.rotary_emb.inv_freq"
@@ -107,21 +88,21 @@ class Shards:
         Raises:
             InputError: it is not there, was taken before, or its parts do not have that shape.
         """
-        wanted = [size // len(self._ranks) if axis == split else size for axis, size in enumerate(shape)]
+        expected = [size // len(self._ranks) if axis == split else size for axis, size in enumerate(shape)]
         parts = []
         for number, rank in enumerate(self._ranks):
             part = rank.pop(name, None)
             if part is None:
-                raise InputError(f"{self._where}: rank {number} lacks the tensor {name} that configs/ asks for")
-            if list(part.shape) != wanted:
+                raise InputError(f"{self._where}: rank {number} lacks the tensor {name}, which configs/ requires")
+            if list(part.shape) != expected:
                 raise InputError(
-                    f"{self._where}: {name} of rank {number} is {list(part.shape)}; configs/ asks for {wanted}"
+                    f"{self._where}: {name} of rank {number} is {list(part.shape)}; configs/ requires {expected}"
                 )
             parts.append(part)
         return parts
 
     def check_all_taken(self) -> None:
-        """Refuse a checkpoint that holds more than was asked for.
+        """Refuse a checkpoint that holds a tensor which was not taken.
 
         Raises:
             InputError: names the first tensor that is left.
@@ -130,36 +111,12 @@ class Shards:
             for name, tensor in rank.items():
                 raise InputError(
                     f"{self._where}: rank {number} holds {name} {list(tensor.shape)}, which a Llama model of the shape "
-                    "in configs/ has not"
+                    "in configs/ does not have"
                 )
 
 
-def rank_shards(folder: Path, first: Mapping[str, Any], ranks: int) -> Shards:
-    """The tensors of a run without pipeline stages (pipe_parallel_size 0), one file a rank; `first` is rank 0's."""
-    modules = [first, *(read_saved(folder / rank_file(rank)) for rank in range(1, ranks))]
-    prefix = "sequential."
-    return Shards([{k.removeprefix(prefix): v for k, v in saved["module"].items()} for saved in modules], folder)
+# ---- the whole checkpoint
 
-
-def layer_shards(folder: Path, layers: Sequence[int], ranks: int) -> Shards:
-    """The tensors of a run with pipeline stages (pipe_parallel_size >= 1), one file a layer and rank."""
-    found: list[dict[str, Tensor]] = [{} for _ in range(ranks)]
-    for layer in layers:
-        for rank in range(ranks):
-            saved = read_saved(folder / f"layer_{layer:02d}-model_{rank:02d}-model_states.pt")
-            found[rank].update({f"{layer}.{name}": tensor for name, tensor in saved.items()})
-    return Shards(found, folder)
-
-
-def rank_file(rank: int) -> str:
-    """The file that holds what a model-parallel rank saves of itself."""
-    return f"mp_rank_{rank:02d}_model_states.pt"
-
-
-# A checkpoint of GPT-NeoX: finding it, and opening the part of it that makes up the model.
-
-CONFIGS, LATEST = "configs", "latest"
-_YAMLS = (".yml", ".yaml", ".json")
 # GPT-NeoX's own values for the keys that a YAML may leave out.
 _DEFAULTS: Mapping[str, Any] = {
     "no_weight_tying": False,
@@ -191,54 +148,15 @@ def find_checkpoint(path: Path) -> Path:
     """
     if not path.is_dir():
         raise InputError(f"{path}: no such folder; expected a checkpoint of GPT-NeoX (SAVE/global_stepN) or SAVE")
-    if (path / LATEST).is_file():
-        name = (path / LATEST).read_text(encoding="utf-8", errors="replace").strip()
+    steps = ", ".join(sorted(str(step) for step in path.glob("global_step*"))) or "none is there"
+    if (path / "latest").is_file():
+        name = (path / "latest").read_text(encoding="utf-8", errors="replace").strip()
         if not (path / name).is_dir():
-            raise InputError(f"{path / LATEST}: names {name!r}, which is not there; give one of {_steps(path)}")
+            raise InputError(f"{path / 'latest'}: names {name!r}, which is not there; use one of {steps}")
         path = path / name
-    _refuse_other_kinds(path)
-    return path
-
-
-def open_checkpoint(folder: Path) -> Checkpoint:
-    """Read the YAMLs and map the weights of a checkpoint; the optimizer's files are not opened.
-
-    Raises:
-        InputError: a file is missing or broken, or the weights are not those of the YAMLs.
-    """
-    yamls = _read_configs(folder)
-    first = read_saved(folder / rank_file(0))
-    fixed = _saved_arguments(first, folder / rank_file(0))
-    _check_same(yamls, fixed)
-    settings = {**_DEFAULTS, **yamls.values, **fixed}
-    ranks = settings["model_parallel_size"]
-    if first["module"] is not None:
-        shards = rank_shards(folder, first, ranks)
-    else:
-        layers = _layers_with_weights(settings["num_layers"], tied=not settings["no_weight_tying"])
-        shards = layer_shards(folder, layers, ranks)
-    return Checkpoint(folder, int(first["iteration"]), yamls, settings, shards)
-
-
-def _saved_arguments(saved: Any, path: Path) -> Mapping[str, Any]:
-    """The arguments that GPT-NeoX saves with the weights (save_ds_checkpoint in megatron/checkpointing.py)."""
-    arguments = saved.get("args") if isinstance(saved, Mapping) and {"module", "iteration"} <= saved.keys() else None
-    if not isinstance(arguments, Mapping) or not all(isinstance(arguments.get(key), int) for key in _SAVED_ARGUMENTS):
-        raise InputError(f"{path}: lacks what GPT-NeoX saves with the weights (args, iteration, module)")
-    return arguments
-
-
-def _layers_with_weights(count: int, tied: bool) -> Sequence[int]:
-    """Embedding 0, transformer layers from 2, the last norm, the output layer; between them stand plain functions.
-
-    Source: GPT2ModelPipe.init_specs in megatron/model/gpt2_model.py.
-    """
-    return [0, *range(2, count + 2), count + 3, *([] if tied else [count + 4])]
-
-
-def _refuse_other_kinds(path: Path) -> None:
-    if (path / rank_file(0)).is_file():
-        return
+    first = path / _rank_file(0)
+    if first.is_file():
+        return path
     if (path / "config.json").is_file():
         raise InputError(f"{path}: is a Hugging Face folder already; there is nothing to export")
     if (path / "state.pt").is_file():
@@ -249,26 +167,53 @@ def _refuse_other_kinds(path: Path) -> None:
             "with DeepSpeed's zero_to_fp32.py, or train with zero_optimization.stage 0, 1 or 2"
         )
     if any(path.glob("*_states.pt")):
-        raise InputError(f"{path / rank_file(0)}: is missing; the checkpoint is incomplete")
-    raise InputError(f"{path}: is no checkpoint of GPT-NeoX; expected SAVE/global_stepN, or SAVE: {_steps(path)}")
+        raise InputError(f"{first}: is missing; the checkpoint is incomplete")
+    raise InputError(f"{path}: is not a checkpoint of GPT-NeoX; expected SAVE/global_stepN, or SAVE: {steps}")
 
 
-def _steps(path: Path) -> str:
-    return ", ".join(sorted(str(found) for found in path.glob("global_step*"))) or "none is there"
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Read the YAMLs and map the weights of a checkpoint; the optimizer's files are not opened.
 
-
-def _read_configs(folder: Path) -> Yamls:
-    """GPT-NeoX writes the YAMLs after the weights."""
-    paths = sorted(path for path in (folder / CONFIGS).glob("*") if path.suffix in _YAMLS)
+    Raises:
+        InputError: a file is missing or broken, or the weights are not those of the YAMLs.
+    """
+    configs = folder / "configs"  # GPT-NeoX writes it after the weights
+    paths = sorted(path for path in configs.glob("*") if path.suffix in (".yml", ".yaml", ".json"))
     if not paths:
-        raise InputError(f"{folder / CONFIGS}: holds no YAML; the checkpoint was not written to its end")
-    return read_yamls(paths)
-
-
-def _check_same(yamls: Yamls, fixed: Mapping[str, Any]) -> None:
-    """Arguments and YAML come from one run, unless files were copied."""
-    for key, value in fixed.items():
+        raise InputError(f"{configs}: holds no YAML; the checkpoint was not written to its end")
+    yamls = read_yamls(paths)
+    # What save_ds_checkpoint in megatron/checkpointing.py saves with the weights: some arguments, among others.
+    first = read_saved(folder / _rank_file(0))
+    saved = first.get("args") if isinstance(first, Mapping) and {"module", "iteration"} <= first.keys() else None
+    if not isinstance(saved, Mapping) or not all(isinstance(saved.get(key), int) for key in _SAVED_ARGUMENTS):
+        raise InputError(
+            f"{folder / _rank_file(0)}: lacks what GPT-NeoX saves with the weights (args, iteration, module)"
+        )
+    for key, value in saved.items():
+        # The two are of one run, unless files were copied.
         if key in yamls.values and yamls.values[key] != value:
             raise InputError(
-                f"{yamls.file_of(key)}: {key} is {yamls.values[key]!r}, the weights beside it were saved with {value!r}"
+                f"{yamls.file_of(key)}: {key} is {yamls.values[key]!r}, but the weights were saved with {value!r}"
             )
+    settings = {**_DEFAULTS, **yamls.values, **saved}
+    ranks = settings["model_parallel_size"]
+    if first["module"] is not None:
+        # Without pipeline stages (pipe_parallel_size 0): one file a rank.
+        modules = [first, *(read_saved(folder / _rank_file(rank)) for rank in range(1, ranks))]
+        parts = [{k.removeprefix("sequential."): v for k, v in one["module"].items()} for one in modules]
+        return Checkpoint(folder, int(first["iteration"]), yamls, settings, Shards(parts, folder))
+    # With pipeline stages: one file a layer and rank. Embedding 0, transformer layers from 2, the last norm, the output
+    # layer; the numbers between them are plain functions. Source: GPT2ModelPipe.init_specs in model/gpt2_model.py.
+    count = settings["num_layers"]
+    output = [count + 4] if settings["no_weight_tying"] else []
+    parts = [{} for _ in range(ranks)]
+    for layer in (0, *range(2, count + 2), count + 3, *output):
+        for rank in range(ranks):
+            tensors = read_saved(folder / f"layer_{layer:02d}-model_{rank:02d}-model_states.pt")
+            parts[rank].update({f"{layer}.{name}": tensor for name, tensor in tensors.items()})
+    return Checkpoint(folder, int(first["iteration"]), yamls, settings, Shards(parts, folder))
+
+
+def _rank_file(rank: int) -> str:
+    """The file that holds what a model-parallel rank saves of itself."""
+    return f"mp_rank_{rank:02d}_model_states.pt"

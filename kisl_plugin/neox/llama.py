@@ -1,7 +1,7 @@
-"""A GPT-NeoX model as a Llama: whether it is one, its shape, and its weights in Hugging Face's names and order."""
+"""A GPT-NeoX model as a Llama: its shape, and its weights in Hugging Face's names and order."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.neox.checkpoint import Checkpoint, Shards
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import LlamaConfig
 
+# How far the copies of a norm may differ between tensor-parallel ranks, as a share of the largest weight.
 _ROUNDING = 0.01
 
 
@@ -19,10 +20,12 @@ def llama_config(checkpoint: Checkpoint, eod: int) -> "LlamaConfig":
     from transformers import LlamaConfig
 
     settings = checkpoint.settings
+    hidden, factor = settings["hidden_size"], settings.get("expansion_factor")
+    size = int(factor * hidden) if factor else settings.get("intermediate_size")
     return LlamaConfig(
         vocab_size=settings["padded_vocab_size"],
-        hidden_size=settings["hidden_size"],
-        intermediate_size=_inner_width(settings),
+        hidden_size=hidden,
+        intermediate_size=swiglu_width(size, hidden, settings["mlp_multiple_of"]),
         num_hidden_layers=settings["num_layers"],
         num_attention_heads=settings["num_attention_heads"],
         num_key_value_heads=settings.get("num_kv_heads") or settings["num_attention_heads"],
@@ -43,31 +46,28 @@ def llama_weights(shards: Shards, config: "LlamaConfig") -> Iterator[tuple[str, 
     Raises:
         InputError: a tensor is missing, left over, or of another shape.
     """
-    count, table = config.num_hidden_layers, [config.vocab_size, config.hidden_size]
+    count, hidden, inner = config.num_hidden_layers, config.hidden_size, config.intermediate_size
+    table = [config.vocab_size, hidden]
+    rows = hidden + 2 * config.num_key_value_heads * (hidden // config.num_attention_heads)
     yield "model.embed_tokens.weight", _join(shards.take("0.word_embeddings.weight", table, 0), 0)
     for layer in range(count):
-        for name, weight in _layer(shards, config, f"{layer + 2}."):
-            yield f"model.layers.{layer}.{name}", weight
-    yield "model.norm.weight", _common(shards, f"{count + 3}.norm.scale", config)
+        source, target = f"{layer + 2}.", f"model.layers.{layer}."
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            yield f"{target}{norm}.weight", _norm(shards, f"{source}{norm}.scale", hidden)
+        parts = shards.take(f"{source}attention.query_key_value.weight", [rows, hidden], 0)
+        for name, weight in zip("qkv", _split_attention(parts, config), strict=True):
+            yield f"{target}self_attn.{name}_proj.weight", weight
+        dense = shards.take(f"{source}attention.dense.weight", [hidden, hidden], 1)
+        yield f"{target}self_attn.o_proj.weight", _join(dense, 1)
+        # Each rank's first half is multiplied by the gate, its second half is the gate: see Gated_Activation.
+        halves = [part.chunk(2) for part in shards.take(f"{source}mlp.linear1.weight", [2 * inner, hidden], 0)]
+        yield f"{target}mlp.up_proj.weight", _join([up for up, _ in halves], 0)
+        yield f"{target}mlp.gate_proj.weight", _join([gate for _, gate in halves], 0)
+        yield f"{target}mlp.down_proj.weight", _join(shards.take(f"{source}mlp.linear2.weight", [hidden, inner], 1), 1)
+    yield "model.norm.weight", _norm(shards, f"{count + 3}.norm.scale", hidden)
     if not config.tie_word_embeddings:
         yield "lm_head.weight", _join(shards.take(f"{count + 4}.final_linear.weight", table, 0), 0)
     shards.check_all_taken()
-
-
-def _layer(shards: Shards, config: "LlamaConfig", at: str) -> Iterator[tuple[str, "Tensor"]]:
-    hidden, inner = config.hidden_size, config.intermediate_size
-    for name in ("input_layernorm", "post_attention_layernorm"):
-        yield f"{name}.weight", _common(shards, f"{at}{name}.scale", config)
-    rows = hidden + 2 * config.num_key_value_heads * (hidden // config.num_attention_heads)
-    parts = shards.take(f"{at}attention.query_key_value.weight", [rows, hidden], 0)
-    for name, weight in zip("qkv", _split_attention(parts, config), strict=True):
-        yield f"self_attn.{name}_proj.weight", weight
-    yield "self_attn.o_proj.weight", _join(shards.take(f"{at}attention.dense.weight", [hidden, hidden], 1), 1)
-    # Each rank's first half is multiplied by the gate, its second half is the gate: see Gated_Activation.
-    halves = [part.chunk(2) for part in shards.take(f"{at}mlp.linear1.weight", [2 * inner, hidden], 0)]
-    yield "mlp.up_proj.weight", _join([up for up, _ in halves], 0)
-    yield "mlp.gate_proj.weight", _join([gate for _, gate in halves], 0)
-    yield "mlp.down_proj.weight", _join(shards.take(f"{at}mlp.linear2.weight", [hidden, inner], 1), 1)
 
 
 def _split_attention(parts: Sequence["Tensor"], config: "LlamaConfig") -> list["Tensor"]:
@@ -93,23 +93,17 @@ def _join(parts: Sequence["Tensor"], dimension: int) -> "Tensor":
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dimension)
 
 
-def _common(shards: Shards, name: str, config: "LlamaConfig") -> "Tensor":
+def _norm(shards: Shards, name: str, hidden: int) -> "Tensor":
     """A norm's scale, which every tensor-parallel rank keeps whole; what rounding made differ is averaged."""
     import torch
 
-    first, *others = shards.take(name, [config.hidden_size])
+    first, *others = shards.take(name, [hidden])
     if all(first.equal(other) for other in others):
         return first
-    every = torch.stack([first, *others]).float()
-    spread = float((every.amax(0) - every.amin(0)).max())
-    if spread > _ROUNDING * float(every.abs().max()):
+    copies = torch.stack([first, *others]).float()
+    spread = float((copies.amax(0) - copies.amin(0)).max())
+    if spread > _ROUNDING * float(copies.abs().max()):
         raise InputError(
-            f"{name}: differs by {spread:.2g} between the tensor-parallel ranks; no one norm gives this model"
+            f"{name}: differs by {spread:.2g} between the tensor-parallel ranks; no single norm gives this model"
         )
-    return every.mean(0).to(first.dtype)
-
-
-def _inner_width(settings: Mapping[str, Any]) -> int:
-    hidden, factor = settings["hidden_size"], settings.get("expansion_factor")
-    size = int(factor * hidden) if factor else settings.get("intermediate_size")
-    return swiglu_width(size, hidden, settings["mlp_multiple_of"])
+    return copies.mean(0).to(first.dtype)

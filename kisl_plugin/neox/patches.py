@@ -1,23 +1,20 @@
-"""The `kisl` section as a field of GPT-NeoX's own arguments class."""
+"""How GPT-NeoX is changed from outside: for today's libraries, for a CPU, and to know the section `kisl`."""
 
 import importlib
 import os
 import re
 import sys
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from importlib.metadata import version
 from types import ModuleType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from kisl_plugin.errors import InputError
+from kisl_plugin.errors import InputError, did_you_mean
 from kisl_plugin.neox_config import Yamls
 
-# What GPT-NeoX needs on any machine so that it runs with today's libraries. Nothing here changes what is computed.
-
-CLIPS_BY_ITSELF = (0, 19, 8)
+# ---- on any machine: what GPT-NeoX needs to run with today's libraries; nothing here changes what is computed
 
 
 def provide_pkg_resources() -> None:
@@ -31,40 +28,37 @@ def provide_pkg_resources() -> None:
         sys.modules["pkg_resources"] = stub
 
 
-def warn_of_lost_clipping(neox_args: Any, say: Callable[[str], None] = print) -> None:
-    """GPT-NeoX drops gradient_clipping from DeepSpeed's settings where it is the default, 1.0.
-
-    DeepSpeed before 0.19.8, and the fork that GPT-NeoX pins, then do not clip at all.
-    """
-    told = "gradient_clipping" in (neox_args.deepspeed_extra_args or {})
-    if not told and neox_args.gradient_clipping == 1.0 and _release(version("deepspeed")) < CLIPS_BY_ITSELF:
-        say(
-            f"WARNING: deepspeed {version('deepspeed')} is not told gradient_clipping: 1.0 and will not clip; "
-            'add "deepspeed_extra_args": {"gradient_clipping": 1.0}'
-        )
-
-
-def _release(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
-
-
 def mend_pipeline_evaluation(training: Any) -> None:
     """With pipe_parallel_size >= 1 `forward_step` returns a loss, and `evaluate` unpacks a loss and its metrics."""
     original = training.forward_step
 
     def forward_step(*args: Any, **kwargs: Any) -> Any:
-        found = original(*args, **kwargs)
-        return found if isinstance(found, tuple) else (found, {})
+        result = original(*args, **kwargs)
+        return result if isinstance(result, tuple) else (result, {})
 
     training.forward_step = forward_step
 
 
-# What lets GPT-NeoX train without CUDA: eight patches from outside, each shown to be necessary by leaving it out.
+def warn_of_lost_clipping(neox_args: Any) -> None:
+    """GPT-NeoX drops gradient_clipping from DeepSpeed's settings where it has its default, 1.0.
+
+    DeepSpeed before 0.19.8, and the fork that GPT-NeoX pins, then do not clip at all.
+    """
+    installed = tuple(int(part) for part in re.findall(r"\d+", version("deepspeed"))[:3])
+    explicit = "gradient_clipping" in (neox_args.deepspeed_extra_args or {})
+    if not explicit and neox_args.gradient_clipping == 1.0 and installed < (0, 19, 8):
+        print(
+            f"WARNING: deepspeed {version('deepspeed')} does not receive gradient_clipping: 1.0 and will not clip; "
+            'add "deepspeed_extra_args": {"gradient_clipping": 1.0}'
+        )
+
+
+# ---- without CUDA: eight patches, each shown to be necessary by leaving it out
 #
 # They are applied where there is no GPU, or where KISL_CPU=1 asks for it, and are printed when applied.
 
 REQUEST = "KISL_CPU"
-ACCELERATOR = "DS_ACCELERATOR"  # which DeepSpeed reads when it is first asked
+ACCELERATOR = "DS_ACCELERATOR"  # DeepSpeed reads it once, when it is first imported
 PATCHES = (
     "torch.cuda.device_count and is_available",
     "torch.cuda.current_device",
@@ -75,7 +69,7 @@ PATCHES = (
     "torch.cuda.get_rng_state and set_rng_state",
     "initialize_megatron(allow_no_cuda=True)",
 )
-GPU_KERNELS = (
+_GPU_KERNELS = (
     "scaled_upper_triang_masked_softmax_fusion",
     "scaled_masked_softmax_fusion",
     "rope_fusion",
@@ -83,7 +77,6 @@ GPU_KERNELS = (
     "rmsnorm_fusion",
     "use_flashattn_swiglu",
 )
-_TENSORS = "LongTensor IntTensor ByteTensor FloatTensor DoubleTensor HalfTensor BFloat16Tensor".split()
 
 
 def choose_device() -> bool:
@@ -108,9 +101,9 @@ def patch_cuda(processes: int) -> None:
     cuda.is_available = lambda: False
     cuda.device_count = lambda: processes
     cuda.current_device = lambda: cpu
-    for name in _TENSORS:
+    for name in "LongTensor IntTensor ByteTensor FloatTensor DoubleTensor HalfTensor BFloat16Tensor".split():
         setattr(cuda, name, getattr(torch, name))
-    # A function each: torch's compiler tells torch's functions apart by identity.
+    # One function for each: torch's compiler tells torch's functions apart by identity.
     cuda.set_device = lambda *_: None
     cuda.synchronize = lambda *_: None
     cuda.get_rng_state = lambda *_: torch.empty(0, dtype=torch.uint8)
@@ -122,32 +115,12 @@ def patch_cuda(processes: int) -> None:
 def patch_initialize(modules: Iterable[ModuleType]) -> None:
     """Let `initialize_megatron` pass without CUDA wherever one of `modules` calls it."""
     for module in modules:
-        module.initialize_megatron = _without_cuda(module.initialize_megatron)  # type: ignore[attr-defined]
+        original: Any = module.initialize_megatron
 
+        def initialize_megatron(neox_args: Any, allow_no_cuda: bool = True, original: Any = original) -> Any:
+            return original(neox_args, allow_no_cuda=True)
 
-def refuse_gpu_kernels(yamls: Yamls) -> None:
-    """What only runs on a GPU, asked for where there is none.
-
-    Raises:
-        InputError: names the key.
-    """
-    for key in GPU_KERNELS:
-        if yamls.values.get(key):
-            raise InputError(
-                f"{yamls.file_of(key)}: {key} is true; its kernel needs a GPU, and there is none: set false"
-            )
-    if "flash" in str(yamls.values.get("attention_config")):
-        raise InputError(
-            f"{yamls.file_of('attention_config')}: attention_config asks for flash attention, which needs a GPU, and "
-            "there is none; take a YAML that is made for a CPU, such as neox_configs/tiny_f20.yml, or set global"
-        )
-
-
-def settle_on_cpu(neox_args: Any) -> None:
-    """Set what a CPU needs and leaves no choice: gloo, and as many processes as num_gpus says, one without it."""
-    neox_args.update_value("distributed_backend", "gloo")
-    if neox_args.hostfile is None:
-        neox_args.update_value("num_gpus", neox_args.num_gpus or 1)
+        module.initialize_megatron = initialize_megatron  # type: ignore[attr-defined]
 
 
 def use_plain_adam() -> None:
@@ -158,14 +131,32 @@ def use_plain_adam() -> None:
     deepspeed.ops.adam.FusedAdam = torch.optim.AdamW
 
 
-def _without_cuda(original: Any) -> Any:
-    def initialize_megatron(neox_args: Any, allow_no_cuda: bool = True) -> Any:
-        return original(neox_args, allow_no_cuda=True)
+def settle_on_cpu(neox_args: Any) -> None:
+    """Set the only values that work on a CPU: gloo, and as many processes as num_gpus says, one without it."""
+    neox_args.update_value("distributed_backend", "gloo")
+    if neox_args.hostfile is None:
+        neox_args.update_value("num_gpus", neox_args.num_gpus or 1)
 
-    return initialize_megatron
+
+def refuse_gpu_kernels(yamls: Yamls) -> None:
+    """Refuse what only runs on a GPU where there is none.
+
+    Raises:
+        InputError: names the key.
+    """
+    for key in _GPU_KERNELS:
+        if yamls.values.get(key):
+            raise InputError(
+                f"{yamls.file_of(key)}: {key} is true; its kernel needs a GPU, and there is none: set it to false"
+            )
+    if "flash" in str(yamls.values.get("attention_config")):
+        raise InputError(
+            f"{yamls.file_of('attention_config')}: attention_config asks for flash attention, which needs a GPU, and "
+            "there is none: set it to global, or use a YAML that is made for a CPU, such as neox_configs/tiny_f20.yml"
+        )
 
 
-# The `kisl` section as a field of GPT-NeoX's own arguments class.
+# ---- the section `kisl` as a field of GPT-NeoX's own arguments class, and its other keys checked
 
 
 def add_kisl_field() -> Any:
@@ -193,43 +184,31 @@ def add_kisl_field() -> Any:
     return arguments.NeoXArgs
 
 
-def refuse_unknown_keys(yamls: Yamls, neox_args_class: Any) -> None:
-    """GPT-NeoX itself ends in a bare TypeError.
+def check_keys(yamls: Yamls, neox_args_class: Any) -> None:
+    """Refuse keys and types that GPT-NeoX does not know; its own errors name neither the key nor what it expected.
 
     Raises:
-        InputError: names the key, its file and the closest key that GPT-NeoX knows.
+        InputError: names the file, the key and the closest known key, or the value and what GPT-NeoX expects.
     """
-    known = [f.name for f in fields(neox_args_class)]
-    for key in yamls.values:
-        if key not in known:
-            near = get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else "see configs/neox_arguments.md in GPT-NeoX's folder"
-            raise InputError(f"{yamls.files[key]}: {key} is unknown to GPT-NeoX; {hint}")
-
-
-def refuse_wrong_types(yamls: Yamls, neox_args_class: Any) -> None:
-    """GPT-NeoX itself names neither the key nor what it expected.
-
-    Raises:
-        InputError: names the first key whose value has another type than GPT-NeoX takes, or is none of its choices.
-    """
-    kinds = {f.name: f.type for f in fields(neox_args_class)}
+    types_of_keys = {f.name: f.type for f in fields(neox_args_class)}
     for key, value in yamls.values.items():
-        if value is not None and value != "auto" and not _fits(value, kinds[key]):
-            raise InputError(f"{yamls.files[key]}: {key} is {value!r}; GPT-NeoX expects {_named(kinds[key])}")
+        if key not in types_of_keys:
+            hint = did_you_mean(key, types_of_keys, "see configs/neox_arguments.md in GPT-NeoX's folder")
+            raise InputError(f"{yamls.files[key]}: {key} is unknown to GPT-NeoX; {hint}")
+        kind = types_of_keys[key]
+        if value is None or value == "auto" or _has_type(value, kind):
+            continue
+        if get_origin(kind) is Literal:
+            expected = f"one of {', '.join(map(str, get_args(kind)))}"
+        else:
+            expected = " or ".join(t.__name__ for t in get_args(kind) or (kind,) if t is not type(None))
+        raise InputError(f"{yamls.files[key]}: {key} is {value!r}; GPT-NeoX expects {expected}")
 
 
-def _fits(value: Any, kind: Any) -> bool:
+def _has_type(value: Any, kind: Any) -> bool:
     """As NeoXArgs.validate_types has it: exact types, a whole number for a float, choices in any case."""
     if get_origin(kind) is Literal:
         return value in get_args(kind) or str(value).lower() in [str(choice).lower() for choice in get_args(kind)]
     if get_origin(kind) is Union and not any(map(get_origin, get_args(kind))):
         return type(value) in get_args(kind)
     return not isinstance(kind, type) or type(value) is kind or (kind is float and type(value) is int)
-
-
-def _named(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return f"one of {', '.join(map(str, get_args(kind)))}"
-    choices = get_args(kind) or (kind,)
-    return " or ".join(choice.__name__ for choice in choices if choice is not type(None))

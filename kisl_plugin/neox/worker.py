@@ -1,4 +1,7 @@
-"""One process of a run: patches GPT-NeoX from outside, then runs its own script."""
+"""One process of a run: patches GPT-NeoX from outside, then runs its own script.
+
+DeepSpeed's launcher starts this file, not a module, in every process; KISL_SCRIPT names GPT-NeoX's script.
+"""
 
 import os
 import runpy
@@ -7,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from kisl_plugin.errors import KislError
-from kisl_plugin.neox.home import ensure_helpers, find_neox
-from kisl_plugin.neox.loader import cycle, injecting
+from kisl_plugin.neox.install import ensure_helpers, find_neox
+from kisl_plugin.neox.loader import cycle, inject_into_loader
 from kisl_plugin.neox.patches import (
     ACCELERATOR,
     add_kisl_field,
@@ -21,19 +24,7 @@ from kisl_plugin.neox.patches import (
 )
 from kisl_plugin.neox.run import CardWriter
 
-
-def run(script: str) -> None:
-    """Run GPT-NeoX's `script` (train.py, generate.py or eval.py) as the launcher's worker."""
-    try:
-        folder = prepare()
-        if script == "train.py":
-            inject()
-        path = folder / script
-        sys.argv[0] = str(path)
-        runpy.run_path(str(path), run_name="__main__")
-    except KislError as error:
-        print(f"Error: {error}", file=sys.stderr, flush=True)
-        sys.exit(error.exit_status)
+SCRIPT = "KISL_SCRIPT"
 
 
 def prepare() -> Path:
@@ -45,25 +36,21 @@ def prepare() -> Path:
     folder = find_neox()
     sys.path.insert(0, str(folder))
     if without_cuda:
-        patch_cuda(_processes_on_this_node())
+        # The number of processes on this node, as DeepSpeed's launcher gives it, or Slurm, or any other launcher.
+        names = ("LOCAL_SIZE", "SLURM_NTASKS_PER_NODE", "LOCAL_WORLD_SIZE", "WORLD_SIZE")
+        patch_cuda(next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), 1))
     add_kisl_field()
     import megatron.data.data_utils
     import megatron.initialize
     import megatron.training
 
-    # GPT-NeoX calls make, which finds the Python of the PATH and not this one.
+    # GPT-NeoX calls make, which compiles for the Python of the PATH and not for this one.
     megatron.data.data_utils.compile_helper = lambda: ensure_helpers(folder)
     mend_pipeline_evaluation(megatron.training)
     if without_cuda:
         patch_initialize([megatron.initialize, megatron.training])
         use_plain_adam()
     return folder
-
-
-def _processes_on_this_node() -> int:
-    """As DeepSpeed's launcher says it, or Slurm, or any other that starts workers."""
-    names = ("LOCAL_SIZE", "SLURM_NTASKS_PER_NODE", "LOCAL_WORLD_SIZE", "WORLD_SIZE")
-    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), 1)
 
 
 def inject() -> None:
@@ -74,6 +61,21 @@ def inject() -> None:
 
     cards = CardWriter()
     build: Any = training.build_train_valid_test_data_loaders
-    training.build_train_valid_test_data_loaders = injecting(build, data_utils.make_data_loader, cards.planned)
+    training.build_train_valid_test_data_loaders = inject_into_loader(build, data_utils.make_data_loader, cards.planned)
     checkpointing.save_ds_checkpoint = cards.saving(checkpointing.save_ds_checkpoint)
     data_utils.cycle = cycle
+
+
+if __name__ == "__main__":
+    # The modules beside this file must not be importable as top-level ones, such as `run`.
+    sys.path.remove(str(Path(__file__).parent))
+    script = os.environ[SCRIPT]
+    try:
+        path = prepare() / script
+        if script == "train.py":
+            inject()
+        sys.argv[0] = str(path)
+        runpy.run_path(str(path), run_name="__main__")
+    except KislError as error:
+        print(f"Error: {error}", file=sys.stderr, flush=True)
+        sys.exit(error.exit_status)

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from kisl_plugin.errors import KislError
-from kisl_plugin.neox.home import find_neox
+from kisl_plugin.neox.install import find_neox
 
 # What stands beside these tests and beside those of the folder above is imported by name.
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 
 def _why_not() -> str | None:
-    missing = [name for name in ("deepspeed", "lm_dataformat", "ftfy", "pybind11") if find_spec(name) is None]
+    missing = [name for name in ("deepspeed", "pybind11") if find_spec(name) is None]
     if missing:
         return f"{', '.join(missing)} not installed (pip install '.[neox]')"
     try:

@@ -16,7 +16,7 @@ from typing import Any
 
 def main(folder: Path, yamls: Mapping[str, Sequence[int]], models: Sequence[str]) -> dict[str, Any]:
     """`yamls`: which are read, and for how many GPUs; `models`: those whose models are built."""
-    from kisl_plugin.neox.home import find_neox
+    from kisl_plugin.neox.install import find_neox
     from kisl_plugin.neox.patches import add_kisl_field, choose_device, patch_cuda, provide_pkg_resources
 
     choose_device()

@@ -6,9 +6,10 @@ GPT-NeoX's own arguments are built for each case, in a process of its own: the p
 import json
 import os
 import sys
+from contextlib import ExitStack
 
 from kisl_plugin.errors import KislError
-from kisl_plugin.neox.home import find_neox
+from kisl_plugin.neox.install import find_neox
 from kisl_plugin.neox.launcher import check_run
 from kisl_plugin.neox.patches import (
     ACCELERATOR,
@@ -34,7 +35,8 @@ if __name__ == "__main__":
             read_settings(values["kisl"], "run.yml", 0)
             neox_args = neox_args_class.from_dict({**values, "config_files": {"run.yml": ""}, "rank": 0})
             settle_on_cpu(neox_args)
-            check_run(neox_args)
+            with ExitStack() as stack:
+                check_run(neox_args, stack)
             said[name] = "accepted"
         except KislError as error:
             said[name] = str(error)

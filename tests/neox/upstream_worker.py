@@ -3,7 +3,7 @@
 import runpy
 import sys
 
-from kisl_plugin.neox.home import ensure_helpers, find_neox
+from kisl_plugin.neox.install import ensure_helpers, find_neox
 from kisl_plugin.neox.patches import choose_device, patch_cuda, patch_initialize, provide_pkg_resources, use_plain_adam
 
 if __name__ == "__main__":

@@ -1,0 +1,121 @@
+"""`kisl neox` installs and checks GPT-NeoX, which `deepy.py` trains with; `kisl export` converts its checkpoints."""
+
+import platform
+from pathlib import Path
+
+import click
+
+from kisl_plugin import __version__
+from kisl_plugin.cli.errors import Command
+from kisl_plugin.errors import KislError
+
+
+@click.command(cls=Command)
+@click.argument("checkpoint", metavar="CHECKPOINT", type=click.Path(path_type=Path))
+@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Data type of the exported weights; by default that of the checkpoint.",
+)
+@click.option("--tokenizer", type=click.Path(path_type=Path), help="The training's tokenizer.json, if it has moved.")
+def export(checkpoint: Path, out: Path, dtype: str | None, tokenizer: Path | None) -> None:
+    """Write a checkpoint of GPT-NeoX as a Hugging Face Llama folder.
+
+    CHECKPOINT is SAVE/global_stepN, or SAVE (then the latest). OUT gets the weights, the tokenizer, and the run card
+    with its triples; an earlier export in its place is replaced.
+
+    Example: kisl export checkpoints/1b_f200 1b_f200
+    """
+    from kisl_plugin.neox.export import export_checkpoint
+    from kisl_plugin.runcard import CARD_NAME
+
+    done = export_checkpoint(checkpoint, out, dtype, tokenizer)
+    click.echo(
+        f"{done.folder}: {done.parameters:,} parameters in {done.dtype}, iteration {done.iteration:,} "
+        f"of {done.checkpoint}"
+    )
+    if done.card is None:
+        click.echo(f"{done.checkpoint} has no {CARD_NAME}, so the export has none: kisl-fit cannot place its results")
+
+
+@click.group()
+def neox() -> None:
+    """Install GPT-NeoX, which is on no package registry, and show what is installed and what is missing.
+
+    Example: kisl neox install
+    """
+
+
+@neox.command(cls=Command)
+@click.option(
+    "--source", metavar="URL|PATH", help="Where to clone from: GPT-NeoX's public address, or any clone or mirror."
+)
+@click.option("--ref", metavar="COMMIT", help="A commit, tag or branch; by default the tested commit.")
+def install(source: str | None, ref: str | None) -> None:
+    """Clone GPT-NeoX at the tested commit into the cache folder and compile its data helpers.
+
+    A second call changes nothing that is right already. Where GPT_NEOX_DIR names a clone of yours, only its
+    helpers are compiled.
+
+    Example: kisl neox install --source /mnt/mirrors/gpt-neox.git
+    """
+    from kisl_plugin.neox.install import INSTALL_PACKAGES, ensure_helpers, helpers_file, missing_packages, set_up
+
+    folder = set_up(source, ref, click.echo)
+    missing = missing_packages()
+    if missing:
+        click.echo(f"packages are missing ({', '.join(missing)}): {INSTALL_PACKAGES}")
+    compiled = ensure_helpers(folder)
+    click.echo(f"data helpers {'compiled' if compiled else 'already compiled'}: {helpers_file(folder).name}")
+    if not missing:
+        click.echo("GPT-NeoX is ready; kisl neox check lists what was found")
+
+
+@neox.command(cls=Command)
+def check() -> None:
+    """Show which GPT-NeoX is used, at which commit, and which of its packages are installed.
+
+    Exit status 1 where training cannot start: the last line gives the reason and what to do.
+    """
+    from kisl_plugin.neox import install as host
+
+    def row(name: str, value: str) -> None:
+        click.echo(f"{name:<11}{value}".rstrip())
+
+    row("kisl", __version__)
+    row("Python", f"{platform.python_version()} ({platform.machine()})")
+    for title, packages in (
+        ("needed to train", dict.fromkeys(host.NEEDED, "")),
+        ("optional, and what needs it", host.OPTIONAL),
+    ):
+        click.echo(f"\n{title}")
+        for name, needed_for in packages.items():
+            click.echo(f"  {name:<20}{host.installed_version(name) or 'absent':<15}{needed_for}".rstrip())
+    click.echo()
+    missing = host.missing_packages()
+    if "torch" not in missing:
+        try:
+            import torch
+        except (ImportError, OSError) as error:  # a CUDA build without CUDA's libraries
+            raise KislError(f"torch cannot be imported: {' '.join(str(error).split())}") from None
+        count = torch.cuda.device_count()
+        row("trains on", f"{count} × {torch.cuda.get_device_name(0)}" if count else "the CPU: no GPU was found")
+    folder = host.find_neox()
+    row("GPT-NeoX", str(folder))
+    row("found by", f"${host.VARIABLE}" if host.own_folder() else host.INSTALL)
+    commit, changed = host.commit_of(folder), host.changed_files(folder)
+    row("commit", commit or "unknown: the folder is not a git clone")
+    row("", "the tested one" if commit == host.TESTED_COMMIT else f"tested was {host.TESTED_COMMIT}")
+    if changed:
+        row("changed", ", ".join(changed[:3]) + (" …" if changed[3:] else ""))
+    reason = host.why_unusable(folder)
+    row("helpers", reason or "compiled for this Python")
+    if missing:
+        raise KislError(f"packages are missing ({', '.join(missing)}): {host.INSTALL_PACKAGES}")
+    failure = host.import_failure(folder)
+    row("imports", "fail" if failure else "work")
+    if failure is not None:
+        raise KislError(f"GPT-NeoX cannot be imported: {failure}")
+    if reason is not None:
+        raise KislError(f"the data helpers are {reason}: {host.INSTALL}")

@@ -1,1 +1,0 @@
-"""The scripts that DeepSpeed's launcher starts: it takes files, not modules."""
