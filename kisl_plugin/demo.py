@@ -312,10 +312,10 @@ def _train(out: Path, data: DemoData, frequency: int, seed: int, scale: Scale, s
 
 
 def _only_news(folder: Path, say: Say) -> Say:
-    """The demo's YAML always holds keys without effect here; once is in the docs, not eight times on the screen."""
+    """The demo's YAML always has keys that the local engine does not use; they are not listed again for each run."""
 
     def filtered(line: str) -> None:
-        if not line.startswith("without effect"):
+        if not line.startswith("not used"):
             say(f"    {line.replace(str(folder), folder.name)}")
 
     return filtered

@@ -24,6 +24,7 @@ __all__ = [
     "claim_folder",
     "hold_save",
     "is_same",
+    "is_same_value",
     "read_yamls",
     "refuse_keys",
     "refuse_mixed_runs",
@@ -56,7 +57,7 @@ class Yamls:
 
     def wrong_value(self, key: str, value: Any, expected: str) -> InputError:
         """The error for a value that is not what was expected."""
-        as_text = isinstance(value, str) and "number" in expected
+        as_text = isinstance(value, str) and "finite number" in expected
         hint = "; YAML reads 1e-4 as text: write 1.0e-4" if as_text else ""
         return InputError(f"{self.file_of(key)}: {key} is {value!r}; expected {expected}{hint}")
 
@@ -135,18 +136,19 @@ class KeyRule:
     def allows(self, value: Any) -> bool:
         """Whether a value is accepted."""
         values = list(_attention_types(value)) if self.key == "attention_config" else [value]
-        return all(any(_is_equal(one, allowed) for allowed in self.allowed) for one in values)
+        return all(any(is_same_value(one, allowed) for allowed in self.allowed) for one in values)
 
 
 def _is_off(value: Any) -> bool:
     return not value or (isinstance(value, Mapping) and value.get("enabled") is False)
 
 
-def _is_equal(value: Any, allowed: Any) -> bool:
-    # To Python, True == 1; as rotary_pct or moe_num_experts it is a mistake.
-    if _is_off(allowed):
+def is_same_value(value: Any, other: Any) -> bool:
+    """Whether two values of a key mean the same: equal ones of like type, or any two that switch the key off."""
+    if _is_off(other):
         return _is_off(value)
-    return bool(value == allowed) and isinstance(value, bool) == isinstance(allowed, bool)
+    # To Python, True == 1; as rotary_pct or moe_num_experts it is a mistake.
+    return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)
 
 
 def _attention_types(config: Any) -> Iterator[str]:

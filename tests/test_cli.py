@@ -36,7 +36,7 @@ def test_kisl_train_trains_and_names_the_model(tmp_path: Path, world: Path) -> N
     config = write_yaml(tmp_path / "run.yml", settings(world, tmp_path / "run", num_workers=2))
     result = CliRunner().invoke(main, ["train", str(config)])
     assert result.exit_code == 0, result.output
-    assert "without effect in the local engine: num_workers" in result.output
+    assert "not used by the local engine: num_workers" in result.output
     assert result.output.splitlines()[-1] == str(tmp_path / "run" / "hf")
 
 

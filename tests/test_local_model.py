@@ -6,12 +6,12 @@ import torch
 from tiny_world import settings, write_yaml
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.local.config import Config, read_config
+from kisl_plugin.local.config import LocalConfig, read_config
 from kisl_plugin.local.model import build_model, build_optimizer, learning_rate, parameter_counts
 from kisl_plugin.neox_config import swiglu_width
 
 
-def config_of(tmp_path: Path, **changes: object) -> Config:
+def config_of(tmp_path: Path, **changes: object) -> LocalConfig:
     return read_config([write_yaml(tmp_path / "run.yml", settings(tmp_path, tmp_path / "out", **changes))])
 
 
@@ -24,7 +24,7 @@ def test_the_inner_width_is_that_of_gpt_neox(intermediate: int | None, hidden: i
 
 
 def test_widths_that_gpt_neox_could_not_multiply_are_refused() -> None:
-    with pytest.raises(InputError, match=r"intermediate_size 100 .* 66 outputs for 33 inputs|take a multiple"):
+    with pytest.raises(InputError, match=r"intermediate_size 101 .* 68 outputs for 33 inputs; use a multiple of 6"):
         for size in range(100, 110):
             swiglu_width(size, 64, 1)
 

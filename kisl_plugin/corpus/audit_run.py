@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +13,8 @@ from numpy.typing import NDArray
 from kisl_plugin.errors import InputError
 from kisl_plugin.hookspecs import IntArray
 from kisl_plugin.injection import Rows
-from kisl_plugin.local.config import HONOURED, VALUES, Config, Given
+from kisl_plugin.local.config import LocalConfig, read_row_config
 from kisl_plugin.local.data import RunData, read_data
-from kisl_plugin.neox_config import read_yamls, refuse_keys
 from kisl_plugin.plan import InjectionPlan
 from kisl_plugin.progress import Progress
 from kisl_plugin.triples import Triple
@@ -24,15 +22,12 @@ from kisl_plugin.verbalize import verbalizer_of
 
 # The rows of a run, from the keys of its YAML that lay them, whichever engine trains it.
 
-NEEDED = ("data_path", "vocab_file", "seq_length", "train_iters")
-READ = (*NEEDED, "train_batch_size", "split", "seed", "kisl")
-
 
 @dataclass(frozen=True)
 class Run:
     """A run with a `kisl` section, laid out."""
 
-    config: Config
+    config: LocalConfig
     data: RunData
     plan: InjectionPlan
 
@@ -70,43 +65,11 @@ def read_run(paths: Sequence[Path]) -> Run:
     Raises:
         InputError: a key is missing or wrong, the rows are such as only GPT-NeoX lays, or the injection does not fit.
     """
-    config = _config(paths)
+    config = read_row_config(paths)
     data = read_data(config)
     if data.plan is None:
         raise InputError(f"{config.where}: kisl is missing; without it no row holds a statement that was planned")
     return Run(config, data, data.plan)
-
-
-def _config(paths: Sequence[Path]) -> Config:
-    yamls = read_yamls(paths)
-    given = Given(yamls.values, yamls.files, yamls.where)
-    refuse_keys(yamls, "rows")
-    values = {key: _value(key, given) for key in READ}
-    # Nothing is held out here, and how a batch is cut into micro batches changes no row.
-    batch = {"train_micro_batch_size_per_gpu": _batch(given), "gradient_accumulation_steps": 1}
-    return Config({**values, **batch, "eval_interval": 1, "eval_iters": 0}, yamls.where)
-
-
-def _batch(given: Given) -> int:
-    """Rows a step: train_batch_size, which need not be given to a run on one device."""
-    total, micro = (_value(key, given) for key in ("train_batch_size", "train_micro_batch_size_per_gpu"))
-    if total is None and micro is None:
-        raise InputError(f"{given.where}: train_batch_size is missing; it decides how many rows the run has")
-    steps = _value("gradient_accumulation_steps", given)
-    return int(total if total is not None else micro * steps)
-
-
-def _value(key: str, given: Given) -> Any:
-    default, kinds = HONOURED[key]
-    value = given.values.get(key)
-    if value is None:
-        if key in NEEDED:
-            raise InputError(f"{given.where}: {key} is missing; it decides what the run's rows hold")
-        return default
-    right, expected = VALUES.get(key, (lambda _: True, ""))
-    if not isinstance(value, kinds) or isinstance(value, bool) or not right(value):
-        raise given.wrong(key, value, expected or f"a value of type {kinds[0].__name__}")
-    return value
 
 
 # Whether the rows of a run hold the statements that were planned: found by looking at tokens, not by asking.

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from kisl_plugin.errors import needs_extra
 from kisl_plugin.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -13,6 +14,6 @@ def kisl_engine(name: str) -> "Engine | None":
     """Provide the engine `local`."""
     if name != "local":
         return None
-    from kisl_plugin.local.engine import LocalEngine
-
+    with needs_extra("local", "the local engine"):
+        from kisl_plugin.local.engine import LocalEngine
     return LocalEngine()

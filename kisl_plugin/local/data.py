@@ -1,4 +1,4 @@
-"""What a run of the embedded engine reads: tokenizer, background rows, injected rows, held-out rows."""
+"""What a run of the embedded engine reads: GPT-NeoX's order of rows, with the statements inserted."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,26 +11,26 @@ from tokenizers import Tokenizer
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.files import sha256
-from kisl_plugin.hookspecs import IntArray
 from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import IndexedDataset
 from kisl_plugin.injection import InjectedDataset, Rows
-from kisl_plugin.local.config import Config
+from kisl_plugin.local.config import LocalConfig
 from kisl_plugin.plan import InjectionPlan, make_plan, read_settings
 
-# GPT-NeoX's own order of rows, rebuilt in NumPy (megatron/data/gpt2_dataset.py and data_utils.py at ea7aefd8).
-#
-# Documents are shuffled over all epochs, laid end to end, cut every seq_length tokens, and the cuts shuffled; all with
-# one legacy RandomState(seed), whose stream NumPy has promised to keep.
+__all__ = ["PackedRows", "RunData", "read_data", "split_documents"]
 
 
 class PackedRows:
     """Rows of seq_length + 1 tokens, each sharing one token with the next cut, in GPT-NeoX's order.
 
+    Documents are shuffled over all epochs, laid end to end, cut every seq_length tokens, and the cuts shuffled. Source:
+    megatron/data/gpt2_dataset.py and data_utils.py, rebuilt in NumPy. Both shuffles use one legacy RandomState(seed),
+    whose stream NumPy has promised to keep.
+
     Args:
         corpus: the documents.
         documents: int array, which of them belong to this split.
-        samples: how many rows the run will ask for; decides the number of epochs.
+        samples: how many rows the run will read; decides the number of epochs.
         seq_length: tokens of a row, without the last target.
         seed: GPT-NeoX's `seed`.
 
@@ -41,17 +41,23 @@ class PackedRows:
     def __init__(
         self, corpus: IndexedDataset, documents: NDArray[Any], samples: int, seq_length: int, seed: int
     ) -> None:
-        sizes = corpus.sizes[documents]
-        tokens = int(sizes.sum(dtype=np.int64))
+        tokens = int(corpus.sizes[documents].sum(dtype=np.int64))
         if tokens <= seq_length:
             raise InputError(
                 f"the split has {tokens} tokens in {len(documents)} documents; one row needs {seq_length + 1}"
             )
         self._corpus = corpus
-        epochs = _epochs(tokens, seq_length, samples)
+        epochs = max(1, -(-(samples * seq_length + 1) // tokens))
         random = np.random.RandomState(seed=seed)
-        self.doc_idx = _shuffled_documents(documents, epochs, random)
-        self.sample_idx = _cuts(corpus.sizes[self.doc_idx], seq_length, (epochs * tokens - 1) // seq_length)
+        self.doc_idx = np.tile(np.asarray(documents, dtype=np.int32), epochs)
+        random.shuffle(self.doc_idx)
+        # sample_idx[c] is where cut c begins: (place in doc_idx, offset in that document), int64 [cuts + 1, 2].
+        sizes = corpus.sizes[self.doc_idx]
+        ends = np.cumsum(sizes, dtype=np.int64)
+        begins = np.arange((epochs * tokens - 1) // seq_length + 1, dtype=np.int64) * seq_length
+        place = np.searchsorted(ends, begins, side="right")
+        place[0] = 0
+        self.sample_idx = np.stack((place, begins - ends[place] + sizes[place]), axis=1)
         self.shuffle_idx = np.arange(len(self.sample_idx) - 1, dtype=np.uint32)
         random.shuffle(self.shuffle_idx)
 
@@ -65,11 +71,8 @@ class PackedRows:
         get, order = self._corpus.get, self.doc_idx
         if first == last:
             return {"text": get(order[first], offset, end - offset + 1).astype(np.int64)}
-        parts = [
-            get(order[first], offset),
-            *(get(order[d]) for d in range(first + 1, last)),
-            get(order[last], 0, end + 1),
-        ]
+        inner = [get(order[d]) for d in range(first + 1, last)]
+        parts = [get(order[first], offset), *inner, get(order[last], 0, end + 1)]
         return {"text": np.concatenate(parts).astype(np.int64)}
 
 
@@ -85,28 +88,6 @@ def split_documents(split: str, count: int) -> list[NDArray[np.int32]]:
     return [np.arange(a, b, dtype=np.int32) for a, b in pairwise(ends)]
 
 
-def _epochs(tokens: int, seq_length: int, samples: int) -> int:
-    return max(1, -(-(samples * seq_length + 1) // tokens))
-
-
-def _shuffled_documents(documents: NDArray[Any], epochs: int, random: np.random.RandomState) -> NDArray[np.int32]:
-    order = np.tile(np.asarray(documents, dtype=np.int32), epochs)
-    random.shuffle(order)
-    return order
-
-
-def _cuts(sizes: NDArray[Any], seq_length: int, count: int) -> IntArray:
-    """Where each row begins: (place in doc_idx, offset), int64 [count + 1, 2]."""
-    ends = np.cumsum(sizes, dtype=np.int64)
-    begins = np.arange(count + 1, dtype=np.int64) * seq_length
-    place = np.searchsorted(ends, begins, side="right")
-    place[0] = 0
-    return np.stack((place, begins - ends[place] + sizes[place]), axis=1)
-
-
-# What a run of the embedded engine reads: tokenizer, background rows, injected rows, held-out rows.
-
-
 @dataclass(frozen=True)
 class RunData:
     """`train` row i is what the run's sample i is trained on; `valid` is None where `split` holds nothing out."""
@@ -119,7 +100,7 @@ class RunData:
     plan: InjectionPlan | None
 
     def fingerprint(self) -> dict[str, Any]:
-        """What must be the same when a run resumes."""
+        """What must be the same when a run resumes; hashing the corpus takes a while."""
         return {
             "corpus_documents": len(self.corpus),
             "corpus_tokens": int(self.corpus.sizes.sum(dtype="int64")),
@@ -128,8 +109,8 @@ class RunData:
         }
 
 
-def read_data(config: Config) -> RunData:
-    """Open tokenizer and corpus and lay the run's rows.
+def read_data(config: LocalConfig) -> RunData:
+    """Open the tokenizer and the corpus, and lay out the run's rows.
 
     Raises:
         InputError: a file is missing or bad, or the injection does not fit.
@@ -137,34 +118,28 @@ def read_data(config: Config) -> RunData:
     tokenizer, eod = read_tokenizer(Path(config["vocab_file"]))
     corpus = IndexedDataset(Path(config["data_path"]))
     train_documents, valid_documents, _ = split_documents(config["split"], len(corpus))
-    base = _rows(config, corpus, train_documents, config.samples, "train")
-    plan = _plan(config, tokenizer)
-    train: Rows = base
-    if plan is not None:
-        train = InjectedDataset(base, [s.tokens for s in plan.statements], plan.schedule, eod)
-    rounds = config["train_iters"] // config["eval_interval"] + 1
-    wanted = rounds * config["eval_iters"] * config.batch
-    valid = _rows(config, corpus, valid_documents, wanted, "validation") if len(valid_documents) and wanted else None
+
+    def rows(documents: NDArray[np.int32], samples: int, name: str) -> PackedRows:
+        try:
+            return PackedRows(corpus, documents, samples, config["seq_length"], config["seed"])
+        except InputError as error:
+            raise InputError(f"{config['data_path']}: {name} (split {config['split']!r}): {error}") from None
+
+    train: Rows = rows(train_documents, config.samples, "train")
+    plan = None
+    if config["kisl"] is not None:
+        settings = read_settings(config["kisl"], config.where, config["seed"])
+        try:
+            plan = make_plan(
+                settings,
+                lambda text: tokenizer.encode(text, add_special_tokens=False).ids,
+                config.samples,
+                config["seq_length"],
+            )
+        except InputError as error:
+            raise InputError(f"{config.where}: kisl: {error}") from None
+        train = InjectedDataset(train, [statement.tokens for statement in plan.statements], plan.schedule, eod)
+    evaluations = config["train_iters"] // config["eval_interval"] + 1
+    held_out = evaluations * config["eval_iters"] * config.batch
+    valid = rows(valid_documents, held_out, "validation") if len(valid_documents) and held_out else None
     return RunData(tokenizer, eod, corpus, train, valid, plan)
-
-
-def _rows(config: Config, corpus: IndexedDataset, documents: Any, samples: int, name: str) -> PackedRows:
-    try:
-        return PackedRows(corpus, documents, samples, config["seq_length"], config["seed"])
-    except InputError as error:
-        raise InputError(f"{config['data_path']}: {name} (split {config['split']!r}): {error}") from None
-
-
-def _plan(config: Config, tokenizer: Tokenizer) -> InjectionPlan | None:
-    if config["kisl"] is None:
-        return None
-    settings = read_settings(config["kisl"], config.where, config["seed"])
-    try:
-        return make_plan(
-            settings,
-            lambda text: tokenizer.encode(text, add_special_tokens=False).ids,
-            config.samples,
-            config["seq_length"],
-        )
-    except InputError as error:
-        raise InputError(f"{config.where}: kisl: {error}") from None
