@@ -2,41 +2,30 @@
 
 import csv
 import json
-import random
+import os
 import re
+import signal
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom
 from tiny_world import EOD, sentences, train_tokenizer, write_yaml
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from kisl_plugin.cli.corpus import audit as audit_command
-from kisl_plugin.corpus import audit as audit_reading
-from kisl_plugin.corpus.audit import (
-    FORMS,
-    Corpora,
-    Counts,
-    DocumentCounter,
-    Searches,
-    Share,
-    audit_corpus,
-    corpus_page,
-    parts_of,
-    write_csv,
-)
+from kisl_plugin.cli.audit import audit as audit_command
+from kisl_plugin.corpus import audit as corpus_audit
+from kisl_plugin.corpus.audit import CorpusAudit, audit_corpus
 from kisl_plugin.corpus.build import build_corpus
-from kisl_plugin.errors import InputError
+from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.files import sha256
 from kisl_plugin.hookspecs import Templates, hookimpl, manager
 from kisl_plugin.huggingface import read_tokenizer
-from kisl_plugin.indexed import IndexedWriter
+from kisl_plugin.indexed import IndexedDataset, IndexedWriter
 from kisl_plugin.matching import MatchRules
 from kisl_plugin.triples import Triple, triples_to_jsonl
 from kisl_plugin.verbalize import question, statement, templates_of
@@ -96,19 +85,19 @@ def wordings(triple: Triple) -> list[str]:
 def expected(documents: Sequence[str]) -> list[tuple[int, int, int]]:
     """By a way of its own: one regular expression for each wording and label."""
     texts = [piece for document in documents for piece in document.split(EOD)]
-    found = []
+    counts = []
     for triple in FACTS:
         stated = [sum(times(wording, text) for wording in set(map(plain, wordings(triple)))) for text in texts]
         labels = ((triple.subject, *triple.subject_aliases), (triple.object, *triple.object_aliases))
         # "Boz" is an alias of fewer than four characters
         kept = [[label for n, label in enumerate(side) if not n or len(label) >= 4] for side in labels]
         paired = [all(any(times(label, text) for label in side) for side in kept) for text in texts]
-        found.append((sum(map(bool, stated)), sum(stated), sum(paired)))
-    return found
+        counts.append((sum(map(bool, stated)), sum(stated), sum(paired)))
+    return counts
 
 
-def rows_of(counts: Counts) -> list[tuple[int, int, int]]:
-    arrays = (counts.statement_documents, counts.statement_occurrences, counts.match_documents)
+def counts_of(audit: CorpusAudit) -> list[tuple[int, int, int]]:
+    arrays = (audit.statement_documents, audit.statement_occurrences, audit.match_documents)
     return list(zip(*(array.tolist() for array in arrays), strict=True))
 
 
@@ -116,99 +105,47 @@ piece = st.sampled_from([*STATED, *NEAR, EOD]) | st.text(st.characters(exclude_c
 document = st.builds(" ".join, st.lists(piece, max_size=8)).map(lambda text: text.upper() if len(text) % 3 else text)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
-    documents=st.lists(document, min_size=1, max_size=9), tasks=st.integers(1, 12), batch=st.sampled_from([1, 3, 99])
+    documents=st.lists(document, min_size=1, max_size=9), share=st.sampled_from([1, 40, 9999]), batch=st.integers(1, 9)
 )
-def test_an_audit_counts_what_regular_expressions_find_whatever_the_number_of_tasks(
-    tmp_path_factory: pytest.TempPathFactory, tokenizer_file: Path, documents: list[str], tasks: int, batch: int
+def test_an_audit_counts_what_regular_expressions_find_however_the_corpus_is_divided(
+    tmp_path_factory: pytest.TempPathFactory, tokenizer_file: Path, documents: list[str], share: int, batch: int
 ) -> None:
     documents = [text.replace(EOD.upper(), EOD) for text in documents]
     prefix = write_corpus(tmp_path_factory.mktemp("audit") / "my.text", documents, tokenizer_file)
-    corpora = Corpora([prefix], *read_tokenizer(tokenizer_file))
-    searches, total = Searches(FACTS, FORMS, MatchRules()), Counts.zeros(len(FACTS))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(audit_reading, "BATCH_DOCUMENTS", batch)
-        for task in range(tasks):
-            counter = DocumentCounter(searches)
-            share = Share(len(documents), len(documents), task, tasks)
-            total += counter.counts(corpora.count_into(counter, share.documents()))
-    assert rows_of(total) == expected(documents)
-    assert total.documents == sum(bool(text) for document in documents for text in document.split(EOD))
-    assert total.tokens == corpora.tokens
+        patch.setattr(corpus_audit, "_BATCH_DOCUMENTS", batch)
+        patch.setattr(corpus_audit, "_SHARE_TOKENS", share)
+        audit = audit_corpus([prefix], FACTS, tokenizer_file)
+    assert counts_of(audit) == expected(documents)
+    assert audit.documents == sum(bool(text) for document in documents for text in document.split(EOD))
+    assert audit.tokens == IndexedDataset(prefix).sizes.sum()
 
 
-@settings(max_examples=200, deadline=None)
-@given(words=st.lists(piece, max_size=30), long=st.integers(4, 40), glue=st.sampled_from([" ", "\n"]))
-def test_a_document_looked_at_in_parts_has_the_statements_that_it_has_as_a_whole(
-    tokenizer_file: Path, words: list[str], long: int, glue: str
-) -> None:
-    text = glue.join(words).replace(EOD, "")
-    tokenizer, _ = read_tokenizer(tokenizer_file)
-    tokens = np.array(tokenizer.encode(text, add_special_tokens=False).ids)
-    counter = DocumentCounter(Searches(FACTS, FORMS, MatchRules()))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(audit_reading, "LONG_TOKENS", long)
-        parts = list(parts_of(tokens, lambda part: str(tokenizer.decode(part.tolist(), skip_special_tokens=False))))
-    counter.add_long(parts)
-    assert "".join(part.text[part.carried :] for part in parts) == text
-    assert [row[:2] for row in rows_of(counter.counts(0))] == [row[:2] for row in expected([text])]
-
-
-def test_documents_beyond_the_limit_are_taken_in_parts_and_said(
+def test_processes_and_several_corpora_count_the_same(
     tmp_path: Path, tokenizer_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    documents = [" ".join(STATED * 3), "Short.", " ".join([*NEAR, *STATED])]
-    prefix = write_corpus(tmp_path / "c", documents, tokenizer_file)
-    monkeypatch.setattr(audit_reading, "LONG_TOKENS", 50)
-    found = audit_corpus([prefix], FACTS, tokenizer_file)
-    assert [row[:2] for row in rows_of(found.counts)] == [row[:2] for row in expected(documents)]
-    assert (found.counts.long_documents, found.counts.documents) == (2, 3)
-    assert "2 documents of more than" in corpus_page(found)
-
-
-def test_processes_and_several_corpora_count_the_same(tmp_path: Path, tokenizer_file: Path) -> None:
     documents = [*STATED, *NEAR, *sentences(50), " ".join(STATED)]
-    whole = write_corpus(tmp_path / "whole", documents, tokenizer_file)
     parts = [write_corpus(tmp_path / f"c_{n}", documents[n * 30 : (n + 1) * 30], tokenizer_file) for n in range(4)]
-    one = audit_corpus([whole], FACTS, tokenizer_file)
-    two = audit_corpus(parts, FACTS, tokenizer_file, tasks=5, workers=2)
-    assert rows_of(one.counts) == rows_of(two.counts) == expected(documents)
-    assert (one.counts.tokens, one.total) == (two.counts.tokens, two.total)
+    monkeypatch.setattr(corpus_audit, "_SHARE_TOKENS", 500)
+    audit = audit_corpus(parts, FACTS, tokenizer_file, workers=2)
+    assert counts_of(audit) == expected(documents)
+    assert audit.documents == len(documents)
 
 
-@settings(max_examples=200, deadline=None)
-@given(total=st.integers(1, 10**8), looked=st.integers(1, 300), tasks=st.integers(1, 40))
-def test_a_sample_is_spread_evenly_and_is_the_same_for_any_number_of_tasks(total: int, looked: int, tasks: int) -> None:
-    looked = min(total, looked)
-    shares = [Share(total, looked, task, tasks).documents() for task in range(tasks)]
-    numbers = np.concatenate(shares)
-    np.testing.assert_array_equal(numbers, Share(total, looked, 0, 1).documents())
-    assert len(set(numbers.tolist())) == looked
-    gaps = np.diff([-1, *numbers.tolist(), total])
-    assert numbers[0] >= 0 and gaps.max() <= total // looked + 2
+def killed(share: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_sample_speaks_for_the_whole_with_an_interval(tmp_path: Path, tokenizer_file: Path) -> None:
-    rng = random.Random(3)
-    documents = [STATED[0] if rng.random() < 0.2 else "The river." for _ in range(2000)]
-    prefix = write_corpus(tmp_path / "c", documents, tokenizer_file)
-    found = audit_corpus([prefix], FACTS, tokenizer_file, sample=400)
-    true, seen = documents.count(STATED[0]), found.counts.statement_documents
-    low, high = found.interval(seen)
-    # By a way of its own: the bounds of Clopper and Pearson are where the binomial tails are 2.5 %.
-    assert binom.sf(seen[0] - 1, 400, low[0] / 2000) <= 0.025 <= binom.sf(seen[0] - 1, 400, (low[0] + 1) / 2000)
-    assert binom.cdf(seen[0], 400, high[0] / 2000) <= 0.025 <= binom.cdf(seen[0], 400, (high[0] - 1) / 2000)
-    assert low[0] < true < high[0]
-    assert found.scaled(seen)[0] == seen[0] * 5
-    assert (low[2], found.scaled(seen)[2], seen[2]) == (0, 0, 0) and high[2] == pytest.approx(
-        3.7 / 400 * 2000, rel=0.05
-    )
-    page = corpus_page(found)
-    assert "400 of 2,000 documents" in page and f"≈ {seen[0] * 5:,}" in page and f"up to {high[2]:,} documents" in page
-    write_csv(tmp_path / "a.csv", found, None)
-    row = next(csv.DictReader((tmp_path / "a.csv").open(encoding="utf-8", newline="")))
-    assert [int(row[f"statement_documents{end}"]) for end in ("", "_low", "_high")] == [seen[0] * 5, low[0], high[0]]
+def test_a_worker_process_that_is_killed_is_one_line(
+    tmp_path: Path, tokenizer_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = write_corpus(tmp_path / "c", STATED, tokenizer_file)
+    monkeypatch.setattr(corpus_audit, "_SHARE_TOKENS", 100)
+    monkeypatch.setattr(corpus_audit, "_count_share", killed)
+    with pytest.raises(KislError, match="a worker process was killed, perhaps for want of memory"):
+        audit_corpus([prefix], FACTS, tokenizer_file, workers=2)
 
 
 def kisl_audit(*arguments: str | Path) -> Result:
@@ -231,8 +168,8 @@ def test_the_command_prints_totals_and_relations_and_writes_a_row_per_triple(
     result = kisl_audit(prefix, *arguments)
     assert result.exit_code == 0, result.output
     assert f"{len(documents):,} documents" in result.output
-    assert "5 triples · 4 with a statement, word for word, in the text · 5 with subject and object" in result.output
-    assert "no statement to look for: P31" in result.output
+    assert "5 triples · 4 with a statement in the text · 5 matched in a document (match pair)" in result.output
+    assert "no statements to search for: P31" in result.output
     counts = expected(documents)
     p19 = next(line.split() for line in result.output.splitlines() if line.startswith("P19"))
     assert p19 == ["P19", "2", "2", str(counts[0][1] + counts[3][1]), "2", str(counts[0][2] + counts[3][2])]
@@ -245,30 +182,18 @@ def test_the_command_prints_totals_and_relations_and_writes_a_row_per_triple(
     assert (rows[4]["statement_documents"], rows[4]["pair_documents"]) == ("", str(counts[4][2]))
 
 
-def test_the_stricter_match_are_the_builds(tmp_path: Path, tokenizer_file: Path, facts: Path) -> None:
-    prefix = write_corpus(tmp_path / "c", ["Marie Curie.\nPoland.", "Marie Curie, Poland"], tokenizer_file)
-    arguments = (prefix, "--triples", facts, "--tokenizer", tokenizer_file, "--output", tmp_path / "a.csv")
-    for options, column, number in (
-        ((), "pair_documents", 2),
-        (("--match", "subject"), "subject_documents", 2),
-    ):
-        assert kisl_audit(*arguments, *options).exit_code == 0
-        row = next(csv.DictReader((tmp_path / "a.csv").open(encoding="utf-8", newline="")))
-        assert int(row[column]) == number
-
-
 def note_tokenizer(prefix: Path, tokenizer_file: Path) -> None:
     digest = sha256(read_tokenizer(tokenizer_file)[0].to_str())
     manifest = {"tokenizer": str(tokenizer_file), "tokenizer_sha256": digest}
     prefix.with_name(prefix.name + ".json").write_text(json.dumps(manifest))
 
 
-def test_the_corpus_tells_its_tokenizer_and_another_one_is_refused(
+def test_the_corpus_names_its_tokenizer_and_another_one_is_refused(
     tmp_path: Path, tokenizer_file: Path, facts: Path
 ) -> None:
     prefix = write_corpus(tmp_path / "c", STATED, tokenizer_file)
     unknown = kisl_audit(prefix, "--triples", facts)
-    assert unknown.exit_code == 2 and "c.json tells which tokenizer" in unknown.output
+    assert unknown.exit_code == 2 and "c.json names the tokenizer" in unknown.output
     note_tokenizer(prefix, tokenizer_file)
     assert kisl_audit(prefix, "--triples", facts).exit_code == 0
     train_tokenizer(sentences(20), 300).save(str(tmp_path / "other.json"))
@@ -297,51 +222,39 @@ def test_tokens_of_another_tokenizer_are_named(tmp_path: Path, tokenizer_file: P
         writer.add([5, 999, 0])
     result = kisl_audit(tmp_path / "c", "--triples", facts, "--tokenizer", tokenizer_file)
     assert result.exit_code == 2
-    assert "c.bin: document 1 holds the token 999; the tokenizer has 0 … " in result.output
+    assert "c.bin: document 1 contains the token 999; the tokenizer has 0 … " in result.output
 
 
-def test_a_tokenizer_that_folds_case_still_counts_and_one_that_loses_text_is_told(tmp_path: Path) -> None:
+def test_a_tokenizer_that_folds_case_still_counts_and_one_that_loses_every_statement_is_refused(tmp_path: Path) -> None:
     lower = train_tokenizer([text.lower() for text in STATED], 500)
     lower.normalizer = normalizers.Lowercase()
     lower.save(str(tmp_path / "lower.json"))
     prefix = write_corpus(tmp_path / "lower", STATED, tmp_path / "lower.json")
-    found = audit_corpus([prefix], FACTS, tmp_path / "lower.json")
-    assert rows_of(found.counts) == expected(STATED) and found.altered is None
-
-    bare = train_tokenizer(STATED, 500)
-    bare.normalizer = normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents()])
-    bare.save(str(tmp_path / "bare.json"))
-    prefix = write_corpus(tmp_path / "bare", STATED, tmp_path / "bare.json")
-    found = audit_corpus([prefix], FACTS, tmp_path / "bare.json")
-    assert found.altered is not None
-    assert found.altered.count == sum("Béla" in text for text in STATED)
-    assert "Bela Bartok" in corpus_page(found)
+    assert counts_of(audit_corpus([prefix], FACTS, tmp_path / "lower.json")) == expected(STATED)
 
     words = Tokenizer(models.WordLevel(unk_token="?"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     words.train_from_iterator(["a b"], trainers.WordLevelTrainer(special_tokens=[EOD, "?"]))
     words.save(str(tmp_path / "words.json"))
-    with pytest.raises(InputError, match="gives no statement back as it was"):
+    with pytest.raises(InputError, match=r"words.json: returns no statement unchanged: 'Marie .* becomes '\? \?"):
         audit_corpus([prefix], FACTS, tmp_path / "words.json")
 
 
-def test_calls_that_say_too_little_or_too_much_are_refused(tmp_path: Path, facts: Path) -> None:
-    for arguments, said in (
+def test_options_that_do_not_go_together_are_refused(tmp_path: Path, facts: Path) -> None:
+    for arguments, message in (
         ((), "give PREFIX and --triples"),
         (("c",), "give PREFIX and --triples"),
-        (("c", "--rows", "5", "--triples", facts), "--rows counts the rows of a run"),
+        (("c", "--rows", "5", "--triples", facts), "--rows needs a run"),
         (("c", "--run", "x.yml"), "PREFIX and --run"),
-        (("c", "--sample", "0", "--triples", facts), "--sample 0 looks at no document"),
         (("c", "--triples", facts, "--output", tmp_path), "is no regular file"),
         (("--run", "x.yml", "--triples", facts), "--triples and --run"),
     ):
         result = kisl_audit(*arguments)
-        assert result.exit_code == 2 and said in result.output, result.output
+        assert result.exit_code == 2 and message in result.output, result.output
 
 
-@pytest.mark.parametrize("weighted", [False, True])
 def test_what_a_build_left_out_is_no_longer_found_and_what_it_kept_is(
-    tmp_path: Path, tokenizer_file: Path, facts: Path, weighted: bool
+    tmp_path: Path, tokenizer_file: Path, facts: Path
 ) -> None:
     documents = [*STATED, *NEAR, *sentences(20), "Ann Lee is human."]
     (tmp_path / "in").mkdir()
@@ -349,59 +262,56 @@ def test_what_a_build_left_out_is_no_longer_found_and_what_it_kept_is(
         lines = "".join(json.dumps({"text": text}) + "\n" for text in documents[part::3])
         (tmp_path / "in" / f"{part}.jsonl").write_text(lines)
     for name, triples in (("all", "none"), ("kept", str(facts))):
-        build_corpus([tmp_path / "in"], triples, tokenizer_file, tmp_path / name, tasks=3, weighted=weighted)
+        build_corpus([tmp_path / "in"], triples, tokenizer_file, tmp_path / name, tasks=3)
         result = kisl_audit(tmp_path / name, "--triples", facts, "--output", tmp_path / f"{name}.csv")
         assert result.exit_code == 0, result.output
         rows = list(csv.DictReader((tmp_path / f"{name}.csv").open(encoding="utf-8", newline="")))
-        found = [(int(row["statement_documents"] or 0), int(row["pair_documents"])) for row in rows]
-        counts = expected(documents)
-        assert found == ([(0, 0)] * 5 if name == "kept" else [(row[0], row[2]) for row in counts])
+        counts = [(int(row["statement_documents"] or 0), int(row["pair_documents"])) for row in rows]
+        assert counts == ([(0, 0)] * 5 if name == "kept" else [(row[0], row[2]) for row in expected(documents)])
 
 
-class _OtherTemplates:
+class Chinese:
+    """Templates without spaces around the labels."""
+
     @hookimpl
     def kisl_templates(self, relation_id: str) -> Templates | None:
-        return (
-            Templates("出生地", ("{subject}出生于{object}。",), ("{subject}出生在哪里?",))
-            if relation_id == "Q1"
-            else None
-        )
+        templates = Templates("出生地", ("{subject}出生于{object}。",), ("{subject}出生在哪里?",))
+        return templates if relation_id == "Q1" else None
 
 
 def test_statements_whose_labels_no_matcher_finds_are_counted(tmp_path: Path, tokenizer_file: Path) -> None:
     triples = [Triple("居里夫人", "Q1", "波兰"), Triple("Louden Up Now", "P175", "!!!")]
     documents = ["居里夫人出生于波兰。 居里夫人出生于波兰。", statement(triples[1]), "居里夫人出生于波兰的华沙。"]
     prefix = write_corpus(tmp_path / "c", documents, tokenizer_file)
-    plugin = _OtherTemplates()
+    plugin = Chinese()
     manager().register(plugin)
     try:
-        found = audit_corpus([prefix], triples, tokenizer_file)
+        audit = audit_corpus([prefix], triples, tokenizer_file)
     finally:
         manager().unregister(plugin)
-    assert found.counts.statement_occurrences.tolist() == [2, 1]
-    assert found.counts.statement_documents.tolist() == [1, 1]
+    assert audit.statement_occurrences.tolist() == [2, 1]
+    assert audit.statement_documents.tolist() == [1, 1]
+    assert list(audit.unsearchable) == [0]
 
 
-def test_the_strictness_of_the_match_changes_no_count_of_statements(tmp_path: Path, tokenizer_file: Path) -> None:
+def test_another_match_changes_no_count_of_statements(tmp_path: Path, tokenizer_file: Path) -> None:
     documents = [f"{text}\n{other}" for text, other in zip(STATED, reversed(STATED), strict=True)]
-    prefix = write_corpus(tmp_path / "c", documents, tokenizer_file)
-    for rules in (MatchRules(), MatchRules(match="subject"), MatchRules(stop_list=("Bartok Béla",))):
-        found = audit_corpus([prefix], FACTS, tokenizer_file, rules)
-        assert [row[:2] for row in rows_of(found.counts)] == [row[:2] for row in expected(documents)]
+    prefix = write_corpus(tmp_path / "c", [*documents, "Marie Curie"], tokenizer_file)
+    pair, subject = (audit_corpus([prefix], FACTS, tokenizer_file, MatchRules(match)) for match in ("pair", "subject"))
+    assert [row[:2] for row in counts_of(subject)] == [row[:2] for row in counts_of(pair)]
+    assert subject.match_documents[0] == pair.match_documents[0] + 1
 
 
 def test_a_statement_within_longer_words_is_none(tmp_path: Path, tokenizer_file: Path) -> None:
-    said, asked = statement(FACTS[0]), f"{question(FACTS[0])} Poland"
-    named = "Marie Curie, Poland:"
-    documents = [
-        f"{named} {text}" for text in (f"x{said}", f"{said}x", f"{asked}ia", f"{asked}\u0301", f"({asked})", said)
-    ]
-    found = audit_corpus([write_corpus(tmp_path / "c", documents, tokenizer_file)], FACTS, tokenizer_file)
+    sentence, answer = statement(FACTS[0]), f"{question(FACTS[0])} Poland"
     # A mark makes another letter of the one before it; so only the last two are statements.
-    assert rows_of(found.counts)[0] == (2, 2, 6)
+    texts = (f"x{sentence}", f"{sentence}x", f"{answer}ia", f"{answer}\u0301", f"({answer})", sentence)
+    documents = [f"Marie Curie, Poland: {text}" for text in texts]
+    audit = audit_corpus([write_corpus(tmp_path / "c", documents, tokenizer_file)], FACTS, tokenizer_file)
+    assert counts_of(audit)[0] == (2, 2, 6)
 
 
-def test_a_csv_that_cannot_be_written_is_told_before_the_work(tmp_path: Path, facts: Path) -> None:
+def test_a_csv_that_cannot_be_written_is_an_error_before_the_work(tmp_path: Path, facts: Path) -> None:
     (tmp_path / "file").touch()
     result = kisl_audit("nowhere", "--triples", facts, "--output", tmp_path / "file" / "a.csv")
     assert result.exit_code == 1

@@ -1,4 +1,4 @@
-"""Whether an audit finds in a run's rows what is planned, what is natural and what is wrong."""
+"""Whether an audit finds in a run's rows what was planned, what is natural and what is wrong."""
 
 import csv
 import subprocess
@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tiny_world import EOD, facts, make_world, sentences, settings, write_yaml
 
-from kisl_plugin.cli import corpus as corpus_audit
-from kisl_plugin.corpus.audit_run import Run, audit_rows, read_run
+from kisl_plugin.cli.audit import audit as audit_command
+from kisl_plugin.corpus.audit_run import AuditedRun, audit_rows, read_run
 from kisl_plugin.errors import InputError
 from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import IndexedDataset, IndexedWriter
@@ -34,7 +34,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_world(tmp_path_factory.mktemp("world"))
 
 
-def run_of(world: Path, folder: Path, section: dict[str, Any] | None = None, **changes: Any) -> Run:
+def run_of(world: Path, folder: Path, section: dict[str, Any] | None = None, **changes: Any) -> AuditedRun:
     values = settings(world, folder / "save", **changes)
     values["kisl"] = {**values["kisl"], **(section or {})}
     return read_run([write_yaml(folder / "run.yml", values)])
@@ -43,8 +43,8 @@ def run_of(world: Path, folder: Path, section: dict[str, Any] | None = None, **c
 class Changed:
     """Rows of which some are other than they were laid."""
 
-    def __init__(self, run: Run, change: Callable[[int, NDArray[np.int64]], NDArray[np.int64]]) -> None:
-        self._rows, self._change = run.rows, change
+    def __init__(self, run: AuditedRun, change: Callable[[int, NDArray[np.int64]], NDArray[np.int64]]) -> None:
+        self._rows, self._change = run.data.train, change
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -53,7 +53,7 @@ class Changed:
         return {"text": self._change(i, self._rows[i]["text"])}
 
 
-def with_rows(run: Run, change: Callable[[int, NDArray[np.int64]], NDArray[np.int64]]) -> Run:
+def with_rows(run: AuditedRun, change: Callable[[int, NDArray[np.int64]], NDArray[np.int64]]) -> AuditedRun:
     return replace(run, data=replace(run.data, train=Changed(run, change)))
 
 
@@ -66,34 +66,34 @@ def with_rows(run: Run, change: Callable[[int, NDArray[np.int64]], NDArray[np.in
     seed=st.integers(0, 99),
     rows=st.none() | st.integers(1, 80),
 )
-def test_the_rows_of_every_run_hold_each_triple_exactly_as_often_as_planned(
+def test_the_rows_of_every_run_contain_each_triple_exactly_as_often_as_planned(
     tmp_path_factory: pytest.TempPathFactory, world: Path, frequency: int, template: Any, spacing: str, form: str,
     seed: int, rows: int | None,
 ) -> None:  # fmt: skip
     section = {"frequency": frequency, "template": template if form == "statement" else 0, "spacing": spacing}
     run = run_of(world, tmp_path_factory.mktemp("run"), {**section, "form": form, "seed": seed}, **LONG)
-    found = audit_rows(run, rows)
-    assert found.holds and not found.mismatches
+    audit = audit_rows(run, rows)
+    assert not audit.error()
     injected = np.array([triple.group != "control" for triple in run.plan.triples])
-    np.testing.assert_array_equal(found.found, found.planned)
-    assert found.found[~injected].sum() == 0
+    np.testing.assert_array_equal(audit.actual, audit.planned)
+    assert audit.actual[~injected].sum() == 0
     if rows is None or rows == 80:
-        assert (found.found[injected] == frequency).all()
-    assert (found.looked, found.rows) == (rows or 80, 80)
+        assert (audit.actual[injected] == frequency).all()
+    assert (audit.checked, audit.rows) == (rows or 80, 80)
 
 
-def test_the_rows_looked_at_are_spread_evenly(world: Path, tmp_path: Path) -> None:
+def test_the_checked_rows_are_spread_evenly(world: Path, tmp_path: Path) -> None:
     run = run_of(world, tmp_path)
-    asked: list[int] = []
+    checked: list[int] = []
 
     def noted(i: int, row: NDArray[np.int64]) -> NDArray[np.int64]:
-        asked.append(i)
+        checked.append(i)
         return row
 
-    found = audit_rows(with_rows(run, noted), 8)
-    assert asked == list(range(5, 80, 10))
-    exposures = sum(len(run.plan.schedule.triples_in(i)) for i in asked)
-    assert found.planned.sum() == found.found.sum() == exposures > 0
+    audit = audit_rows(with_rows(run, noted), 8)
+    assert checked == list(range(5, 80, 10))
+    exposures = sum(len(run.plan.schedule.triples_in(i)) for i in checked)
+    assert audit.planned.sum() == audit.actual.sum() == exposures > 0
 
 
 def natural_world(folder: Path, texts: Sequence[str]) -> Path:
@@ -105,31 +105,31 @@ def natural_world(folder: Path, texts: Sequence[str]) -> Path:
     return folder
 
 
-def test_statements_of_the_background_are_told_from_injected_ones(tmp_path: Path) -> None:
+def test_statements_of_the_background_are_distinguished_from_injected_ones(tmp_path: Path) -> None:
     triples = facts()
     first, control = statement(triples[0]), statement(triples[-1])
     # As documents of their own, and where an injection can cut them off: at a document's beginning and end.
     texts = [text for line in sentences(100) for text in (line, first, f"{control} {line}", f"{line} {first}", control)]
     world = natural_world(tmp_path, texts)
     run = run_of(world, tmp_path, {"frequency": 12}, train_iters=100, split="1,0,0")
-    found = audit_rows(run)
-    assert found.holds
-    assert found.found.tolist() == [12 * (triple.group != "control") for triple in triples]
-    assert found.natural[0] > 50 and found.natural[-1] > 50
-    assert (found.natural[1:-1] == 0).all()
+    audit = audit_rows(run)
+    assert not audit.error()
+    assert audit.actual.tolist() == [12 * (triple.group != "control") for triple in triples]
+    assert audit.natural[0] > 50 and audit.natural[-1] > 50
+    assert (audit.natural[1:-1] == 0).all()
     # By a way of its own: the texts of all pieces between two ends of documents.
     tokenizer = run.data.tokenizer
     pieces = [
         piece
-        for i in range(len(run.rows))
-        for piece in tokenizer.decode(run.rows[i]["text"].tolist(), skip_special_tokens=False).split(EOD)[1:-1]
+        for i in range(len(run.data.train))
+        for piece in tokenizer.decode(run.data.train[i]["text"].tolist(), skip_special_tokens=False).split(EOD)[1:-1]
     ]
-    assert pieces.count(first) == 12 + found.natural[0]
-    assert pieces.count(control) == found.natural[-1]
+    assert pieces.count(first) == 12 + audit.natural[0]
+    assert pieces.count(control) == audit.natural[-1]
 
 
 @pytest.mark.parametrize("kind", ["a statement less", "a statement more", "a token other", "a control triple"])
-def test_a_row_that_does_not_hold_what_is_planned_is_named(world: Path, tmp_path: Path, kind: str) -> None:
+def test_a_row_that_does_not_contain_what_was_planned_is_named(world: Path, tmp_path: Path, kind: str) -> None:
     run = run_of(world, tmp_path)
     wrong = next(i for i in range(40, 80) if len(run.plan.schedule.triples_in(i)))
     planned = run.plan.statements[int(run.plan.schedule.triples_in(wrong)[0])]
@@ -154,33 +154,31 @@ def test_a_row_that_does_not_hold_what_is_planned_is_named(world: Path, tmp_path
             return row
         return np.delete(row, np.s_[at : at + len(planned.tokens) + 1])
 
-    found = audit_rows(with_rows(run, change))
-    assert not found.holds and found.wrong_rows == 1
-    assert [mismatch.row for mismatch in found.mismatches] == [wrong]
+    audit = audit_rows(with_rows(run, change))
+    assert audit.wrong_rows == 1
     text = statement(control) if kind == "a control triple" else planned.text
-    assert found.mismatches[0].text == text
-    assert found.mismatches[0].found - found.mismatches[0].planned == (1 if kind in put else -1)
-    assert f"1 rows do not hold what is planned: row {wrong}: {text!r} planned" in found.what_is_wrong()
-    assert audit_rows(with_rows(run, change), wrong).holds == (
-        wrong not in {(2 * j + 1) * 80 // (2 * wrong) for j in range(wrong)}
-    )
+    numbers = run.plan.schedule.triples_in(wrong).tolist()
+    count = 0 if kind == "a control triple" else numbers.count(numbers[0])
+    counts = f"planned {count}, found {count + (1 if kind in put else -1)}"
+    assert audit.error().startswith(f"1 rows do not contain what was planned: row {wrong}: {text!r} {counts}")
 
 
 def test_a_row_that_is_a_token_short_is_named(world: Path, tmp_path: Path) -> None:
     run = run_of(world, tmp_path)
     bare = next(i for i in range(80) if not len(run.plan.schedule.triples_in(i)))
-    found = audit_rows(with_rows(run, lambda i, row: row[:-1] if i == bare else row))
-    assert not found.holds and found.wrong_rows == 1
-    length = len(run.rows[bare]["text"])
-    assert f"row {bare}: 'tokens of the row' planned {length}, found {length - 1}" in found.what_is_wrong()
+    audit = audit_rows(with_rows(run, lambda i, row: row[:-1] if i == bare else row))
+    assert audit.wrong_rows == 1
+    length = len(run.data.train[bare]["text"])
+    assert f"row {bare}: 'tokens of the row' planned {length}, found {length - 1}" in audit.error()
 
 
 def test_a_schedule_that_is_not_exact_is_found_although_every_row_is_as_scheduled(world: Path, tmp_path: Path) -> None:
     run = run_of(world, tmp_path)
     first, *others = run.plan.statements
-    found = audit_rows(replace(run, plan=replace(run.plan, statements=[replace(first, frequency=4), *others])))
-    assert not found.wrong_rows and found.wrong_triples == [0] and not found.holds
-    assert "planned 4, found 3" in found.what_is_wrong()
+    audit = audit_rows(replace(run, plan=replace(run.plan, statements=[replace(first, frequency=4), *others])))
+    assert not audit.wrong_rows
+    assert audit.error().startswith("1 triples are not stated as often as planned, although each row is as scheduled")
+    assert audit.error().endswith("planned 4, found 3")
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -196,7 +194,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_rows_that_cannot_be_laid_here_are_refused_with_the_reason(world: Path, tmp_path: Path, name: str) -> None:
+def test_rows_that_cannot_be_laid_out_here_are_refused_with_the_reason(world: Path, tmp_path: Path, name: str) -> None:
     changes, said = REFUSED[name]
     path = write_yaml(tmp_path / "run.yml", settings(world, tmp_path, **changes))
     with pytest.raises(InputError, match=said) as refused:
@@ -208,7 +206,7 @@ def test_keys_that_only_gpt_neox_knows_change_no_row(world: Path, tmp_path: Path
     plain = run_of(world, tmp_path / "a")
     other = run_of(world, tmp_path / "b", pos_emb="alibi", norm="layernorm", model_parallel_size=4, num_kv_heads=1,
                    train_micro_batch_size_per_gpu=1, gradient_accumulation_steps=None)  # fmt: skip
-    assert all(np.array_equal(plain.rows[i]["text"], other.rows[i]["text"]) for i in range(80))
+    assert all(np.array_equal(plain.data.train[i]["text"], other.data.train[i]["text"]) for i in range(80))
 
 
 @pytest.mark.parametrize("path", GRID, ids=lambda path: path.stem)
@@ -223,34 +221,29 @@ def test_every_run_of_the_grid_can_be_audited_once_its_data_are_there(
 def test_without_train_batch_size_the_rows_are_those_of_one_device(world: Path, tmp_path: Path) -> None:
     changes = {"train_batch_size": None, "train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 3}
     run = run_of(world, tmp_path, **changes)
-    assert audit_rows(run).rows == 20 * 2 * 3 and "6 rows a step" in run.on_one_device
-    assert not run_of(world, tmp_path).on_one_device
+    assert audit_rows(run).rows == 20 * 2 * 3
+    assert "train_batch_size is not given: 6 rows a step" in kisl_audit("--run", tmp_path / "run.yml").output
 
 
 def kisl_audit(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(corpus_audit.audit, list(map(str, arguments)))
+    return CliRunner().invoke(audit_command, list(map(str, arguments)))
 
 
-def test_the_command_tells_the_natural_frequency_beside_the_injected_one(tmp_path: Path) -> None:
+def test_the_command_prints_the_groups_and_writes_a_row_for_each_triple(tmp_path: Path) -> None:
     triples = facts()
     world = natural_world(tmp_path, [*sentences(200), *[f"They say: {statement(triples[0])} So."] * 7])
     yaml = write_yaml(tmp_path / "run.yml", settings(world, tmp_path))
     result = kisl_audit("--run", yaml, "--output", tmp_path / "a.csv")
     assert result.exit_code == 0, result.output
-    assert "all 80 rows looked at · 36 exposures planned, 36 found" in result.output
+    assert "all 80 rows checked · 36 exposures planned, 36 found" in result.output
     tokens = IndexedDataset(world / "text").sizes.sum()
-    assert f"the run reads {80 * 64 / tokens:.2f} times its corpus" in result.output
+    assert f"the run reads its corpus {80 * 64 / tokens:.2f} times" in result.output
+    assert "injected       12             3           3        0" in result.output
     rows = list(csv.DictReader((tmp_path / "a.csv").open(encoding="utf-8", newline="")))
     assert [row["subject"] for row in rows] == [triple.subject for triple in triples]
-    for name, expected in (
-        ("statement_occurrences", [7] + [0] * 19),
-        ("planned", [3] * 12 + [0] * 8),
-        ("found", [3] * 12 + [0] * 8),
-        ("natural_in_rows", [0] * 20),
-    ):
-        assert [int(row[name]) for row in rows] == expected
-    alone = kisl_audit("--run", yaml, "--sample", "0", "--rows", "10")
-    assert alone.exit_code == 0 and "10 of 80 rows looked at" in alone.output and "documents" not in alone.output
+    for name, expected in (("planned", [3] * 12), ("found", [3] * 12), ("natural_in_rows", [0] * 12)):
+        assert [int(row[name]) for row in rows] == [*expected, *[0] * 8]
+    assert "10 of 80 rows checked" in kisl_audit("--run", yaml, "--rows", "10").output
 
 
 def test_the_command_ends_with_status_1_where_the_rows_are_not_as_planned(
@@ -260,18 +253,18 @@ def test_the_command_ends_with_status_1_where_the_rows_are_not_as_planned(
     run = read_run([yaml])
     empty = with_rows(run, lambda i, row: np.zeros_like(row))
     monkeypatch.setattr("kisl_plugin.corpus.audit_run.read_run", lambda paths: empty)
-    result = kisl_audit("--run", yaml, "--sample", "0", "--output", tmp_path / "a.csv")
+    result = kisl_audit("--run", yaml, "--output", tmp_path / "a.csv")
     assert result.exit_code == 1
     assert "36 exposures planned, 0 found" in result.output
     assert result.output.splitlines()[-1].startswith("Error: ")
-    assert "rows do not hold what is planned: row" in result.output.splitlines()[-1]
+    assert "rows do not contain what was planned: row" in result.output.splitlines()[-1]
     assert (tmp_path / "a.csv").exists()
 
 
 def test_a_run_is_audited_without_torch(world: Path, tmp_path: Path) -> None:
     yaml = write_yaml(tmp_path / "run.yml", settings(world, tmp_path))
     code = (
-        "import sys; from kisl_plugin.cli.corpus import audit; "
+        "import sys; from kisl_plugin.cli.audit import audit; "
         f"audit(['--run', {str(yaml)!r}], standalone_mode=False); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -280,5 +273,5 @@ def test_a_run_is_audited_without_torch(world: Path, tmp_path: Path) -> None:
 def test_the_facts_of_a_run_are_those_of_its_triples_file(tmp_path: Path) -> None:
     make_world(tmp_path)
     (tmp_path / "facts.jsonl").write_text(triples_to_jsonl(facts(12, 4)), encoding="utf-8")
-    found = audit_rows(run_of(tmp_path, tmp_path))
-    assert found.planned.tolist() == [3] * 12 + [0] * 4
+    audit = audit_rows(run_of(tmp_path, tmp_path))
+    assert audit.planned.tolist() == [3] * 12 + [0] * 4

@@ -1,7 +1,10 @@
-"""The rows of a run, from the keys of its YAML that lay them, whichever engine trains it."""
+"""Whether the rows of a run contain the statements that were planned: exactly F of each, found by their tokens.
+
+The rows are laid out from the keys of the run's YAML as both engines lay them out; no engine is needed.
+"""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -20,204 +23,159 @@ from kisl_plugin.progress import Progress
 from kisl_plugin.triples import Triple
 from kisl_plugin.verbalize import verbalizer_of
 
-# The rows of a run, from the keys of its YAML that lay them, whichever engine trains it.
+__all__ = ["AuditedRun", "RowAudit", "audit_rows", "read_run"]
+
+_REPORTED_PROBLEMS = 3
+_UPDATE_ROWS = 256
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run with a `kisl` section, laid out."""
+class AuditedRun:
+    """A run with a `kisl` section: its settings, its rows (`data.train`) and what was planned for them."""
 
     config: LocalConfig
     data: RunData
     plan: InjectionPlan
 
-    @property
-    def corpus(self) -> Path:
-        """Common beginning of the background's .bin and .idx."""
-        return Path(self.config["data_path"])
-
-    @property
-    def tokenizer(self) -> Path:
-        """The tokenizer.json."""
-        return Path(self.config["vocab_file"])
-
-    @property
-    def on_one_device(self) -> str:
-        """What is to be known where train_batch_size is not given; else empty."""
-        if self.config["train_batch_size"] is not None:
-            return ""
-        return f"train_batch_size is not given: {self.config.batch} rows a step are taken, those of one device"
-
-    @property
-    def rows(self) -> Rows:
-        """Row i is what sample i is trained on."""
-        return self.data.train
-
     @cached_property
     def background(self) -> Rows:
-        """The rows without statements; row i of the run is made of row i modulo their number. Laid when asked for."""
+        """The rows without statements: row i of the run was made from row i modulo their number."""
         return read_data(replace(self.config, values={**self.config.values, "kisl": None})).train
 
 
-def read_run(paths: Sequence[Path]) -> Run:
-    """Lay the rows of a run's YAMLs.
+def read_run(paths: Sequence[Path]) -> AuditedRun:
+    """Lay out the rows of a run's YAMLs.
 
     Raises:
-        InputError: a key is missing or wrong, the rows are such as only GPT-NeoX lays, or the injection does not fit.
+        InputError: a key is missing or wrong, only GPT-NeoX lays out such rows, or the injection does not fit.
     """
     config = read_row_config(paths)
     data = read_data(config)
     if data.plan is None:
-        raise InputError(f"{config.where}: kisl is missing; without it no row holds a statement that was planned")
-    return Run(config, data, data.plan)
-
-
-# Whether the rows of a run hold the statements that were planned: found by looking at tokens, not by asking.
-
-NAMED = 3
-UPDATE_ROWS = 256
-
-
-@dataclass(frozen=True)
-class Mismatch:
-    """A row that does not hold a statement as often as planned."""
-
-    row: int
-    text: str
-    planned: int
-    found: int
-
-    def __str__(self) -> str:
-        return f"row {self.row:,}: {self.text!r} planned {self.planned}, found {self.found}"
+        raise InputError(f"{config.where}: kisl is missing; expected a section that plans statements")
+    return AuditedRun(config, data, data.plan)
 
 
 @dataclass(frozen=True)
 class RowAudit:
-    """What the rows of a run hold; arrays are int64 [K], one entry for each of `triples`.
+    """What the rows of a run contain; arrays are int64 [K], one entry for each of `triples`.
 
-    `planned` is F where all rows were looked at, else what the schedule says of `looked` of them. `found` counts the
-    statements that were injected, `natural` those that the background itself holds in these rows. The run reads
-    `passes` times as many tokens as its corpus has.
+    Attributes:
+        planned: F where all rows were checked, else what the schedule says of the checked ones.
+        actual: injected statements in the checked rows.
+        natural: statements that these rows contain because the background does.
+        rows, checked: rows of the run, and how many were checked.
+        passes: how many times the run reads its corpus.
+        wrong_rows: rows that do not contain what the schedule says.
+        problems: the first of them, in words.
     """
 
     triples: tuple[Triple, ...]
     planned: IntArray
-    found: IntArray
+    actual: IntArray
     natural: IntArray
     rows: int
-    looked: int
+    checked: int
     passes: float
     wrong_rows: int
-    mismatches: tuple[Mismatch, ...]
+    problems: tuple[str, ...]
 
-    @property
-    def wrong_triples(self) -> list[int]:
-        """Triples that the rows do not hold as often as planned."""
-        return [int(k) for k in np.flatnonzero(self.planned != self.found)]
-
-    @property
-    def holds(self) -> bool:
-        """Whether every row and every triple is as planned."""
-        return not self.wrong_rows and not self.wrong_triples
-
-    def what_is_wrong(self) -> str:
-        """One line: the first rows that are not as planned, else the first triples."""
+    def error(self) -> str:
+        """One line about the first rows, else the first triple, that are not as planned; empty if all are."""
         if self.wrong_rows:
-            return f"{self.wrong_rows:,} rows do not hold what is planned: {'; '.join(map(str, self.mismatches))}"
-        first = self.wrong_triples[0]
+            return f"{self.wrong_rows:,} rows do not contain what was planned: {'; '.join(self.problems)}"
+        wrong = np.flatnonzero(self.planned != self.actual)
+        if not len(wrong):
+            return ""
+        triple = self.triples[wrong[0]]
         return (
-            f"{len(self.wrong_triples):,} triples are not stated as often as planned, though each row is as scheduled: "
-            f"{self.triples[first].subject} {self.triples[first].relation_id} {self.triples[first].object}: planned "
-            f"{self.planned[first]}, found {self.found[first]}"
+            f"{len(wrong):,} triples are not stated as often as planned, although each row is as scheduled: "
+            f"{triple.subject} {triple.relation_id} {triple.object}: planned {self.planned[wrong[0]]}, found "
+            f"{self.actual[wrong[0]]}"
         )
+
+
+def audit_rows(run: AuditedRun, rows: int | None = None) -> RowAudit:
+    """Check all rows of a run, or `rows` of them spread evenly, against the plan.
+
+    A statement beyond the plan is natural where the background that the row was made from contains it.
+    """
+    plan, length = run.plan, run.config["seq_length"] + 1
+    statements = _Statements(run)
+    samples = plan.schedule.samples
+    checked = min(rows or samples, samples)
+    planned, actual, natural = counts = np.zeros((3, len(statements.texts)), dtype=np.int64)
+    wrong_rows, problems = 0, list[str]()
+    progress = Progress("checking rows", checked)
+    for done in range(checked):
+        if done % _UPDATE_ROWS == 0:
+            progress.update(done)
+        i = (2 * done + 1) * samples // (2 * checked)
+        row = run.data.train[i]["text"]
+        scheduled, injected = Counter(plan.schedule.triples_in(i).tolist()), statements.documents_in(row)
+        own: Counter[int] = Counter()
+        if extra := injected - scheduled:
+            background = run.background[i % len(run.background)]["text"]
+            own = Counter({n: min(times, statements.count_in(background, n)) for n, times in extra.items()})
+            injected -= own
+        for array, numbers in ((planned, scheduled), (actual, injected), (natural, own)):
+            for number, times in numbers.items():
+                array[number] += times
+        if injected != scheduled or len(row) != length:
+            wrong_rows += 1
+            pairs = [(statements.texts[n], scheduled[n], injected[n]) for n in sorted(injected | scheduled)]
+            pairs.append(("tokens of the row", length, len(row)))
+            problems += [f"row {i:,}: {what!r} planned {n}, found {times}" for what, n, times in pairs if n != times]
+    progress.update(checked)
+    progress.close()
+    if checked == samples:  # what the run's F demands, not what the schedule says
+        planned[: len(plan.statements)] = [statement.frequency for statement in plan.statements]
+    per_triple = np.zeros((3, len(plan.triples)), dtype=np.int64)
+    for owner, column in zip(statements.owners, counts.T, strict=True):
+        per_triple[:, owner] += column
+    return RowAudit(
+        triples=tuple(plan.triples),
+        planned=per_triple[0],
+        actual=per_triple[1],
+        natural=per_triple[2],
+        rows=samples,
+        checked=checked,
+        passes=samples * run.config["seq_length"] / int(run.data.corpus.sizes.sum(dtype=np.int64)),
+        wrong_rows=wrong_rows,
+        problems=tuple(problems[:_REPORTED_PROBLEMS]),
+    )
 
 
 class _Statements:
     """All statements by their tokens: the plan's first, numbered as there, then those of the control triples."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: AuditedRun) -> None:
         plan, settings = run.plan, run.plan.settings
         verbalizer = verbalizer_of(settings.form)
-        number = {triple: k for k, triple in enumerate(plan.triples)}
-        injected = [(number[s.triple], s.text, s.tokens) for s in plan.statements]
-        states = {k for k, _, _ in injected}
-        others = [
-            (k, text, np.array(run.data.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64))
-            for k, triple in enumerate(plan.triples)
-            if k not in states
-            for text in (verbalizer.text(triple, template) for template in settings.templates)
-        ]
-        self.owner = [k for k, _, _ in (*injected, *others)]
-        self.texts = [text for _, text, _ in (*injected, *others)]
-        self.tokens = [tokens for _, _, tokens in (*injected, *others)]
-        self._numbers = {tokens.tobytes(): n for n, tokens in reversed([*enumerate(self.tokens)])}
+        index = {triple: k for k, triple in enumerate(plan.triples)}
+        self.owners = [index[statement.triple] for statement in plan.statements]
+        self.texts = [statement.text for statement in plan.statements]
+        self._tokens = [statement.tokens for statement in plan.statements]
+        injected = set(self.owners)
+        for k, triple in enumerate(plan.triples):
+            for text in (verbalizer.text(triple, template) for template in settings.templates if k not in injected):
+                self.owners.append(k)
+                self.texts.append(text)
+                encoding = run.data.tokenizer.encode(text, add_special_tokens=False)
+                self._tokens.append(np.array(encoding.ids, dtype=np.int64))
+        # Where a control triple has the same statement as an injected one, the injected one counts.
+        self._numbers = {tokens.tobytes(): n for n, tokens in reversed([*enumerate(self._tokens)])}
         self._eod = run.data.eod
 
-    def standing_in(self, row: NDArray[np.int64]) -> Counter[int]:
-        """How often each statement stands in the row as a document of its own, an end of document on either side."""
+    def documents_in(self, row: NDArray[np.int64]) -> Counter[int]:
+        """How often each statement is a document of the row, with an end of document on either side."""
         pieces = (row[a + 1 : b].tobytes() for a, b in pairwise(np.flatnonzero(row == self._eod).tolist()))
         return Counter(self._numbers[piece] for piece in pieces if piece in self._numbers)
 
-    def anywhere_in(self, row: NDArray[np.int64], number: int) -> int:
-        """How often a statement's tokens follow one another in the row, wherever."""
-        tokens = self.tokens[number]
+    def count_in(self, row: NDArray[np.int64], number: int) -> int:
+        """How often a statement's tokens follow one another in the row, anywhere."""
+        tokens = self._tokens[number]
         if len(tokens) > len(row):
             return 0
         windows = np.lib.stride_tricks.sliding_window_view(row, len(tokens))
         return int((windows == tokens).all(axis=1).sum())
-
-
-def audit_rows(run: Run, rows: int | None = None) -> RowAudit:
-    """Look at all rows of a run, or at `rows` of them spread evenly, and compare each with the plan.
-
-    A statement beyond the plan is natural where the background that the row is made of holds it.
-    """
-    statements = _Statements(run)
-    samples = run.plan.schedule.samples
-    looked = min(rows or samples, samples)
-    planned, found, natural = (np.zeros(len(statements.texts), dtype=np.int64) for _ in range(3))
-    mismatches: list[Mismatch] = []
-    wrong_rows, length = 0, run.config["seq_length"] + 1
-    for i in _spread(looked, samples):
-        plan = Counter(run.plan.schedule.triples_in(i).tolist())
-        row = run.rows[i]["text"]
-        seen = statements.standing_in(row)
-        own = _natural(run, statements, i, seen - plan) if seen != plan else Counter()
-        seen -= own
-        for counts, total in ((plan, planned), (seen, found), (own, natural)):
-            for number, times in counts.items():
-                total[number] += times
-        wrong_rows += seen != plan or len(row) != length
-        wrong = sorted(n for n in seen | plan if seen[n] != plan[n])[: NAMED - len(mismatches)]
-        mismatches += [Mismatch(i, statements.texts[n], plan[n], seen[n]) for n in wrong]
-        if seen == plan and len(row) != length:
-            mismatches = [*mismatches, Mismatch(i, "tokens of the row", length, len(row))][:NAMED]
-    if looked == samples:  # not what the schedule says, but what was asked for
-        planned[: len(run.plan.statements)] = [s.frequency for s in run.plan.statements]
-    per_triple = [_by_triple(statements, counts, len(run.plan.triples)) for counts in (planned, found, natural)]
-    passes = samples * run.config["seq_length"] / int(run.data.corpus.sizes.sum(dtype=np.int64))
-    of_rows = (samples, looked, passes, wrong_rows, tuple(mismatches))
-    return RowAudit(tuple(run.plan.triples), per_triple[0], per_triple[1], per_triple[2], *of_rows)
-
-
-def _natural(run: Run, statements: _Statements, i: int, extra: Counter[int]) -> Counter[int]:
-    """Of statements beyond the plan, those that the row's background holds."""
-    background = run.background[i % len(run.background)]["text"]
-    return Counter({n: min(times, statements.anywhere_in(background, n)) for n, times in extra.items()})
-
-
-def _by_triple(statements: _Statements, counts: IntArray, triples: int) -> IntArray:
-    totals = np.zeros(triples, dtype=np.int64)
-    np.add.at(totals, statements.owner, counts)
-    return totals
-
-
-def _spread(looked: int, rows: int) -> Iterator[int]:
-    """So many row numbers of all, evenly, with progress."""
-    progress = Progress("checking rows", looked)
-    for done in range(looked):
-        if done % UPDATE_ROWS == 0:
-            progress.update(done)
-        yield (2 * done + 1) * rows // (2 * looked)
-    progress.update(looked)
-    progress.close()
