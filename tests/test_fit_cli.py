@@ -30,7 +30,7 @@ def test_the_command_prints_the_table_and_writes_the_report(tmp_path: Path) -> N
     outcome = run(tmp_path / "results", "--out", tmp_path / "report")
     assert outcome.exit_code == 0, outcome.output
     assert "137M" in outcome.output
-    assert "No infusion law: it takes 3 models" in outcome.output
+    assert "No infusion law: needs collapse points from 3 model sizes" in outcome.output
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == FILES
     assert json.loads((tmp_path / "report" / "fit.json").read_text())["law"] is None
 
@@ -62,7 +62,7 @@ def test_what_is_asked_for_is_held_out_predicted_and_planned(sizes: Path, tmp_pa
     (held,) = found["held_out"]
     assert held["params"] == 1_050_000_000
     assert held["ratio"] == pytest.approx(held["predicted"] / held["measured"])
-    assert "N = 1.05B is nearest to the one to hold out" in outcome.output
+    assert "N = 1.05B is the size with a collapse point nearest to --hold-out" in " ".join(outcome.output.split())
     large, inside = found["predictions"]
     low, high = large["f_star_interval"]
     assert low < large["f_star"] < high < 400
@@ -84,9 +84,9 @@ def test_what_is_asked_for_is_held_out_predicted_and_planned(sizes: Path, tmp_pa
 
 def test_a_table_that_was_written_gives_the_same_fit(sizes: Path, tmp_path: Path) -> None:
     one = sizes / "137000000"
-    first = run(one, "--out", tmp_path / "first", "--write-table", tmp_path / "deep" / "table.csv")
+    first = run(one, "--out", tmp_path / "first")
     assert first.exit_code == 0, first.output
-    again = run(tmp_path / "deep" / "table.csv", "--out", tmp_path / "again")
+    again = run(tmp_path / "first" / "observations.csv", "--out", tmp_path / "again")
     assert again.exit_code == 0, again.output
     fits = [strict(tmp_path / name / "fit.json") for name in ("first", "again")]
     assert fits[0]["curves"] == fits[1]["curves"]
@@ -111,7 +111,7 @@ def test_a_folder_of_which_nothing_can_be_used_is_listed_and_a_failure(tmp_path:
     assert outcome.exit_code == 1
     assert "Set aside: 1" in outcome.output
     assert "no run card" in outcome.output
-    assert "nothing could be used" in outcome.output.strip().splitlines()[-1]
+    assert "no file could be used" in outcome.output.strip().splitlines()[-1]
     assert "Traceback" not in outcome.output
     assert len(json.loads((tmp_path / "report" / "fit.json").read_text())["set_aside"]) == 1
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kisl_plugin.fit.curve import CollapseCurve, fit_collapse_curve
     from kisl_plugin.fit.law import InfusionLaw, fit_infusion_law
-    from kisl_plugin.fit.report import Asked, FitReport, fit_observations, fit_results
+    from kisl_plugin.fit.report import FitOptions, FitReport, fit_observations, fit_results
     from kisl_plugin.fit.results import observations_of
     from kisl_plugin.fit.writing import write_report
 
 __all__ = [
-    "Asked",
     "CollapseCurve",
+    "FitOptions",
     "FitReport",
     "InfusionLaw",
     "fit_collapse_curve",
@@ -23,12 +23,12 @@ __all__ = [
     "write_report",
 ]
 
-_HOMES = {
-    "Asked": "report",
+_MODULES = {
     "CollapseCurve": "curve",
     "fit_collapse_curve": "curve",
     "InfusionLaw": "law",
     "fit_infusion_law": "law",
+    "FitOptions": "report",
     "FitReport": "report",
     "fit_observations": "report",
     "fit_results": "report",
@@ -38,7 +38,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imported when it is first asked for (PEP 562): numpy and scipy take longer than `kisl-fit --help` may."""
-    if name not in _HOMES:
+    """Import on first use (PEP 562): numpy and scipy take longer than `kisl-fit --help` may."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

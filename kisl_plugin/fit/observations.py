@@ -1,163 +1,42 @@
-"""What a results file says of one run: how many items it got right at which frequency."""
+"""What counts as one independent observation of a curve, and which runs measure its guessing floor.
+
+An observation is the number of items that one training run got right at one frequency. Runs that differ in their seeds
+alone are replicates; a run that was probed or trained again is not.
+"""
 
 import filecmp
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.fit.text import plural
 from kisl_plugin.runcard import DECIDES_THE_SCHEDULE, RunCard
 
-# Looking into JSON that nobody has checked yet.
+__all__ = ["AUTO", "Chance", "Floor", "Observation", "Point", "SetAside"]
 
-LARGEST = 1e300
+TripleKey = tuple[str, str, str]  # subject, relation and object, by their ids where it has some
 
 
 def object_at(data: Any, *keys: str) -> Mapping[str, Any]:
-    """The object at `keys`, empty if there is none."""
+    """The JSON object at `keys` of unchecked data; empty if there is none."""
     for key in keys:
         data = data.get(key) if isinstance(data, Mapping) else None
     return data if isinstance(data, Mapping) else {}
 
 
-def number_in(value: Any) -> float:
-    """The value as a finite number, NaN if it is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -LARGEST < value < LARGEST:
-        return math.nan
-    return float(value)
-
-
-# Which results are of a whole run, asked in full.
-
-TOO_LARGE = 10**30  # of what a run may count
-
-
-def check_task(data: Mapping[str, Any], task: str) -> None:
-    """Refuse results without the task, and a group of tasks: what lm-eval writes of one is no task's.
-
-    Raises:
-        InputError: it is one of these.
-    """
-    members = object_at(data, "group_subtasks").get(task)
-    if members or task in object_at(data, "groups"):
-        known = ", ".join(map(str, members)) if isinstance(members, list) else "see 'configs'"
-        raise InputError(f"{task} is a group of tasks ({known}): choose one of them with --task")
-    if task in object_at(data, "results") and not object_at(data, "results", task):
-        raise InputError(f"results.{task} holds no metrics; probe again")
-    if not object_at(data, "results", task):
-        there = ", ".join(sorted(object_at(data, "results"))) or "no task at all"
-        raise InputError(f"no results of task {task}; it holds {there} (choose with --task)")
-
-
-def check_limit(data: Mapping[str, Any]) -> None:
-    """Refuse a run on the first items only.
-
-    Raises:
-        InputError: it is one.
-    """
-    limit = object_at(data, "config").get("limit")
-    if limit is not None:
-        raise InputError(f"run with --limit {limit}: probe all items")
-
-
-def check_card(card: RunCard, where: str) -> None:
-    """Refuse cards of nothing and of unfinished runs; `where` names the card.
-
-    Raises:
-        InputError: it is one.
-    """
-    for key, value in (("model.params", card.model["params"]), ("tokens", card.tokens)):
-        if value == 0:
-            raise InputError(f"{where}: {key} is 0; expected a positive number")
-    _check_sizes(card, where)
-    done, planned = card.iteration, card.train_iters
-    if isinstance(done, int) and isinstance(planned, int) and done < planned:
-        raise InputError(f"unfinished run: iteration {done} of {planned}, so not every exposure was seen")
-    if card.groups is not None and not any(group["count"] for group in card.groups.values()):
-        raise InputError(f"{where}: groups is empty or counts 0 triples; expected at least one group with triples")
-
-
-def _check_sizes(card: RunCard, where: str) -> None:
-    groups = (card.groups or {}).items()
-    counted = {"model.params": card.model["params"], "tokens": card.tokens, "seed": card.seed}
-    counted |= {"frequency": card.frequency or 0, "triples.count": card.triples["count"]}
-    counted |= {f"groups.{name}.{key}": group[key] for name, group in groups for key in ("frequency", "count")}
-    for key, value in counted.items():
-        if value >= TOO_LARGE:
-            raise InputError(f"{where}: {key} is 10^30 or more; is this a run card?")
-
-
-def check_items(data: Mapping[str, Any], card: RunCard, task: str, where: str) -> None:
-    """Refuse a run on part of the items.
-
-    Raises:
-        InputError: not all triples that the card counts were asked.
-    """
-    check_limit(data)
-    asked = object_at(data, "results", task)
-    items, items_control = _answered(asked, "items"), _answered(asked, "items_control")
-    for name, answered, total in (
-        ("items", items, card.triples["count"]),
-        ("items_control", items_control, control_of(card)),
-    ):
-        if answered is not None and total is not None and answered != total:
-            raise InputError(f"{name} is {answered}; the {where} says {total} triples: probe all items")
-    counts = object_at(data, "n-samples", task)
-    original = counts.get("original")
-    if items is None:
-        _check_effective(counts.get("effective"), card, where)
-    elif isinstance(original, int) and items + (items_control or 0) != original:  # no run card may have known it
-        raise InputError(f"{items + (items_control or 0)} of {original} items asked: probe all items")
-
-
-def _answered(asked: Mapping[str, Any], name: str) -> int | None:
-    """The number of items that were counted, None where they were not."""
-    if f"{name},none" not in asked:
-        return None
-    value = number_in(asked[f"{name},none"])
-    if not value >= 0 or value % 1 != 0:
-        raise InputError(f"{name},none is {asked[f'{name},none']!r}; expected a number of items")
-    return int(value)
-
-
-def _check_effective(effective: Any, card: RunCard, where: str) -> None:
-    """The same for results that do not say how many items were asked.
-
-    `effective` is not always the number of items: 0.4.12 gives that of one metric, 0.4.13 the largest of them, so any
-    of the metrics' n is right.
-    """
-    count, control = card.triples["count"], control_of(card)
-    groups = [group["count"] for group in (card.groups or {}).values() if group["count"]]
-    allowed = {count, count + (control or 0), *groups, *([control] if control else [])}
-    if not isinstance(effective, int) or effective in allowed or (control is None and effective > count):
-        return
-    expected = f"{count} injected" + (f" and {control} control" if control else "")
-    raise InputError(f"{effective} items answered; the {where} says {expected} triples: probe all items")
-
-
-def control_of(card: RunCard) -> int | None:
-    """How many control triples the card counts, if it says so."""
-    count = card.triples.get("control")
-    return count if type(count) is int and 0 <= count < TOO_LARGE else None  # True is no count
-
-
-# What a results file says of one run: how many items it got right at which frequency.
-
-Key = tuple[str, str, str]  # a triple: subject, relation and object, by their ids where it has some
-
-
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """`correct` of `total` items right at `frequency`; of a run with groups, those of one `group`.
+    """`correct` of `total` items right at `frequency`; in a run with groups, those of one `group`.
 
-    `task`: lm-eval's name of it ("" if a table does not say). `relations`: (correct, total) of the injected triples by
-    relation id, empty where that cannot be told. `by_sum`: how many are right by summed log-likelihood.
-    `bits_per_byte`: on the background text. `samples`: lm-eval's samples of this very task and time, if they agree with
-    `correct` and `total`; `outcomes`: what they say of each triple (not in the table, which names the samples).
+    `path` names the results file and `date` (seconds since 1970) when lm-eval wrote it. `task` is lm-eval's name, ""
+    where a table does not say. `relations`: (correct, total) of the injected triples by relation id, empty where
+    unknown. `by_sum`: how many are right by summed log-likelihood. `bits_per_byte`: on the background text. `samples`:
+    lm-eval's samples file, where its rows agree with `correct` and `total`; `outcomes`: what they say of each triple.
     """
 
     path: str
@@ -175,7 +54,7 @@ class Observation:
     by_sum: int | None = None
     bits_per_byte: float | None = None
     samples: Path | None = None
-    outcomes: Mapping[Key, bool] | None = field(default=None, compare=False, repr=False)
+    outcomes: Mapping[TripleKey, bool] | None = field(default=None, compare=False, repr=False)
 
     @property
     def params(self) -> int:
@@ -188,179 +67,187 @@ class Observation:
         return self.card.tokens
 
     @property
-    def seed(self) -> int:
-        """The seed of the run's schedule."""
-        return self.card.seed
+    def seeds(self) -> tuple[int, int | None]:
+        """The seed of the injection, and that of initialisation and row order (None: the run card has none)."""
+        seed = self.card.train_seed
+        return self.card.seed, seed if isinstance(seed, int) else None
 
     @property
-    def train_seed(self) -> int | None:
-        """The seed of initialisation and row order, if the run card says it."""
-        seed = self.card.train_seed
-        return seed if isinstance(seed, int) else None
+    def accuracy(self) -> float:
+        """The memorisation rate P."""
+        return self.correct / self.total
 
     @property
     def baseline(self) -> bool:
-        """Whether nothing was injected in the whole run (F = 0): it shows what guessing reaches."""
+        """Whether nothing was injected in the whole run (F = 0), so that its accuracy is that of guessing."""
         groups = self.card.groups
         return self.frequency == 0 and (groups is None or all(g["frequency"] == 0 for g in groups.values()))
 
 
 @dataclass(frozen=True)
 class SetAside:
-    """A file (or folder) that is not used, and why, in one line."""
+    """A file or folder that is not used, and the reason in one line."""
 
     path: str
     reason: str
 
 
+# Runs of one frequency are replicates, groups of one run are not
+
+
 @dataclass(frozen=True)
-class Run:
-    """The observations of one results file; results of equal `identity` are of one training run, or of its repeat.
+class Point:
+    """All items asked at one frequency, summed over runs."""
 
-    `date` is lm-eval's, `created` the run card's ("" if it has none).
+    frequency: int
+    correct: int
+    total: int
+
+    @property
+    def accuracy(self) -> float:
+        """The memorisation rate P."""
+        return self.correct / self.total
+
+
+def merge_groups(observations: Iterable[Observation]) -> tuple[Observation, ...]:
+    """One observation for each run and frequency, by frequency: groups of a run that share F are summed.
+
+    Control triples and bits per byte belong to the whole model, so they are kept only where the run has one frequency.
     """
+    groups: dict[tuple[int, tuple[str, float, str]], list[Observation]] = defaultdict(list)
+    frequencies: dict[tuple[str, float, str], set[int]] = defaultdict(set)
+    for one in observations:
+        run = (one.path, one.date, one.card.created)  # results from Python may share a path
+        groups[one.frequency, run].append(one)
+        frequencies[run].add(one.frequency)
+    merged = []
+    for (_, run), group in sorted(groups.items(), key=lambda item: item[0]):
+        first, alone = group[0], len(frequencies[run]) == 1
+        has_control = alone and bool(first.control_total)
+        relations: dict[str, tuple[int, int]] = {}
+        for name, (correct, total) in (pair for one in group for pair in one.relations.items()):
+            before = relations.get(name, (0, 0))
+            relations[name] = (before[0] + correct, before[1] + total)
+        sums = [one.by_sum for one in group if one.by_sum is not None]
+        outcomes = [one.outcomes for one in group if one.outcomes is not None]
+        merged.append(
+            replace(
+                first,
+                correct=sum(one.correct for one in group),
+                total=sum(one.total for one in group),
+                control_correct=first.control_correct if has_control else None,
+                control_total=first.control_total if has_control else None,
+                relations=relations,
+                by_sum=sum(sums) if len(sums) == len(group) else None,
+                bits_per_byte=first.bits_per_byte if alone else None,
+                outcomes={k: v for part in outcomes for k, v in part.items()} if len(outcomes) == len(group) else None,
+            )
+        )
+    return tuple(merged)
 
-    path: str
-    date: float
-    created: str
-    identity: tuple[str, ...]
-    observations: tuple[Observation, ...]
+
+def pool_by_frequency(counts: Iterable[tuple[int, int, int]]) -> tuple[Point, ...]:
+    """(F, correct, total) summed by F, in order of F; frequencies without items are left out."""
+    sums: dict[int, tuple[int, int]] = defaultdict(lambda: (0, 0))
+    for frequency, correct, total in counts:
+        sums[frequency] = (sums[frequency][0] + correct, sums[frequency][1] + total)
+    return tuple(Point(frequency, *sums[frequency]) for frequency in sorted(sums) if sums[frequency][1])
 
 
-# Which results are of one training run, so that nothing is counted as an independent observation twice.
+# Which results are of one training run, so that no run counts twice
 
-# Beside N, the triples and the parent. `created` is not among them: the same run trained twice gives the same model
+# Beside N, the triples and the parent. Not `created`: the same run trained twice gives the same model
 DECIDES_THE_MODEL = ("tokens", *DECIDES_THE_SCHEDULE)
 
 
 def identity(card: Any) -> tuple[str, ...]:
-    """What decides the model that training gave, from a raw run card: of the run, then of its parents."""
+    """What decides the trained model, from a run card as JSON: of the run, then of each of its parents."""
     runs = []
     while isinstance(card, Mapping):
-        runs.append(_of_one_run(card))
+        triples = object_at(card, "triples")
+        facts = triples.get("sha256") or [triples.get("source"), triples.get("count")]
+        settings = [card.get(key) for key in DECIDES_THE_MODEL]
+        params, engine = object_at(card, "model").get("params"), card.get("engine") or "unknown"
+        runs.append(json.dumps([params, facts, engine, *settings], sort_keys=True))
         card = card.get("parent")
     return tuple(runs)
 
 
-def _of_one_run(card: Mapping[str, Any]) -> str:
-    triples = object_at(card, "triples")
-    facts = triples.get("sha256") or [triples.get("source"), triples.get("count")]
-    engine = card.get("engine") or "unknown"
-    params = object_at(card, "model").get("params")
-    return json.dumps([params, facts, engine, *(card.get(key) for key in DECIDES_THE_MODEL)], sort_keys=True)
+@dataclass(frozen=True)
+class ProbedRun:
+    """The observations of one results file (one, or one for each group). `path` says where they were read."""
+
+    path: str
+    observations: tuple[Observation, ...]
+
+    @property
+    def age(self) -> tuple[float, str]:
+        """When lm-eval probed the model and when the run was trained; later runs have larger values."""
+        return self.observations[0].date, self.observations[0].card.created
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Equal for results of one training run, or of its repetition with the same seeds."""
+        return identity(self.observations[0].card.to_dict())
+
+    @property
+    def samples(self) -> Path | None:
+        """lm-eval's samples file."""
+        return self.observations[0].samples
+
+    @property
+    def counts(self) -> tuple[tuple[Any, ...], ...]:
+        """What the file says of the items, comparable."""
+        rows = sorted(self.observations, key=lambda one: str(one.group))
+        return tuple((o.group, o.frequency, o.correct, o.total, o.control_correct, o.control_total) for o in rows)
 
 
-def latest(runs: Sequence[Run]) -> tuple[list[Run], list[SetAside]]:
-    """Of the results of one training run those that lm-eval dates last; the others, and what superseded them.
+def drop_superseded(runs: Sequence[ProbedRun]) -> tuple[list[ProbedRun], list[SetAside]]:
+    """For each training run the results that lm-eval dates last, and the others with what supersedes them.
 
-    Where equally old ones, or ones with the very same samples, contradict the last, none of them can be believed.
+    Where results of the same date, or with the very same samples, contradict the last, none of them is used.
     """
-    same: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    same: dict[tuple[str, ...], list[ProbedRun]] = defaultdict(list)
     for run in runs:
         same[run.identity].append(run)
-    keep, aside = [], []
-    for found in same.values():
-        newest = max(found, key=lambda run: (run.date, run.created))
-        last = [run for run in found if _equally_old(run, newest) or _same_samples(run, newest)]
-        if len({_counts(run) for run in last}) == 1:
-            kept = next((run for run in last if run.observations[0].samples is not None), last[0])
-            keep.append(kept)
-            aside += [SetAside(run.path, _superseded(run, kept)) for run in found if run is not kept]
-        else:
+    keep, dropped = [], []
+    for repeats in same.values():
+        newest = max(repeats, key=lambda run: run.age)
+        last = [run for run in repeats if run.age == newest.age or _edited_copy(run, newest)]
+        if len({run.counts for run in last}) > 1:
             names = ", ".join(run.path for run in last)
-            aside += [SetAside(run.path, _contradicted(run, last, names)) for run in found]
-    return keep, aside
+            clash = f"contradictory: {names} are of one run and date (or have the same samples) but count otherwise"
+            older = f"superseded by {names}, which contradict each other"
+            dropped += [SetAside(run.path, f"{clash}; remove one" if run in last else older) for run in repeats]
+            continue
+        kept = next((run for run in last if run.samples is not None), last[0])
+        keep.append(kept)
+        dropped += [SetAside(run.path, _superseded(run, kept)) for run in repeats if run is not kept]
+    return keep, dropped
 
 
-def _equally_old(run: Run, other: Run) -> bool:
-    return (run.date, run.created) == (other.date, other.created)
-
-
-def _same_samples(run: Run, newest: Run) -> bool:
-    """Whether one of two files was changed after its samples were written."""
-    one, other = run.observations[0].samples, newest.observations[0].samples
-    if one is None or other is None or _counts(run) == _counts(newest):
+def _edited_copy(run: ProbedRun, newest: ProbedRun) -> bool:
+    """Whether the samples are the same and the counts are not: one of the two files was changed afterwards."""
+    one, other = run.samples, newest.samples
+    if one is None or other is None or run.counts == newest.counts:
         return False
     return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
-def _counts(run: Run) -> tuple[tuple[Any, ...], ...]:
-    return tuple(
-        (seen.group, seen.frequency, seen.correct, seen.total, seen.control_correct, seen.control_total)
-        for seen in sorted(run.observations, key=lambda seen: str(seen.group))
-    )
-
-
-def _contradicted(run: Run, last: Sequence[Run], names: str) -> str:
-    if all(run is not one for one in last):
-        return f"superseded by {names}, which contradict each other"
-    return f"contradictory: {names} are of one run and one date (or the same samples) with other counts; remove one"
-
-
-def _superseded(run: Run, kept: Run) -> str:
-    if _equally_old(run, kept):
+def _superseded(run: ProbedRun, kept: ProbedRun) -> str:
+    if run.age == kept.age:
         return f"a copy: the same results as {kept.path}"
-    if not (run.created and kept.created) or run.created == kept.created:
-        return f"superseded by {kept.path}, a probe of the same run"
-    reason = (
-        f"superseded by {kept.path}: the run was trained again with the same seeds "
-        f"(created {run.created} and {kept.created}), so it is no new observation"
+    trained, again = run.age[1], kept.age[1]
+    if not (trained and again) or trained == again:
+        return f"superseded by {kept.path}, a later probe of the same run"
+    seeds = "" if run.observations[0].seeds[1] is not None else "; the run cards have no train_seed to tell them apart"
+    return (
+        f"superseded by {kept.path}: the run was trained again with the same seeds (created {trained} and {again}), "
+        f"which is not a new observation{seeds}"
     )
-    if run.observations[0].train_seed is None:
-        reason += "; no train_seed in the run cards tells the two apart"
-    return reason
 
 
-# Which F = 0 runs measure the guessing floor of a curve: those that differ from its runs in the frequency alone.
-
-
-def choose_baselines(observations: Sequence[Observation]) -> tuple[list[Observation], tuple[str, ...]]:
-    """The F = 0 observations that match an injected run among `observations`; how many others there are, and why.
-
-    Seeds may differ, and so may what nothing depends on at F = 0: spacing, window, and a form or template that
-    does not change the wording of the items.
-    """
-    cards = [seen.card for seen in observations if seen.frequency > 0]
-    unlike = {seen.path: _unlike(seen.card, cards) for seen in observations if seen.baseline}
-    used = [seen for seen in observations if seen.baseline and not unlike[seen.path]]
-    reasons = Counter(reason for reason in unlike.values() if reason)
-    notes = [f"{count_runs(many)} not used for the floor: {reason}" for reason, many in reasons.items()]
-    return used, tuple(notes)
-
-
-def count_runs(many: int) -> str:
-    """`1 F=0 run`, `2 F=0 runs`."""
-    return f"{many} F=0 run{'s' * (many > 1)}"
-
-
-def _unlike(baseline: RunCard, injected: Sequence[RunCard]) -> str:
-    """Why a baseline matches no injected run, by the run that it is most like; empty if it matches one."""
-    least: list[str] = min((_differences(baseline, card) for card in injected), key=len, default=[])
-    return ", ".join(least)
-
-
-def _differences(baseline: RunCard, card: RunCard) -> list[str]:
-    triples = {one.triples["sha256"] for one in (baseline, card) if one.triples.get("sha256")}
-    engines = {baseline.engine, card.engine} - {"unknown"}
-    asked, there = baseline.triples["count"], card.triples["count"]
-    found = {
-        "other triples (sha256)": len(triples) > 1,
-        f"{asked} items where the injected runs answered {there}": asked != there,
-        "items worded with another template": _wording(baseline) != _wording(card),
-        f"trained by another engine ({baseline.engine})": len(engines) > 1,
-        "continued from another checkpoint": identity(baseline.parent) != identity(card.parent),
-    }
-    return [reason for reason, differs in found.items() if differs]
-
-
-def _wording(card: RunCard) -> tuple[str | None, int] | None:
-    """The form and template that the probe takes from a card; None where it asks with template 0, its own choice."""
-    template = card.template
-    first = template[0] if isinstance(template, list) and template else template
-    return (card.form, first) if card.form and isinstance(first, int) and first else None
-
-
-# The guessing floor g: the share of items that a model gets right which never saw the triples.
+# The guessing floor g: what a model gets right that never saw the triples
 
 AUTO, NONE = "auto", "none"
 Chance = str | float
@@ -368,9 +255,9 @@ Chance = str | float
 
 @dataclass(frozen=True)
 class Floor:
-    """A floor and where it is from; `measured` says whether F = 0 runs gave it, `notes` which of them did not.
+    """A floor and its source. `measured`: from F = 0 runs, `correct` of `total` items; else both are 0.
 
-    A measured floor is `correct` of `total` items; both are 0 otherwise.
+    `notes` say which F = 0 runs were not used.
     """
 
     value: float
@@ -392,31 +279,71 @@ def check_chance(chance: Chance) -> Chance:
     try:
         value = float(chance)
     except ValueError:
-        value = float("nan")
+        value = math.nan
     if not 0 <= value < 1:
         raise InputError(f"--chance is {chance!r}; expected auto, none, or a share from 0 to below 1, such as 0.25")
     return value
 
 
 def find_floor(observations: Sequence[Observation], chance: Chance) -> Floor:
-    """The floor of the curve that `observations` (of one N and D) make; 1 if its F = 0 runs got every item right.
+    """The floor of the curve of `observations` (one N and D); 1 if its F = 0 runs got every item right.
 
-    `auto` pools the runs in which nothing was injected and which else match. Control triples are not the floor:
-    a model that saw other triples has learned which objects a relation takes, and a model that saw none has not.
+    `auto` pools the F = 0 runs that match. Control triples are not the floor: a model that saw other triples has
+    learned which objects a relation takes, and a model that saw none has not.
 
     Raises:
         InputError: `chance` is no floor.
     """
     chance = check_chance(chance)
     if chance == NONE:
-        return Floor(0.0, "none, as asked (the paper's form)")
+        return Floor(0.0, "none, as requested (the paper's form)")
     if chance != AUTO:
-        return Floor(float(chance), "given")
-    baselines, unused = choose_baselines(observations)
+        return Floor(float(chance), "given with --chance")
+    baselines, notes = matching_baselines(observations)
     if not baselines:
-        none = "no F=0 run matches its runs" if unused else "no F=0 run was found"
-        return Floor(0.0, f"{none}, so none; such a run, or --chance, would give it", notes=unused)
-    correct, total = sum(seen.correct for seen in baselines), sum(seen.total for seen in baselines)
-    runs = count_runs(len({seen.path for seen in baselines}))
-    source = f"{correct:,} of {total:,} items of {runs}"
-    return Floor(correct / total, source, measured=True, notes=unused, correct=correct, total=total)
+        what = "no run at F = 0 matches the others" if notes else "no run at F = 0"
+        return Floor(0.0, f"{what}; add one, or set --chance", notes=notes)
+    correct, total = sum(one.correct for one in baselines), sum(one.total for one in baselines)
+    runs = plural(len({one.path for one in baselines}), "run")
+    source = f"{correct:,} of {total:,} items right in {runs} at F = 0"
+    return Floor(correct / total, source, measured=True, notes=notes, correct=correct, total=total)
+
+
+def matching_baselines(observations: Sequence[Observation]) -> tuple[list[Observation], tuple[str, ...]]:
+    """The F = 0 observations that differ from some injected run in the frequency alone; why others are not used.
+
+    Seeds may differ, and so may what has no effect at F = 0: spacing, window, and a form or template that does not
+    change the wording of the items.
+    """
+    cards = [one.card for one in observations if one.frequency > 0]
+    used, reasons = [], {}
+    for one in observations:
+        if one.baseline:
+            differences: list[str] = min((_differences(one.card, card) for card in cards), key=len, default=[])
+            if differences:
+                reasons[one.path] = ", ".join(differences)
+            else:
+                used.append(one)
+    counted = Counter(reasons.values())
+    return used, tuple(f"{plural(n, 'run')} at F = 0 not used for the floor: {why}" for why, n in counted.items())
+
+
+def _differences(baseline: RunCard, card: RunCard) -> list[str]:
+    digests = {one.triples["sha256"] for one in (baseline, card) if one.triples.get("sha256")}
+    engines = {baseline.engine, card.engine} - {"unknown"}
+    items, expected = baseline.triples["count"], card.triples["count"]
+    checks = {
+        "other triples (sha256)": len(digests) > 1,
+        f"{items} items where the injected runs have {expected}": items != expected,
+        "items worded with another template": _wording(baseline) != _wording(card),
+        f"trained by another engine ({baseline.engine})": len(engines) > 1,
+        "continued from another checkpoint": identity(baseline.parent) != identity(card.parent),
+    }
+    return [reason for reason, differs in checks.items() if differs]
+
+
+def _wording(card: RunCard) -> tuple[str | None, int] | None:
+    """The form and template that the probe takes from a card; None where it uses template 0, its default."""
+    template = card.template
+    first = template[0] if isinstance(template, list) and template else template
+    return (card.form, first) if card.form and isinstance(first, int) and first else None

@@ -1,4 +1,8 @@
-"""lm-eval results → observations. Nothing is dropped in silence: what is not used is listed with its reason."""
+"""lm-eval's results and samples files → observations. Every file that is not used is listed with the reason.
+
+N, D, F and the seeds come from the run card inside the results (or from the table of `--runs`), never from the names
+of files.
+"""
 
 import json
 import math
@@ -6,112 +10,246 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit.observations import (
-    Key,
     Observation,
-    Run,
+    ProbedRun,
     SetAside,
-    check_card,
-    check_items,
-    check_limit,
-    check_task,
-    control_of,
+    TripleKey,
+    drop_superseded,
     identity,
-    latest,
-    number_in,
     object_at,
 )
-from kisl_plugin.fit.tables import NEEDED, OPTIONAL, Row, card_of_row, read_rows, runs_of_table
+from kisl_plugin.fit.tables import (
+    TOO_LARGE,
+    RunRow,
+    card_of_rows,
+    check_card,
+    contradictions,
+    read_observed_runs,
+    read_runs,
+)
 from kisl_plugin.runcard import RunCard
 
-# Accuracies → counts of right items.
+__all__ = ["DEFAULT_TASK", "Reading", "observations_of", "read_results"]
 
-WHOLE = 0.01  # acc × n may be off a whole number by this much: lm-eval may round, a wrong n is off by more
-LARGEST = 1e12  # beyond it a standard error does not tell n
-RELATION = "relation_acc_"
-
-Metrics = Mapping[str, Any]
-
-
-def share(metrics: Metrics, metric: str) -> float:
-    """The accuracy `metric`.
-
-    Raises:
-        InputError: it is missing, or no number between 0 and 1.
-    """
-    key = f"{metric},none"
-    if key not in metrics:
-        raise InputError(f"no metric {key} among {', '.join(sorted(metrics))}")
-    value = number_in(metrics[key])
-    if not 0 <= value <= 1:
-        raise InputError(f"{key} is {metrics[key]!r}; expected a share between 0 and 1")
-    return value
-
-
-def count_right(metrics: Metrics, metric: str, total: int, said_by: str) -> int:
-    """How many of `total` items were right, from the accuracy; `said_by` names who counts `total`.
-
-    Raises:
-        InputError: the accuracy is none, or no whole number of `total` items.
-    """
-    value = share(metrics, metric)
-    if total == 0:
-        raise InputError(f"{metric},none: the {said_by} counts 0 triples for it")
-    if abs(value * total - round(value * total)) > WHOLE:
-        raise InputError(
-            f"{metric},none is {value!r}, which is no whole number of the {total} triples that the {said_by} counts"
-        )
-    return round(value * total)
-
-
-def items_by_error(metrics: Metrics, metric: str) -> int | None:
-    """Over how many items a mean of 0s and 1s was taken, from its standard error s = √(p(1-p)/(n-1)).
-
-    None where lm-eval gives none, or where all items were right or all wrong.
-    """
-    p, error = number_in(metrics.get(f"{metric},none")), number_in(metrics.get(f"{metric}_stderr,none"))
-    if not (0 < p < 1 and error > 0):
-        return None
-    n = p * (1 - p) / error**2 + 1
-    if not n < LARGEST or abs(n - round(n)) > WHOLE or abs(n * p - round(n * p)) > WHOLE:
-        return None
-    return round(n)
-
-
-def count_relations(metrics: Metrics, correct: int, total: int) -> dict[str, tuple[int, int]]:
-    """(correct, total) by relation id, which must sum to `correct` and `total`; empty where that cannot be told.
-
-    A relation whose items were all right or all wrong has no standard error; one such relation is what is left.
-    """
-    names = [key.removesuffix(",none") for key in metrics if key.startswith(RELATION) and "_stderr" not in key]
-    sizes = {name: items_by_error(metrics, name) for name in names}
-    left = total - sum(size or 0 for size in sizes.values())
-    unknown = [name for name, size in sizes.items() if size is None]
-    if len(unknown) > 1 or (unknown and left < 1):
-        return {}
-    whole = {name: size or left for name, size in sizes.items()}
-    shares = {name: number_in(metrics[f"{name},none"]) for name in whole}
-    if not all(0 <= value <= 1 for value in shares.values()):
-        return {}
-    counts = {name.removeprefix(RELATION): (round(shares[name] * n), n) for name, n in whole.items()}
-    sums = tuple(sum(part) for part in zip(*counts.values(), strict=True))
-    return counts if sums == (correct, total) else {}
-
-
-# One results file → its observations.
-
-Cell = tuple[str | None, int, int]
+DEFAULT_TASK = "kisl_wikidata"
+BACKGROUND_TASK = "kisl_background"
 
 
 @dataclass(frozen=True)
-class Results:
-    """What lm-eval gave for one model; `path` says where, `file` is None for results that are in no file."""
+class Reading:
+    """The observations that are used, the files that are not, and remarks on both."""
+
+    observations: tuple[Observation, ...]
+    set_aside: tuple[SetAside, ...]
+    notes: tuple[str, ...] = ()
+
+
+def read_results(paths: Sequence[Path], task: str = DEFAULT_TASK, runs: Path | None = None) -> Reading:
+    """Read every lm-eval results file under `paths` for `task`; *.csv files among them are tables of observations.
+
+    `runs` is a table that says what the runs without a run card were.
+
+    Raises:
+        InputError: a path does not exist, a table is wrong, or there is no results file at all.
+    """
+    tables = [path for path in paths if path.suffix.lower() == ".csv" and not path.is_dir()]
+    trees = [path for path in paths if path not in tables]
+    reader = _Reader(task, read_runs(runs) if runs is not None else [])
+    for file in reader.find_json(trees):
+        reader.read_file(file, is_results=file in trees or LM_EVAL_NAME.fullmatch(file.name) is not None)
+    for table in tables:
+        reader.read_table(table)
+    if not reader.runs and not reader.set_aside:
+        raise InputError(
+            f"{', '.join(map(str, paths))}: no lm-eval results found; looked for results_*.json, and any *.json with "
+            f"'results' and 'configs' (a table of observations must be named itself: x/observations.csv). "
+            f"To write some: lm_eval --tasks {task} --output_path results --log_samples ..."
+        )
+    return reader.finish()
+
+
+def observations_of(results: Mapping[str, Any], task: str = DEFAULT_TASK, name: str = "") -> tuple[Observation, ...]:
+    """The observations in what lm_eval.simple_evaluate returns; `name` tells the results of several calls apart.
+
+    Raises:
+        InputError: they are no observation of their run's frequency, or have no run card.
+    """
+    held = _Results(results, "")
+    held = replace(held, path=name or f"simple_evaluate {held.model} {held.date:.0f}")
+    check_task(results, task)
+    raw = held.card(task)
+    if raw is None:
+        raise InputError(NO_CARD)
+    run = ProbedRun(held.path, make_observations(held, task, raw, "run card"))
+    background = measured_background(held, raw)
+    (run,), _, _ = with_background([run], [background] if background else [])
+    rows = object_at(results, "samples").get(task)
+    if not isinstance(rows, list) or not rows:
+        return run.observations
+    samples = [sample_of(row) for row in rows]
+    return tuple(with_samples(one, samples) for one in run.observations)
+
+
+# Finding files, in hidden folders too: lm-eval names one `.__x` for `pretrained=./x`
+
+# results_<time>.json, and <stem>_<time>.json for `--output_path <stem>.json`
+LM_EVAL_NAME = re.compile(r"results_.*\.json|.*_\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d.*\.json")
+NO_CARD = (
+    "no run card (metadata.kisl): probe a model trained with kisl, with its kisl.json beside it, or describe the run "
+    "in a table (--runs)"
+)
+
+
+class _Reader:
+    """Reads files one by one; `finish` gives the observations."""
+
+    def __init__(self, task: str, rows: Sequence[RunRow]) -> None:
+        self.task, self.rows = task, rows
+        self.runs: list[ProbedRun] = []
+        self.set_aside: list[SetAside] = []
+        self._backgrounds: list[Background] = []
+        self._notes: list[str] = []
+        self._without_task: set[str] = set()
+        self._used_rows: set[int] = set()
+
+    def find_json(self, trees: Sequence[Path]) -> list[Path]:
+        """Every *.json under `trees` once, by folder and name. Links are followed, and loops of them end."""
+        files: dict[str, Path] = {}
+        folders: set[tuple[int, int]] = set()
+        for path in trees:
+            if not path.exists():
+                raise InputError(f"{path}: no such file or folder; give lm_eval's --output_path")
+            for file in self._walk(path, folders) if path.is_dir() else [path]:
+                files.setdefault(os.path.realpath(file), file)
+        return list(files.values())
+
+    def _walk(self, top: Path, done: set[tuple[int, int]]) -> Iterator[Path]:
+        def unreadable(error: OSError) -> None:
+            self.set_aside.append(SetAside(str(error.filename), f"folder cannot be read ({error.strerror})"))
+
+        for folder, folders, files in os.walk(top, onerror=unreadable, followlinks=True):
+            status = Path(folder).stat()
+            if (status.st_dev, status.st_ino) in done:
+                folders.clear()
+                continue
+            done.add((status.st_dev, status.st_ino))
+            folders.sort()
+            yield from (Path(folder, name) for name in sorted(files) if name.endswith(".json"))
+
+    def read_file(self, file: Path, is_results: bool) -> None:
+        """Read one file; other JSON is passed over unless it must be lm-eval's results."""
+        try:
+            data = load_results(file, is_results)
+        except InputError as reason:
+            self.set_aside.append(SetAside(str(file), str(reason)))
+            return
+        if data is None:
+            return
+        results = _Results(data, str(file), file)
+        rows = [row for row in self.rows if row.names(file, results.model)]
+        self._used_rows |= {one.row.number for one in rows}
+        raw = results.card(BACKGROUND_TASK)
+        try:
+            check_task(data, self.task)
+            check_limit(data)
+            card, where = self._card(results, rows)
+            observations = make_observations(results, self.task, card, where, samples_beside(file, self.task))
+            self.runs.append(ProbedRun(str(file), observations))
+            if where == "run card":
+                self._notes += [f"{file}: {note}" for one in rows for note in contradictions(one, observations[0].card)]
+            raw = raw or card
+        except InputError as reason:
+            self.set_aside.append(SetAside(str(file), str(reason)))
+            if self.task not in object_at(data, "results"):
+                self._without_task.add(str(file))
+        background = measured_background(results, raw)
+        self._backgrounds += [background] if background else []
+
+    def _card(self, results: "_Results", rows: Sequence[RunRow]) -> tuple[Any, str]:
+        """The run card of a results file as JSON, and what it is from."""
+        raw = results.card(self.task)
+        if raw is not None:
+            return raw, "run card"
+        if not rows:
+            table = self.rows[0].row.path if self.rows else None
+            raise InputError(f"no run card (metadata.kisl), and no row of {table} names it" if table else NO_CARD)
+        counted = object_at(results.data, "config").get("model_num_parameters")
+        params = rows[0].card["model"]["params"]
+        # People write 7e9 for 6.74e9
+        if type(counted) is int and counted > 0 and abs(params / counted - 1) > 0.05:
+            says = f"{rows[0].row.where} has params {params:,}, lm-eval counted {counted:,}: the row is used"
+            self._notes.append(f"{results.path}: {says}")
+        items = {one.group: items_of(results, self.task, one.group) for one in rows}
+        return card_of_rows(rows, items, items_of(results, self.task, None, control=True)), rows[0].row.where
+
+    def read_table(self, table: Path) -> None:
+        """Read one table of observations."""
+        for run in read_observed_runs(table):
+            name = run.observations[0].task
+            if name in ("", self.task):
+                self.runs.append(run)
+            else:
+                self.set_aside.append(SetAside(run.path, f"of task {name}, not {self.task} (choose with --task)"))
+
+    def finish(self) -> Reading:
+        """Choose among results of one run, add backgrounds and samples."""
+        kept, superseded = drop_superseded(self.runs)
+        kept, measured, notes = with_background(kept, self._backgrounds)
+        # A file with nothing but the background of a run that is used has been used
+        set_aside = [one for one in self.set_aside if one.path not in self._without_task & measured]
+        observations: list[Observation] = []
+        for run in kept:
+            checked, problems = check_samples(run.observations)
+            observations += checked
+            notes += problems
+        unused = [
+            f"{one.row.where} ({one.path or one.model}) names no results that were read"
+            for one in self.rows
+            if one.row.number not in self._used_rows
+        ]
+        # Names out of a broken file may hold line breaks
+        listed = [SetAside(one.path, " ".join(one.reason.split())) for one in (*set_aside, *superseded)]
+        lines = [" ".join(note.split()) for note in (*self._notes, *unused, *notes)]
+        return Reading(tuple(observations), tuple(listed), tuple(dict.fromkeys(lines)))
+
+
+def load_results(file: Path, must_be_results: bool) -> dict[str, Any] | None:
+    """The data of a results file, or None for some other JSON file.
+
+    Raises:
+        InputError: it must be results and is not.
+    """
+    try:
+        if file.exists() and not file.is_file():  # reading a pipe would wait forever
+            raise OSError(0, "not a file")
+        text = file.read_text(encoding="utf-8-sig")
+        data = json.loads(text) if must_be_results or '"results"' in text else None
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror or error})"
+    except (ValueError, RecursionError) as error:
+        reason = f"cannot be read as JSON ({error})" if file.stat().st_size else "an empty file; probe again"
+    else:
+        if isinstance(data, dict) and "results" in data and ("configs" in data or "n-samples" in data):
+            return data
+        reason = "not lm-eval results, which are a JSON object with 'results' and 'configs'"
+    if must_be_results:
+        raise InputError(reason)
+    return None
+
+
+# One results file → its observations
+
+
+@dataclass(frozen=True)
+class _Results:
+    """What lm-eval gave for one model; `path` says where, `file` is None for results from Python."""
 
     data: Mapping[str, Any]
     path: str
@@ -119,40 +257,172 @@ class Results:
 
     @property
     def model(self) -> str:
-        """The model's name or folder, as lm-eval was told."""
+        """lm-eval's name of the model, or its folder."""
         return str(self.data.get("model_name") or object_at(self.data, "config").get("model") or "")
 
     @property
     def date(self) -> float:
-        """When lm-eval was started, seconds since 1970; 0 if unknown."""
-        when = number_in(self.data.get("date"))
+        """When lm-eval was started, in seconds since 1970; 0 if unknown."""
+        when = finite_number(self.data.get("date"))
         return when if math.isfinite(when) else 0.0
 
     def card(self, task: str) -> Any:
         """The run card that the probe found beside the model; None without one."""
         return object_at(self.data, "configs", task, "metadata").get("kisl")
 
+    def metrics(self, task: str) -> Mapping[str, Any]:
+        """lm-eval's metrics of a task."""
+        return object_at(self.data, "results", task)
 
-def make_run(results: Results, task: str, raw: Any, where: str = "run card", samples: Path | None = None) -> Run:
-    """The observations of `task`, of a run with the raw card `raw`; `where` names the card in errors.
+
+def finite_number(value: Any) -> float:
+    """A value of unchecked JSON as a finite number; NaN if it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e300 < value < 1e300:
+        return math.nan
+    return float(value)
+
+
+def check_task(data: Mapping[str, Any], task: str) -> None:
+    """Refuse results without the task, and a group of tasks, whose average is no task's result."""
+    members = object_at(data, "group_subtasks").get(task)
+    if members or task in object_at(data, "groups"):
+        names = ", ".join(map(str, members)) if isinstance(members, list) else "see 'configs'"
+        raise InputError(f"{task} is a group of tasks ({names}): choose one of them with --task")
+    if task not in object_at(data, "results"):
+        names = ", ".join(sorted(object_at(data, "results"))) or "no task at all"
+        raise InputError(f"no results of task {task}; it holds {names} (choose with --task)")
+    if not object_at(data, "results", task):
+        raise InputError(f"results.{task} holds no metrics; probe again")
+
+
+def check_limit(data: Mapping[str, Any]) -> None:
+    """Refuse a run on the first items only."""
+    limit = object_at(data, "config").get("limit")
+    if limit is not None:
+        raise InputError(f"run with --limit {limit}: probe all items")
+
+
+def make_observations(
+    results: _Results, task: str, raw: Any, where: str, samples: Path | None = None
+) -> tuple[Observation, ...]:
+    """The observations of `task`, of a run with the card `raw` (JSON); `where` names the card in errors.
 
     Raises:
-        InputError: they are no observation of the card's frequency: another task, part of the items, broken metrics.
+        InputError: another task, part of the items, an unfinished run, or broken metrics.
     """
     check_task(results.data, task)
     card = RunCard.from_dict(raw, where)
-    card = RunCard.from_dict({**card.to_dict(), "created": str(raw.get("created") or "")}, where)
+    card = replace(card, created=str(raw.get("created") or ""))
     check_card(card, where)
-    check_items(results.data, card, task, where)
-    seen = tuple(_observation(results, task, card, cell, where, samples) for cell in _cells(card))
-    return Run(results.path, results.date, card.created, identity(card.to_dict()), seen)
+    check_limit(results.data)
+    metrics, control = results.metrics(task), control_count(card)
+    _check_items(results, task, card, where)
+    injected = card.triples["count"]
+    if card.groups is None:
+        cells: list[tuple[str | None, int, int]] = [(None, card.frequency or 0, injected)]
+    else:  # a group without triples has no accuracy
+        cells = [(name, group["frequency"], group["count"]) for name, group in card.groups.items() if group["count"]]
+    right = count_right(metrics, "acc_control", control, where) if control and "acc_control,none" in metrics else None
+    observations = []
+    for group, frequency, total in cells:
+        correct = count_right(metrics, "acc" if group is None else f"acc_{group}", total, where)
+        has_sum = group is None and "sum_acc,none" in metrics
+        observations.append(
+            Observation(
+                path=results.path,
+                model=results.model,
+                card=card,
+                frequency=frequency,
+                group=group,
+                correct=correct,
+                total=total,
+                control_correct=right,
+                control_total=control if right is not None else None,
+                date=results.date,
+                task=task,
+                by_sum=count_right(metrics, "sum_acc", total, where) if has_sum else None,
+                samples=samples,
+            )
+        )
+    return tuple(observations)
 
 
-def items_of(results: Results, task: str, group: str | None, control: bool = False) -> int | None:
-    """How many items an accuracy of these results is of, for results without a run card; None if they do not tell."""
-    metrics = object_at(results.data, "results", task)
-    suffix = "_control" if control else ""
-    exact = number_in(metrics.get(f"items{suffix},none"))
+def control_count(card: RunCard) -> int | None:
+    """How many control triples the card counts, if it says so."""
+    count = card.triples.get("control")
+    return count if type(count) is int and 0 <= count < TOO_LARGE else None  # True is no count
+
+
+def _check_items(results: _Results, task: str, card: RunCard, where: str) -> None:
+    """Refuse a run on part of the items, by each of the ways in which the probe and lm-eval count them."""
+    metrics, counts = results.metrics(task), object_at(results.data, "n-samples", task)
+    injected, control = card.triples["count"], control_count(card)
+    items: dict[str, int] = {}
+    for name, expected in (("items", injected), ("items_control", control)):
+        if f"{name},none" in metrics:
+            value = finite_number(metrics[f"{name},none"])
+            if not value >= 0 or value % 1 != 0:
+                raise InputError(f"{name},none is {metrics[f'{name},none']!r}; expected a number of items")
+            items[name] = int(value)
+            if expected is not None and value != expected:
+                raise InputError(f"{name} is {int(value)}; the {where} has {expected} triples: probe all items")
+    original, effective = counts.get("original"), counts.get("effective")
+    if "items" in items:
+        if isinstance(original, int) and sum(items.values()) != original:  # where no run card could tell
+            raise InputError(f"{sum(items.values())} of {original} items answered: probe all items")
+        return
+    # `effective` is that of one metric in lm-eval 0.4.12, the largest of all metrics in 0.4.13: any of them is right
+    groups = [group["count"] for group in (card.groups or {}).values() if group["count"]]
+    allowed = {injected, injected + (control or 0), *groups, *([control] if control else [])}
+    if isinstance(effective, int) and effective not in allowed and not (control is None and effective > injected):
+        expected_items = f"{injected} injected" + (f" and {control} control" if control else "")
+        raise InputError(f"{effective} items answered; the {where} has {expected_items} triples: probe all items")
+
+
+# Accuracies → counts of right items
+
+# acc × n may be off a whole number by this much: lm-eval may round, and a wrong n is off by more
+WHOLE = 0.01
+
+
+def count_right(metrics: Mapping[str, Any], metric: str, total: int, where: str) -> int:
+    """How many of `total` items were right, from the accuracy `metric`; `where` names what has `total`.
+
+    Raises:
+        InputError: there is no such accuracy, or it is not that of a whole number of `total` items.
+    """
+    key = f"{metric},none"
+    if key not in metrics:
+        raise InputError(f"no metric {key} among {', '.join(sorted(metrics))}")
+    value = finite_number(metrics[key])
+    if not 0 <= value <= 1:
+        raise InputError(f"{key} is {metrics[key]!r}; expected a share between 0 and 1")
+    if total == 0:
+        raise InputError(f"{key}: the {where} counts 0 triples for it")
+    if abs(value * total - round(value * total)) > WHOLE:
+        raise InputError(f"{key} is {value!r}, which is no whole number of the {total} triples of the {where}")
+    return round(value * total)
+
+
+def items_by_error(metrics: Mapping[str, Any], metric: str) -> int | None:
+    """Over how many items a mean of 0s and 1s was taken, from its standard error s = √(p(1-p)/(n-1)).
+
+    None where lm-eval gives none, or where all items were right or all wrong.
+    """
+    p, error = finite_number(metrics.get(f"{metric},none")), finite_number(metrics.get(f"{metric}_stderr,none"))
+    if not (0 < p < 1 and error > 0):
+        return None
+    n = p * (1 - p) / error**2 + 1
+    # Beyond 10^12 a standard error does not tell n
+    if not n < 1e12 or abs(n - round(n)) > WHOLE or abs(n * p - round(n * p)) > WHOLE:
+        return None
+    return round(n)
+
+
+def items_of(results: _Results, task: str, group: str | None, control: bool = False) -> int | None:
+    """Over how many items an accuracy was taken, for results without a run card; None if they do not say."""
+    metrics, suffix = results.metrics(task), "_control" if control else ""
+    exact = finite_number(metrics.get(f"items{suffix},none"))
     if group is None and exact % 1 == 0:
         return int(exact)
     by_error = items_by_error(metrics, f"acc{suffix}" if group is None else f"acc_{group}")
@@ -162,50 +432,7 @@ def items_of(results: Results, task: str, group: str | None, control: bool = Fal
     return effective if isinstance(effective, int) else None
 
 
-def _observation(
-    results: Results, task: str, card: RunCard, cell: Cell, where: str, samples: Path | None
-) -> Observation:
-    group, frequency, total = cell
-    metrics, control = object_at(results.data, "results", task), control_of(card)
-    correct = count_right(metrics, "acc" if group is None else f"acc_{group}", total, where)
-    right = count_right(metrics, "acc_control", control, where) if control and "acc_control,none" in metrics else None
-    return Observation(
-        path=results.path,
-        model=results.model,
-        card=card,
-        frequency=frequency,
-        group=group,
-        correct=correct,
-        total=total,
-        control_correct=right,
-        control_total=control if right is not None else None,
-        date=results.date,
-        task=task,
-        relations=count_relations(metrics, correct, total) if total == card.triples["count"] else {},
-        by_sum=_by_sum(metrics, total, where) if group is None else None,
-        samples=samples,
-    )
-
-
-def _cells(card: RunCard) -> list[Cell]:
-    """(group, frequency, items) of each observation."""
-    if card.frequency is not None:
-        return [(None, card.frequency, card.triples["count"])]
-    return [
-        (name, group["frequency"], group["count"])
-        for name, group in (card.groups or {}).items()
-        if group["count"]  # a group without triples has no accuracy
-    ]
-
-
-def _by_sum(metrics: Metrics, total: int, where: str) -> int | None:
-    return count_right(metrics, "sum_acc", total, where) if "sum_acc,none" in metrics else None
-
-
-# Bits per byte on the background text: of the same results file, or of another one of the same run.
-
-TASK = "kisl_background"
-METRIC = "bits_per_byte,none"
+# Bits per byte on the background text: of the same results file, or of another one of the same run
 
 
 @dataclass(frozen=True)
@@ -219,54 +446,54 @@ class Background:
     text: str
 
 
-def background_of(results: Results, raw: Any) -> Background | None:
-    """What the results hold of it, in full; `raw` is the run card."""
-    value = number_in(object_at(results.data, "results", TASK).get(METRIC))
-    limit = object_at(results.data, "config").get("limit")
-    if raw is None or limit is not None or not value >= 0:
+def measured_background(results: _Results, raw: Any) -> Background | None:
+    """The background that the results hold, if any and in full; `raw` is the run card as JSON."""
+    value = finite_number(results.metrics(BACKGROUND_TASK).get("bits_per_byte,none"))
+    if raw is None or object_at(results.data, "config").get("limit") is not None or not value >= 0:
         return None
-    text = object_at(results.data, "configs", TASK, "metadata", TASK).get("sha256")
+    text = object_at(results.data, "configs", BACKGROUND_TASK, "metadata", BACKGROUND_TASK).get("sha256")
     return Background(results.path, results.date, identity(raw), value, str(text or ""))
 
 
-def with_background(runs: Sequence[Run], found: Sequence[Background]) -> tuple[list[Run], set[str], list[str]]:
-    """The runs with the measurement of the same results file, else the latest of the same training run.
+def with_background(
+    runs: Sequence[ProbedRun], measured: Sequence[Background]
+) -> tuple[list[ProbedRun], set[str], list[str]]:
+    """The runs with the background of the same results file, else the latest of the same training run.
 
-    Also the files whose measurement is used, and what is to be said of them.
+    Also the files whose background is used, and what to note.
     """
-    ordered = sorted(found, key=lambda measured: measured.date)
-    by_path = {measured.path: measured for measured in ordered}
-    by_identity = {measured.identity: measured for measured in ordered}
-    chosen = [(run, by_path.get(run.path) or by_identity.get(run.identity)) for run in runs]
-    used = [measured for _, measured in chosen if measured is not None]
-    texts: Mapping[str, None] = dict.fromkeys(measured.text for measured in used)
-    notes = [f"background was measured on {len(texts)} different texts (sha256): not comparable"]
-    filled = [run if measured is None else _fill(run, measured.bits_per_byte) for run, measured in chosen]
-    return filled, {measured.path for measured in used}, notes if len(texts) > 1 else []
+    ordered = sorted(measured, key=lambda one: one.date)
+    by_path = {one.path: one for one in ordered}
+    by_identity = {one.identity: one for one in ordered}
+    filled, used = [], []
+    for run in runs:
+        background = by_path.get(run.path) or by_identity.get(run.identity)
+        if background is not None:
+            used.append(background)
+            bits = background.bits_per_byte
+            run = ProbedRun(  # what a table of observations holds stays
+                run.path,
+                tuple(o if o.bits_per_byte is not None else replace(o, bits_per_byte=bits) for o in run.observations),
+            )
+        filled.append(run)
+    texts = len({one.text for one in used})
+    notes = [f"background was measured on {texts} different texts (sha256): not comparable"] if texts > 1 else []
+    return filled, {one.path for one in used}, notes
 
 
-def _fill(run: Run, bits_per_byte: float) -> Run:
-    filled = (
-        seen if seen.bits_per_byte is not None else replace(seen, bits_per_byte=bits_per_byte)  # a table's own stays
-        for seen in run.observations
-    )
-    return replace(run, observations=tuple(filled))
-
-
-# lm-eval's samples of a task: which triple was asked, and whether the model was right.
+# lm-eval's samples: which triple was asked, and whether the model was right
 
 STAMP = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d[^/]*)\.json")
-# Of a row's 2 to 4 kB only its ends are read: what names the triple, and the metrics. The rest is ten times as slow.
-# No text inside JSON has bare quotes, so neither pattern can match within one.
+# Of a row's 2 to 4 kB only the ends are parsed, what names the triple and the metrics: all of it takes ten times as
+# long. No text inside JSON has bare quotes, so neither pattern can match within one.
 HEAD = re.compile(r'\{"doc_id": \d+, "doc": (\{.*?"group": "[^"]*"), "')
 TAIL = '"target_hash": "'
-KNOWN_TRIPLES = 1 << 17
 
 
 class Sample(NamedTuple):
     """A row: the triple, its group, and whether it was right (None for what is not counted in `acc`)."""
 
-    key: Key
+    key: TripleKey
     group: str
     right: bool | None
     by_sum: bool | None
@@ -283,18 +510,18 @@ def read_samples(path: Path) -> list[Sample]:
     """The rows of a samples file.
 
     Raises:
-        InputError: it cannot be read, or a row is none of a task over triples.
+        InputError: it cannot be read, or a row is not one of a task over triples.
     """
-    found: list[Sample] = []
+    samples: list[Sample] = []
     try:
         with path.open(encoding="utf-8") as lines:
             for line in lines:
-                found.append(_of_line(line))
+                samples.append(_sample_of_line(line))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: row {len(found) + 1}: {error}") from None
-    return found
+        raise InputError(f"{path}: row {len(samples) + 1}: {error}") from None
+    return samples
 
 
 def sample_of(row: Any) -> Sample:
@@ -305,490 +532,85 @@ def sample_of(row: Any) -> Sample:
     """
     if not isinstance(row, Mapping) or not isinstance(row.get("doc"), Mapping):
         raise InputError("not a sample: expected an object with 'doc'")
-    return _sample(_triple(row["doc"]), row)
+    return _scored(_triple_in(row["doc"]), row)
 
 
-def _of_line(line: str) -> Sample:
+def _sample_of_line(line: str) -> Sample:
     head, tail = HEAD.match(line), line.rfind(TAIL)
     try:
         if head is not None and tail >= 0:
             metrics = json.loads("{" + line[tail:])
             if "acc" in metrics or "acc_control" in metrics:
-                return _sample(_triple_of_text(head[1] + "}"), metrics)
+                return _scored(_triple_in_text(head[1] + "}"), metrics)
     except ValueError:  # an unusual row
         pass
     return sample_of(json.loads(line))
 
 
-@lru_cache(maxsize=KNOWN_TRIPLES)
-def _triple_of_text(doc: str) -> tuple[Key, str]:
-    return _triple(json.loads(doc))
+@lru_cache(maxsize=1 << 17)  # every run asks the same triples
+def _triple_in_text(doc: str) -> tuple[TripleKey, str]:
+    return _triple_in(json.loads(doc))
 
 
-def _triple(doc: Mapping[str, Any]) -> tuple[Key, str]:
-    subject, relation, target = (
-        doc.get("subject_id") or doc.get("subject"),
-        doc.get("relation_id"),
-        doc.get("object_id") or doc.get("object"),
-    )
+def _triple_in(doc: Mapping[str, Any]) -> tuple[TripleKey, str]:
+    subject, relation = doc.get("subject_id") or doc.get("subject"), doc.get("relation_id")
+    target = doc.get("object_id") or doc.get("object")
     if not (isinstance(subject, str) and isinstance(relation, str) and isinstance(target, str)):
         raise InputError("its doc names no triple (subject, relation_id, object)")
     return (subject, relation, target), str(doc.get("group") or "")
 
 
-def _sample(triple: tuple[Key, str], metrics: Mapping[str, Any]) -> Sample:
-    key, group = triple
-    return Sample(key, group, _bit(metrics, "acc"), _bit(metrics, "sum_acc"))
-
-
-def _bit(metrics: Mapping[str, Any], name: str) -> bool | None:
-    value = metrics.get(name)
-    if value is None:  # a control triple's; several processes write it as null
-        return None
-    if value not in (0, 1):
-        raise InputError(f"{name} is {value!r}; expected 0 or 1")
-    return bool(value)
-
-
-# Which triple was right in which run, from lm-eval's samples.
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    FloatArray = NDArray[np.float64]
-else:
-    FloatArray = Any
-
-
-@dataclass(frozen=True)
-class Outcomes:
-    """`right`: float [T, R], 1 right, 0 wrong, NaN not asked; T triples (`keys`), R observations in their order."""
-
-    right: FloatArray
-    keys: tuple[Key, ...]
-
-
-def read_outcomes(observations: Sequence[Observation]) -> Outcomes | None:
-    """What each observation got right, triple by triple; None where one of them has no samples to go by."""
-    import numpy as np
-
-    columns = []
-    for seen in observations:
-        outcomes = seen.outcomes if seen.outcomes is not None else check_samples([seen])[0][0].outcomes
-        if outcomes is None:
-            return None
-        columns.append(outcomes)
-    if not columns:
-        return None
-    keys = tuple(dict.fromkeys(key for column in columns for key in column))
-    rows = {key: row for row, key in enumerate(keys)}
-    right = np.full((len(keys), len(columns)), np.nan)
-    for k, column in enumerate(columns):
-        right[[rows[key] for key in column], k] = list(column.values())
-    return Outcomes(right, keys)
+def _scored(triple: tuple[TripleKey, str], metrics: Mapping[str, Any]) -> Sample:
+    right = {}
+    for name in ("acc", "sum_acc"):
+        value = metrics.get(name)  # None for a control triple; several processes write it as null
+        if value not in (None, 0, 1):
+            raise InputError(f"{name} is {value!r}; expected 0 or 1")
+        right[name] = None if value is None else bool(value)
+    return Sample(*triple, right["acc"], right["sum_acc"])
 
 
 def check_samples(observations: Sequence[Observation]) -> tuple[list[Observation], list[str]]:
     """The observations of one results file with what its samples say; samples that contradict it are not kept.
 
-    Also the reasons why samples were not kept, each in one line.
+    Also the reason why samples were not kept, in one line.
     """
-    paths = {seen.samples for seen in observations if seen.samples is not None}
+    paths = {one.samples for one in observations if one.samples is not None}
     if len(paths) != 1:
         return list(observations), []
     (path,) = paths
     try:
         rows = read_samples(path)
-        return [with_samples(seen, rows) for seen in observations], []
+        return [with_samples(one, rows) for one in observations], []
     except InputError as reason:
-        without = [replace(seen, samples=None) for seen in observations]
+        without = [replace(one, samples=None) for one in observations]
         where = "" if str(reason).startswith(str(path)) else f"{path}: "
         return without, [f"samples not used: {where}{reason}"]
 
 
-def with_samples(seen: Observation, rows: Sequence[Sample]) -> Observation:
+def with_samples(one: Observation, rows: Sequence[Sample]) -> Observation:
     """The observation with its outcome per triple, per relation and by sum.
 
     Raises:
         InputError: the rows contradict its counts, or ask a triple twice.
     """
-    mine = [row for row in rows if row.right is not None and seen.group in (None, row.group)]
-    outcomes = {row.key: bool(row.right) for row in mine}
-    if len(outcomes) != len(mine):
-        twice = next(key for key, times in Counter(row.key for row in mine).items() if times > 1)
+    own = [row for row in rows if row.right is not None and one.group in (None, row.group)]
+    outcomes = {row.key: bool(row.right) for row in own}
+    if len(outcomes) != len(own):
+        twice = next(key for key, times in Counter(row.key for row in own).items() if times > 1)
         raise InputError(f"the triple {' – '.join(twice)} is asked twice")
     right = sum(outcomes.values())
-    if (right, len(mine)) != (seen.correct, seen.total):
+    if (right, len(own)) != (one.correct, one.total):
         raise InputError(
-            f"{right} of {len(mine)} rows are right where the results say {seen.correct} of {seen.total}"
-            + (f" (group {seen.group})" if seen.group is not None else "")
+            f"{right} of {len(own)} rows are right where the results have {one.correct} of {one.total}"
+            + (f" (group {one.group})" if one.group is not None else "")
         )
-    sums = [row.by_sum for row in mine]
-    by_sum = seen.by_sum if None in sums else sum(map(bool, sums))
-    return replace(seen, outcomes=outcomes, relations=_relations(outcomes), by_sum=by_sum)
-
-
-def _relations(outcomes: dict[Key, bool]) -> dict[str, tuple[int, int]]:
+    sums = [row.by_sum for row in own]
     asked = Counter(relation for _, relation, _ in outcomes)
-    right = Counter(relation for (_, relation, _), is_right in outcomes.items() if is_right)
-    return {relation: (right[relation], asked[relation]) for relation in sorted(asked)}
-
-
-# Finding results files in any tree: hidden folders too (lm-eval names one `.__x` for `pretrained=./x`).
-
-# results_<time>.json, and <stem>_<time>.json for `--output_path <stem>.json`
-LM_EVAL_NAME = re.compile(r"results_.*\.json|.*_\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d.*\.json")
-
-
-def find_json(paths: Sequence[Path]) -> tuple[list[Path], list[SetAside]]:
-    """Every *.json under `paths` once, in order of folders and names, and the folders that cannot be read.
-
-    Links are followed; a folder reached twice, as in a loop of links, is read once.
-
-    Raises:
-        InputError: a path does not exist.
-    """
-    aside: list[SetAside] = []
-    found: dict[str, Path] = {}
-    seen: set[tuple[int, int]] = set()
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"{path}: no such file or folder; give lm_eval's --output_path")
-        for file in _walk(path, aside, seen) if path.is_dir() else [path]:
-            found.setdefault(os.path.realpath(file), file)
-    return list(found.values()), aside
-
-
-def claims_to_be_results(path: Path) -> bool:
-    """Whether the name is one that lm-eval gives to results."""
-    return LM_EVAL_NAME.fullmatch(path.name) is not None
-
-
-def load_results(file: Path, must_be_results: bool) -> dict[str, Any] | None:
-    """The data of a results file, or None for some other JSON file.
-
-    Raises:
-        InputError: it must be one and is none.
-    """
-    try:
-        if file.exists() and not file.is_file():  # reading a pipe would wait forever
-            raise OSError(0, "not a file")
-        text = file.read_text(encoding="utf-8-sig")
-        data = json.loads(text) if must_be_results or '"results"' in text else None
-    except OSError as error:
-        reason = f"cannot be read ({error.strerror or error})"
-    except (ValueError, RecursionError) as error:
-        reason = f"cannot be read as JSON ({error})" if file.stat().st_size else "an empty file; probe again"
-    else:
-        if isinstance(data, dict) and "results" in data and ("configs" in data or "n-samples" in data):
-            return data
-        reason = "not lm-eval results: they are a JSON object with 'results' and 'configs'"
-    if must_be_results:
-        raise InputError(reason)
-    return None
-
-
-def _walk(top: Path, aside: list[SetAside], seen: set[tuple[int, int]]) -> Iterator[Path]:
-    def unreadable(error: OSError) -> None:
-        aside.append(SetAside(str(error.filename), f"folder cannot be read ({error.strerror})"))
-
-    for folder, folders, files in os.walk(top, onerror=unreadable, followlinks=True):
-        status = Path(folder).stat()
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders.sort()
-        yield from (Path(folder, name) for name in sorted(files) if name.endswith(".json"))
-
-
-# runs.csv: what the user says of results that have no run card. Nothing is guessed from the names of files.
-
-WHICH = ("path", "model")
-ROUNDED = 0.05  # people write 7e9 for 6.74e9
-OF_A_GROUP = ("group", "frequency", "triples")
-
-
-@dataclass(frozen=True)
-class RunRow:
-    """A row: the results that it names (`path`, absolute, or lm-eval's `model_name`), and what it says of their run."""
-
-    row: Row
-    path: Path | None
-    model: str | None
-    said: Mapping[str, Any]
-
-    def names(self, file: Path, model: str) -> bool:
-        """Whether these results are meant: by path, by model, or (where the row gives both) by both."""
-        file = file.resolve()
-        by_path = self.path is None or self.path == file or self.path in file.parents
-        return by_path and (self.model is None or self.model == model)
-
-
-def read_runs(path: Path) -> list[RunRow]:
-    """The rows of a runs.csv; paths are taken from its folder.
-
-    Raises:
-        InputError: the file or a row is wrong; the error names the row.
-    """
-    rows = []
-    for row in read_rows(path, NEEDED, (*WHICH, *OPTIONAL)):
-        named, model = row.text("path"), row.text("model")
-        if named is None and model is None:
-            raise row.error("path", "a results file or folder, or lm-eval's model_name in the column model")
-        file = (path.parent / named).resolve() if named else None
-        row.needed("frequency")
-        rows.append(RunRow(row, file, model, card_of_row(row)))
-    return rows
-
-
-def contradictions(rows: Sequence[RunRow], card: Mapping[str, Any]) -> list[str]:
-    """In what rows say otherwise than the run card, which is what counts."""
-    found = []
-    for given in rows:
-        said = _flat(given.said)
-        said |= {"frequency": given.row.whole("frequency")}
-        has = _flat(card)
-        has["frequency"] = _frequency(card, given.row.text("group"))
-        found += [
-            f"{given.row.where} says {key} {said[key]}, the run card {has[key]}: the run card counts"
-            for key in sorted(set(said) & set(has))
-            if said[key] != has[key]
-        ]
-    return found
-
-
-def other_size(given: RunRow, results: Results) -> list[str]:
-    """What to say where a row's N is not the one that lm-eval counted in the model (`model_num_parameters`)."""
-    counted, said = object_at(results.data, "config").get("model_num_parameters"), given.said["model"]["params"]
-    if type(counted) is not int or counted <= 0 or abs(said / counted - 1) <= ROUNDED:
-        return []
-    return [f"{results.path}: {given.row.where} says params {said:,}, lm-eval counted {counted:,}: the row counts"]
-
-
-def raw_card(rows: Sequence[RunRow], items: Mapping[str | None, int | None], control: int | None) -> dict[str, Any]:
-    """The run card that the rows of one results file make: a row for each group, or one.
-
-    `items`: how many the results hold, by group (None: of the whole run), where they tell.
-
-    Raises:
-        InputError: rows contradict each other, or nothing says how many items were asked.
-    """
-    said = [{key: value for key, value in _flat(row.said).items() if key not in OF_A_GROUP} for row in rows]
-    first = rows[0]
-    for other, values in zip(rows[1:], said[1:], strict=True):
-        if values != said[0] or (first.row.text("group") is None) != (other.row.text("group") is None):
-            raise InputError(f"{_both(first, other)} name it and say different things; keep one of them")
-    cells: dict[str | None, tuple[int, int]] = {}
-    for row in rows:
-        group = row.row.text("group")
-        cell = (row.row.needed("frequency"), _count(row.row, items.get(group)))
-        if cells.setdefault(group, cell) != cell:
-            raise InputError(f"{_both(first, row)} name it and say different things; keep one of them")
-    total = sum(count for _, count in cells.values())
-    triples = {"count": total, **({} if control is None else {"control": control}), **first.said["triples"]}
-    card = {"created": "", **first.said, "triples": {**triples, "count": total}}
-    if None not in cells:
-        card["groups"] = {name: {"frequency": f, "count": count} for name, (f, count) in cells.items()}
-    return card
-
-
-def _count(row: Row, items: int | None) -> int:
-    """How many triples a row's accuracy is of."""
-    given = row.whole("triples")
-    if given is None and items is None:
-        raise InputError(f"the results do not tell how many items were asked; say it in {row.where}, column triples")
-    return given if given is not None else items or 0
-
-
-def _both(one: RunRow, other: RunRow) -> str:
-    return f"{one.row.where} and row {other.row.number}"
-
-
-def _flat(card: Mapping[str, Any]) -> dict[str, Any]:
-    """A card's values by column, comparable."""
-    plain = {key: value for key, value in card.items() if key in (*NEEDED, *OPTIONAL)}
-    triples = object_at(card, "triples")
-    plain |= {
-        "params": object_at(card, "model").get("params"),
-        "control": triples.get("control"),
-        "sha256": triples.get("sha256"),
-    }
-    plain["triples"] = triples.get("count")
-    return {
-        key: json.dumps(value) if isinstance(value, list) else value
-        for key, value in plain.items()
-        if value is not None
-    }
-
-
-def _frequency(card: Mapping[str, Any], group: str | None) -> Any:
-    return card.get("frequency") if group is None else object_at(card, "groups", group).get("frequency")
-
-
-# lm-eval results → observations. Nothing is dropped in silence: what is not used is listed with its reason.
-
-RESULTS_TASK = "kisl_wikidata"
-
-
-@dataclass(frozen=True)
-class Reading:
-    """The observations of the runs that are used, what was set aside, and what is worth saying beside."""
-
-    observations: tuple[Observation, ...]
-    set_aside: tuple[SetAside, ...]
-    notes: tuple[str, ...] = ()
-
-
-@dataclass
-class _Found:
-    """What the files gave so far."""
-
-    runs: list[Run] = field(default_factory=list)
-    backgrounds: list[Background] = field(default_factory=list)
-    aside: list[SetAside] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    other_tasks: set[str] = field(default_factory=set)
-    named: set[int] = field(default_factory=set)
-
-
-def read_results(paths: Sequence[Path], task: str = RESULTS_TASK, runs: Path | None = None) -> Reading:
-    """Read every lm-eval results file under `paths` for `task`; of them *.csv files are tables of observations.
-
-    `runs` is a CSV that says what the runs without a run card were (`runs_csv`).
-
-    Raises:
-        InputError: a path does not exist, a CSV is wrong, or there is no results file at all.
-    """
-    tables = [path for path in paths if path.suffix.lower() == ".csv" and not path.is_dir()]
-    trees = [path for path in paths if path not in tables]
-    given = read_runs(runs) if runs is not None else []
-    files, aside = find_json(trees)
-    found = _Found(aside=aside)
-    for file in files:
-        _read_file(file, file in trees or claims_to_be_results(file), task, given, found)
-    for table in tables:
-        _read_table(table, task, found)
-    if not found.runs and not found.aside:
-        raise InputError(
-            f"{', '.join(map(str, paths))}: no lm-eval results found; looked for results_*.json, and any *.json with "
-            f"'results' and 'configs' (a table of observations is named itself: x/observations.csv). "
-            f"Write some: lm_eval --tasks {task} --output_path results ..."
-        )
-    found.notes += _unused(given, found.named)
-    return _reading(found)
-
-
-def observations_of(results: Mapping[str, Any], task: str = RESULTS_TASK, name: str = "") -> tuple[Observation, ...]:
-    """The observations in what lm_eval.simple_evaluate returns; `name` tells apart what is of several calls.
-
-    Raises:
-        InputError: they are no observation of their run's frequency, or have no run card.
-    """
-    held = Results(results, "")
-    held = replace(held, path=name or f"simple_evaluate {held.model} {held.date:.0f}")
-    check_task(results, task)
-    raw = held.card(task)
-    if raw is None:
-        raise InputError(_no_card(()))
-    run = make_run(held, task, raw)
-    measured = background_of(held, raw)
-    (run,), _, _ = with_background([run], [measured] if measured else [])
-    rows = object_at(results, "samples").get(task)
-    if not isinstance(rows, list) or not rows:
-        return run.observations
-    samples = [sample_of(row) for row in rows]
-    return tuple(with_samples(seen, samples) for seen in run.observations)
-
-
-def _reading(found: _Found) -> Reading:
-    kept, superseded = latest(found.runs)
-    kept, measured, notes = with_background(kept, found.backgrounds)
-    # What holds nothing but the background of a run that is used has been used
-    aside = [one for one in found.aside if one.path not in found.other_tasks & measured]
-    observations: list[Observation] = []
-    for run in kept:
-        seen, said = check_samples(run.observations)
-        observations += seen
-        notes += said
-    listed = tuple(SetAside(one.path, _one_line(one.reason)) for one in (*aside, *superseded))
-    return Reading(tuple(observations), listed, tuple(dict.fromkeys(map(_one_line, [*found.notes, *notes]))))
-
-
-def _one_line(text: str) -> str:
-    # Names out of a broken file may hold anything
-    return " ".join(text.split())
-
-
-def _read_table(table: Path, task: str, found: _Found) -> None:
-    for run in runs_of_table(table):
-        named = run.observations[0].task
-        if named in ("", task):
-            found.runs.append(run)
-        else:
-            found.aside.append(SetAside(run.path, f"of task {named}, not {task} (choose with --task)"))
-
-
-def _read_file(file: Path, must_be_results: bool, task: str, given: Sequence[RunRow], found: _Found) -> None:
-    """Read one file into `found`."""
-    try:
-        data = load_results(file, must_be_results)
-    except InputError as reason:
-        found.aside.append(SetAside(str(file), str(reason)))
-        return
-    if data is not None:
-        results = Results(data, str(file), file)
-        rows = [row for row in given if row.names(file, results.model)]
-        found.named |= {row.row.number for row in rows}
-        _read_run(results, task, rows, given, found)
-
-
-def _read_run(results: Results, task: str, rows: Sequence[RunRow], given: Sequence[RunRow], found: _Found) -> None:
-    raw = results.card(TASK)
-    try:
-        check_task(results.data, task)
-        check_limit(results.data)
-        card, where = _card(results, task, rows, given, found)
-        samples = samples_beside(results.file, task) if results.file else None
-        found.runs.append(make_run(results, task, card, where, samples))
-        raw = raw or card
-    except InputError as reason:
-        found.aside.append(SetAside(results.path, str(reason)))
-        if task not in object_at(results.data, "results"):
-            found.other_tasks.add(results.path)
-    measured = background_of(results, raw)
-    found.backgrounds += [measured] if measured else []
-
-
-def _card(
-    results: Results, task: str, rows: Sequence[RunRow], given: Sequence[RunRow], found: _Found
-) -> tuple[Mapping[str, Any], str]:
-    """The raw card of a results file, and who says it."""
-    raw = results.card(task)
-    if isinstance(raw, Mapping):
-        found.notes += [f"{results.path}: {said}" for said in contradictions(rows, raw)]
-    if raw is not None:
-        return raw, "run card"
-    if not rows:
-        raise InputError(_no_card(given))
-    found.notes += other_size(rows[0], results)
-    items = {group: items_of(results, task, group) for group in {row.row.text("group") for row in rows}}
-    return raw_card(rows, items, items_of(results, task, None, control=True)), rows[0].row.where
-
-
-def _no_card(given: Sequence[RunRow]) -> str:
-    if given:
-        return f"no run card (metadata.kisl), and no row of {given[0].row.path} names it"
-    return (
-        "no run card (metadata.kisl): probe a model trained with kisl, its kisl.json beside it, or say what the run "
-        "was in a CSV (--runs)"
+    correct = Counter(relation for (_, relation, _), is_right in outcomes.items() if is_right)
+    return replace(
+        one,
+        outcomes=outcomes,
+        relations={relation: (correct[relation], asked[relation]) for relation in sorted(asked)},
+        by_sum=one.by_sum if None in sums else sum(map(bool, sums)),
     )
-
-
-def _unused(given: Sequence[RunRow], named: set[int]) -> list[str]:
-    return [
-        f"{row.row.where} ({row.path or row.model}) names no results that were read"
-        for row in given
-        if row.row.number not in named
-    ]

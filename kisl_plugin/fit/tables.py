@@ -1,4 +1,8 @@
-"""observations.csv: what was read, one row per observation, to be read again in the place of the results."""
+"""The CSV tables of kisl-fit, all with the same columns for what a run card says.
+
+`observations.csv` is written into every report and can be read in place of the results. The table of `--runs` says
+what runs without a run card were. Errors name the row, as a spreadsheet counts it, and the column.
+"""
 
 import csv
 import io
@@ -6,21 +10,18 @@ import json
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from kisl_plugin.errors import InputError
+from kisl_plugin.errors import InputError, did_you_mean
 from kisl_plugin.files import NO_FORMULA, no_formula, write_atomically
-from kisl_plugin.fit.observations import TOO_LARGE, Observation, Run, check_card, identity
+from kisl_plugin.fit.observations import Observation, ProbedRun, identity, object_at
 from kisl_plugin.runcard import RunCard
 
-# CSV files that people write or edit in a spreadsheet, with errors that name row and column.
-
-LARGEST = 30  # decimal digits of a whole number
+TOO_LARGE = 10**30  # for any count in a run card
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,13 @@ class Row:
     number: int
     cells: Mapping[str, str]
 
+    @property
+    def where(self) -> str:
+        """The file and the row's number."""
+        return f"{self.path}: row {self.number}"
+
     def text(self, column: str) -> str | None:
-        """The cell as it stands; None if it is empty or there is no such column."""
+        """The cell as it was before it was written; None if it is empty or there is no such column."""
         return self.cells.get(column, "").removeprefix(NO_FORMULA) or None
 
     def whole(self, column: str) -> int | None:
@@ -44,11 +50,18 @@ class Row:
             value = Decimal(cell)
         except InvalidOperation:
             value = Decimal("NaN")
-        if not value.is_finite() or value < 0 or value.adjusted() > LARGEST or value != int(value):
+        if not value.is_finite() or value < 0 or value.adjusted() >= 30 or value != int(value):
             raise self.error(column, "a whole number, such as 7000000000 or 7e9")
         return int(value)
 
-    def number_in(self, column: str) -> float | None:
+    def required(self, column: str, least: int = 0) -> int:
+        """A whole number that must be there."""
+        value = self.whole(column)
+        if value is None or value < least:
+            raise self.error(column, "a whole number" if value is None else "a number above 0")
+        return value
+
+    def real(self, column: str) -> float | None:
         """A finite number with a decimal point."""
         cell = (self.text(column) or "").strip()
         if not cell:
@@ -69,267 +82,325 @@ class Row:
         except (ValueError, RecursionError):
             raise self.error(column, "JSON") from None
 
-    def needed(self, column: str) -> int:
-        """A whole number that must be there."""
-        value = self.whole(column)
-        if value is None:
-            raise self.error(column, "a whole number")
-        return value
-
     def error(self, column: str, expected: str) -> InputError:
         """What is wrong with the cell of `column`."""
         return InputError(f"{self.where}, column {column}: {self.cells.get(column, '')!r}; expected {expected}")
 
-    @property
-    def where(self) -> str:
-        """The file and the row's number."""
-        return f"{self.path}: row {self.number}"
 
-
-def read_rows(path: Path, needed: Sequence[str], optional: Sequence[str]) -> list[Row]:
-    """The rows that are not empty; columns in any order, separated by commas, semicolons or tabs; others are allowed.
+def read_rows(path: Path, required: Sequence[str], optional: Sequence[str]) -> list[Row]:
+    """The rows that are not empty. Columns may be in any order, with commas, semicolons or tabs; others are allowed.
 
     Raises:
-        InputError: the file cannot be read, a needed column is missing, an optional one is misspelt, a column is there
-            twice, or a row has more cells than the header.
+        InputError: the file cannot be read, a required column is missing, an optional one is misspelt or there twice,
+            or a row has more cells than the header.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
-        first = text.split("\n", 1)[0]
-        separator = max(",;\t", key=first.count)
+        separator = max(",;\t", key=text.split("\n", 1)[0].count)
         lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8; save the spreadsheet as 'CSV UTF-8'") from None
     except csv.Error as error:
-        raise InputError(f"{path}: no CSV ({error}); expected a header and a row per run") from None
+        raise InputError(f"{path}: not CSV ({error}); expected a header and one row for each run") from None
     header = [name.strip() for name in lines[0]] if lines else []
-    _check_header(path, header, needed, optional)
-    return [
-        _row(path, number, header, cells)
-        for number, cells in enumerate(lines[1:], start=2)
-        if any(cell.strip() for cell in cells)
-    ]
-
-
-def _row(path: Path, number: int, header: list[str], cells: list[str]) -> Row:
-    if any(cells[len(header) :]):
-        raise InputError(
-            f"{path}: row {number} has {len(cells)} cells, the header {len(header)}; put texts with commas in quotes"
-        )
-    return Row(path, number, dict(zip(header, cells, strict=False)))
-
-
-def _check_header(path: Path, header: list[str], needed: Sequence[str], optional: Sequence[str]) -> None:
-    missing = [name for name in needed if name not in header]
+    missing = [name for name in required if name not in header]
     if missing:
         raise InputError(
-            f"{path}: no column {', '.join(missing)}; expected {', '.join(needed)} (and, if known, "
-            f"{', '.join(optional)}); its header is {', '.join(header)[:200] or 'empty'}"
+            f"{path}: no column {', '.join(missing)}; required are {', '.join(required)}, optional "
+            f"{', '.join(optional)}; the header is {', '.join(header)[:200] or 'empty'}"
         )
     for name in header:
         if name and header.count(name) > 1:
             raise InputError(f"{path}: column {name} is there twice; keep one of them")
-        near = get_close_matches(name, [known for known in optional if known not in header], n=1, cutoff=0.8)
-        if near and name not in (*needed, *optional):
-            raise InputError(f"{path}: column {name} is unknown; did you mean {near[0]}?")
+        if name and name not in (*required, *optional):
+            hint = did_you_mean(name, [column for column in optional if column not in header])
+            if hint:
+                raise InputError(f"{path}: column {name} is unknown; {hint}")
+    rows = []
+    for number, cells in enumerate(lines[1:], start=2):
+        if any(cells[len(header) :]):
+            raise InputError(
+                f"{path}: row {number} has {len(cells)} cells, the header {len(header)}; quote texts with commas"
+            )
+        if any(cell.strip() for cell in cells):
+            rows.append(Row(path, number, dict(zip(header, cells, strict=False))))
+    return rows
 
 
-# The columns of a CSV that say what a run card says.
+# A run card in columns
 
-NEEDED = ("params", "tokens", "frequency", "seed")
-WHOLE = ("train_seed", "seq_length", "iteration", "train_iters")
-TEXT = ("engine", "form", "spacing")
-JSON = ("template", "window")
-OPTIONAL = ("group", *WHOLE, *TEXT, *JSON, "triples", "control", "sha256")
+# Column → where a run card has its value, and how the cell is read. The frequency of a group is not in the card's root.
+CARD_COLUMNS: dict[str, tuple[tuple[str, ...], Callable[[Row, str], Any]]] = {
+    "params": (("model", "params"), Row.whole),
+    "tokens": (("tokens",), Row.whole),
+    "seed": (("seed",), Row.whole),
+    "train_seed": (("train_seed",), Row.whole),
+    "seq_length": (("seq_length",), Row.whole),
+    "iteration": (("iteration",), Row.whole),
+    "train_iters": (("train_iters",), Row.whole),
+    "engine": (("engine",), Row.text),
+    "form": (("form",), Row.text),
+    "spacing": (("spacing",), Row.text),
+    "template": (("template",), Row.json),
+    "window": (("window",), Row.json),
+    "triples": (("triples", "count"), Row.whole),
+    "control": (("triples", "control"), Row.whole),
+    "sha256": (("triples", "sha256"), Row.text),
+}
+REQUIRED = ("params", "tokens", "frequency", "seed")
+OPTIONAL = ("group", *(column for column in CARD_COLUMNS if column not in REQUIRED))
 
 
-def card_of_row(row: Row) -> dict[str, Any]:
-    """What a row says of its run card; `frequency` only where the row is not of a group.
+def read_card(row: Row) -> dict[str, Any]:
+    """What a row says of its run card, as JSON; `frequency` only where the row is not of a group.
 
     Raises:
-        InputError: a cell is none of what its column holds.
+        InputError: a cell does not hold what its column is for.
     """
-    said: dict[str, Any] = {"schema": 1, "seed": row.needed("seed"), "tokens": _positive(row, "tokens")}
-    said |= {"frequency": row.needed("frequency")} if row.text("group") is None else {}
-    said |= {key: row.whole(key) for key in WHOLE} | {key: row.text(key) for key in TEXT}
-    said |= {key: row.json(key) for key in JSON}
-    triples = {"count": row.whole("triples"), "control": row.whole("control"), "sha256": row.text("sha256")}
-    return {**_known(said), "model": {"params": _positive(row, "params")}, "triples": _known(triples)}
+    card: dict[str, Any] = {"schema": 1, "model": {}, "triples": {}}
+    for column, least in (("params", 1), ("tokens", 1), ("seed", 0)):
+        row.required(column, least)
+    frequency = row.required("frequency")
+    if row.text("group") is None:
+        card["frequency"] = frequency
+    for column, (keys, read) in CARD_COLUMNS.items():
+        value = read(row, column)
+        if value is not None:
+            (card if len(keys) == 1 else card[keys[0]])[keys[-1]] = value
+    return card
 
 
-def columns_of_card(card: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A card's cells by column, and the rest of the card, for a column of its own."""
-    cells, rest = _apart(card, ("tokens", "seed", *WHOLE), TEXT, JSON)
-    model, shape = _apart(card["model"], ("params",), (), ())
-    triples, more = _apart(card["triples"], ("count", "control"), ("sha256",), ())
-    for key in ("schema", "frequency", "model", "triples"):
-        rest.pop(key, None)
-    cells |= model | {"triples" if key == "count" else key: value for key, value in triples.items()}
-    return cells, {**rest, **({"model": shape} if shape else {}), **({"triples": more} if more else {})}
+def split_card(card: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A card's values by column, and the rest of it; a value that its column could not hold stays in the rest."""
+    rest = {key: value for key, value in card.items() if key not in ("schema", "frequency", "model", "triples")}
+    rest |= {"model": {**card["model"]}, "triples": {**card["triples"]}}
+    cells = {}
+    for column, (keys, read) in CARD_COLUMNS.items():
+        inside = rest if len(keys) == 1 else rest[keys[0]]
+        value = inside.get(keys[-1])
+        fits = value is not None
+        if read is Row.whole:
+            fits = type(value) is int and 0 <= value < TOO_LARGE
+        elif read is Row.text:
+            fits = isinstance(value, str) and value != ""
+        if fits:
+            cells[column] = inside.pop(keys[-1])
+    return cells, {key: value for key, value in rest.items() if value or key not in ("model", "triples")}
 
 
-def _apart(
-    data: Mapping[str, Any], whole: tuple[str, ...], text: tuple[str, ...], other: tuple[str, ...]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What fits its column, and the rest: nobody has checked the keys that a card may lack."""
-    fits: dict[str, Any] = {
-        key: value for key, value in data.items() if key in whole and type(value) is int and 0 <= value < TOO_LARGE
-    }
-    fits |= {key: value for key, value in data.items() if key in text and isinstance(value, str) and value}
-    fits |= {key: value for key, value in data.items() if key in other}
-    return fits, {key: value for key, value in data.items() if key not in fits}
-
-
-def _positive(row: Row, column: str) -> int:
-    value = row.needed(column)
-    if value == 0:
-        raise row.error(column, "a number above 0")
-    return value
-
-
-def _known(cells: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in cells.items() if value is not None}
-
-
-# observations.csv: what was read, one row per observation, to be read again in the place of the results.
+# observations.csv
 
 COUNTS = ("correct", "total", "control_correct", "control_total", "by_sum")
-# The first columns are those that a person looks for; `card` holds what is in no column of its own
+# First what a person looks for; `card` holds what has no column of its own
 COLUMNS = (
     *("params", "tokens", "frequency", "group", "seed", "train_seed", *COUNTS, "bits_per_byte", "relations"),
-    *(name for name in OPTIONAL if name not in ("group", "train_seed")),
+    *(column for column in OPTIONAL if column not in ("group", "train_seed")),
     *("date", "task", "model", "path", "samples", "card"),
 )
-NEEDED_HERE = (*NEEDED, "correct", "total")
+REQUIRED_COUNTS = (*REQUIRED, "correct", "total")
 
 
-def write_table(observations: Sequence[Observation], path: Path) -> None:
-    """Write the observations as CSV; `read_table` gives equal ones. The samples are named relative to the CSV.
+def write_observations(observations: Sequence[Observation], path: Path) -> Path:
+    """Write the observations as CSV; `read_observations` gives equal ones. Samples are named relative to the CSV.
 
     Raises:
-        InputError: the file cannot be written.
+        OSError: the file cannot be written.
     """
     text = io.StringIO(newline="")
-    rows = csv.DictWriter(text, COLUMNS)
-    rows.writeheader()
-    rows.writerows(_cells(seen, path.parent) for seen in observations)
-    target = Path(os.path.realpath(path))  # a link stays one
-    if target.exists() and not target.is_file():  # what stands there, such as /dev/stdout, would be replaced
-        raise InputError(f"{path}: cannot be written (not a regular file); name one that ends in .csv")
-    try:
-        # A file name that is not UTF-8 would be an error here; it is only shown
-        write_atomically(target, text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
+    table = csv.DictWriter(text, COLUMNS)
+    table.writeheader()
+    for one in observations:
+        card, rest = split_card(one.card.to_dict())
+        cells = {key: json.dumps(value) if CARD_COLUMNS[key][1] is Row.json else value for key, value in card.items()}
+        cells |= {name: getattr(one, name) for name in ("frequency", "group", *COUNTS, "bits_per_byte")}
+        cells |= {"date": repr(one.date), "task": one.task, "model": one.model, "path": one.path}
+        cells |= {"relations": json.dumps(one.relations) if one.relations else None, "card": json.dumps(rest)}
+        if one.samples is not None:
+            cells["samples"] = os.path.relpath(one.samples.resolve(), path.parent.resolve())
+        table.writerow({name: no_formula(cell) if isinstance(cell, str) else cell for name, cell in cells.items()})
+    return write_atomically(path, text.getvalue())
 
 
-def read_table(path: Path) -> list[Observation]:
+def read_observations(path: Path) -> list[Observation]:
     """The observations of a CSV with at least the columns params, tokens, frequency, seed, correct and total.
 
     Raises:
         InputError: the file or a row is wrong; the error names row and column.
     """
-    known = [name for name in COLUMNS if name not in NEEDED_HERE]
-    return [_observation(row) for row in read_rows(path, NEEDED_HERE, known)]
+    optional = [name for name in COLUMNS if name not in REQUIRED_COUNTS]
+    return [_observation(row) for row in read_rows(path, REQUIRED_COUNTS, optional)]
 
 
-def _cells(seen: Observation, folder: Path) -> dict[str, Any]:
-    own, rest = columns_of_card(seen.card.to_dict())
-    cells = {key: json.dumps(value) if key in JSON else value for key, value in own.items()}
-    cells |= {name: getattr(seen, name) for name in ("frequency", "group", *COUNTS, "bits_per_byte")}
-    cells |= {"date": repr(seen.date), "task": seen.task, "model": seen.model, "path": seen.path}
-    cells["relations"] = json.dumps(seen.relations) if seen.relations else None
-    cells["card"] = json.dumps(rest)
-    if seen.samples is not None:
-        cells["samples"] = os.path.relpath(seen.samples.resolve(), folder.resolve())
-    return {name: no_formula(cell) if isinstance(cell, str) else cell for name, cell in cells.items()}
+def read_observed_runs(path: Path) -> list[ProbedRun]:
+    """The rows of a table by run; a repeated row makes a run of its own, which is then recognised as a copy.
+
+    Raises:
+        InputError: as `read_observations`.
+    """
+    runs: dict[tuple[Any, ...], list[Observation]] = defaultdict(list)
+    repeats: Counter[tuple[Any, ...]] = Counter()
+    for one in read_observations(path):
+        run = (one.path, one.date, one.task, identity(one.card.to_dict()))
+        repeats[run, one.group] += 1
+        runs[(*run, repeats[run, one.group])].append(one)
+    return [ProbedRun(f"{path} ({rows[0].path})", tuple(rows)) for rows in runs.values()]
 
 
 def _observation(row: Row) -> Observation:
-    total, group = row.needed("total"), row.text("group")
-    card = _card(row, total)
-    samples = row.text("samples")
-    seen = Observation(
+    total, group = row.required("total", 1), row.text("group")
+    samples, relations = row.text("samples"), row.json("relations") or {}
+    pairs = relations.values() if isinstance(relations, Mapping) else [None]
+    if not all(isinstance(pair, list) and [type(n) for n in pair] == [int, int] for pair in pairs):
+        raise row.error("relations", 'a JSON object such as {"P50": [correct, total]}')
+    one = Observation(
         path=row.text("path") or f"row {row.number}",
         model=row.text("model") or "",
-        card=card,
-        frequency=row.needed("frequency"),
+        card=_full_card(row, total),
+        frequency=row.required("frequency"),
         group=group,
-        correct=row.needed("correct"),
+        correct=row.required("correct"),
         total=total,
         control_correct=row.whole("control_correct"),
         control_total=row.whole("control_total"),
-        date=row.number_in("date") or 0.0,
+        date=row.real("date") or 0.0,
         task=row.text("task") or "",
-        relations=_relations(row),
+        relations={name: (correct, total) for name, (correct, total) in relations.items()},
         by_sum=row.whole("by_sum"),
-        bits_per_byte=row.number_in("bits_per_byte"),
+        bits_per_byte=row.real("bits_per_byte"),
         samples=(row.path.parent / samples).resolve() if samples else None,
     )
-    _check(row, seen)
-    return seen
+    # Counts that contradict each other
+    for column, most in (("correct", total), ("by_sum", total), ("control_correct", one.control_total or 0)):
+        if (row.whole(column) or 0) > most:
+            raise row.error(column, f"at most {most}, the number of items")
+    if (one.control_correct is None) != (one.control_total is None):
+        raise row.error("control_correct", "both control_correct and control_total, or neither")
+    if any(correct < 0 or correct > total for correct, total in one.relations.values()):
+        raise row.error("relations", "correct to be at most total")
+    frequency = object_at(one.card.groups, group or "").get("frequency")
+    if group is not None and frequency != one.frequency:
+        raise row.error("frequency", f"{frequency}, the frequency of group {group} in the column card")
+    return one
 
 
-def _card(row: Row, total: int) -> RunCard:
+def _full_card(row: Row, total: int) -> RunCard:
+    """The card that the columns and the column `card` make together."""
     rest = row.json("card") or {}
-    if not isinstance(rest, Mapping):
-        raise row.error("card", "a JSON object")
+    for name, part in (("", rest), ("model to be ", rest.get("model", {}) if isinstance(rest, Mapping) else {})):
+        if not isinstance(part, Mapping):
+            raise row.error("card", f"{name}a JSON object")
     if row.text("group") is not None and "groups" not in rest:
-        raise row.error("group", 'none, or {"groups": {name: {"frequency": F, "count": n}}} in the column card')
-    said = card_of_row(row)
-    nested = {key: {**_object(row, rest, key), **said[key]} for key in ("model", "triples")}
+        raise row.error("group", 'an empty cell, or {"groups": {name: {"frequency": F, "count": n}}} in column card')
+    cells = read_card(row)
+    nested = {key: {**object_at(rest, key), **cells[key]} for key in ("model", "triples")}
     nested["triples"].setdefault("count", total)
-    card = RunCard.from_dict({"created": "", **rest, **said, **nested}, row.where)
+    card = RunCard.from_dict({"created": "", **rest, **cells, **nested}, row.where)
     check_card(card, row.where)
     return card
 
 
-def _object(row: Row, rest: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = rest.get(key, {})
-    if not isinstance(value, Mapping):
-        raise row.error("card", f"{key} to be a JSON object")
-    return value
-
-
-def _relations(row: Row) -> dict[str, tuple[int, int]]:
-    found = row.json("relations") or {}
-    pairs = found.values() if isinstance(found, Mapping) else [None]
-    if not all(isinstance(pair, list) and [type(n) for n in pair] == [int, int] for pair in pairs):
-        raise row.error("relations", 'a JSON object such as {"P50": [correct, total]}')
-    return {name: (correct, total) for name, (correct, total) in found.items()}
-
-
-def _check(row: Row, seen: Observation) -> None:
-    """Refuse counts that contradict each other."""
-    if seen.total == 0:
-        raise row.error("total", "a number above 0")
-    for column, most in (("correct", seen.total), ("by_sum", seen.total), ("control_correct", seen.control_total)):
-        if (row.whole(column) or 0) > (most or 0):
-            raise row.error(column, f"at most {most or 0}, as so many items were asked")
-    if (seen.control_correct is None) != (seen.control_total is None):
-        raise row.error("control_correct", "both control_correct and control_total, or neither")
-    if any(correct < 0 or correct > total for correct, total in seen.relations.values()):
-        raise row.error("relations", "no more items right than asked")
-    known = (seen.card.groups or {}).get(seen.group or "", {}).get("frequency")
-    if seen.group is not None and known != seen.frequency:
-        raise row.error("frequency", f"{known}, as the column card says of group {seen.group}")
-
-
-def runs_of_table(path: Path) -> list[Run]:
-    """The rows of a table by run; a row that is there twice makes a run of its own, which is then seen as a copy.
+def check_card(card: RunCard, where: str) -> None:
+    """Refuse the cards of unfinished runs, and cards whose numbers cannot be; `where` names the card.
 
     Raises:
-        InputError: as `read_table`.
+        InputError: it is one of these.
     """
-    runs: dict[tuple[Any, ...], list[Observation]] = defaultdict(list)
-    times: Counter[tuple[Any, ...]] = Counter()
-    for seen in read_table(path):
-        run = (seen.path, seen.date, seen.task, identity(seen.card.to_dict()))
-        times[run, seen.group] += 1
-        runs[(*run, times[run, seen.group])].append(seen)
+    groups = card.groups or {}
+    counted = {"model.params": card.model["params"], "tokens": card.tokens, "seed": card.seed}
+    counted |= {"frequency": card.frequency or 0, "triples.count": card.triples["count"]}
+    counted |= {f"groups.{name}.{key}": group[key] for name, group in groups.items() for key in ("frequency", "count")}
+    for key, value in counted.items():
+        if value == 0 and key in ("model.params", "tokens"):
+            raise InputError(f"{where}: {key} is 0; expected a positive number")
+        if value >= TOO_LARGE:
+            raise InputError(f"{where}: {key} is 10^30 or more; is this a run card?")
+    done, planned = card.iteration, card.train_iters
+    if isinstance(done, int) and isinstance(planned, int) and done < planned:
+        raise InputError(f"unfinished run: iteration {done} of {planned}, so not every exposure was trained on")
+    if card.groups is not None and not any(group["count"] for group in groups.values()):
+        raise InputError(f"{where}: groups is empty or counts 0 triples; expected at least one group with triples")
+
+
+# --runs: what runs without a run card were. Nothing is guessed from the names of files
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A row of the table: the results that it names (`path`, absolute, or lm-eval's `model_name`), and their card."""
+
+    row: Row
+    path: Path | None
+    model: str | None
+    card: Mapping[str, Any]
+
+    @property
+    def group(self) -> str | None:
+        """The group of triples that the row is about; None for the whole run."""
+        return self.row.text("group")
+
+    def names(self, file: Path, model: str) -> bool:
+        """Whether these results are meant: by path, by model, or (where the row gives both) by both."""
+        file = file.resolve()
+        by_path = self.path is None or self.path == file or self.path in file.parents
+        return by_path and (self.model is None or self.model == model)
+
+
+def read_runs(path: Path) -> list[RunRow]:
+    """The rows of the table; paths are relative to its folder.
+
+    Raises:
+        InputError: the file or a row is wrong; the error names the row.
+    """
+    rows = []
+    for row in read_rows(path, REQUIRED, ("path", "model", *OPTIONAL)):
+        file, model = row.text("path"), row.text("model")
+        if file is None and model is None:
+            raise row.error("path", "a results file or folder, or lm-eval's model_name in the column model")
+        rows.append(RunRow(row, (path.parent / file).resolve() if file else None, model, read_card(row)))
+    return rows
+
+
+def card_of_rows(rows: Sequence[RunRow], items: Mapping[str | None, int | None], control: int | None) -> dict[str, Any]:
+    """The run card, as JSON, that the rows of one results file make: one row, or one for each group.
+
+    `items`: how many items the results have, by group (None: of the whole run), where they say.
+
+    Raises:
+        InputError: rows contradict each other, or the number of items is unknown.
+    """
+    first = rows[0]
+    cells: dict[str | None, tuple[int, int]] = {}
+    for one in rows:
+        row, n = one.row, one.row.whole("triples")
+        n = items.get(one.group) if n is None else n
+        if n is None:
+            raise InputError(f"the results do not say how many items there are: fill {row.where}, column triples")
+        cell = (row.required("frequency"), n)
+        same = _shared_cells(one) == _shared_cells(first) and (one.group is None) == (first.group is None)
+        if not same or cells.setdefault(one.group, cell) != cell:
+            raise InputError(f"{first.row.where} and row {row.number} contradict each other; keep one of them")
+    total = sum(n for _, n in cells.values())
+    triples = {**({} if control is None else {"control": control}), **first.card["triples"], "count": total}
+    card = {"created": "", **first.card, "triples": triples}
+    if None not in cells:
+        card["groups"] = {name: {"frequency": F, "count": n} for name, (F, n) in cells.items()}
+    return card
+
+
+def _shared_cells(one: RunRow) -> dict[str, Any]:
+    """What the rows of all groups of a run must have in common."""
+    return {key: value for key, value in split_card(one.card)[0].items() if key != "triples"}
+
+
+def contradictions(one: RunRow, card: RunCard) -> list[str]:
+    """Where a row differs from the run card, which is then used."""
+    cells, known = split_card(one.card)[0], split_card(card.to_dict())[0]
+    cells["frequency"] = one.row.required("frequency")
+    known["frequency"] = card.frequency if one.group is None else object_at(card.groups, one.group).get("frequency")
     return [
-        Run(f"{path} ({where})", date, rows[0].card.created, facts, tuple(rows))
-        for (where, date, _, facts, _), rows in runs.items()
+        f"{one.row.where} has {key} {cells[key]}, the run card {known[key]}: the run card is used"
+        for key in sorted(set(cells) & set(known))
+        if known[key] is not None and cells[key] != known[key]
     ]

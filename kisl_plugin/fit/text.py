@@ -1,15 +1,67 @@
-"""Numbers as people read them."""
+"""How numbers and results are put into words: the terminal table, and every sentence about a curve or a law.
+
+The terminal and the page print the same sentences. Nothing heavy is imported here, since `kisl-fit --help` needs the
+statuses.
+"""
 
 import math
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kisl_plugin.fit.curve import CollapseCurve
+    from kisl_plugin.fit.joint import DataLaw, HeldOut, JointLaw, Verdict
+    from kisl_plugin.fit.report import CurveReport, FitReport, LawReport
+
+__all__ = [
+    "FORM_REJECTED",
+    "NOT_IDENTIFIED",
+    "NOT_UNIMODAL",
+    "NO_COLLAPSE",
+    "OK",
+    "STATUS_HELP",
+    "TOO_FEW_POINTS",
+    "UNITS",
+    "count",
+    "estimate",
+    "estimated",
+    "frequency",
+    "interval",
+    "parameter",
+    "plural",
+    "probability",
+    "render_report",
+    "sentence",
+]
+
+# The statuses of a collapse curve, each with one sentence of help
+
+OK = "ok"
+NO_COLLAPSE = "no collapse up to F="  # the largest frequency follows
+NOT_UNIMODAL = "not unimodal"
+FORM_REJECTED = "form rejected"
+NOT_IDENTIFIED = "not identified"
+TOO_FEW_POINTS = "too few points"
+STATUS_HELP = {
+    OK: "a fall is shown, the form fits, and the interval of F* lies inside the frequencies",
+    NO_COLLAPSE: "no fall is shown up to the largest frequency; the message gives the largest fall the data allow",
+    NOT_UNIMODAL: "the counts do not rise once and then fall, beyond chance",
+    FORM_REJECTED: "the counts scatter more about the curve than chance allows",
+    NOT_IDENTIFIED: "very different collapse points fit the counts, or the guessing floor is 1",
+    TOO_FEW_POINTS: "fewer than four distinct frequencies, for three parameters",
+}
+
+# Numbers
 
 UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
 BEYOND_UNITS = 1e15
 LONG = 1e6  # frequencies from here on are written with a unit
+Ends = tuple[float | None, float | None]
 
 
 def count(value: float) -> str:
-    """A count to three digits, in six characters at most: 137M, 1.05B, 620K, 5e15."""
+    """A count to three digits, in at most six characters: 137M, 1.05B, 620K, 5e15."""
     rounded = float(f"{value:.3g}")
     if rounded >= BEYOND_UNITS:
         return f"{value:.0e}".replace("e+", "e")
@@ -20,7 +72,7 @@ def count(value: float) -> str:
 
 
 def frequency(value: float) -> str:
-    """A frequency of a grid, as it was chosen; from a million on to three digits."""
+    """A frequency of a grid, in full; from a million on to three digits."""
     return f"{value:.10g}" if value < LONG else count(value)
 
 
@@ -34,14 +86,21 @@ def estimate(value: float) -> str:
     return f"{rounded:#.3g}" if rounded >= 0.01 or rounded == 0 else f"{rounded:.2g}"
 
 
-def one_line(text: str) -> str:
-    """The name of a file, whose line breaks would look like the end of it."""
-    return text.replace("\n", "\\n").replace("\r", "\\r")
+def parameter(value: float) -> str:
+    """A parameter of a law to three digits."""
+    return f"{value:.3g}"
 
 
-def share(value: float) -> str:
-    """A share to two digits."""
-    return f"{value:.2f}"
+def probability(p: float) -> str:
+    """A p-value: `p = 0.03`, `p ≤ 0.001` (the least that a thousand draws show); empty for NaN."""
+    if math.isnan(p):
+        return ""
+    return "p ≤ 0.001" if p <= 0.001 else f"p = {p:.2g}"
+
+
+def whole_percent(share: float) -> str:
+    """A share in whole percent: `40 %`, `< 1 %`."""
+    return "< 1 %" if share < 0.005 else f"{share:.0%}".replace("%", " %")
 
 
 def interval(low: float | None, high: float | None, number: Callable[[float], str] = estimate) -> str:
@@ -54,25 +113,247 @@ def interval(low: float | None, high: float | None, number: Callable[[float], st
     return f"≤ {ends[1]}" if ends[1] is not None else "no interval"
 
 
-def probability(p: float) -> str:
-    """A p-value: `p = 0.03`, `p ≤ 0.001` (the least that a thousand draws tell); empty where there is none."""
-    if math.isnan(p):
-        return ""
-    return "p ≤ 0.001" if p <= 0.001 else f"p = {p:.2g}"
+def estimated(value: float, ends: Ends, number: Callable[[float], str] = estimate, label: str = "") -> str:
+    """An estimate with its 95 % interval, if it has one: `410 (350–440)`.
+
+    With a label, for use outside a table: `410 (95 % interval 350–440)`.
+    """
+    return number(value) if ends == (None, None) else f"{number(value)} ({label}{interval(*ends, number)})"
 
 
-# What a collapse curve can be found to be: one code, and one sentence of help, each.
-OK = "ok"
-NO_COLLAPSE = "no collapse up to F="  # the largest frequency follows
-NOT_UNIMODAL = "not unimodal"
-FORM_REJECTED = "form rejected"
-NOT_IDENTIFIED = "not identified"
-TOO_FEW_POINTS = "too few points"
-STATUS_HELP = {
-    OK: "a fall is shown, the form fits, F*'s interval lies inside the frequencies",
-    NO_COLLAPSE: "no fall is shown up to the largest frequency; the largest that the data allow is told",
-    NOT_UNIMODAL: "the counts do not rise once and then fall, beyond chance",
-    FORM_REJECTED: "counts scatter more about the curve than chance allows",
-    NOT_IDENTIFIED: "very different collapse points fit the counts, or the guessing floor is 1",
-    TOO_FEW_POINTS: "fewer than four distinct frequencies, for three parameters",
+def f_star_in_words(value: float, ends: Ends) -> str:
+    """A collapse point in a sentence: `F* = 410 (95 % interval 350–440)`."""
+    return f"F* = {estimated(value, ends, label='95 % interval ')}"
+
+
+def plural(number: int, noun: str) -> str:
+    """`1 curve`, `2 curves`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def sentence(text: str) -> str:
+    """`text` with a capital and a full stop."""
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
+
+
+# Curves
+
+NO_NOISE = {
+    "seeds": "no run-to-run noise between seeds",
+    "lack of fit": "no run-to-run noise about the curve, assuming its form",
+    "none": "run-to-run noise unknown: no seeds, and too few frequencies",
 }
+
+
+def finding(report: "FitReport") -> str:
+    """The result of the whole report in one sentence, which claims nothing that the fit does not show."""
+    curves, peaked = report.curves, [one for one in report.curves if one.curve.ok]
+    if not curves:
+        return "No collapse curve: no run with injected facts could be used."
+    if len(peaked) == 1:
+        curve = peaked[0].curve
+        return f"{peaked[0].name}: memory peaks at {f_star_in_words(curve.f_star, curve.f_star_interval)}, then falls."
+    if peaked:
+        many = f"{len(peaked)} of {plural(len(curves), 'model')} show a collapse point"
+        return f"{many}; {_across_sizes(report, peaked)}."
+    if len(curves) > 1:
+        statuses = ", ".join(sorted({one.curve.status for one in curves}))
+        return f"No collapse point is shown for any of {plural(len(curves), 'model')}: {statuses}."
+    curve, excluded = curves[0].curve, ""
+    if curve.status.startswith(NO_COLLAPSE) and math.isfinite(curve.largest_fall):
+        noise = "" if curve.tau_source == "seeds" else ", ignoring run-to-run variation"
+        excluded = f" (a fall of more than {curve.largest_fall:.2f} is excluded{noise})"
+    return f"No collapse point is shown for {curves[0].name}: {curve.status}{excluded}."
+
+
+def _across_sizes(report: "FitReport", peaked: "Sequence[CurveReport]") -> str:
+    """How F* changes with N at the token budget with most sizes."""
+    budget = report.laws[0]
+    at_budget = sorted((one for one in peaked if one.tokens == budget.tokens), key=lambda one: one.params)
+    if len(at_budget) < 2:
+        return "no two of them were trained on the same number of tokens"
+    smallest, largest = (
+        f"{estimated(one.curve.f_star, one.curve.f_star_interval)} for {count(one.params)}"
+        for one in (at_budget[0], at_budget[-1])
+    )
+    law = budget.law
+    slope = f"; the infusion law has alpha = {estimated(law.alpha, law.alpha_interval, parameter)}" if law else ""
+    return f"at D = {count(budget.tokens)} F* goes from {smallest} to {largest}{slope}"
+
+
+def curve_remarks(report: "CurveReport") -> list[str]:
+    """What to know of one curve beside its numbers: its status if it is not ok, tests, noise, pairing, floor, notes."""
+    curve = report.curve
+    status = "" if curve.ok else f"{curve.status}: {curve.message}"
+    p_values = (("fall", curve.fall_p), ("unimodal", curve.unimodal_p), ("form", curve.form_p))
+    tests = ", ".join(f"{name} {probability(p)}" for name, p in p_values if not math.isnan(p))
+    floor = f"floor {report.floor.value:.3f}: {report.floor.source}"
+    return [part for part in (status, tests, _run_noise(curve), report.pairing, floor, *report.notes) if part]
+
+
+def _run_noise(curve: "CollapseCurve") -> str:
+    if math.isnan(curve.tau):  # not fitted
+        return ""
+    if math.isfinite(curve.df):
+        source = f"SD of log-odds, from {curve.tau_source}, {curve.df:.3g} degrees of freedom"
+        return f"run-to-run noise tau = {curve.tau:.2f} ({source})"
+    return NO_NOISE.get(curve.tau_source, NO_NOISE["none"])
+
+
+# Laws
+
+
+def missing_law(report: "FitReport", fewest: int) -> str:
+    """What a law needs that the report does not have; empty where it has one."""
+    if report.headline:
+        return ""
+    needs = f"no infusion law: needs collapse points from {fewest} model sizes at one token budget"
+    if not report.laws or not report.laws[0].params:
+        return f"{needs}; you have none"
+    most = report.laws[0]
+    sizes = ", ".join(count(params) for params in most.params)
+    return f"{needs}; you have {len(most.params)} at D = {count(most.tokens)}: {sizes}"
+
+
+def law_sentence(report: "LawReport") -> str:
+    """The law of one token budget with its intervals and caveats; empty where there is none."""
+    law = report.law
+    if law is None:
+        return ""
+    sizes = ", ".join(count(params) for params in report.params)
+    alpha, E = estimated(law.alpha, law.alpha_interval, parameter), estimated(law.E, law.E_interval, parameter)
+    parts = [f"alpha = {alpha}, E = {E}, A = {law.A:.4g}" + ("" if math.isnan(law.r2) else f", R² = {law.r2:.4f}")]
+    if law.without_E:
+        bare = law.without_E
+        parts.append(f"with E = 0: alpha = {estimated(bare.alpha, bare.alpha_interval, parameter)}")
+    name = f"Infusion law F*(C) = A/C^alpha + E at D = {count(report.tokens)} ({sizes})"
+    return f"{name}: {'; '.join([*parts, *law.caveats])}."
+
+
+def data_law_sentence(law: "DataLaw") -> str:
+    """How F* of one size changes with D."""
+    budgets = "–".join(count(tokens) for tokens in law.tokens_range)
+    gamma = estimated(law.gamma, law.gamma_interval, parameter)
+    name = f"F*(D) ∝ D^gamma at N = {count(law.params)} (D = {budgets})"
+    return "; ".join([f"{name}: gamma = {gamma}", *law.caveats])
+
+
+def joint_sentences(law: "JointLaw") -> list[str]:
+    """The best form in N and D, how F* changes with D, and the weights of the other forms."""
+    best = law.best
+    numbers = ", ".join(
+        f"{name} = {estimated(value, best.intervals.get(name, (None, None)), parameter)}"
+        for name, value in best.parameters.items()
+    )
+    others = "; ".join(f"{form.formula} {whole_percent(form.weight)}" for form in law.forms[1:])
+    at = f"N = {count(law.gamma_at[0])}, D = {count(law.gamma_at[1])}"
+    weights = whole_percent(best.weight) + (f" ({others})" if others else "")
+    return [
+        f"joint law of {law.points} points: F* = {best.formula} with {numbers}, Akaike weight {weights}",
+        f"d log F* / d log D = {estimated(law.gamma, law.gamma_interval, parameter)} at {at}",
+        *law.caveats,
+    ]
+
+
+def held_out_sentence(held: "HeldOut") -> str:
+    """What the other sizes predict of the one that was held out."""
+    measured, predicted = estimated(held.measured, held.measured_interval), estimated(held.predicted, held.interval)
+    model = f"N = {count(held.params)} at D = {count(held.tokens)}"
+    return f"held out {model}: measured F* = {measured}; {held.source} gives {predicted}: {held.words}"
+
+
+def verdict_word(verdict: "Verdict") -> str:
+    """`passed`, `failed`, or `cannot tell`."""
+    return "cannot tell" if verdict.passed is None else "passed" if verdict.passed else "failed"
+
+
+# What kisl-fit prints
+
+WIDTH = 80
+FLOOR = 4  # the column that is left out where the table would be too wide; the remarks have it anyway
+HEADINGS = ("N", "D", "seeds", "F", "floor", "peak P", "F* (95 % interval)")
+LEGEND = (
+    "N: parameters. D: training tokens. seeds: distinct seeds among the runs. F: range of frequencies. floor: guessing "
+    "rate. peak P: highest memorisation rate. F*: collapse point, the frequency at the peak. In brackets: 95 % "
+    "intervals."
+)
+
+
+def render_report(report: "FitReport") -> str:
+    """The table, its legend, the remarks on the curves, the laws and predictions, and every file that was set aside."""
+    from kisl_plugin.fit.predict import render as render_prediction
+
+    observations, curves = plural(len(report.observations), "observation"), plural(len(report.curves), "curve")
+    parts = [f"Task {report.task}: {observations}, {curves}"]
+    if report.curves:
+        parts += [curve_table(report.curves), textwrap.fill(LEGEND, WIDTH), _paragraphs(_all_remarks(report.curves))]
+    laws = [sentence(report.missing_law)] if report.missing_law else []
+    laws += [law_sentence(one) for one in report.laws if one.law]
+    laws += [sentence(data_law_sentence(law)) for law in report.data_laws]
+    laws += [sentence("; ".join(joint_sentences(report.joint)))] if report.joint else []
+    laws += [sentence(held_out_sentence(held)) for held in report.held_out]
+    parts += [_paragraphs(map(sentence, report.notes)), _paragraphs(laws)]
+    if any(one.curve.ok for one in report.curves):
+        checks = (f"  {verdict_word(verdict)}: {verdict.name}: {verdict.sentence}" for verdict in report.verdicts)
+        lines = [textwrap.fill(check, WIDTH, subsequent_indent="    ") for check in checks]
+        parts.append("\n".join(["The paper's three signs that the law does not hold:", *lines]))
+    parts += [render_prediction(prediction) for prediction in report.predictions]
+    if report.set_aside:
+        # A line break in the name of a file would look like the end of it
+        names = [one.path.replace("\n", "\\n").replace("\r", "\\r") for one in report.set_aside]
+        files = [f"  {name}\n    {one.reason}" for name, one in zip(names, report.set_aside, strict=True)]
+        parts.append("\n".join([f"Set aside: {len(files)}", *files]))
+    return "\n\n".join(part for part in parts if part)
+
+
+def curve_table(curves: "Sequence[CurveReport]") -> str:
+    """One row per curve, at most 80 columns wide."""
+    rows = [HEADINGS, *map(_table_row, curves)]
+    lines = _aligned(rows)
+    if max(map(len, lines)) > WIDTH:
+        lines = _aligned([(*row[:FLOOR], *row[FLOOR + 1 :]) for row in rows])
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+def _table_row(report: "CurveReport") -> tuple[str, ...]:
+    """Seven cells where there is a collapse point; else the status takes the place of the last two."""
+    curve = report.curve
+    cells = (
+        count(report.params),
+        count(report.tokens),
+        str(len(report.seeds)),
+        interval(*curve.frequency_range, frequency),
+        f"{report.floor.value:.3f}",
+    )
+    if not curve.ok:
+        return (*cells, curve.status)
+    peak = estimated(curve.peak, curve.peak_interval, "{:.2f}".format)
+    return (*cells, peak, estimated(curve.f_star, curve.f_star_interval))
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Numbers to the right, the last two cells to the left; a row that is one cell short ends with a status."""
+    full = len(rows[0])
+    width = [max(len(row[i]) for row in rows if len(row) == full or i < full - 2) for i in range(full - 1)]
+    lines = []
+    for row in rows:
+        cells = [cell.rjust(size) for cell, size in zip(row[: full - 2], width, strict=False)]
+        if len(row) == full:
+            cells.append(row[-2].ljust(width[-1]))
+        lines.append("  ".join([*cells, row[-1]]).rstrip())
+    return lines
+
+
+def _all_remarks(curves: "Sequence[CurveReport]") -> list[str]:
+    """The remarks on each curve; what is the same for all is printed once."""
+    remarks = [curve_remarks(one) for one in curves]
+    common = [part for part in remarks[0] if len(curves) > 1 and all(part in others for others in remarks)]
+    lines = []
+    for one, parts in zip(curves, remarks, strict=True):
+        own = [part for part in parts if part not in common]
+        lines += [f"{one.name}: {'; '.join(own)}."] if own else []
+    return [*lines, *([f"All: {'; '.join(common)}."] if common else [])]
+
+
+def _paragraphs(sentences: Iterable[str]) -> str:
+    return "\n".join(textwrap.fill(text, WIDTH, subsequent_indent="  ") for text in sentences)

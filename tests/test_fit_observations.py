@@ -1,4 +1,4 @@
-"""Which of several results of one run count, and what else is set aside or said."""
+"""Which of several results of one run count, and what the guessing floor is."""
 
 import os
 import shutil
@@ -10,6 +10,8 @@ from fit_files import TASK, results, run_card, sample, with_metrics, write, writ
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kisl_plugin.errors import InputError
+from kisl_plugin.fit.observations import Chance, Floor, check_chance, find_floor
 from kisl_plugin.fit.results import Reading, read_results
 
 BACKGROUND = "kisl_background"
@@ -64,7 +66,7 @@ def test_equally_old_results_that_contradict_each_other_are_all_set_aside(tmp_pa
     write(tmp_path / "results_older.json", results(run_card(), 0.25, date=1.0))
     write(tmp_path / "results_other.json", results(run_card(seed=2)))
     reading = read(tmp_path)
-    assert [seen.seed for seen in reading.observations] == [2]
+    assert [seen.card.seed for seen in reading.observations] == [2]
     said = reasons(reading)
     assert set(said) == {"results_a.json", "results_b.json", "results_older.json"}
     for name in ("results_a.json", "results_b.json"):
@@ -112,9 +114,9 @@ def test_every_file_is_used_or_set_aside_and_no_run_counts_twice(
     reading = read(folder)
     used, aside = [seen.path for seen in reading.observations], [one.path for one in reading.set_aside]
     assert sorted([*used, *aside]) == sorted(map(str, folder.iterdir()))
-    assert len({seen.seed for seen in reading.observations}) == len(used)
+    assert len({seen.card.seed for seen in reading.observations}) == len(used)
     for seen in reading.observations:
-        rivals = {(date, quarter) for seed, date, quarter, limit in files if seed == seen.seed and limit is None}
+        rivals = {(date, quarter) for seed, date, quarter, limit in files if seed == seen.card.seed and limit is None}
         newest = max(date for date, _ in rivals)
         assert {(newest, seen.correct / 100)} == {rival for rival in rivals if rival[0] == newest}
 
@@ -175,7 +177,7 @@ def test_background_is_taken_from_other_results_of_the_same_run(tmp_path: Path) 
     write(tmp_path / "results_4.json", background(run_card(seed=2), 8.5))
     write(tmp_path / "results_5.json", background(run_card(), 7.5, date=3e9, config={"limit": 5}))
     reading = read(tmp_path)
-    assert [(seen.seed, seen.bits_per_byte) for seen in reading.observations] == [(1, 1.5)]
+    assert [(seen.card.seed, seen.bits_per_byte) for seen in reading.observations] == [(1, 1.5)]
     assert set(reasons(reading)) == {f"results_{k}.json" for k in (3, 4, 5)}
     assert all(f"it holds {BACKGROUND}" in reason for reason in reasons(reading).values())
 
@@ -194,3 +196,99 @@ def test_background_measured_on_different_texts_is_said(tmp_path: Path) -> None:
     assert read(tmp_path).notes == ("background was measured on 2 different texts (sha256): not comparable",)
     (tmp_path / "results_2.json").unlink()
     assert not read(tmp_path).notes
+
+
+# The guessing floor
+
+
+def floor_with_baselines(
+    folder: Path, injected: dict[str, Any], *baselines: dict[str, Any], chance: Chance = "auto"
+) -> Floor:
+    """The floor of runs with `injected` in their card, and one F = 0 run per card in `baselines`."""
+    for frequency in (10, 50):
+        write(folder / f"f{frequency}" / "results_1.json", results(run_card(**{**injected, "frequency": frequency})))
+    for i, changes in enumerate(baselines):
+        card = run_card(**{"frequency": 0, "seed": 50 + i, **changes})
+        count = {"n-samples": {TASK: {"effective": card["triples"]["count"]}}}
+        write(folder / f"baseline{i}" / "results_1.json", results(card, 0.25, **count))
+    return find_floor(read_results([folder]).observations, chance)
+
+
+PARENT = {"parent": run_card(tokens=1000)}
+
+
+@pytest.mark.parametrize(
+    ("injected", "baseline", "why"),
+    [
+        ({}, {"triples": {"count": 400, "sha256": "other"}}, "other triples (sha256)"),
+        ({}, {"triples": {"count": 40}}, "40 items where the injected runs have 400"),
+        ({}, {"form": "question", "template": [1, 0]}, "items worded with another template"),
+        ({"template": 2}, {"template": 1}, "items worded with another template"),
+        ({}, {"engine": "local"}, "trained by another engine (local)"),
+        ({}, PARENT, "continued from another checkpoint"),
+        (PARENT, {}, "continued from another checkpoint"),
+    ],
+)
+def test_an_f0_run_that_differs_in_more_than_the_frequency_is_not_the_floor(
+    tmp_path: Path, injected: dict[str, Any], baseline: dict[str, Any], why: str
+) -> None:
+    found = floor_with_baselines(tmp_path, injected, baseline, baseline)
+    assert (found.value, found.correct, found.total, found.measured) == (0, 0, 0, False)
+    assert "no run at F = 0 matches" in found.source
+    assert found.notes == (f"2 runs at F = 0 not used for the floor: {why}",)
+
+
+@pytest.mark.parametrize(
+    ("injected", "baseline"),
+    [
+        ({"train_seed": 3}, {"train_seed": 4}),
+        ({}, {"triples": {"source": "elsewhere", "count": 400}}),
+        ({"triples": {"source": "elsewhere", "count": 400}}, {}),
+        ({}, {"form": "question", "template": [0, 1]}),
+        ({"template": [2, 0]}, {"template": 2}),
+        ({"spacing": "even", "window": [0.0, 0.5]}, {"spacing": "shuffled", "window": [0.0, 1.0]}),
+        ({}, {"engine": None}),
+        (PARENT, PARENT),
+    ],
+)
+def test_what_changes_nothing_without_an_injection_may_differ(
+    tmp_path: Path, injected: dict[str, Any], baseline: dict[str, Any]
+) -> None:
+    found = floor_with_baselines(tmp_path, injected, baseline)
+    assert (found.value, found.correct, found.total, found.measured) == (0.25, 100, 400, True)
+    assert not found.notes
+
+
+def test_f0_runs_that_match_are_used_and_only_the_others_named(tmp_path: Path) -> None:
+    groups = {"frequency": None, "groups": {"a": {"frequency": 0, "count": 300}, "b": {"frequency": 0, "count": 100}}}
+    grouped = with_metrics(results(run_card(**groups)), acc_a=0.5, acc_b=0.75)
+    write(tmp_path / "grouped" / "results_1.json", grouped)
+    other = {"triples": {"count": 400, "sha256": "other"}}
+    found = floor_with_baselines(tmp_path, {}, {}, other, {**other, "engine": "local"})
+    assert found.value == (100 + 150 + 75) / 800
+    assert found.source == "325 of 800 items right in 2 runs at F = 0"
+    assert set(found.notes) == {
+        "1 run at F = 0 not used for the floor: other triples (sha256)",
+        "1 run at F = 0 not used for the floor: other triples (sha256), trained by another engine (local)",
+    }
+
+
+def test_the_floor_that_is_asked_for_needs_no_f0_runs_and_says_nothing_of_them(tmp_path: Path) -> None:
+    assert floor_with_baselines(tmp_path, {}, {"engine": "local"}, chance="0.25") == Floor(0.25, "given with --chance")
+    assert floor_with_baselines(tmp_path, {}, chance="none") == Floor(0.0, "none, as requested (the paper's form)")
+
+
+def test_without_f0_runs_there_is_no_floor_and_it_says_what_would_give_one(tmp_path: Path) -> None:
+    found = floor_with_baselines(tmp_path, {})
+    assert (found.value, found.measured) == (0, False)
+    assert found.source == "no run at F = 0; add one, or set --chance"
+
+
+@given(st.floats() | st.text(max_size=8))
+def test_a_floor_is_a_share_below_one_or_refused(chance: Chance) -> None:
+    try:
+        checked = check_chance(chance)
+    except InputError as error:
+        assert "expected auto, none, or a share" in str(error)
+    else:
+        assert checked in ("auto", "none") or 0 <= float(checked) < 1
