@@ -60,14 +60,14 @@ def install(source: str | None, ref: str | None) -> None:
 
     Example: kisl neox install --source /mnt/mirrors/gpt-neox.git
     """
-    from kisl_plugin.neox.install import INSTALL_PACKAGES, ensure_helpers, helpers_file, missing_packages, set_up
+    from kisl_plugin.neox import install as host
 
-    folder = set_up(source, ref, click.echo)
-    missing = missing_packages()
+    folder = host.install(source, ref, click.echo)
+    missing = host.missing_packages()
     if missing:
-        click.echo(f"packages are missing ({', '.join(missing)}): {INSTALL_PACKAGES}")
-    compiled = ensure_helpers(folder)
-    click.echo(f"data helpers {'compiled' if compiled else 'already compiled'}: {helpers_file(folder).name}")
+        click.echo(f"packages are missing ({', '.join(missing)}): {host.INSTALL_PACKAGES}")
+    compiled = host.ensure_helpers(folder)
+    click.echo(f"data helpers {'compiled' if compiled else 'already compiled'}: {host.helpers_file(folder).name}")
     if not missing:
         click.echo("GPT-NeoX is ready; kisl neox check lists what was found")
 
@@ -104,7 +104,8 @@ def check() -> None:
     folder = host.find_neox()
     row("GPT-NeoX", str(folder))
     row("found by", f"${host.VARIABLE}" if host.own_folder() else host.INSTALL)
-    commit, changed = host.commit_of(folder), host.changed_files(folder)
+    commit = host.commit_of(folder)
+    changed = host.changed_files(folder) if commit else []
     row("commit", commit or "unknown: the folder is not a git clone")
     row("", "the tested one" if commit == host.TESTED_COMMIT else f"tested was {host.TESTED_COMMIT}")
     if changed:

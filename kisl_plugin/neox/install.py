@@ -15,7 +15,7 @@ from pathlib import Path
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.files import hold_lock
 
-__all__ = ["commit_of", "find_neox", "set_up"]
+__all__ = ["find_neox", "install"]
 
 UPSTREAM = "https://github.com/EleutherAI/gpt-neox.git"
 TESTED_COMMIT = "ea7aefd8f8e183256992d9fede4d7c71a46d67a5"
@@ -123,9 +123,7 @@ def commit_of(folder: Path) -> str | None:
 
 
 def changed_files(folder: Path) -> list[str]:
-    """The files of GPT-NeoX that differ from the commit checked out in `folder`; none where that is unknown."""
-    if commit_of(folder) is None:
-        return []
+    """The files of GPT-NeoX that differ from the commit checked out in `folder`, a git clone."""
     return [line[3:] for line in _git(folder, "status", "--porcelain", "--untracked-files=no").stdout.splitlines()]
 
 
@@ -136,31 +134,23 @@ _INSTALLED = "refs/kisl/"
 _FETCHED = "refs/kisl-source/"
 
 
-def set_up(source: str | None, ref: str | None, say: Callable[[str], None] = print) -> Path:
-    """The folder of GPT-NeoX: the user's own, which is left as it is, or the cache folder after `install`.
-
-    Raises:
-        InputError: `$GPT_NEOX_DIR` is set, and a source or a ref was given; or see `install`.
-        KislError: see `install`.
-    """
-    if own_folder() is None:
-        return install(source or UPSTREAM, TESTED_COMMIT if ref is None else ref, say)
-    folder = find_neox()
-    if source or ref:
-        raise InputError(f"{VARIABLE} is set to {folder}, a clone that is left as it is; unset it to install another")
-    say(f"{VARIABLE} is set: GPT-NeoX is used as it is in {folder}")
-    return folder
-
-
-def install(source: str = UPSTREAM, ref: str = TESTED_COMMIT, say: Callable[[str], None] = print) -> Path:
+def install(source: str | None = None, ref: str | None = None, say: Callable[[str], None] = print) -> Path:
     """Bring GPT-NeoX at `ref` (commit, tag or branch) from `source` (URL or path) to the cache folder; returns it.
 
-    An installation that is at `ref` already is left as it is; a path as `source` needs no network.
+    By default the tested commit from its public address. An installation that is at `ref` already is left as it is,
+    and so is a clone that `$GPT_NEOX_DIR` names, which is returned. A path as `source` needs no network.
 
     Raises:
-        InputError: `source` or `ref` is not one, or `source` does not hold `ref`.
+        InputError: `source` or `ref` is not one, `source` does not hold `ref`, or `$GPT_NEOX_DIR` is set as well.
         KislError: no git, no connection, another install is running, or the folder holds changes that would be lost.
     """
+    if own_folder() is not None:
+        folder = find_neox()
+        if source or ref:
+            raise InputError(f"{VARIABLE} is set to {folder}, which is left as it is; unset it to install another")
+        say(f"{VARIABLE} is set: GPT-NeoX is used as it is in {folder}")
+        return folder
+    source, ref = source or UPSTREAM, TESTED_COMMIT if ref is None else ref
     if shutil.which("git") is None:
         raise KislError("git was not found, and GPT-NeoX is installed from a git repository; install git")
     if Path(source).expanduser().exists():

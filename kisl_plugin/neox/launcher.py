@@ -30,16 +30,7 @@ from kisl_plugin.neox.patches import (
     settle_on_cpu,
     warn_of_lost_clipping,
 )
-from kisl_plugin.neox.run import (
-    check_start,
-    find_start,
-    plan_of,
-    refuse_mixing,
-    refuse_other_sharding,
-    resume_continued,
-    tokenizer_of,
-    where_of,
-)
+from kisl_plugin.neox.run import check_start, plan_of, resume_continued, tokenizer_of, where_of
 from kisl_plugin.neox.worker import SCRIPT
 from kisl_plugin.neox_config import Yamls, hold_save, read_yamls, refuse_keys
 from kisl_plugin.plan import read_settings
@@ -86,7 +77,15 @@ def launch(script: str, arguments: list[str]) -> None:
     yamls = read_yamls(configs)
     if job == "train" and "kisl" in yamls.values:
         read_settings(yamls.values["kisl"], yamls.file_of("kisl"), 0)
-    folder = find_everything(yamls, job == "train")
+    missing = missing_files(yamls) if job == "train" else []
+    try:
+        folder = find_neox()
+    except KislError as error:
+        if not missing:
+            raise
+        missing.insert(0, str(error) if os.environ.get(VARIABLE) else f"GPT-NeoX itself · {INSTALL}")
+    if missing:
+        raise InputError("\n  ".join([f"{yamls.where}: files are missing; the command that makes each:", *missing]))
 
     with needs_extra("neox", "GPT-NeoX"):
         without_cuda = choose_device()
@@ -228,26 +227,8 @@ def _in_one_line(error: Exception) -> str:
 # ---- what is missing or wrong with a run, found before a process is started
 
 
-def find_everything(yamls: Yamls, trains: bool) -> Path:
-    """GPT-NeoX's folder, if all that the run reads is there.
-
-    Raises:
-        KislError: one message names all that is missing, and the command that makes each.
-    """
-    missing = missing_files(yamls) if trains else []
-    try:
-        folder = find_neox()
-    except KislError as error:
-        if not missing:
-            raise
-        missing.insert(0, str(error) if os.environ.get(VARIABLE) else f"GPT-NeoX itself · {INSTALL}")
-    if missing:
-        raise InputError("\n  ".join([f"{yamls.where}: files are missing; the command that makes each:", *missing]))
-    return folder
-
-
 def missing_files(yamls: Yamls) -> list[str]:
-    """One line for each file that is not there: the key, the path, and the command that makes it."""
+    """One line for each file that the run needs and that is missing: the key, the path, the command that makes it."""
     values = yamls.values
     section = values.get("kisl")
     triples = str(section.get("triples", "none")) if isinstance(section, dict) else "none"
@@ -315,26 +296,22 @@ def check_run(neox_args: Any, held_while_running: ExitStack) -> None:
             # With a hostfile the folder may be one that only the nodes can write to.
             if neox_args.hostfile is None:
                 raise
-    if neox_args.kisl is not None:
-        refuse_keys(Yamls(vars(neox_args), where=where), "injection")
-        resume_continued(neox_args)
-    start = find_start(neox_args)
-    refuse_other_sharding(neox_args, start)
     if neox_args.kisl is None:
-        check_start(neox_args, start, None)
+        check_start(neox_args, None)
         return
-    refuse_mixing(neox_args, start)
+    refuse_keys(Yamls(vars(neox_args), where=where), "injection")
+    resume_continued(neox_args)
     tokenizer = tokenizer_of(neox_args)
-    if neox_args.train_iters is None:
-        return  # with train_epochs only the data loader knows the number of samples; the workers check the rest
-    plan = plan_of(neox_args, tokenizer)
-    check_start(neox_args, start, plan)
-    card = plan.card_fields()
-    print(
-        f"kisl: {plan.schedule.exposures:,} exposures of {card['triples']['count']:,} triples "
-        f"(F = {card.get('frequency', 'of its group')}) in {plan.schedule.samples:,} samples, "
-        f"{plan.injected_fraction:.2%} of the tokens; {card['triples']['control']:,} control triples"
-    )
+    # With train_epochs only the data loader knows the number of samples; the workers check the rest.
+    plan = plan_of(neox_args, tokenizer) if neox_args.train_iters else None
+    check_start(neox_args, plan)
+    if plan is not None:
+        card = plan.card_fields()
+        print(
+            f"kisl: {plan.schedule.exposures:,} exposures of {card['triples']['count']:,} triples "
+            f"(F = {card.get('frequency', 'of its group')}) in {plan.schedule.samples:,} samples, "
+            f"{plan.injected_fraction:.2%} of the tokens; {card['triples']['control']:,} control triples"
+        )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,8 @@
 
 import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -77,100 +76,6 @@ def plan_of(neox_args: Any, tokenizer: Any) -> InjectionPlan:
 # ---- where a run begins: fresh, from its own checkpoint, or from the weights of another run
 
 
-@dataclass(frozen=True)
-class Start:
-    """The checkpoint that GPT-NeoX will load (None: fresh), its card if it has one, and whether it is only a parent."""
-
-    checkpoint: Path | None
-    card: RunCard | None
-    continued: bool
-
-    @property
-    def parent(self) -> dict[str, Any] | None:
-        """What goes into the card's `parent`."""
-        if self.card is None:
-            return None
-        return self.card.to_dict() if self.continued else dict(self.card.parent) if self.card.parent else None
-
-
-def find_start(neox_args: Any) -> Start:
-    """What `load`, `iteration` and `finetune` lead to.
-
-    Raises:
-        InputError: the checkpoint that they name is not there, or is not one of GPT-NeoX.
-    """
-    checkpoint = _checkpoint(neox_args.load, neox_args.iteration)
-    if checkpoint is not None and not checkpoint.is_dir():
-        present = ", ".join(sorted(path.name for path in checkpoint.parent.glob("global_step*"))) or "none"
-        raise InputError(f"{checkpoint}: no such checkpoint; in {checkpoint.parent} there are: {present}")
-    if checkpoint is not None and not any(checkpoint.glob("*model_states.pt")):
-        raise InputError(
-            f"{checkpoint}: holds no weights of GPT-NeoX (*model_states.pt): it is incomplete, or a checkpoint of the "
-            "embedded engine (kisl train), which GPT-NeoX cannot load; choose another save and load"
-        )
-    card = read_run_card(checkpoint) if checkpoint is not None and (checkpoint / CARD_NAME).is_file() else None
-    return Start(checkpoint, card, bool(neox_args.finetune))
-
-
-def check_start(neox_args: Any, start: Start, plan: InjectionPlan | None) -> None:
-    """Refuse a resume under which exposures would be lost or doubled. `plan`: None without a `kisl` section.
-
-    Raises:
-        InputError: the checkpoint is of a run with another schedule, or of one with a `kisl` section where this has
-            none, or the other way round.
-    """
-    if start.checkpoint is None or start.continued:
-        return
-    if start.card is not None and plan is not None:
-        check_resume(start.card, card_of(neox_args, plan, 0, (0, 0), None), str(start.checkpoint))
-    elif start.card is not None:
-        raise InputError(
-            f"{start.checkpoint}: was trained with a kisl section and this configuration has none: the exposures that "
-            "are left would be lost; put the section back, or set finetune: true to start a new run from these weights"
-        )
-    elif plan is not None:
-        raise InputError(
-            f"{start.checkpoint}: was trained without a kisl section, so the exposures up to there are missing; remove "
-            "the section, or set finetune: true to start a new run from these weights"
-        )
-
-
-def refuse_mixing(neox_args: Any, start: Start) -> None:
-    """Refuse to save among the checkpoints of another run.
-
-    Raises:
-        InputError: `save` holds checkpoints that this run does not resume, or finetune has nothing to start from.
-    """
-    refuse_mixed_runs(
-        None if neox_args.save is None else Path(neox_args.save),
-        neox_args.load,
-        finetune=start.continued,
-        own=_checkpoint(neox_args.save, None),
-        parent=start.checkpoint,
-        where=where_of(neox_args),
-    )
-
-
-def refuse_other_sharding(neox_args: Any, start: Start) -> None:
-    """Refuse what DeepSpeed would refuse in every worker: it does not redistribute ZeRO's optimizer state.
-
-    Raises:
-        InputError: the checkpoint's state was divided among another number of data-parallel processes.
-    """
-    universal = (neox_args.deepspeed_extra_args or {}).get("checkpoint") or neox_args.checkpoint or {}
-    if start.checkpoint is None or start.continued or neox_args.no_load_optim or universal.get("load_universal"):
-        return
-    names = (re.search(r"zero_pp_rank_(\d+)_", path.name) for path in start.checkpoint.glob("*zero_pp_rank_*"))
-    then = len({name[1] for name in names if name})
-    now = neox_args.global_num_gpus // max(1, neox_args.pipe_parallel_size) // max(1, neox_args.model_parallel_size)
-    if then and then != now:
-        raise InputError(
-            f"{start.checkpoint}: ZeRO's optimizer state is divided among {then} data-parallel processes and this run "
-            f"has {now}, which DeepSpeed cannot load; resume with {then}, or convert the checkpoint with DeepSpeed's "
-            "ds_to_universal.py and load it as such"
-        )
-
-
 def resume_continued(neox_args: Any) -> None:
     """Let a continued run that was interrupted go on from its own `save` with the same YAML; GPT-NeoX begins anew.
 
@@ -181,6 +86,71 @@ def resume_continued(neox_args: Any) -> None:
         print(f"kisl: finetune is true and save holds {newest}: resuming this continued run")
         # `iteration` is one of the parent's.
         neox_args.update_values({"finetune": False, "load": neox_args.save, "iteration": None})
+
+
+def check_start(neox_args: Any, plan: InjectionPlan | None) -> Mapping[str, Any] | None:
+    """Check the checkpoint that `load`, `iteration` and `finetune` lead to; returns the `parent` of the run's card.
+
+    Args:
+        neox_args: GPT-NeoX's arguments.
+        plan: None in a run without a section, or where the number of samples is not known yet (train_epochs).
+
+    Raises:
+        InputError: there is no such checkpoint; exposures would be lost or doubled, since it is of a run with another
+            schedule, or only one of the two runs has a `kisl` section; `save` holds checkpoints of another run; or
+            DeepSpeed cannot load it on this number of processes.
+    """
+    section = neox_args.kisl is not None
+    checkpoint = _checkpoint(neox_args.load, neox_args.iteration)
+    if checkpoint is not None and not checkpoint.is_dir():
+        present = ", ".join(sorted(path.name for path in checkpoint.parent.glob("global_step*"))) or "none"
+        raise InputError(f"{checkpoint}: no such checkpoint; in {checkpoint.parent} there are: {present}")
+    if checkpoint is not None and not any(checkpoint.glob("*model_states.pt")):
+        raise InputError(
+            f"{checkpoint}: holds no weights of GPT-NeoX (*model_states.pt): it is incomplete, or a checkpoint of the "
+            "embedded engine (kisl train), which GPT-NeoX cannot load; choose another save and load"
+        )
+    if section:
+        refuse_mixed_runs(
+            None if neox_args.save is None else Path(neox_args.save),
+            neox_args.load,
+            finetune=bool(neox_args.finetune),
+            own=_checkpoint(neox_args.save, None),
+            parent=checkpoint,
+            where=where_of(neox_args),
+        )
+    if checkpoint is None:
+        return None
+    card = read_run_card(checkpoint) if (checkpoint / CARD_NAME).is_file() else None
+    if neox_args.finetune:
+        return card.to_dict() if card is not None else None
+    if card is not None and not section:
+        raise InputError(
+            f"{checkpoint}: was trained with a kisl section and this configuration has none: the exposures that are "
+            "left would be lost; put the section back, or set finetune: true to start a new run from these weights"
+        )
+    if card is None and section:
+        raise InputError(
+            f"{checkpoint}: was trained without a kisl section, so the exposures up to there are missing; remove the "
+            "section, or set finetune: true to start a new run from these weights"
+        )
+    if card is not None and plan is not None:
+        check_resume(card, card_of(neox_args, plan, 0, (0, 0), None), str(checkpoint))
+
+    # DeepSpeed does not redistribute ZeRO's optimizer state, and would fail in every worker.
+    universal = (neox_args.deepspeed_extra_args or {}).get("checkpoint") or neox_args.checkpoint or {}
+    if not neox_args.no_load_optim and not universal.get("load_universal"):
+        names = (re.search(r"zero_pp_rank_(\d+)_", path.name) for path in checkpoint.glob("*zero_pp_rank_*"))
+        then = len({name[1] for name in names if name})
+        one_model = max(1, neox_args.pipe_parallel_size) * max(1, neox_args.model_parallel_size)
+        now = neox_args.global_num_gpus // one_model
+        if then and then != now:
+            raise InputError(
+                f"{checkpoint}: ZeRO's optimizer state is divided among {then} data-parallel processes and this run "
+                f"has {now}, which DeepSpeed cannot load; resume with {then}, or convert the checkpoint with "
+                "DeepSpeed's ds_to_universal.py and load it as such"
+            )
+    return card.parent if card is not None else None
 
 
 def _checkpoint(folder: str | None, iteration: int | None) -> Path | None:
@@ -208,22 +178,17 @@ class CardWriter:
 
     def __init__(self) -> None:
         self._plan: InjectionPlan | None = None
-        self._parent: dict[str, Any] | None = None
+        self._parent: Mapping[str, Any] | None = None
         self._counts: tuple[int, int] | None = None
 
     def planned(self, neox_args: Any, plan: InjectionPlan | None) -> None:
         """Check, before the model is built, that the run goes on as its checkpoint began.
 
         Raises:
-            InputError: it would not (see check_start and refuse_mixing).
+            InputError: it would not (see check_start).
         """
-        if neox_args.rank != 0:
-            return
-        start = find_start(neox_args)
-        if plan is not None:
-            refuse_mixing(neox_args, start)
-        check_start(neox_args, start, plan)
-        self._plan, self._parent = plan, start.parent
+        if neox_args.rank == 0:
+            self._plan, self._parent = plan, check_start(neox_args, plan)
 
     def saving(self, save: Callable[..., None]) -> Callable[..., None]:
         """GPT-NeoX's `save_ds_checkpoint`, with the card first: what `latest` names has one at any moment."""
@@ -241,7 +206,7 @@ class CardWriter:
 
 
 def card_of(
-    neox_args: Any, plan: InjectionPlan, iteration: int, counts: tuple[int, int], parent: dict[str, Any] | None
+    neox_args: Any, plan: InjectionPlan, iteration: int, counts: tuple[int, int], parent: Mapping[str, Any] | None
 ) -> RunCard:
     """The card at `iteration`; `counts` are all parameters and those outside the embeddings."""
     versions = {"kisl": kisl_plugin.__version__, "python": platform.python_version()}
