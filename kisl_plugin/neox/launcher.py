@@ -106,15 +106,44 @@ def launch(script: str, arguments: list[str]) -> None:
         processes = yamls.values.get("num_gpus")
         patch_cuda(processes if isinstance(processes, int) and processes > 0 else 1)
         print(f"no GPU: GPT-NeoX is patched to train on the CPU ({'; '.join(PATCHES)})")
-    neox_args_class = add_kisl_field()
-    check_keys(yamls, neox_args_class)
-    consume = neox_args_class.consume_deepy_args
-    with ExitStack() as held_while_running:
+    check_keys(yamls, add_kisl_field())
+    os.environ[VARIABLE] = str(folder)
+    if job is not None:
+        os.environ[SCRIPT] = f"{job}.py"
+    runner.EXPORT_ENVS.extend(EXPORTED)
+    # GPT-NeoX's deepy.py as a module; this command's own file has the same name.
+    spec: Any = util.spec_from_file_location("gpt_neox_deepy", folder / "deepy.py")
+    deepy = util.module_from_spec(spec)
+    spec.loader.exec_module(deepy)
+    try:
+        with checked_before_start(yamls, job, on_cpu), terminate_children(runner):
+            deepy.main([str(WORKER) if job else script, *arguments])
+    except KislError:
+        raise
+    except (KeyError, NotImplementedError, RuntimeError, ValueError) as error:
+        # No such launcher, no host reached, a variable of Slurm's missing.
+        raise KislError(f"the launch failed: {_in_one_line(error)}") from error
+    if job == "train" and "kisl" in yamls.values and yamls.values.get("save"):
+        probe = "lm_eval --tasks kisl_wikidata --model hf --model_args pretrained=MODEL"
+        print(f"kisl: next: kisl export {yamls.values['save']} MODEL, and then: {probe}")
+
+
+@contextmanager
+def checked_before_start(yamls: Yamls, job: str | None, on_cpu: bool) -> Iterator[None]:
+    """Within it, GPT-NeoX's own reading of the configuration is followed by this package's checks.
+
+    Raises:
+        InputError: GPT-NeoX refuses the configuration, in one line; or see check_run.
+        KislError: another run saves to the same folder. While the block runs, this one keeps others out.
+    """
+    from megatron.neox_arguments import NeoXArgs
+
+    original = vars(NeoXArgs)["consume_deepy_args"]
+    with ExitStack() as stack:
 
         def consume_deepy_args(input_args: list[str] | None = None) -> Any:
-            """GPT-NeoX's own reading of the configuration, then all checks that a process need not be started for."""
             try:
-                neox_args = consume(input_args)
+                neox_args = original.__func__(NeoXArgs, input_args)
             except ImportError as error:
                 raise InputError(
                     f"{yamls.where}: GPT-NeoX lacks a package for this configuration: {_in_one_line(error)}; install "
@@ -128,29 +157,14 @@ def launch(script: str, arguments: list[str]) -> None:
             if "master_port" not in yamls.values and neox_args.hostfile is None:
                 neox_args.update_value("master_port", free_port())
             if job == "train":
-                check_run(neox_args, held_while_running)
+                check_run(neox_args, stack)
             return neox_args
 
-        neox_args_class.consume_deepy_args = consume_deepy_args
-        os.environ[VARIABLE] = str(folder)
-        if job is not None:
-            os.environ[SCRIPT] = f"{job}.py"
-        runner.EXPORT_ENVS.extend(EXPORTED)
-        # GPT-NeoX's deepy.py as a module; this command's own file has the same name.
-        spec: Any = util.spec_from_file_location("gpt_neox_deepy", folder / "deepy.py")
-        deepy = util.module_from_spec(spec)
-        spec.loader.exec_module(deepy)
+        NeoXArgs.consume_deepy_args = consume_deepy_args
         try:
-            with terminate_children(runner):
-                deepy.main([str(WORKER) if job else script, *arguments])
-        except KislError:
-            raise
-        except (KeyError, NotImplementedError, RuntimeError, ValueError) as error:
-            # No such launcher, no host reached, a variable of Slurm's missing.
-            raise KislError(f"the launch failed: {_in_one_line(error)}") from error
-    if job == "train" and "kisl" in yamls.values and yamls.values.get("save"):
-        probe = "lm_eval --tasks kisl_wikidata --model hf --model_args pretrained=MODEL"
-        print(f"kisl: next: kisl export {yamls.values['save']} MODEL, and then: {probe}")
+            yield
+        finally:
+            NeoXArgs.consume_deepy_args = original
 
 
 def read_command_line(arguments: Sequence[str]) -> tuple[list[Path], str | None]:
@@ -271,10 +285,10 @@ def refuse_probe_inside(neox_args: Any) -> None:
             )
 
 
-def check_run(neox_args: Any, held_while_running: ExitStack) -> None:
+def check_run(neox_args: Any, stack: ExitStack) -> None:
     """Everything about a training run that can be known before a process is started.
 
-    `save` is locked first, since what the next checks look for there may be another run's.
+    `save` is locked until `stack` is closed, and before anything is looked for in it.
 
     Raises:
         InputError: what is wrong, in one line.
@@ -291,7 +305,7 @@ def check_run(neox_args: Any, held_while_running: ExitStack) -> None:
         raise InputError(f"{where}: seed is {neox_args.seed!r}; GPT-NeoX needs a whole number from 1")
     if neox_args.save is not None:
         try:
-            held_while_running.enter_context(hold_save(Path(neox_args.save), where))
+            stack.enter_context(hold_save(Path(neox_args.save), where))
         except InputError:
             # With a hostfile the folder may be one that only the nodes can write to.
             if neox_args.hostfile is None:
