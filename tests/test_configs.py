@@ -1,3 +1,4 @@
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from kisl_plugin.cli.main import main
 from kisl_plugin.demo import FULL, choose_facts
-from kisl_plugin.grid import GRID, MODELS, TINY, TINY_MODELS, Model, all_runs, all_series, files
+from kisl_plugin.grid import GRID, MODELS, SEED, TINY, TINY_MODELS, Model, all_runs, all_series, yaml_of
 from kisl_plugin.local.config import read_config
 from kisl_plugin.local.model import padded_vocabulary
 from kisl_plugin.neox_config import LlamaShape, read_yamls, swiglu_width
@@ -53,10 +54,21 @@ def meta_count(shape: LlamaShape) -> int:
 
 
 def test_the_files_in_the_repository_are_those_that_the_tables_make() -> None:
-    made = files()
-    found = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.iterdir() if path.name != "demo.yml"}
-    assert found.keys() == made.keys()
-    assert [name for name in made if made[name] != found[name]] == [], "run: kisl configs write"
+    shipped = {path.stem: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.yml") if path.stem != "demo"}
+    assert shipped.keys() == RUNS.keys()
+    assert [name for name, run in RUNS.items() if yaml_of(run) != shipped[name]] == [], "run: kisl configs write"
+
+
+def test_the_readme_links_every_yaml_and_has_the_shapes_of_the_table() -> None:
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    links = set(re.findall(r"\]\(([^)]+)\)", text))
+    assert {link for link in links if link.endswith(".yml")} == {path.name for path in FOLDER.glob("*.yml")}
+    assert all((FOLDER / link).exists() for link in links)
+    for model in (*MODELS, *TINY_MODELS):
+        shape = model.shape
+        numbers = (shape.parameters, shape.parameters_non_embedding, shape.layers, shape.hidden, shape.heads,
+                   shape.inner, shape.vocabulary)  # fmt: skip
+        assert " | ".join([model.name, *(f"{number:,}" for number in numbers)]) in text
 
 
 def test_the_grid_is_the_one_that_was_asked_for() -> None:
@@ -140,7 +152,7 @@ def test_the_batch_divides_on_up_to_64_gpus() -> None:
         assert values["gradient_accumulation_steps"] is None
 
 
-def test_every_run_clips_and_deepspeed_is_told_so() -> None:
+def test_every_run_clips_and_so_does_deepspeed() -> None:
     for name in RUNS:
         values = values_of(name)
         assert values["deepspeed_extra_args"] == {"gradient_clipping": values["gradient_clipping"]}
@@ -179,16 +191,16 @@ def test_the_embedded_engine_takes_the_tiny_files_and_trains_the_same_rows() -> 
     for run in tiny:
         config = read_config([FOLDER / f"{run.name}.yml"])
         assert config.samples * config["seq_length"] == run.series.tokens
-        assert (config.precision, config["gradient_accumulation_steps"]) == ("fp32", 1)
+        assert (config["precision"], config["gradient_accumulation_steps"]) == ("fp32", 1)
 
 
 def test_the_share_of_injected_tokens_is_reckoned_from_the_triples_as_they_are() -> None:
     triples = read_triples(GRID.facts.source)
-    told = [triple for triple in triples if triple.group != CONTROL]
-    assert len(told) == GRID.facts.count
-    lengths = [len(verbalizer_of("statement").text(triple, 0)) for triple in told]
+    injected = [triple for triple in triples if triple.group != CONTROL]
+    assert len(injected) == GRID.facts.count
+    lengths = [len(verbalizer_of("statement").text(triple, 0)) for triple in injected]
     assert np.mean(lengths) == pytest.approx(48.2, abs=0.05)
-    demo = Counter(t.group for t in choose_facts(triples, FULL.objects, FULL.injected, 1, TINY.seed))
+    demo = Counter(t.group for t in choose_facts(triples, FULL.objects, FULL.injected, 1, SEED))
     assert demo["injected"] == TINY.facts.count
     run = RUNS["1b_f5000"]
     assert run.injected_fraction == pytest.approx(2581 * 5000 * 48.2 / 3.5 / 58e9, rel=1e-4)
@@ -196,14 +208,14 @@ def test_the_share_of_injected_tokens_is_reckoned_from_the_triples_as_they_are()
 
 def test_the_densest_tiny_run_fits() -> None:
     run = all_series()[-1].runs[-1]
-    told = choose_facts(read_triples("wikidata_six"), FULL.objects, FULL.injected, 1, TINY.seed)
+    facts = choose_facts(read_triples("wikidata_six"), FULL.objects, FULL.injected, 1, SEED)
     verbalizer = verbalizer_of("statement")
-    wordings = [verbalizer.text(t, k) for t in told if t.group != CONTROL for k in range(5)]
+    wordings = [verbalizer.text(t, k) for t in facts if t.group != CONTROL for k in range(5)]
     scale = TINY.facts.tokens / np.mean([len(text) for text in wordings])
     lengths = [round(len(text) * scale) for text in wordings]
     each = np.full(len(lengths), run.frequency // 5, dtype=np.int64)
     samples = run.series.tokens // TINY.seq_length
-    schedule = Schedule(each, samples, TINY.seed, lengths=lengths, capacity=TINY.seq_length + 1)
+    schedule = Schedule(each, samples, SEED, lengths=lengths, capacity=TINY.seq_length + 1)
     assert np.array_equal(schedule.count_exposures(), each)
 
 
@@ -221,9 +233,11 @@ def test_write_makes_the_folder_and_a_second_call_changes_nothing(tmp_path: Path
     out = tmp_path / "grid"
     first, second = (CliRunner().invoke(main, ["configs", "write", "--out", str(out)]) for _ in range(2))
     assert (first.exit_code, second.exit_code) == (0, 0)
-    assert f"{len(files())} of them new or changed" in first.output
+    assert f"{len(RUNS)} of them new or changed" in first.output
     assert " 0 of them new or changed" in second.output
-    assert {path.name: path.read_text(encoding="utf-8") for path in out.iterdir()} == files()
+    assert {path.stem: path.read_text(encoding="utf-8") for path in out.iterdir()} == {
+        name: yaml_of(run) for name, run in RUNS.items()
+    }
     mine = out / "mine.yml"
     mine.write_text("{}", encoding="utf-8")
     (out / "1b_f200.yml").write_text("{}", encoding="utf-8")

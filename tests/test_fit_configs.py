@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit.planned_configs import coincidence, frequencies_of, write_configs
 from kisl_plugin.fit.predict import Prediction, Sweep
-from kisl_plugin.grid import BYTES_A_PARAMETER, BYTES_OF_A_GPU, GRID, LLAMA2, MODELS, choices, model_of
+from kisl_plugin.grid import BYTES_A_PARAMETER, BYTES_OF_A_GPU, GRID, LLAMA2, MODELS, model_of
 from kisl_plugin.local.config import read_config
 from kisl_plugin.local.model import padded_vocabulary
 from kisl_plugin.neox_config import LlamaShape, read_yamls, swiglu_width
@@ -188,7 +188,7 @@ def test_the_sweep_of_a_cpu_is_tested_on_a_cpu(tmp_path: Path) -> None:
     tiny = Sweep(triples=198, tokens_per_statement=22.36, seq_length=128, vocabulary=4096)
     for path in write_configs(prediction(40.0, 2 * 10**6, 600_000, triples=198), tmp_path, tiny):
         config = read_config([path])
-        assert (config.precision, config["seq_length"]) == ("fp32", 128)
+        assert (config["precision"], config["seq_length"]) == ("fp32", 128)
         assert config.samples * 128 == pytest.approx(600_000, abs=512)
         assert shape_in(config, 4096).parameters == 2_000_000
 
@@ -222,9 +222,3 @@ def test_gpus_that_share_layers_do_not_pad_the_vocabulary(tmp_path: Path) -> Non
         config = read_config([path])
         assert config["model_parallel_size"] == shared
         assert padded_vocabulary(32_000, config) == 32_000
-
-
-def test_every_choice_has_a_reason() -> None:
-    made = choices(GRID)
-    assert len({choice.what for choice in made}) == len(made) == 12
-    assert all(choice.chosen and choice.why for choice in made)

@@ -1,4 +1,4 @@
-"""`kisl train`: a GPT-NeoX YAML with an engine of this package."""
+"""`kisl train` and `kisl configs`: train from GPT-NeoX YAMLs, and write the grid of them."""
 
 from pathlib import Path
 
@@ -7,8 +7,6 @@ import click
 from kisl_plugin.cli.errors import Command
 from kisl_plugin.errors import InputError
 
-# `kisl train`: a GPT-NeoX YAML with an engine of this package.
-
 
 @click.command(cls=Command)
 @click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -16,19 +14,17 @@ from kisl_plugin.errors import InputError
 def train(configs: tuple[Path, ...], engine: str) -> None:
     """Train a model from GPT-NeoX YAMLs, on this machine's CPU or one GPU.
 
-    The finished model is written to SAVE/hf, SAVE being the YAML's key; with `load` the run resumes from there.
+    The finished model is written to SAVE/hf, where SAVE is the YAML's `save`. A run whose `load` contains checkpoints
+    resumes from the newest one.
 
     Example: kisl train neox_configs/demo.yml
     """
     from kisl_plugin.hookspecs import manager
 
-    found = manager().hook.kisl_engine(name=engine)
-    if found is None:
-        raise InputError(f"--engine {engine!r}: no such engine; built in is local, plugins may add others")
-    click.echo(found.train(list(configs)))
-
-
-# `kisl configs`: the grid of YAMLs.
+    trainer = manager().hook.kisl_engine(name=engine)
+    if trainer is None:
+        raise InputError(f"--engine {engine!r}: no such engine; expected local, or one that an installed plugin adds")
+    click.echo(trainer.train(list(configs)))
 
 
 @click.group()
@@ -53,7 +49,7 @@ def list_runs() -> None:
 @configs.command(cls=Command)
 @click.option("--out", default="neox_configs", show_default=True, type=click.Path(path_type=Path), help="Folder.")
 def write(out: Path) -> None:
-    """Write the YAMLs and their README from the tables; files of the same names are replaced.
+    """Write the YAMLs of the grid; files of the same names are replaced.
 
     Example: kisl configs write
     """
