@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
 
@@ -94,8 +94,14 @@ def _choices(triple: Triple, pool: _Pool) -> Choices:
     right = {label: obj for key in _subject_keys(triple) for label, obj in pool.of_subject[key].items()}
     refused = [right[label] for label in sorted(right)]
     drawn = (pool.objects[number % len(pool.objects)] for number in islice(numbers, _HASHED_DRAWS))
-    distractors = _greedy(drawn, refused)
-    if distractors is None:  # for the few triples whose draws failed: all objects, from a hashed place on
+    chosen: list[_Object] = []
+    for candidate in drawn:
+        if not any(map(candidate.is_variant_of, (*refused, *chosen))):
+            chosen.append(candidate)
+        if len(chosen) == DISTRACTORS:
+            break
+    distractors: list[_Object] | None = chosen
+    if len(chosen) < DISTRACTORS:  # for the few triples whose draws failed: all objects, from a hashed place on
         begin = next(numbers) % len(pool.objects)
         rotated = pool.objects[begin:] + pool.objects[:begin]
         distractors = _independent([o for o in rotated if not any(map(o.is_variant_of, refused))], DISTRACTORS)
@@ -108,16 +114,6 @@ def _choices(triple: Triple, pool: _Pool) -> Choices:
     options = [distractor.label for distractor in distractors]
     options.insert(answer, triple.object)
     return Choices((options[0], options[1], options[2], options[3]), answer)
-
-
-def _greedy(candidates: Iterable[_Object], refused: Sequence[_Object]) -> list[_Object] | None:
-    chosen: list[_Object] = []
-    for candidate in candidates:
-        if not any(map(candidate.is_variant_of, (*refused, *chosen))):
-            chosen.append(candidate)
-        if len(chosen) == DISTRACTORS:
-            return chosen
-    return None
 
 
 def _independent(candidates: list[_Object], size: int) -> list[_Object] | None:

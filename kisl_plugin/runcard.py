@@ -99,24 +99,18 @@ class RunCard:
         template = data.get("template", 0)
         if not (_is_whole(template) or (isinstance(template, list) and template and all(map(_is_whole, template)))):
             raise InputError(f"{where}: template is {template!r}; expected an index or a list of indices")
-        _check_frequency(data, where)
+        frequency, groups = data.get("frequency"), data.get("groups")
+        if (frequency is None) == (groups is None):
+            raise InputError(f"{where}: expected either frequency or groups, one of the two")
+        if frequency is not None and not _is_whole(frequency):
+            raise InputError(f"{where}: frequency is {frequency!r}; expected a whole number")
+        if groups is not None and not isinstance(groups, Mapping):
+            raise InputError(f"{where}: groups is {groups!r}; expected an object of groups")
+        for name, group in (groups or {}).items():
+            if not (isinstance(group, Mapping) and all(_is_whole(group.get(key)) for key in ("frequency", "count"))):
+                raise InputError(f"{where}: groups.{name} is {group!r}; expected {{'frequency': F, 'count': n}}")
         names = {f.name for f in fields(cls)}
         return cls(**{"engine": "unknown", **{key: data[key] for key in data if key in names}})
-
-
-def _check_frequency(data: Mapping[str, Any], where: str) -> None:
-    frequency, groups = data.get("frequency"), data.get("groups")
-    if (frequency is None) == (groups is None):
-        raise InputError(f"{where}: expected either frequency or groups, and one of them only")
-    if frequency is not None and not _is_whole(frequency):
-        raise InputError(f"{where}: frequency is {frequency!r}; expected a whole number")
-    if groups is None:
-        return
-    if not isinstance(groups, Mapping):
-        raise InputError(f"{where}: groups is {groups!r}; expected an object of groups")
-    for name, group in groups.items():
-        if not (isinstance(group, Mapping) and _is_whole(group.get("frequency")) and _is_whole(group.get("count"))):
-            raise InputError(f"{where}: groups.{name} is {group!r}; expected {{'frequency': F, 'count': n}}")
 
 
 def _is_whole(value: Any) -> bool:

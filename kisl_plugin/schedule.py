@@ -267,7 +267,21 @@ class Schedule:
         self.capacity = capacity
         self.lengths = None if lengths is None else _whole_numbers("lengths", lengths)
         if self.lengths is not None and capacity is not None:
-            self._fit(self.lengths, capacity, inside)
+            if len(self.lengths) != len(self.frequencies):
+                raise InputError(
+                    f"lengths: {len(self.lengths)} for {len(self.frequencies)} frequencies; expected one for each"
+                )
+            used = self.lengths[self.frequencies > 0]
+            longest = int(used.max()) if len(used) else 0
+            if longest + 2 > capacity:
+                raise InputError(
+                    f"a statement of {longest} tokens and its two separators do not fit a row of {capacity} tokens; "
+                    "use a longer seq_length or shorter statements"
+                )
+            if self._spacing.largest_row * (longest + 1) + 1 > capacity:
+                costs = self.lengths + 1
+                total = float(np.dot(self.frequencies.astype(np.float64), costs))
+                self._spacing = TokenFilled(self._spacing, costs, capacity - 1, inside, self._block_rows, total)
         self._block: tuple[int, IntArray, IntArray] | None = None
 
     @property
@@ -314,20 +328,6 @@ class Schedule:
             stop = min(start + self._block_rows, self._last - self._first)
             block = self._block = (number, *self._spacing.rows(start, stop))
         return block
-
-    def _fit(self, lengths: IntArray, capacity: int, samples: int) -> None:
-        if len(lengths) != len(self.frequencies):
-            raise InputError(f"lengths: {len(lengths)} for {len(self.frequencies)} frequencies; expected one for each")
-        used = lengths[self.frequencies > 0]
-        longest = int(used.max()) if len(used) else 0
-        if longest + 2 > capacity:
-            raise InputError(
-                f"a statement of {longest} tokens and its two separators do not fit a row of {capacity} tokens; "
-                "use a longer seq_length or shorter statements"
-            )
-        if self._spacing.largest_row * (longest + 1) + 1 > capacity:
-            total = float(np.dot(self.frequencies.astype(np.float64), lengths + 1))
-            self._spacing = TokenFilled(self._spacing, lengths + 1, capacity - 1, samples, self._block_rows, total)
 
 
 def _whole_numbers(name: str, values: Any) -> IntArray:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from kisl_plugin.options import choices_of
-from kisl_plugin.triples import Triple, read_triples, triples_to_jsonl
+from kisl_plugin.triples import read_triples, triples_to_jsonl
 from kisl_plugin.verbalize import question, statement, templates_of
 
 ROOT = Path(__file__).parents[1]
@@ -140,13 +140,10 @@ def test_the_builder_makes_the_same_file_from_the_facts_in_any_order(tmp_path: P
 
 def test_every_relation_has_the_counts_that_the_readme_gives() -> None:
     table = (FILE.parent / "README.md").read_text(encoding="utf-8")
+    triples = read_triples("wikidata_six")
     for relation_id in RELATIONS:
-        of = read_of(relation_id)
+        of = [t for t in triples if t.relation_id == relation_id]
         control = sum(t.group == "control" for t in of)
         objects = len({t.object for t in of})
         row = rf"\| {relation_id} \| [^|]+ \| {len(of)} \| {objects} \| {len(of) // objects} \| {control} \("
         assert re.search(row, table)
-
-
-def read_of(relation_id: str) -> list[Triple]:
-    return [t for t in read_triples("wikidata_six") if t.relation_id == relation_id]

@@ -1,10 +1,16 @@
+"""The command line: help, errors in one line, a standard output that cannot be written to, progress."""
+
 import io
+import subprocess
+import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 from tiny_world import settings, write_yaml
 
+from kisl_plugin.cli.errors import Command
 from kisl_plugin.cli.main import COMMANDS, main
 from kisl_plugin.progress import Progress, duration
 
@@ -81,3 +87,27 @@ def test_progress_that_was_never_due_leaves_no_line() -> None:
 
 def test_durations_are_short() -> None:
     assert [duration(s) for s in (0.4, 59, 61, 3600, 7500)] == ["0s", "59s", "1m01s", "1h00m", "2h05m"]
+
+
+def printed_to_full_disk(module: str, *words: object) -> "subprocess.CompletedProcess[str]":
+    program = [sys.executable, "-c", f"from {module} import main; main()", *map(str, words)]
+    with Path("/dev/full").open("w") as full:
+        return subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("words", [("list",), ("write", "--out", "configs")])
+def test_a_standard_output_that_cannot_be_written_to_is_one_line(words: tuple[str, ...], tmp_path: Path) -> None:
+    words = tuple(str(tmp_path / word) if word == "configs" else word for word in words)
+    done = printed_to_full_disk("kisl_plugin.cli.main", "configs", *words)
+    assert done.returncode == 1
+    assert done.stderr == "Error: standard output: cannot be written to (No space left on device)\n"
+
+
+def test_other_errors_of_the_system_are_not_reported_as_those_of_standard_output(tmp_path: Path) -> None:
+    @click.command(cls=Command)
+    def read_missing() -> None:
+        (tmp_path / "missing").read_text()
+
+    with pytest.raises(FileNotFoundError):
+        CliRunner().invoke(read_missing, catch_exceptions=False)

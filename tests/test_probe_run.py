@@ -8,7 +8,7 @@ from probe_world import plain_model, some_triples, write_card
 
 from kisl_plugin.cli.probe import probe
 from kisl_plugin.errors import InputError, KislError
-from kisl_plugin.probe.run import Probed, distinct_tasks, probe_models
+from kisl_plugin.probe.run import Probed, probe_models
 
 pytest.importorskip("lm_eval")
 
@@ -33,10 +33,10 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def test_models_of_one_name_keep_results_and_cards_apart(twins: list[Path], tmp_path: Path) -> None:
-    seen: list[Probed] = []
-    files = probe_models(twins, tmp_path, batch_size=8, on_done=seen.append)
+    outcomes: list[Probed] = []
+    files = probe_models(twins, tmp_path, batch_size=8, on_done=outcomes.append)
     assert len({file.parent for file in files}) == 2
-    assert [probed.results for probed in seen] == files
+    assert [probed.results for probed in outcomes] == files
     for file, model, frequency in zip(files, twins, (10, 11), strict=True):
         results = read(file)
         assert results["config"]["model_args"]["pretrained"] == str(model)
@@ -45,12 +45,6 @@ def test_models_of_one_name_keep_results_and_cards_apart(twins: list[Path], tmp_
         rows = [json.loads(line) for line in samples.read_text(encoding="utf-8").splitlines()]
         assert len(rows) == len(some_triples())
         assert {key for row in rows for key in row if key.startswith("acc")} == {"acc", "acc_control"}
-
-
-def test_the_same_model_answers_the_same_in_any_batch(twins: list[Path], tmp_path: Path) -> None:
-    files = [probe_models(twins[:1], tmp_path / str(size), batch_size=size)[0] for size in (1, 64, "auto")]
-    scores = [read(file)["results"]["kisl_wikidata"]["acc,none"] for file in files]
-    assert len(set(scores)) == 1
 
 
 def test_the_command_prints_an_aligned_line_per_model_and_task(twins: list[Path], tmp_path: Path) -> None:
@@ -82,13 +76,6 @@ def test_lm_eval_is_silent_unless_asked_and_keeps_off_standard_output(
     assert "Determined largest batch size" in shown.err
 
 
-def test_a_model_is_named_as_it_was_given(twins: list[Path], tmp_path: Path) -> None:
-    link = tmp_path / "link"
-    link.symlink_to(twins[0])
-    done = command(link, f"{twins[0]}/", "--output", tmp_path / "out")
-    assert [line.split()[0] for line in done.stdout.splitlines()] == [str(link), str(twins[0])]
-
-
 def test_a_task_named_twice_or_inside_a_group_is_asked_once(twins: list[Path], tmp_path: Path) -> None:
     done = command(twins[0], "--output", tmp_path, "--tasks", "kisl_background,kisl,kisl_wikidata,kisl,kisl_background")
     assert done.exit_code == 0, done.output
@@ -96,10 +83,6 @@ def test_a_task_named_twice_or_inside_a_group_is_asked_once(twins: list[Path], t
     assert sorted(line.split()[1] for line in done.stdout.splitlines()) == sorted([*forms, "kisl_background"])
     (file,) = tmp_path.rglob("results_*.json")
     assert set(read(file)["results"]) - {"kisl"} == {*forms, "kisl_background"}
-    assert distinct_tasks(["kisl_background", *forms, forms[0]], ["kisl_background", *forms]) == [
-        "kisl_background",
-        *forms,
-    ]
 
 
 def corrupt_model(folder: Path) -> Path:
@@ -132,30 +115,19 @@ def test_failures_that_the_user_can_mend_are_status_2(twins: list[Path], tmp_pat
     assert len(done.stdout.splitlines()) == len(done.stderr.splitlines()) == 1
 
 
-def test_failed_models_are_told_and_the_files_of_the_others_returned(twins: list[Path], tmp_path: Path) -> None:
-    told: list[tuple[Path, KislError]] = []
-    models = [corrupt_model(tmp_path / "corrupt"), twins[0]]
-    files = probe_models(models, tmp_path / "out", on_failed=lambda *failure: told.append(failure))
-    assert [file.is_file() for file in files] == [True]
-    ((model, error),) = told
-    assert model == models[0]
-    assert "could not ask this model" in str(error)
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["missing", "--output", "out"], "missing: no config.json"),
         (["MODEL", "--output", "out.json"], "out.json: the output is a folder"),
-        (["MODEL", "--output", "FILE"], "FILE: cannot be made a folder"),
+        (["MODEL", "--output", "FILE"], "FILE: cannot be written to"),
         (
             ["MODEL", "--output", "out", "--tasks", "mmlu"],
             "task 'mmlu' is unknown; expected one of kisl, kisl_background",
         ),
         (["MODEL", "--output", "/proc"], "/proc: cannot be written to"),
-        (["MODEL", "--output", "out", "--device", "meta"], "--device 'meta': PyTorch sees no such device"),
-        (["MODEL", "--output", "out", "--device", "cpu:1"], "--device 'cpu:1': PyTorch sees no such device"),
-        (["MODEL", "--output", "out", "--device", "gpu"], "--device 'gpu' is unknown"),
+        (["MODEL", "--output", "out", "--device", "cuda:99"], "--device 'cuda:99': PyTorch cannot use it ("),
+        (["MODEL", "--output", "out", "--device", "gpu"], "--device 'gpu': PyTorch cannot use it ("),
     ],
 )
 def test_a_wrong_call_is_one_line_and_status_2(

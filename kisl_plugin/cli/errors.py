@@ -1,4 +1,7 @@
-"""How every command reports an error: one line on standard error and DESIGN's exit status, never a traceback."""
+"""How every command reports an error: one line on standard error and an exit status, never a traceback.
+
+Exit status 2 is a wrong call or input (InputError), 1 any other failure. Also options in groups of the help.
+"""
 
 import errno
 import os
@@ -10,14 +13,14 @@ import click
 
 from kisl_plugin.errors import KislError
 
-# How every command reports an error: one line on standard error and DESIGN's exit status, never a traceback.
+__all__ = ["Command", "GroupedCommand", "GroupedOption"]
 
 
 class Command(click.Command):
-    """A command whose KislErrors become one line, and a standard output that cannot be written to as well."""
+    """A command that reports a KislError, or a standard output that cannot be written to, in one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run it, and turn a KislError into click's own way of failing."""
+        """Run the command, and turn its errors into click's exceptions."""
         try:
             return super().invoke(ctx)
         except KislError as error:
@@ -25,30 +28,20 @@ class Command(click.Command):
             setattr(reported, "exit_code", error.exit_status)  # noqa: B010 (a class variable in click)
             raise reported from error
         except OSError as error:
-            # A closed pipe (`| head`) is no error: click ends there without a word.
-            if error.errno == errno.EPIPE or not _came_from_echo(error):
+            # Only an error raised by click.echo is one of standard output: an OSError on writing names no file. A
+            # closed pipe (`| head`) is left to click, which ends without a message.
+            frames = traceback.walk_tb(error.__traceback__)
+            if error.errno == errno.EPIPE or not any(frame.f_code is click.echo.__code__ for frame, _ in frames):
                 raise
-            _let_go_of_standard_output()
+            # The rest of the buffer would fail again when Python ends.
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, sys.stdout.fileno())
+            os.close(devnull)
             raise click.ClickException(f"standard output: cannot be written to ({error.strerror})") from error
 
 
-def _came_from_echo(error: OSError) -> bool:
-    # An OSError on writing names no file, whichever it was.
-    return any(frame.f_code is click.echo.__code__ for frame, _ in traceback.walk_tb(error.__traceback__))
-
-
-def _let_go_of_standard_output() -> None:
-    # What still stands in the buffer would fail once more when Python ends.
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
-
-
-# Options under headings of their own in a command's help.
-
-
 class GroupedOption(click.Option):
-    """An option that the help shows under `group`."""
+    """An option that the help lists under the heading `group`."""
 
     def __init__(self, *args: Any, group: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""The command `kisl`: one subcommand a job, each loaded when it is called."""
+"""The command `kisl`: its subcommands, each imported when it is called."""
 
 from importlib import import_module
 
@@ -32,7 +32,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="kisl")
 def main() -> None:
-    """Inject facts an exact number of times, train, probe, and find the frequency at which memory collapses.
+    """Inject facts an exact number of times, train, probe, and fit where memory collapses.
 
     Example: kisl demo
     """

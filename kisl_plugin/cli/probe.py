@@ -25,22 +25,23 @@ class BatchSize(click.ParamType):  # type: ignore[type-arg]  # generic in newer 
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder for lm_eval's result files.")
 @click.option("--tasks", default=HEADLINE, show_default=True, help="Tasks, separated by commas.")
 @click.option("--batch-size", "--batch_size", default=64, show_default=True, type=BatchSize(), help="Or auto.")
-@click.option("--device", default=None, help="cpu, cuda:0, …; if left out, cuda where there is one.")
-@click.option("--verbose", is_flag=True, help="Show lm_eval's own log and bars.")
+@click.option("--device", default=None, help="cpu, cuda:0, …; default: cuda if there is one.")
+@click.option("--verbose", is_flag=True, help="Show lm_eval's own log and progress bars.")
 def probe(
     models: tuple[Path, ...], output: Path, tasks: str, batch_size: int | str, device: str | None, verbose: bool
 ) -> None:
-    """Ask each MODEL, a Hugging Face folder, for the triples in it (without a run card: for the bundled ones).
+    """Ask models for the facts they were trained on.
 
-    Prints a line per model and task: the share of right answers (or bits per byte), and in brackets of how many. The
-    group kisl asks in three forms and measures what memory costs in general loss. A model that fails is named at the
-    end, and the exit status is not 0; the others are asked.
+    Each MODEL is a Hugging Face folder. One with a run card is asked its own triples, another one the bundled facts.
+    Prints a line per model and task: the share of right answers (or bits per byte), and in brackets the number of
+    items. The group kisl asks in three forms and measures the loss on held-out text. If a model fails, its error is
+    printed at the end, the exit status is not 0, and the other models are still asked.
 
     Example: kisl probe kisl-demo/runs/f040/hf kisl-demo/runs/f080/hf --output results
     """
     names = [task.strip() for task in tasks.split(",") if task.strip()]
     width = max(len(str(model)) for model in models)
-    failed: list[tuple[str, int]] = []  # not the errors themselves, which would keep a model in memory
+    failures: list[tuple[str, int]] = []  # not the errors themselves, which would keep a model in memory
 
     def show(probed: Probed) -> None:
         task_width = max(map(len, probed.scores))
@@ -49,11 +50,10 @@ def probe(
             click.echo("  ".join([str(probed.model).ljust(width), task.ljust(task_width), *parts]))
 
     def note(_: Path, error: KislError) -> None:
-        failed.append((str(error), error.exit_status))
+        failures.append((str(error), error.exit_status))
 
     probe_models(models, output, names, batch_size, device, on_done=show, on_failed=note, verbose=verbose)
-    for message, _ in failed:
+    for message, _ in failures:
         click.echo(f"Error: {message}", err=True)
-    if failed:
-        # Status 2 only where the user can mend every failure.
-        click.get_current_context().exit(min(status for _, status in failed))
+    if failures:  # status 2 only if every failure is a wrong input
+        click.get_current_context().exit(min(status for _, status in failures))

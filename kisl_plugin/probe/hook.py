@@ -4,6 +4,7 @@
 when `lm_eval.tasks` is imported, and not before. Nothing here may raise. KISL_NO_LM_EVAL_HOOK=1 disables it.
 """
 
+import contextlib
 import functools
 import inspect
 import os
@@ -17,7 +18,8 @@ from typing import Any
 
 from kisl_plugin.resources import resource
 
-WATCHED = "lm_eval.tasks"
+__all__ = ["DISABLE", "find"]
+
 DISABLE = "KISL_NO_LM_EVAL_HOOK"
 
 
@@ -26,68 +28,47 @@ def find(own: Any, path: Sequence[str] | None, target: ModuleType | None) -> Mod
     if os.environ.get(DISABLE) == "1":
         return None
     for finder in sys.meta_path:
-        # Where site reads our .pth twice there are two of us, which would ask each other without end.
-        ours = getattr(finder, "__name__", "") == getattr(own, "__name__", None)
-        spec = None if ours else finder.find_spec(WATCHED, path, target)
+        # If site reads our .pth twice there are two of these finders, which would call each other endlessly.
+        is_ours = getattr(finder, "__name__", "") == getattr(own, "__name__", None)
+        spec = None if is_ours else finder.find_spec("lm_eval.tasks", path, target)
         if spec is not None and spec.loader is not None:
-            _then_show_tasks(spec.loader)
+            loader: Any = spec.loader
+
+            def exec_module(module: ModuleType, execute: Any = loader.exec_module) -> None:
+                execute(module)
+                with contextlib.suppress(Exception):
+                    show_tasks(module.TaskManager)
+
+            loader.exec_module = exec_module
             return spec
     return None
 
 
-def _then_show_tasks(loader: Any) -> None:
-    execute = loader.exec_module
-
-    def exec_module(module: ModuleType) -> None:
-        execute(module)
-        show_tasks(module)
-
-    loader.exec_module = exec_module
-
-
-def show_tasks(module: Any) -> None:
-    """Wrap `module.TaskManager` so that every new one also knows our tasks; without effect if that fails."""
-    try:
-        _wrap(module.TaskManager)
-    except Exception:
-        return
-
-
-def _wrap(manager: Any) -> None:
+def show_tasks(manager: Any) -> None:
+    """Wrap the class `manager` so that every new one also finds our tasks."""
     original = manager.__init__
     signature = inspect.signature(original)
 
     @functools.wraps(original)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        try:
+        with contextlib.suppress(Exception):  # lm_eval itself then reports what is wrong with the call
             call = signature.bind(self, *args, **kwargs)
             call.arguments["include_path"] = _with_ours(call.arguments.get("include_path"), manager)
             args, kwargs = call.args[1:], call.kwargs
-        except Exception:
-            pass  # lm_eval then says itself what is wrong with the call
         original(self, *args, **kwargs)
 
     manager.__init__ = init
 
 
-def _with_ours(given: Any, manager: Any) -> Any:
+def _with_ours(include_path: Any, manager: Any) -> Any:
     ours = resource("tasks").resolve()
-    paths = [given] if given and isinstance(given, (str, os.PathLike)) else list(given or ())
-    if any(Path(path).resolve() == ours for path in paths) or _discovers_us(manager):
-        return given
-    # Of two tasks of one name a user's own wins.
-    return [*paths, str(ours)] if _takes_the_first(manager) else [str(ours), *paths]
-
-
-def _takes_the_first(manager: Any) -> bool:
-    """Whether this lm_eval takes the first of two tasks of one name, as up to 0.4.9; later ones take the last."""
-    return "{**tasks, **task_index}" in _source(manager)
-
-
-def _discovers_us(manager: Any) -> bool:
-    """Whether this lm_eval reads the entry-point group `lm_eval.tasks` and ours resolves (not in a checkout)."""
-    return "entry_points(" in _source(manager) and find_spec("kisl_plugin.tasks") is not None
-
-
-def _source(manager: Any) -> str:
-    return inspect.getsource(sys.modules[manager.__module__])
+    single = include_path and isinstance(include_path, (str, os.PathLike))
+    paths = [include_path] if single else list(include_path or ())
+    source = inspect.getsource(sys.modules[manager.__module__])
+    # A release that reads the entry-point group `lm_eval.tasks` finds the tasks itself if ours resolves (not in a
+    # checkout).
+    finds_plugins = "entry_points(" in source and find_spec("kisl_plugin.tasks") is not None
+    if finds_plugins or any(Path(path).resolve() == ours for path in paths):
+        return include_path
+    # Of two tasks of one name a user's own must win. Releases up to 0.4.9 take the first of two, later ones the last.
+    return [*paths, str(ours)] if "{**tasks, **task_index}" in source else [str(ours), *paths]

@@ -1,21 +1,29 @@
-"""Which triples a model is asked, and as what: its own if it has a run card, else the bundled ones."""
+"""Which triples a model is asked and in which words, and what is measured on one item.
 
+A model with a run card is asked the triples of its run, any other one the bundled ones or a file of the user's.
+"""
+
+import json
 import math
+import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from kisl_plugin.errors import InputError
+from kisl_plugin.errors import InputError, did_you_mean
 from kisl_plugin.files import sha256
-from kisl_plugin.options import Choices, choices_of
-from kisl_plugin.probe.card import as_it_stands, card_folder, triples_beside
+from kisl_plugin.options import choices_of
 from kisl_plugin.runcard import CARD_NAME, TRIPLES_NAME, RunCard, read_run_card
 from kisl_plugin.triples import CONTROL, Triple, read_triples
 from kisl_plugin.verbalize import cloze, question, templates_of
 
-# Which triples a model is asked, and as what: its own if it has a run card, else the bundled ones.
+__all__ = ["ProbeItem", "Scored", "read_items"]
 
 BUNDLED = "wikidata_six"
+_KEYS = ("triples", "run_card", "background")
+_REMEDY = "copy both from the checkpoint, or export it again"
 
 
 @dataclass(frozen=True)
@@ -35,14 +43,9 @@ class ProbeItem:
 
     def to_doc(self) -> dict[str, Any]:
         """The item as lm_eval's document."""
-        triple = self.triple
+        fields = ("relation_id", "subject", "subject_id", "object", "object_id", "group")
         return {
-            "relation_id": triple.relation_id,
-            "subject": triple.subject,
-            "subject_id": triple.subject_id,
-            "object": triple.object,
-            "object_id": triple.object_id,
-            "group": triple.group,
+            **{name: getattr(self.triple, name) for name in fields},
             "frequency": self.frequency,
             "template": self.template,
             "context": self.context,
@@ -51,108 +54,140 @@ class ProbeItem:
         }
 
 
-@dataclass(frozen=True)
-class Probe:
-    """The items of one model. `card` is its `kisl.json` as it stands there."""
+def read_items(form: str, metadata: Mapping[str, Any]) -> tuple[tuple[ProbeItem, ...], Mapping[str, Any] | None]:
+    """The items in `form` ("question", "statement" or "paraphrase") for a model, and its run card if it has one.
 
-    items: tuple[ProbeItem, ...]
-    card: Mapping[str, Any] | None = None
-
-
-def read_probe(form: str, metadata: Mapping[str, Any]) -> Probe:
-    """The items in `form` ("question", "statement" or "paraphrase") that lm_eval's `metadata` asks for.
-
-    `metadata` holds the model arguments and what --metadata gave: `run_card` (a folder or a `kisl.json`), else
-    `triples` (a source of `read_triples`), else the model folder `pretrained` decides.
+    `metadata` holds lm_eval's model arguments and --metadata. The items are those of `run_card` (a folder or a
+    `kisl.json`), else of `triples` (a source of `read_triples`), else of the model folder `pretrained`, else bundled.
 
     Raises:
         InputError: card and triples do not belong together, one of them is missing, or a row is wrong.
     """
-    folder = card_folder(metadata)
+    folder = find_card_folder(metadata)
     if folder is None:
-        return Probe(items_of(read_triples(str(metadata.get("triples", BUNDLED))), form))
+        return items_of(read_triples(str(metadata.get("triples", BUNDLED))), form), None
     card = read_run_card(folder)
-    return Probe(items_of(triples_beside(folder, card), form, card), as_it_stands(folder))
+    return items_of(_triples_of_run(folder, card), form, card), read_card_json(folder)
+
+
+def find_card_folder(metadata: Mapping[str, Any]) -> Path | None:
+    """The folder of the run card that `run_card` names, else (without `triples`) of the model's own, if it has one.
+
+    Raises:
+        InputError: a key is misspelt, `run_card` and `triples` are both given, or two cards differ.
+    """
+    for key in metadata:
+        hint = did_you_mean(key, _KEYS)
+        if hint and key not in _KEYS:
+            raise InputError(f"metadata: {key} is unknown; {hint}")
+    if "run_card" in metadata and "triples" in metadata:
+        raise InputError(
+            f"metadata: run_card {metadata['run_card']!r} and triples {metadata['triples']!r} are both given; "
+            f"give one: a run card is read with its own triples ({TRIPLES_NAME} beside it)"
+        )
+    own = None
+    pretrained = metadata.get("pretrained")
+    if isinstance(pretrained, (str, os.PathLike)) and os.fspath(pretrained):
+        folder = Path(pretrained) / str(metadata.get("subfolder") or "")
+        try:
+            own = folder if os.path.lexists(folder / CARD_NAME) else None
+        except (OSError, ValueError):  # not the name of a folder
+            own = None
+    if "run_card" not in metadata:
+        return own if "triples" not in metadata else None
+    path = Path(str(metadata["run_card"]))
+    if path.is_file() and path.name != CARD_NAME:
+        raise InputError(f"metadata: run_card {str(path)!r}; expected a file {CARD_NAME} or its folder")
+    named = path.parent if path.name == CARD_NAME else path
+    if own is not None and read_card_json(own) != read_card_json(named):
+        raise InputError(
+            f"metadata: run_card {str(path)!r} is not the model's own card {own / CARD_NAME}; leave run_card out, "
+            "it is for models without a folder"
+        )
+    return named
+
+
+def read_card_json(folder: Path) -> Mapping[str, Any]:
+    """The run card in `folder` as its file has it, with keys that only a newer version knows, after it was checked."""
+    read_run_card(folder)
+    card: Mapping[str, Any] = json.loads((folder / CARD_NAME).read_text(encoding="utf-8"))
+    return card
+
+
+def _triples_of_run(folder: Path, card: RunCard) -> list[Triple]:
+    """The triples beside a run card, checked against it: asking others would measure something else."""
+    path, card_path = folder / TRIPLES_NAME, folder / CARD_NAME
+    if not path.is_file():
+        raise InputError(f"{path}: missing, but {card_path} exists; {_REMEDY}")
+    triples = read_triples(path)
+    recorded, actual = card.triples.get("sha256"), sha256(path.read_bytes().decode("utf-8"))
+    if recorded is not None and recorded != actual:
+        raise InputError(f"{path}: its sha256 is {actual}, but {card_path} has {recorded}; {_REMEDY}")
+    counts = Counter(triple.group for triple in triples if triple.group != CONTROL)
+    expected = {"injected": (counts.total(), card.triples["count"])}
+    for name, group in (card.groups or {}).items():
+        expected[f"group {name!r}"] = (counts[name], group["count"])
+    for what, (number, recorded) in expected.items():
+        if number != recorded:
+            raise InputError(f"{path}: {number} {what} triples, but {card_path} has {recorded}; {_REMEDY}")
+    return triples
 
 
 def items_of(triples: Sequence[Triple], form: str, card: RunCard | None = None) -> tuple[ProbeItem, ...]:
     """One item per triple; the wrong options are chosen among all `triples`, control ones too.
 
-    The items are in an order that depends on each triple alone, so that the first n of them (lm_eval's --limit) are a
-    fair sample. Which template is asked is said at `_FORMS`.
+    Question and statement are asked in the first template of their form that was injected (0 if none was), the
+    paraphrase in the first statement template that was not, one that ends with its object if there is one. The order
+    of the items is by a hash of each triple, so that the first n of them (lm_eval's --limit) are a fair sample.
 
     Raises:
         InputError: a relation has no template to ask with or fewer than four objects, or a group is not in the card.
     """
-    as_text, template_of = _FORMS[form]
-    templates = {relation: template_of(relation, card) for relation in sorted({t.relation_id for t in triples})}
+    templates = {relation: _template_to_ask(relation, form, card) for relation in {t.relation_id for t in triples}}
     items = []
+    options: tuple[str, ...]
     for triple, choices in zip(triples, choices_of(triples), strict=True):
         template = templates[triple.relation_id]
-        context, options = as_text(triple, choices, template)
-        items.append(ProbeItem(triple, template, context, options, choices.answer, _frequency(triple, card)))
-    return tuple(sorted(items, key=lambda item: _place(item.triple)))
+        if form == "question":
+            context, options = question(triple, template), choices.options
+        else:
+            # A statement that begins with its object has no context; the whole statement is then the option.
+            parts = [cloze(triple, option, template) for option in choices.options]
+            context = parts[0][0]
+            options = tuple(rest.removeprefix(" ") if context else rest for _, rest in parts)
+        frequency = None if card is None else 0 if triple.group == CONTROL else card.frequency
+        if card is not None and card.groups is not None and triple.group != CONTROL:
+            if triple.group not in card.groups:
+                raise InputError(
+                    f"{TRIPLES_NAME}: group {triple.group!r} of {triple.subject!r} is not in {CARD_NAME}; "
+                    f"its groups are {', '.join(sorted(card.groups))}"
+                )
+            frequency = card.groups[triple.group]["frequency"]
+        items.append(ProbeItem(triple, template, context, options, choices.answer, frequency))
+
+    def place(item: ProbeItem) -> str:
+        t = item.triple
+        return sha256("\x1f".join((t.relation_id, t.subject_id, t.subject, t.object_id, t.object)))
+
+    return tuple(sorted(items, key=place))
 
 
-def _place(triple: Triple) -> str:
-    return sha256("\x1f".join((triple.relation_id, triple.subject_id, triple.subject, triple.object_id, triple.object)))
-
-
-def _as_question(triple: Triple, choices: Choices, template: int) -> tuple[str, tuple[str, ...]]:
-    return question(triple, template), choices.options
-
-
-def _as_statement(triple: Triple, choices: Choices, template: int) -> tuple[str, tuple[str, ...]]:
-    pairs = [cloze(triple, option, template) for option in choices.options]
-    context = pairs[0][0]
-    # A statement that begins with its object has no context; the whole statement is then the option.
-    return context, tuple(rest.removeprefix(" ") if context else rest for _, rest in pairs)
-
-
-def _injected(form: str, card: RunCard | None) -> list[int]:
-    """The templates of `form` that were injected; where that is not known, the first."""
-    if card is None or card.template is None:
-        return [0]
-    templates = [card.template] if isinstance(card.template, int) else card.template
-    return templates if card.form in (form, None) else []
-
-
-def _first_injected(form: str) -> Callable[[str, RunCard | None], int]:
-    return lambda _, card: next(iter(_injected(form, card)), 0)
-
-
-def _first_kept_back(relation_id: str, card: RunCard | None) -> int:
-    """The first statement template that was not injected, one that ends with its object if there is one."""
-    wordings, injected = templates_of(relation_id).statements, _injected("statement", card)
-    kept_back = [k for k in range(len(wordings)) if k not in injected]
-    if not kept_back:
+def _template_to_ask(relation_id: str, form: str, card: RunCard | None) -> int:
+    injected_form = "statement" if form == "paraphrase" else form
+    injected = [0]
+    if card is not None and card.template is not None:
+        templates = [card.template] if isinstance(card.template, int) else card.template
+        injected = templates if card.form in (injected_form, None) else []
+    if form != "paraphrase":
+        return injected[0] if injected else 0
+    wordings = templates_of(relation_id).statements
+    unused = [k for k in range(len(wordings)) if k not in injected]
+    if not unused:
         raise InputError(
             f"relation {relation_id!r}: all {len(wordings)} statement templates were injected, so there is no "
             "paraphrase to ask; leave kisl_wikidata_paraphrase (and the group kisl) out, or inject fewer templates"
         )
-    return next((k for k in kept_back if wordings[k].rstrip(".").endswith("{object}")), kept_back[0])
-
-
-# Question and statement are asked in the first template of their form that was injected (0 if none was), the
-# paraphrase in a statement template that was not.
-_FORMS = {
-    "question": (_as_question, _first_injected("question")),
-    "statement": (_as_statement, _first_injected("statement")),
-    "paraphrase": (_as_statement, _first_kept_back),
-}
-
-
-def _frequency(triple: Triple, card: RunCard | None) -> int | None:
-    if card is None or triple.group == CONTROL:
-        return None if card is None else 0
-    if card.groups is None:
-        return card.frequency
-    if triple.group not in card.groups:
-        raise InputError(
-            f"{TRIPLES_NAME}: group {triple.group!r} of {triple.subject!r} is not in {CARD_NAME}; "
-            f"its groups are {', '.join(sorted(card.groups))}"
-        )
-    return card.groups[triple.group]["frequency"]
+    return next((k for k in unused if wordings[k].rstrip(".").endswith("{object}")), unused[0])
 
 
 # What is measured on one item from its four scored options.
@@ -161,7 +196,7 @@ MEASURES = ("acc", "sum_acc", "byte_acc", "perplexity", "margin", "recall", "ite
 
 
 class Scored(NamedTuple):
-    """An option after its context: summed log-likelihood (nats), whether greedy decoding says it, its tokens."""
+    """An option after its context: summed log-likelihood (nats), whether greedy decoding gives it, its tokens."""
 
     logprob: float
     is_greedy: bool
@@ -176,9 +211,9 @@ def nats_per_token(scored: Sequence[Scored]) -> list[float]:
 def measures(options: Sequence[str], answer: int, scored: Sequence[Scored]) -> dict[str, float]:
     """Every measure of one item.
 
-    acc, sum_acc, byte_acc: whether the right option has the highest log-likelihood per token (the lowest perplexity),
-    in all, and per byte. perplexity: the right option's. margin: nats per token by which the best wrong option is worse
-    than the right one (negative where a wrong one wins). recall: whether greedy decoding says the right option.
+    acc, sum_acc, byte_acc: 1 if the right option has the highest log-likelihood per token (the lowest perplexity), in
+    total, and per byte. perplexity: the right option's. margin: nats per token by which the best wrong option is worse
+    than the right one (negative where a wrong one is better). recall: 1 if greedy decoding gives the right option.
     items: 1, to be counted.
     """
     nats = nats_per_token(scored)
@@ -196,7 +231,7 @@ def measures(options: Sequence[str], answer: int, scored: Sequence[Scored]) -> d
     }
 
 
-def named_for(measured: Mapping[str, float], doc: Mapping[str, Any], groups: Sequence[str]) -> dict[str, float]:
+def measures_by_name(measured: Mapping[str, float], doc: Mapping[str, Any], groups: Sequence[str]) -> dict[str, float]:
     """The measures under the names they count for: control triples apart, `acc` also by relation and by group."""
     if doc["group"] == CONTROL:
         return {f"{name}_control": value for name, value in measured.items()}
@@ -205,22 +240,19 @@ def named_for(measured: Mapping[str, float], doc: Mapping[str, Any], groups: Seq
 
 
 def all_names(relations: Sequence[str], groups: Sequence[str]) -> list[str]:
-    """Every name that `named_for` may give."""
+    """Every name that `measures_by_name` may give."""
     both = [name for measure in MEASURES for name in (measure, f"{measure}_control")]
     return [*both, *(f"relation_acc_{relation}" for relation in relations), *(f"acc_{group}" for group in groups)]
 
 
-def aggregation_of(name: str, mean: Callable[[Sequence[float]], float]) -> Callable[[Sequence[float]], float]:
-    """How the items' values become one: `mean` but for perplexities, which are averaged in nats, and the count."""
-    special: dict[str, Callable[[Sequence[float]], float]] = {"perplexity": geometric_mean, "items": math.fsum}
-    return special.get(name.removesuffix("_control"), mean)
-
-
-def geometric_mean(values: Sequence[float]) -> float:
-    """Average in nats: the perplexity of an average item."""
-    return exp(math.fsum(map(math.log, values)) / len(values))
+def aggregation_of(name: str) -> Callable[[Sequence[float]], float] | None:
+    """How the items' values become one: the sum of `items`, the geometric mean of perplexities, else None: the mean."""
+    measure = name.removesuffix("_control")
+    if measure == "perplexity":  # the mean in nats: the perplexity of an average item
+        return lambda values: exp(math.fsum(map(math.log, values)) / len(values))
+    return math.fsum if measure == "items" else None
 
 
 def exp(nats: float) -> float:
-    """The exponential e^nats, at most the largest that a float holds: an infinite perplexity is no JSON."""
+    """e^nats, at most the largest finite float: JSON has no infinite perplexity."""
     return math.exp(min(nats, 709.0))

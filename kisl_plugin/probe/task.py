@@ -1,26 +1,168 @@
-"""The lm_eval tasks that ask for facts: the option of lowest perplexity per token is chosen."""
+"""The lm_eval tasks that ask for facts, in every release of lm_eval that is supported.
 
+`KislTask` lets the documents follow the model that is evaluated: lm_eval gives a task no handle on it, and releases
+before 0.4.12 not even the model's arguments. The option of lowest perplexity per token is the model's choice.
+"""
+
+import logging
 import math
+import os
+import sys
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
 from typing import Any, ClassVar
 
+from datasets import Dataset
 from lm_eval.api.instance import Instance
 from lm_eval.api.metrics import mean
+from lm_eval.api.model import LM
+from lm_eval.api.task import ConfigurableTask
+from lm_eval.tasks import TaskManager
 
 from kisl_plugin.errors import InputError, KislError
-from kisl_plugin.probe.card import KislTask
 from kisl_plugin.probe.items import (
     Scored,
     aggregation_of,
     all_names,
     exp,
     measures,
-    named_for,
+    measures_by_name,
     nats_per_token,
-    read_probe,
+    read_items,
 )
-from kisl_plugin.probe.scoring import REQUEST, teach_models_to_score
+from kisl_plugin.probe.scoring import REQUEST
 from kisl_plugin.triples import CONTROL
+
+__all__ = ["KislTask", "ParaphraseProbe", "QuestionProbe", "StatementProbe"]
+
+
+class KislTask(ConfigurableTask):  # type: ignore[misc]
+    """A task whose documents follow the model. A subclass gives `SETTINGS` and `read`s its documents.
+
+    SETTINGS are those of the task's YAML. They are here because lm_eval 0.4.3 passes nothing of its YAML to a task of
+    its own class; where the YAML that is used (perhaps a user's, that includes ours) has a key, it wins.
+    """
+
+    VERSION = 1.0
+    SETTINGS: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
+        _report_errors_in_one_line()
+        logging.getLogger("lm_eval.evaluator_utils").addFilter(_is_not_about_counts)
+        own = {key: value for key, value in (config or {}).items() if key != "class"}
+        passed = {**(getattr(_caller_of(TaskManager), "metadata", None) or {}), **(own.pop("metadata", None) or {})}
+        self._passed_metadata = {key: value for key, value in passed.items() if value is not None}
+        self._is_read = False
+        self._processes = 1
+        super().__init__(config={"test_split": "test", **self.SETTINGS, **own, "metadata": {"version": self.VERSION}})
+
+    @abstractmethod
+    def read(self, metadata: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+        """The documents that `metadata` asks for; the run card, if any, is put into `self.config.metadata`."""
+
+    def download(self, *_: Any, **__: Any) -> None:
+        """Take the documents from the model's folder or the package; nothing is downloaded."""
+        try:
+            self._read_for(_caller_of(LM))
+        except InputError:  # of a model that is not evaluated; the right one is found when requests are built
+            self._read_for(None)
+
+    def build_all_requests(self, **kwargs: Any) -> None:
+        """Read the documents of the model that is evaluated, and build the requests.
+
+        lm_eval's request cache has the task's name only as its key; here the documents follow the model.
+        """
+        self._processes = kwargs.get("world_size", 1)
+        self._read_for(_caller_of(LM))
+        super().build_all_requests(**{**kwargs, "cache_requests": False})
+
+    def dump_config(self) -> dict[str, Any]:
+        """The configuration in the results; older releases take it before they build the requests."""
+        self._read_for(_caller_of(LM))
+        dumped: dict[str, Any] = super().dump_config()
+        return dumped
+
+    def _read_for(self, lm: Any) -> None:
+        if lm is None and self._is_read:
+            return
+        folder = None if lm is None else _model_folder(lm)
+        metadata = {**self._passed_metadata, **({"pretrained": folder} if folder is not None else {})}
+        self._is_read = False
+        self.config.metadata = {"version": self.VERSION, **metadata}
+        self.dataset = {"test": Dataset.from_list([dict(doc) for doc in self.read(metadata)])}
+        self._is_read = True
+        if lm is not None:
+            adapter = {"adapter": _adapter_of(lm)} if _adapter_of(lm) else {}
+            self.config.metadata["kisl_probe"] = {"backend": type(lm).__name__, "dtype": _dtype_of(lm), **adapter}
+
+
+def _report_errors_in_one_line() -> None:
+    """Let an uncaught KislError end Python with one line: the command `lm_eval` would print a traceback."""
+    previous = sys.excepthook
+    if getattr(previous, "__module__", None) == __name__:
+        return
+
+    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if not isinstance(error, KislError):
+            previous(kind, error, traceback)
+            return
+        print(f"Error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_status)
+
+    sys.excepthook = hook
+
+
+def _is_not_about_counts(record: logging.LogRecord) -> bool:
+    # lm_eval warns that metrics have different numbers of items; control triples are fewer by design.
+    return not record.getMessage().startswith("[kisl_")
+
+
+def _caller_of(kind: type) -> Any | None:
+    """The nearest variable of this class in the frames that call the task, or None.
+
+    `evaluate` and the task manager have the model, its arguments and --metadata in variables while they call the task.
+    A model inside lm_eval's cache counts as itself.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        for value in list(frame.f_locals.values()):
+            candidate = getattr(value, "lm", None) if type(value).__name__ == "CachingLM" else value
+            if issubclass(type(candidate), kind):  # isinstance reads __class__, which in a lazy object may raise
+                return candidate
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def _model_folder(lm: Any) -> str | None:
+    """The folder or name where the model's run card would be; "" if it has none of its own, None if it is unknown."""
+    adapter = _adapter_of(lm)
+    if adapter:  # the base model's card does not describe the training of the adapter
+        return adapter if Path(adapter).is_dir() else ""
+    model = getattr(lm, "pretrained", None) or _argument(lm, "model") or getattr(lm, "model", None)
+    name = getattr(model, "name_or_path", model)
+    return os.fspath(name) if isinstance(name, (str, os.PathLike)) else None
+
+
+def _adapter_of(lm: Any) -> str:
+    """The PEFT adapter or delta weights on top of the pretrained ones, "" if there are none."""
+    in_memory = "of a model in memory" if hasattr(getattr(lm, "pretrained", None), "peft_config") else ""
+    return str(getattr(lm, "peft", None) or getattr(lm, "delta", None) or in_memory)
+
+
+def _dtype_of(lm: Any) -> str:
+    """The type that scores, such as "float32"; a server's is unknown."""
+    model = getattr(lm, "model", None)
+    vllm = getattr(getattr(model, "llm_engine", None), "model_config", None)
+    dtypes = (getattr(lm, "mixed_precision_dtype", None), getattr(model, "dtype", None), getattr(vllm, "dtype", None))
+    dtype = next((dtype for dtype in dtypes if dtype is not None), None) or _argument(lm, "dtype") or "unknown"
+    return str(dtype).removeprefix("torch.")
+
+
+def _argument(lm: Any, name: str) -> Any:
+    arguments = getattr(lm, "model_args", None)
+    return arguments.get(name) if isinstance(arguments, Mapping) else None
 
 
 class _FactTask(KislTask):
@@ -36,42 +178,26 @@ class _FactTask(KislTask):
         "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
     }
 
-    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
-        teach_models_to_score()
-        self._processes = 1
-        super().__init__(config)
-
-    def build_all_requests(self, **kwargs: Any) -> None:
-        """Build the requests of this process; see `KislTask`."""
-        self._processes = kwargs.get("world_size", 1)
-        super().build_all_requests(**kwargs)
-
     def read(self, metadata: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-        """The items that follow the model or `metadata`."""
-        probe = read_probe(self.FORM, metadata)
-        if probe.card is not None:
-            self.config.metadata["kisl"] = probe.card
-        groups = sorted({item.triple.group for item in probe.items} - {CONTROL})
-        self._groups = groups if len(groups) > 1 or "groups" in (probe.card or {}) else []
-        self._relations = sorted({item.triple.relation_id for item in probe.items})
-        return [item.to_doc() for item in probe.items]
+        """The items of the model or of `metadata`."""
+        items, card = read_items(self.FORM, metadata)
+        if card is not None:
+            self.config.metadata["kisl"] = card
+        groups = sorted({item.triple.group for item in items} - {CONTROL})
+        self._groups = groups if len(groups) > 1 or "groups" in (card or {}) else []
+        self._names = all_names(sorted({item.triple.relation_id for item in items}), self._groups)
+        return [item.to_doc() for item in items]
 
     def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
         """One request per option: (context, option), in the options' order."""
         if ctx != doc["context"]:
             raise InputError(
-                f"{self.config.task}: lm_eval puts {ctx[:60]!r}… before the options where the item says "
+                f"{self.config.task}: lm_eval puts {ctx[:60]!r}… before the options, expected "
                 f"{doc['context'][:60]!r}; ask without a chat template, a system instruction and examples"
             )
         space = " " if ctx else ""
         return [
-            Instance(
-                request_type=REQUEST,
-                doc=doc,
-                arguments=(ctx, space + option),
-                idx=k,
-                metadata=kwargs["metadata"],
-            )
+            Instance(request_type=REQUEST, doc=doc, arguments=(ctx, space + option), idx=k, metadata=kwargs["metadata"])
             for k, option in enumerate(doc["options"])
         ]
 
@@ -85,27 +211,26 @@ class _FactTask(KislTask):
                 f"({nats} nats per token); has its training diverged?"
             )
         doc.update(perplexities=[exp(value) for value in nats], choice=nats.index(min(nats)))
-        named = named_for(measures(doc["options"], doc["answer"], scored), doc, self._groups)
-        others = self._names() if self._processes > 1 else []
-        return {**dict.fromkeys(others), **named}
+        named = measures_by_name(measures(doc["options"], doc["answer"], scored), doc, self._groups)
+        # lm_eval gathers several processes' values metric by metric, in the order in which each process met the
+        # metrics. So every item has all of them then, and `aggregation` leaves out those it does not count for.
+        return {**dict.fromkeys(self._names if self._processes > 1 else ()), **named}
 
     def aggregation(self) -> dict[str, Callable[[Sequence[float]], float]]:
         """Every measure is averaged over the items that have it."""
-        return {name: self._over_items(aggregation_of(name, mean)) for name in self._names()}
+
+        def over_items(name: str) -> Callable[[Sequence[Any]], float]:
+            # lm_eval's own `mean`, by which it knows how to compute a standard error.
+            average = aggregation_of(name) or mean
+            if self._processes == 1:
+                return average
+            return lambda values: average([value for value in values if value is not None])
+
+        return {name: over_items(name) for name in self._names}
 
     def higher_is_better(self) -> dict[str, bool]:
-        """Higher is better but for perplexities."""
-        return {name: "perplexity" not in name for name in self._names()}
-
-    def _over_items(self, average: Callable[[Sequence[float]], float]) -> Callable[[Sequence[float]], float]:
-        # lm_eval gathers several processes' values metric by metric, in the order in which each of them met the
-        # metrics: every item must then have all of them, and the ones that it does not count for are left out here.
-        if self._processes == 1:
-            return average
-        return lambda values: average([value for value in values if value is not None])
-
-    def _names(self) -> list[str]:
-        return all_names(self._relations, self._groups)
+        """Higher is better, except for perplexities."""
+        return {name: "perplexity" not in name for name in self._names}
 
 
 class QuestionProbe(_FactTask):
