@@ -76,19 +76,6 @@ def test_equally_old_results_that_contradict_each_other_are_all_set_aside(tmp_pa
     assert "which contradict each other" in said["results_older.json"]
 
 
-def test_results_of_the_same_samples_that_contradict_each_other_are_set_aside(tmp_path: Path) -> None:
-    card = run_card(triples={"count": 2, "sha256": "x"})
-    rows = [sample("P1", 0, True), sample("P1", 1, False)]
-    for day, acc, asked in ((1, 0.5, rows), (2, 1.0, rows), (3, 1.0, [sample("P1", 0, True), sample("P1", 1, True)])):
-        data = results(card, acc, date=float(day), **{"n-samples": {}})
-        write_samples(write(tmp_path / str(day) / f"results_2026-01-0{day}T00-00-00.json", data), asked)
-    assert [seen.date for seen in read(tmp_path).observations] == [3.0]  # a later probe of its own
-    reading = read(tmp_path / "1", tmp_path / "2")
-    assert not reading.observations
-    assert all(reason.startswith("contradictory: ") for reason in reasons(reading).values())
-    assert len(reading.set_aside) == 2
-
-
 def test_a_later_probe_ends_a_contradiction(tmp_path: Path) -> None:
     write(tmp_path / "results_a.json", results(run_card(), 0.5))
     write(tmp_path / "results_b.json", results(run_card(), 0.75))

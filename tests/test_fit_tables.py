@@ -401,22 +401,6 @@ def test_rows_of_groups_make_one_run(tmp_path: Path) -> None:
     assert not any(seen.baseline for seen in reading.observations)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
-@given(st.integers(2, 5000), st.data())
-def test_n_is_told_by_the_standard_error_where_nothing_counts_the_items(
-    tmp_path: Path, items: int, data: st.DataObject
-) -> None:
-    right = data.draw(st.integers(1, items - 1))
-    metrics = {}
-    for name, share, n in (("acc", right / items, items), ("acc_control", 0.25, 4)):
-        metrics |= {name: share, f"{name}_stderr": (share * (1 - share) / (n - 1)) ** 0.5}
-    bare = with_metrics(results(None), **metrics)
-    bare["n-samples"] = {TASK: {"original": items + 4, "effective": items + 4}}  # as 0.4.3 to 0.4.11 count
-    write(tmp_path / "results_1.json", bare)
-    (seen,) = read(tmp_path, RUNS_HEADER, ".,1,2,3,4").observations
-    assert (seen.correct, seen.total, seen.control_correct, seen.control_total) == (right, items, 1, 4)
-
-
 def test_without_control_triples_lm_evals_own_count_is_taken(tmp_path: Path) -> None:
     data = results(None, 1.0)
     data["results"][TASK]["acc_stderr,none"] = 0.0

@@ -4,7 +4,6 @@ An observation is the number of items that one training run got right at one fre
 alone are replicates; a run that was probed or trained again is not.
 """
 
-import filecmp
 import json
 import math
 from collections import Counter, defaultdict
@@ -205,7 +204,7 @@ class ProbedRun:
 def drop_superseded(runs: Sequence[ProbedRun]) -> tuple[list[ProbedRun], list[SetAside]]:
     """For each training run the results that lm-eval dates last, and the others with what supersedes them.
 
-    Where results of the same date, or with the very same samples, contradict the last, none of them is used.
+    Where results of the same date contradict the last, none of them is used.
     """
     same: dict[tuple[str, ...], list[ProbedRun]] = defaultdict(list)
     for run in runs:
@@ -213,10 +212,10 @@ def drop_superseded(runs: Sequence[ProbedRun]) -> tuple[list[ProbedRun], list[Se
     keep, dropped = [], []
     for repeats in same.values():
         newest = max(repeats, key=lambda run: run.age)
-        last = [run for run in repeats if run.age == newest.age or _edited_copy(run, newest)]
+        last = [run for run in repeats if run.age == newest.age]
         if len({run.counts for run in last}) > 1:
             names = ", ".join(run.path for run in last)
-            clash = f"contradictory: {names} are of one run and date (or have the same samples) but count otherwise"
+            clash = f"contradictory: {names} are of one run and date but have different counts"
             older = f"superseded by {names}, which contradict each other"
             dropped += [SetAside(run.path, f"{clash}; remove one" if run in last else older) for run in repeats]
             continue
@@ -224,14 +223,6 @@ def drop_superseded(runs: Sequence[ProbedRun]) -> tuple[list[ProbedRun], list[Se
         keep.append(kept)
         dropped += [SetAside(run.path, _superseded(run, kept)) for run in repeats if run is not kept]
     return keep, dropped
-
-
-def _edited_copy(run: ProbedRun, newest: ProbedRun) -> bool:
-    """Whether the samples are the same and the counts are not: one of the two files was changed afterwards."""
-    one, other = run.samples, newest.samples
-    if one is None or other is None or run.counts == newest.counts:
-        return False
-    return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
 def _superseded(run: ProbedRun, kept: ProbedRun) -> str:

@@ -87,14 +87,12 @@ def observations_of(results: Mapping[str, Any], task: str = DEFAULT_TASK, name: 
     raw = held.card(task)
     if raw is None:
         raise InputError(NO_CARD)
-    run = ProbedRun(held.path, make_observations(held, task, raw, "run card"))
-    background = measured_background(held, raw)
-    (run,), _, _ = with_background([run], [background] if background else [])
+    observations = make_observations(held, task, raw, "run card")
     rows = object_at(results, "samples").get(task)
     if not isinstance(rows, list) or not rows:
-        return run.observations
+        return observations
     samples = [sample_of(row) for row in rows]
-    return tuple(with_samples(one, samples) for one in run.observations)
+    return tuple(with_samples(one, samples) for one in observations)
 
 
 # Finding files, in hidden folders too: lm-eval names one `.__x` for `pretrained=./x`
@@ -114,7 +112,7 @@ class _Reader:
         self.task, self.rows = task, rows
         self.runs: list[ProbedRun] = []
         self.set_aside: list[SetAside] = []
-        self._backgrounds: list[Background] = []
+        self._backgrounds: list[_Background] = []
         self._notes: list[str] = []
         self._without_task: set[str] = set()
         self._used_rows: set[int] = set()
@@ -169,8 +167,9 @@ class _Reader:
             self.set_aside.append(SetAside(str(file), str(reason)))
             if self.task not in object_at(data, "results"):
                 self._without_task.add(str(file))
-        background = measured_background(results, raw)
-        self._backgrounds += [background] if background else []
+        if raw is not None and results.bits_per_byte is not None:
+            text = object_at(data, "configs", BACKGROUND_TASK, "metadata", BACKGROUND_TASK).get("sha256")
+            self._backgrounds.append(_Background(results, identity(raw), str(text or "")))
 
     def _card(self, results: "_Results", rows: Sequence[RunRow]) -> tuple[Any, str]:
         """The run card of a results file as JSON, and what it is from."""
@@ -201,14 +200,31 @@ class _Reader:
     def finish(self) -> Reading:
         """Choose among results of one run, add backgrounds and samples."""
         kept, superseded = drop_superseded(self.runs)
-        kept, measured, notes = with_background(kept, self._backgrounds)
-        # A file with nothing but the background of a run that is used has been used
-        set_aside = [one for one in self.set_aside if one.path not in self._without_task & measured]
         observations: list[Observation] = []
+        notes: list[str] = []
+        # Bits per byte on the background may be in other results of the same training run: the latest are taken
+        self._backgrounds.sort(key=lambda one: one.results.date)
+        by_path = {one.results.path: one for one in self._backgrounds}
+        by_identity = {one.identity: one for one in self._backgrounds}
+        used: list[_Background] = []
         for run in kept:
             checked, problems = check_samples(run.observations)
-            observations += checked
             notes += problems
+            background = by_path.get(run.path) or by_identity.get(run.identity)
+            if background is not None:
+                used.append(background)
+                bits = background.results.bits_per_byte
+                # What a table of observations has stays
+                checked = [
+                    one if one.bits_per_byte is not None else replace(one, bits_per_byte=bits) for one in checked
+                ]
+            observations += checked
+        texts = len({one.text for one in used})
+        if texts > 1:
+            notes.append(f"background was measured on {texts} different texts (sha256): not comparable")
+        # A file with nothing but the background of a run that is used has been used
+        only_background = self._without_task & {one.results.path for one in used}
+        set_aside = [one for one in self.set_aside if one.path not in only_background]
         unused = [
             f"{one.row.where} ({one.path or one.model}) names no results that were read"
             for one in self.rows
@@ -270,9 +286,23 @@ class _Results:
         """The run card that the probe found beside the model; None without one."""
         return object_at(self.data, "configs", task, "metadata").get("kisl")
 
+    @property
+    def bits_per_byte(self) -> float | None:
+        """Of the whole background text; None if it was not measured."""
+        value = finite_number(self.metrics(BACKGROUND_TASK).get("bits_per_byte,none"))
+        return value if value >= 0 and object_at(self.data, "config").get("limit") is None else None
+
     def metrics(self, task: str) -> Mapping[str, Any]:
         """lm-eval's metrics of a task."""
         return object_at(self.data, "results", task)
+
+
+class _Background(NamedTuple):
+    """Results with bits per byte, of the run `identity`; `text` is the sha256 of the passages, if known."""
+
+    results: _Results
+    identity: tuple[str, ...]
+    text: str
 
 
 def finite_number(value: Any) -> float:
@@ -341,6 +371,7 @@ def make_observations(
                 date=results.date,
                 task=task,
                 by_sum=count_right(metrics, "sum_acc", total, where) if has_sum else None,
+                bits_per_byte=results.bits_per_byte,
                 samples=samples,
             )
         )
@@ -404,81 +435,16 @@ def count_right(metrics: Mapping[str, Any], metric: str, total: int, where: str)
     return round(value * total)
 
 
-def items_by_error(metrics: Mapping[str, Any], metric: str) -> int | None:
-    """Over how many items a mean of 0s and 1s was taken, from its standard error s = √(p(1-p)/(n-1)).
-
-    None where lm-eval gives none, or where all items were right or all wrong.
-    """
-    p, error = finite_number(metrics.get(f"{metric},none")), finite_number(metrics.get(f"{metric}_stderr,none"))
-    if not (0 < p < 1 and error > 0):
-        return None
-    n = p * (1 - p) / error**2 + 1
-    # Beyond 10^12 a standard error does not tell n
-    if not n < 1e12 or abs(n - round(n)) > WHOLE or abs(n * p - round(n * p)) > WHOLE:
-        return None
-    return round(n)
-
-
 def items_of(results: _Results, task: str, group: str | None, control: bool = False) -> int | None:
     """Over how many items an accuracy was taken, for results without a run card; None if they do not say."""
-    metrics, suffix = results.metrics(task), "_control" if control else ""
-    exact = finite_number(metrics.get(f"items{suffix},none"))
-    if group is None and exact % 1 == 0:
-        return int(exact)
-    by_error = items_by_error(metrics, f"acc{suffix}" if group is None else f"acc_{group}")
-    if by_error is not None or control or group is not None or "acc_control,none" in metrics:
-        return by_error
+    metrics = results.metrics(task)
+    items = finite_number(metrics.get("items_control,none" if control else "items,none"))
+    if group is None and items % 1 == 0:
+        return int(items)
+    # lm-eval's own count is of control triples too
     effective = object_at(results.data, "n-samples", task).get("effective")
-    return effective if isinstance(effective, int) else None
-
-
-# Bits per byte on the background text: of the same results file, or of another one of the same run
-
-
-@dataclass(frozen=True)
-class Background:
-    """A measurement on the model of the run `identity`; `text` is the sha256 of the passages, if known."""
-
-    path: str
-    date: float
-    identity: tuple[str, ...]
-    bits_per_byte: float
-    text: str
-
-
-def measured_background(results: _Results, raw: Any) -> Background | None:
-    """The background that the results hold, if any and in full; `raw` is the run card as JSON."""
-    value = finite_number(results.metrics(BACKGROUND_TASK).get("bits_per_byte,none"))
-    if raw is None or object_at(results.data, "config").get("limit") is not None or not value >= 0:
-        return None
-    text = object_at(results.data, "configs", BACKGROUND_TASK, "metadata", BACKGROUND_TASK).get("sha256")
-    return Background(results.path, results.date, identity(raw), value, str(text or ""))
-
-
-def with_background(
-    runs: Sequence[ProbedRun], measured: Sequence[Background]
-) -> tuple[list[ProbedRun], set[str], list[str]]:
-    """The runs with the background of the same results file, else the latest of the same training run.
-
-    Also the files whose background is used, and what to note.
-    """
-    ordered = sorted(measured, key=lambda one: one.date)
-    by_path = {one.path: one for one in ordered}
-    by_identity = {one.identity: one for one in ordered}
-    filled, used = [], []
-    for run in runs:
-        background = by_path.get(run.path) or by_identity.get(run.identity)
-        if background is not None:
-            used.append(background)
-            bits = background.bits_per_byte
-            run = ProbedRun(  # what a table of observations holds stays
-                run.path,
-                tuple(o if o.bits_per_byte is not None else replace(o, bits_per_byte=bits) for o in run.observations),
-            )
-        filled.append(run)
-    texts = len({one.text for one in used})
-    notes = [f"background was measured on {texts} different texts (sha256): not comparable"] if texts > 1 else []
-    return filled, {one.path for one in used}, notes
+    alone = group is None and not control and "acc_control,none" not in metrics
+    return effective if alone and isinstance(effective, int) else None
 
 
 # lm-eval's samples: which triple was asked, and whether the model was right
