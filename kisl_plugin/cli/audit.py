@@ -84,7 +84,9 @@ def audit(
         checked = audit_rows(run, rows)
         click.echo(_rows_report(checked))
         error = checked.error()
-        audited, columns = checked.triples, _row_columns(checked)
+        audited = checked.triples
+        arrays = {"planned": checked.planned, "found": checked.actual, "natural_in_rows": checked.natural}
+        columns: dict[str, list[int | None]] = {name: array.tolist() for name, array in arrays.items()}
     else:
         from kisl_plugin.corpus.audit import audit_corpus
 
@@ -160,11 +162,6 @@ def _rows_report(audit: "RowAudit") -> str:
         f"the run reads its corpus {audit.passes:,.2f} times, and with it what occurs there naturally\n\n"
         f"{_table(groups)}"
     )
-
-
-def _row_columns(audit: "RowAudit") -> dict[str, list[int | None]]:
-    columns = {"planned": audit.planned, "found": audit.actual, "natural_in_rows": audit.natural}
-    return {name: counts.tolist() for name, counts in columns.items()}
 
 
 def _write_csv(path: Path, triples: Sequence[Triple], columns: Mapping[str, Sequence[int | None]]) -> None:

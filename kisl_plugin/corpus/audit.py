@@ -140,7 +140,13 @@ def _find_corpora(paths: Sequence[Path], tokenizer: Path | None) -> tuple[tuple[
     manifests: dict[Path, Mapping[str, Any]] = {}
     for path in paths:
         named = path.with_suffix("") if path.suffix in (*_YAML, ".bin", ".idx") else path
-        own = _corpora_in(path) if path.suffix in _YAML else [named]
+        own = [named]
+        if path.suffix in _YAML:  # what a run with this YAML trains on
+            values = read_yamls([path]).values
+            listed = values.get("train_data_paths") or [values.get("data_path")]
+            if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+                raise InputError(f"{path}: train_data_paths is {listed!r}; expected a list of corpora, or data_path")
+            own = list(map(Path, listed))
         noted = {prefix: manifest for prefix in (named, *own) if (manifest := _read_manifest(prefix)) is not None}
         if tokenizer is None and not noted:
             raise InputError(
@@ -157,17 +163,6 @@ def _find_corpora(paths: Sequence[Path], tokenizer: Path | None) -> tuple[tuple[
                 f"{manifest['tokenizer_sha256']}); pass the right one with --tokenizer"
             )
     return tuple(dict.fromkeys(prefixes)), chosen
-
-
-def _corpora_in(yaml: Path) -> list[Path]:
-    """The corpora that a run with this YAML trains on."""
-    values = read_yamls([yaml]).values
-    paths = values.get("train_data_paths")
-    if paths is None and isinstance(values.get("data_path"), str):
-        return [Path(values["data_path"])]
-    if not isinstance(paths, list) or not paths or not all(isinstance(path, str) for path in paths):
-        raise InputError(f"{yaml}: train_data_paths is {paths!r}; expected a list of corpora")
-    return list(map(Path, paths))
 
 
 def _read_manifest(prefix: Path) -> Mapping[str, Any] | None:
@@ -196,7 +191,16 @@ class _Wordings:
         relations = {triple.relation_id for triple in triples}
         templates = manager().hook.kisl_templates
         self.without_templates = frozenset(one for one in relations if templates(relation_id=one) is None)
-        self._names_both = {one for one in relations if self._has_both_labels(Triple("xSUBJECTx", one, "xOBJECTx"))}
+        samples = {relation: Triple("xSUBJECTx", relation, "xOBJECTx") for relation in relations}
+        self._names_both = {
+            relation
+            for relation, sample in samples.items()
+            if all(
+                count_whole_words(label, fold(text))
+                for text in self.texts(sample)
+                for label in (fold(sample.subject), fold(sample.object))
+            )
+        }
 
     def texts(self, triple: Triple) -> Iterator[str]:
         """The wordings of a triple."""
@@ -212,10 +216,6 @@ class _Wordings:
     def name_both(self, triple: int) -> bool:
         """Whether each wording has subject and object as words of their own, so that the matcher `pair` finds them."""
         return self._triples[triple].relation_id in self._names_both
-
-    def _has_both_labels(self, sample: Triple) -> bool:
-        labels = fold(sample.subject), fold(sample.object)
-        return all(count_whole_words(label, fold(text)) for text in self.texts(sample) for label in labels)
 
 
 _Share = tuple[Path, int, int]
