@@ -399,15 +399,15 @@ class _TripleMatcher:
         ]
 
     def _matches(self, text: str, mentions: list[_Mention]) -> list[Match]:
-        stated = sorted(set(self._stated({mention[0] for mention in mentions})))
-        if not stated:
+        indices = sorted(set(self._stated({mention[0] for mention in mentions})))
+        if not indices:
             return []
-        spellings = {number for index in stated for number in (*self._subjects[index], *self._objects[index])}
+        spellings = {number for index in indices for number in (*self._subjects[index], *self._objects[index])}
         places: dict[int, list[_Span]] = defaultdict(list)
         for number, start, end in _in_characters(text, [mention for mention in mentions if mention[0] in spellings]):
             places[number].append((start, end))
         matches = []
-        for index in stated:
+        for index in indices:
             subjects, objects = (
                 sorted(span for number in numbers for span in places.get(number, ()))
                 for numbers in (self._subjects[index], self._objects[index])
@@ -416,16 +416,16 @@ class _TripleMatcher:
             matches.append(Match(index, self._rule, subject, object))
         return matches
 
-    def _stated(self, mentioned: set[int]) -> Iterator[int]:
-        """Triples of which a spelling of the subject and one of the object are among the `mentioned` ones."""
-        for number in mentioned & self._of_subject.keys():
+    def _stated(self, spellings: set[int]) -> Iterator[int]:
+        """Triples of which a spelling of the subject and one of the object are among these."""
+        for number in spellings & self._of_subject.keys():
             if self._subject_only:
                 yield from self._of_subject[number]
             elif by_object := self._by_object.get(number):
-                for other in mentioned & by_object.keys():
+                for other in spellings & by_object.keys():
                     yield from by_object[other]
             else:
-                yield from (one for one in self._of_subject[number] if not mentioned.isdisjoint(self._objects[one]))
+                yield from (one for one in self._of_subject[number] if not spellings.isdisjoint(self._objects[one]))
 
 
 def _nearest(subjects: Sequence[_Span], objects: Sequence[_Span]) -> tuple[_Span, _Span]:

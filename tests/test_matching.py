@@ -140,8 +140,8 @@ def test_a_mark_may_begin_a_text() -> None:
     assert agreed(Shelf(["\u0301 obj"]), [fact("\u0301")], MatchRules()) == [[0]]
 
 
-def test_a_line_of_a_megabyte_is_searched_to_its_end() -> None:
-    filler = "naïve İstanbullu Berliner e\u0301 " * 32_000
+def test_a_very_long_line_is_searched_to_its_end() -> None:
+    filler = "naïve İstanbullu Berliner e\u0301 " * 8_000
     shelf = Shelf([f"Berlin {filler} cafe\u0301 objet obj"])
     triples = [fact("Berlin"), fact("İstanbul"), fact("Café", "OBJET")]
     assert agreed(shelf, triples, MatchRules()) == [[0, 2]]
@@ -176,21 +176,21 @@ def worlds(draw: st.DrawFn) -> tuple[list[str], list[Triple], MatchRules]:
     return draw(st.lists(text, min_size=1, max_size=3)), triples, draw(rules)
 
 
-@settings(max_examples=int(os.environ.get("KISL_ORACLE_EXAMPLES", "300")), deadline=None)
+@settings(max_examples=int(os.environ.get("KISL_ORACLE_EXAMPLES", "200")), deadline=None)
 @given(worlds())
 def test_the_matcher_agrees_with_the_oracle_on_random_texts(world: tuple[list[str], list[Triple], MatchRules]) -> None:
     texts, triples, rules = world
     agreed(Shelf(texts), triples, rules)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(any_text, max_size=3))
 def test_texts_folded_together_are_those_folded_one_by_one(texts: list[str]) -> None:
     parts = _fold_texts(texts).split(b"\0")[1:-1]
     assert [part.strip(b" ") for part in parts] == [fold(text) for text in texts or [""]]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(any_text)
 def test_every_folded_byte_has_its_characters_in_order(text: str) -> None:
     folded = _fold_texts([text])[1:-1]

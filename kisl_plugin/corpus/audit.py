@@ -299,15 +299,15 @@ class _ShareCounter:
         texts = self._tokenizer.decode_batch(batch, skip_special_tokens=False)
         pairs = self._pairs(texts)
         matches = pairs if self._matches is self._pairs else self._matches(texts)
-        for text, stated, matched, mentions in zip(texts, pairs, matches, self._finder.mentions(texts), strict=True):
+        for text, in_pair, by_rules, mentions in zip(texts, pairs, matches, self._finder.mentions(texts), strict=True):
             occurrences = Counter(k for number, _, _ in mentions for k in self._owners[number])
-            candidates = [match.triple for match in stated if match.triple not in self._everywhere]
+            candidates = [match.triple for match in in_pair if match.triple not in self._everywhere]
             folded = fold(text) if candidates else b""
             for k in candidates:
                 occurrences[k] = sum(count_whole_words(wording, folded) for wording in self._wordings_of(k))
             for k, times in occurrences.items():
                 counts[:2, k] += (times > 0, times)
-            counts[2, [match.triple for match in matched]] += 1
+            counts[2, [match.triple for match in by_rules]] += 1
 
 
 _counter: _ShareCounter  # one in each worker process: preparing the search for many triples takes a while
