@@ -151,13 +151,19 @@ class ByHand:
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
         self._adds_bos, self._prefix = adds_bos, prefix
-        self._known: dict[tuple[str, str], ScoredByHand] = {}
+        self._scores: dict[tuple[str, str], ScoredByHand] = {}
 
     def score(self, context: str, continuation: str) -> ScoredByHand:
-        asked = (context, continuation)
-        if asked not in self._known:
-            self._known[asked] = self._score(*asked)
-        return self._known[asked]
+        pair = (context, continuation)
+        if pair not in self._scores:
+            before, option = self.encode(*pair)
+            with torch.no_grad():
+                logits = self._model(torch.tensor([[*before, *option[:-1]]])).logits
+            logs = torch.log_softmax(logits[0, len(before) - 1 :].double(), dim=-1)
+            targets = torch.tensor(option)
+            total = logs.gather(1, targets[:, None]).sum().item()
+            self._scores[pair] = ScoredByHand(total, bool((logs.argmax(-1) == targets).all()), len(targets))
+        return self._scores[pair]
 
     def perplexity(self, context: str, continuation: str) -> float:
         return self.score(context, continuation).perplexity
@@ -174,15 +180,6 @@ class ByHand:
         # Something must come before the first token, so lm_eval puts BOS before an option without a context.
         prefix = [self._tokenizer.token_to_id(self._prefix)] if self._adds_bos or not context else []
         return (*prefix, *encoded.ids[:first]), tuple(encoded.ids[first:])
-
-    def _score(self, context: str, continuation: str) -> ScoredByHand:
-        before, option = self.encode(context, continuation)
-        with torch.no_grad():
-            logits = self._model(torch.tensor([[*before, *option[:-1]]])).logits
-        logs = torch.log_softmax(logits[0, len(before) - 1 :].double(), dim=-1)
-        targets = torch.tensor(option)
-        each = logs.gather(1, targets[:, None])
-        return ScoredByHand(each.sum().item(), bool((logs.argmax(-1) == targets).all()), len(targets))
 
 
 def measured(doc: Mapping[str, Any], scored: Sequence[ScoredByHand]) -> dict[str, float]:
@@ -219,10 +216,3 @@ def check_by_hand(results: dict[str, Any], judge: ByHand, *, items: int = len(so
             assert doc["choice"] == perplexities.index(min(perplexities))
             for name, value in measured(doc, by_hand).items():
                 assert row[name] == pytest.approx(value, rel=2e-5, abs=2e-5)
-
-
-class Manager:
-    """Stands for a TaskManager of another version of lm_eval."""
-
-    def __init__(self, verbosity: str = "INFO", include_path: Any = None, include_defaults: bool = True) -> None:
-        self.include_path, self.include_defaults = include_path, include_defaults

@@ -1,4 +1,4 @@
-"""The import hook, what a wheel holds, and the real `lm_eval` command in fresh environments."""
+"""The import hook, what a wheel contains, and the real `lm_eval` command in a fresh environment."""
 
 import importlib
 import json
@@ -13,82 +13,41 @@ from typing import Any
 
 import pytest
 from fresh_environment import Fresh, build_wheel, new_environment
-from probe_world import Manager, plain_model, some_triples, write_card
+from probe_world import plain_model, some_triples, write_card
 
 from kisl_plugin.probe import hook
 from kisl_plugin.resources import resource
 
 ROOT = Path(__file__).parents[1]
 PTH = ROOT / "kisl_plugin" / "probe" / "kisl_lm_eval.pth"
-LIST = "from lm_eval.tasks import TaskManager; print(TaskManager(include_defaults=False).list_all_tasks())"
 FINDERS = "import sys; print([getattr(finder, '__name__', '') for finder in sys.meta_path])"
-FIND = "from lm_eval.tasks import TaskManager; print(TaskManager(include_defaults=False).all_tasks)"
-GROUP = ["kisl_background", "kisl_wikidata", "kisl_wikidata_paraphrase", "kisl_wikidata_statement"]
-TASKS = ["kisl", *GROUP]
+FIND = "from lm_eval.tasks import TaskManager; m = TaskManager(include_defaults=False); print(m.all_tasks)"
+TASKS = ["kisl", "kisl_background", "kisl_wikidata", "kisl_wikidata_paraphrase", "kisl_wikidata_statement"]
 
 
-def python(code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A new interpreter in `folder`, in which `site` reads the `.pth` files of `environment["SITE"]`."""
-    kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", hook.DISABLE)}
-    read_pth = "import os, site; site.addsitedir(os.environ['SITE'])\n"
-    return subprocess.run(
-        [sys.executable, "-c", read_pth + code],
-        cwd=folder,
-        env={**kept, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+class Manager:
+    """A TaskManager of another version of lm_eval."""
 
-
-@pytest.fixture
-def site_packages(tmp_path: Path) -> Path:
-    folder = tmp_path / "site"
-    folder.mkdir()
-    shutil.copy(PTH, folder)
-    return folder
+    def __init__(self, verbosity: str = "INFO", include_path: Any = None, include_defaults: bool = True) -> None:
+        self.include_path, self.include_defaults = include_path, include_defaults
 
 
 @pytest.fixture
 def manager() -> Any:
-    """A TaskManager of another version of lm_eval, wrapped; its module's source is `probe_world`'s."""
-    kind = type("Manager", (Manager,), {"__init__": Manager.__init__, "__module__": Manager.__module__})
+    kind = type("Manager", (Manager,), {"__init__": Manager.__init__, "__module__": __name__})
     hook.show_tasks(kind)
     return kind
 
 
-def test_nothing_is_printed_where_the_package_is_gone(site_packages: Path, tmp_path: Path) -> None:
-    block = "import sys; sys.modules['kisl_plugin'] = None"
-    code = f"{block}; site.addsitedir({str(site_packages)!r}); print('alive')"
-    done = python(code, tmp_path, SITE=str(tmp_path))
-    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "alive", "")
-
-
-def test_an_environment_variable_disables_the_hook(site_packages: Path, tmp_path: Path) -> None:
-    pytest.importorskip("lm_eval")
-    environment = {"SITE": str(site_packages), "PYTHONPATH": str(ROOT), hook.DISABLE: "1"}
-    assert python(FIND, tmp_path, **environment).stdout.strip().splitlines()[-1] == "[]"
-
-
-def test_nothing_is_imported_before_lm_eval_looks_for_its_tasks(site_packages: Path, tmp_path: Path) -> None:
-    code = (
-        "import sys; before = set(sys.modules)\n"
-        f"site.addsitedir({str(site_packages)!r}); print(sorted(set(sys.modules) - before))\n"
-        "import json.tool; print('kisl_plugin' in sys.modules)"
-    )
-    done = python(code, tmp_path, SITE=str(tmp_path), PYTHONPATH=str(ROOT))
-    assert done.stdout.split() == ["[]", "False"], done.stderr
-
-
-def test_our_folder_comes_before_the_users_so_that_theirs_wins(manager: Any) -> None:
+def test_our_folder_is_added_once_and_before_the_users_so_that_theirs_wins(manager: Any) -> None:
     ours = str(resource("tasks"))
     assert manager().include_path == [ours]
     assert manager(include_path="mine").include_path == [ours, "mine"]
     assert manager("INFO", [Path("a"), "b"], False).include_path == [ours, Path("a"), "b"]
+    relative = os.path.relpath(ours)
+    assert manager(include_path=relative).include_path == relative
 
 
-FIRST_OF_TWO, LAST_OF_TWO = "{**tasks, **task_index}", "{**task_index, **tasks}"
 MANAGER = """
 from pathlib import Path
 
@@ -102,7 +61,9 @@ class TaskManager:
 """
 
 
-@pytest.mark.parametrize("merged", [FIRST_OF_TWO, LAST_OF_TWO], ids=["up to 0.4.9", "from 0.4.9.1 on"])
+@pytest.mark.parametrize(
+    "merged", ["{**tasks, **task_index}", "{**task_index, **tasks}"], ids=["up to 0.4.9", "from 0.4.9.1 on"]
+)
 def test_a_users_task_of_our_name_wins_whichever_of_two_lm_eval_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, merged: str
 ) -> None:
@@ -120,16 +81,11 @@ def test_a_users_task_of_our_name_wins_whichever_of_two_lm_eval_takes(
     assert {path.parent for path in index.values()} == {resource("tasks") / "kisl_wikidata"}
 
 
-def test_a_folder_that_is_passed_is_not_added_again(manager: Any) -> None:
-    ours = os.path.relpath(resource("tasks"))
-    assert manager(include_path=ours).include_path == ours
-
-
 @pytest.mark.parametrize(("reads", "resolves"), [(True, True), (True, False), (False, True)])
-def test_the_hook_steps_aside_only_where_lm_eval_itself_discovers_the_tasks(
+def test_the_hook_does_nothing_only_where_lm_eval_itself_discovers_the_tasks(
     manager: Any, monkeypatch: pytest.MonkeyPatch, reads: bool, resolves: bool
 ) -> None:
-    source = "found = metadata.entry_points(group='lm_eval.tasks')" if reads else "found = []"
+    source = "plugins = metadata.entry_points(group='lm_eval.tasks')" if reads else "plugins = []"
     monkeypatch.setattr("inspect.getsource", lambda module: source)
     monkeypatch.setattr(hook, "find_spec", lambda name: (name == "kisl_plugin.tasks" and resolves) or None)
     assert manager().include_path == (None if reads and resolves else [str(resource("tasks"))])
@@ -142,6 +98,23 @@ def test_a_call_that_cannot_be_changed_is_left_alone(
     assert manager(include_path="mine").include_path == "mine"
     with pytest.raises(TypeError, match="unknown"):
         manager(unknown=1)
+
+
+def test_an_environment_variable_disables_the_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(hook.DISABLE, "1")
+    assert hook.find(None, None, None) is None
+
+
+def test_nothing_is_imported_before_lm_eval_is_and_nothing_printed_where_the_package_is_gone(tmp_path: Path) -> None:
+    shutil.copy(PTH, tmp_path)
+    code = (
+        "import site, sys; before = set(sys.modules)\n"
+        f"site.addsitedir({str(tmp_path)!r}); print(sorted(set(sys.modules) - before))\n"
+        "import json.tool; print('kisl_plugin' in sys.modules); sys.modules['kisl_plugin'] = None\n"
+        "try:\n    import lm_eval.tasks\nexcept ModuleNotFoundError as error: print(error.name)"
+    )
+    done = subprocess.run([sys.executable, "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.stdout.split(), done.stderr) == (["[]", "False", "lm_eval"], "")
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +132,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     shutil.rmtree(environment.folder)
 
 
-def test_a_wheel_carries_tasks_configs_and_hook(wheel: Path) -> None:
+def test_a_wheel_contains_tasks_configs_and_hook(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     shipped = {"kisl_lm_eval.pth", "kisl_plugin/tasks/kisl_wikidata/task.py"}
@@ -173,29 +146,21 @@ def test_uninstalling_leaves_neither_hook_nor_package_nor_commands(wheel: Path, 
     before, finders = environment.files(), environment.python("-c", FINDERS)
     environment.pip("install", "--no-deps", "--no-index", wheel)
     assert "KislFinder" in environment.python("-c", FINDERS)
+    assert "KislFinder" not in environment.python("-S", "-c", FINDERS)
     environment.python("-c", "import kisl_plugin.probe.hook")  # what it compiles goes too
     commands = {environment.folder / "bin" / name for name in ("kisl", "kisl-fit", "deepy.py")}
-    brought = {*commands, environment.site / PTH.name, environment.site / "kisl_plugin" / "__init__.py"}
-    assert brought <= environment.files() - before
+    added = {*commands, environment.site / PTH.name, environment.site / "kisl_plugin" / "__init__.py"}
+    assert added <= environment.files() - before
     environment.pip("uninstall", "--yes", "kisl-plugin")
     assert environment.files() == before
     assert environment.python("-c", FINDERS) == finders
 
 
-def test_python_starts_isolated_and_without_site_too(installed: Fresh) -> None:
+def test_an_isolated_python_finds_the_tasks_unless_the_installation_is_broken(installed: Fresh, tmp_path: Path) -> None:
     assert installed.python("-I", "-c", FIND).strip() == str(TASKS)
-    assert "KislFinder" not in installed.python("-S", "-c", FINDERS)
-
-
-def test_a_broken_installation_leaves_lm_eval_untouched(installed: Fresh, tmp_path: Path) -> None:
     (tmp_path / "kisl_plugin").mkdir()
     (tmp_path / "kisl_plugin" / "__init__.py").write_text("raise RuntimeError('broken')", encoding="utf-8")
     assert installed.python("-c", FIND, PYTHONPATH=str(tmp_path)).strip() == "[]"
-
-
-def test_a_checkout_on_the_path_shows_its_own_tasks_though_a_wheel_is_installed(installed: Fresh) -> None:
-    listed = installed.python("-c", LIST, PYTHONPATH=str(ROOT))
-    assert f"{ROOT / 'tasks'}" in listed and str(installed.site) not in listed
 
 
 def test_an_editable_install_shows_the_checkouts_tasks_and_not_its_stale_copy(tmp_path: Path) -> None:
