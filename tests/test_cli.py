@@ -89,6 +89,15 @@ def test_durations_are_short() -> None:
     assert [duration(s) for s in (0.4, 59, 61, 3600, 7500)] == ["0s", "59s", "1m01s", "1h00m", "2h05m"]
 
 
+@pytest.mark.parametrize("words", [(), ("neox",), ("corpus",), ("configs",)])
+def test_the_help_of_a_group_shows_each_command_in_one_whole_sentence(words: tuple[str, ...]) -> None:
+    lines = CliRunner().invoke(main, [*words, "--help"], terminal_width=80).output.split("Commands:\n")[1].splitlines()
+    assert lines
+    for line in lines:
+        assert line.endswith(".") and not line.endswith("..."), line
+        assert len(line) <= 80
+
+
 def printed_to_full_disk(module: str, *words: object) -> "subprocess.CompletedProcess[str]":
     program = [sys.executable, "-c", f"from {module} import main; main()", *map(str, words)]
     with Path("/dev/full").open("w") as full:

@@ -49,7 +49,7 @@ def audit(
     rows: int | None,
     output: Path | None,
 ) -> None:
-    """Count how often each triple occurs in a tokenised corpus, or check the rows of a run.
+    """Count triples in a tokenised corpus, or check a run's rows.
 
     PREFIX is the common beginning of a .bin and an .idx file, or a YAML with data_path or train_data_paths. Counted are
     a triple's statements and questions, word for word in every template, and the documents that contain its subject and

@@ -195,7 +195,7 @@ def build(
     workers: int | None,
     **given: Any,
 ) -> None:
-    """Remove the documents that state a fact under test, and tokenise the others into .bin/.idx.
+    """Remove documents that state a fact, and tokenise the others.
 
     A document states a fact when it names its subject and its object, by label or alias, as whole words. Every other
     document ends in <|endoftext|>. The removed ones go to OUTPUT.excluded/, the counts to OUTPUT.triples.csv.
@@ -286,7 +286,7 @@ CORPUS_SAMPLE = 4000
 
 @click.group()
 def corpus() -> None:
-    """Make a tokenizer and the background text to train on, without the facts under test; count what stands in it.
+    """Build a corpus without the facts under test, and count in it.
 
     Example: kisl corpus build --help
     """

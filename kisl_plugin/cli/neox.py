@@ -41,7 +41,9 @@ def export(checkpoint: Path, out: Path, dtype: str | None, tokenizer: Path | Non
 
 @click.group()
 def neox() -> None:
-    """Install GPT-NeoX, which is on no package registry, and show what is installed and what is missing.
+    """Install GPT-NeoX and show what is missing.
+
+    GPT-NeoX is on no package registry.
 
     Example: kisl neox install
     """
@@ -53,10 +55,10 @@ def neox() -> None:
 )
 @click.option("--ref", metavar="COMMIT", help="A commit, tag or branch; by default the tested commit.")
 def install(source: str | None, ref: str | None) -> None:
-    """Clone GPT-NeoX at the tested commit into the cache folder and compile its data helpers.
+    """Clone GPT-NeoX at the tested commit and compile its helpers.
 
-    A second call changes nothing that is right already. Where GPT_NEOX_DIR names a clone of yours, only its
-    helpers are compiled.
+    The clone is in the cache folder. A second call changes nothing that is right already. Where GPT_NEOX_DIR names a
+    clone of yours, only its helpers are compiled.
 
     Example: kisl neox install --source /mnt/mirrors/gpt-neox.git
     """
@@ -74,7 +76,7 @@ def install(source: str | None, ref: str | None) -> None:
 
 @neox.command(cls=Command)
 def check() -> None:
-    """Show which GPT-NeoX is used, at which commit, and which of its packages are installed.
+    """Show which GPT-NeoX is used and what is missing.
 
     Exit status 1 where training cannot start: the last line gives the reason and what to do.
     """

@@ -12,10 +12,10 @@ from kisl_plugin.errors import InputError
 @click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--engine", default="local", show_default=True, help="Which engine trains: local, or a plugin's.")
 def train(configs: tuple[Path, ...], engine: str) -> None:
-    """Train a model from GPT-NeoX YAMLs, on this machine's CPU or one GPU.
+    """Train a model from GPT-NeoX YAMLs with the embedded engine.
 
-    The finished model is written to SAVE/hf, where SAVE is the YAML's `save`. A run whose `load` contains checkpoints
-    resumes from the newest one.
+    It uses this machine's CPU or one GPU. The finished model is written to SAVE/hf, where SAVE is the YAML's `save`. A
+    run whose `load` contains checkpoints resumes from the newest one.
 
     Example: kisl train neox_configs/demo.yml
     """
@@ -29,7 +29,9 @@ def train(configs: tuple[Path, ...], engine: str) -> None:
 
 @click.group()
 def configs() -> None:
-    """Show or write the grid of GPT-NeoX YAMLs: sizes 137m to 3b, F = 0 to 5000.
+    """Show or write the grid of GPT-NeoX YAMLs.
+
+    Its sizes are 137m to 3b, its frequencies F = 0 to 5000.
 
     Example: kisl configs write
     """
@@ -37,7 +39,7 @@ def configs() -> None:
 
 @configs.command("list", cls=Command)
 def list_runs() -> None:
-    """Print every run with its parameters, tokens, compute and injected share.
+    """List every run: parameters, tokens, compute, injected share.
 
     Example: kisl configs list
     """
