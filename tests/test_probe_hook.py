@@ -34,7 +34,8 @@ class Manager:
 
 @pytest.fixture
 def manager() -> Any:
-    kind = type("Manager", (Manager,), {"__init__": Manager.__init__, "__module__": __name__})
+    # The hook reads the source of the manager's module: this file contains what it looks for.
+    kind = type("Manager", (Manager,), {"__init__": Manager.__init__, "__module__": "fresh_environment"})
     hook.show_tasks(kind)
     return kind
 
