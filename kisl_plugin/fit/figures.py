@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["DPI", "STYLE", "draw_figure", "draw_model_figure", "figure_names", "rendered"]
+__all__ = ["draw_figure", "draw_model_figure", "figure_names", "rendered"]
 
-WIDTH, PANEL_HEIGHT, ROW_HEIGHT, LEGEND_ROW = 3.4, 2.3, 1.35, 0.15  # inches
-DPI = 200
-MARKERS = "osD^vPXh"
-GREY, RED = "0.4", "#b03030"
-MEMORY, BY_SUM, COST = "#0072b2", "#d55e00", "#007a5a"  # told apart by the colour-blind
-STYLE: Any = {
+_WIDTH, _PANEL_HEIGHT, _ROW_HEIGHT, _LEGEND_ROW = 3.4, 2.3, 1.35, 0.15  # inches
+_DPI = 200
+_MARKERS = "osD^vPXh"
+_GREY, _RED = "0.4", "#b03030"
+_MEMORY, _BY_SUM, _COST = "#0072b2", "#d55e00", "#007a5a"  # told apart by the colour-blind
+_STYLE: Any = {
     "font.size": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -47,9 +47,9 @@ STYLE: Any = {
     "svg.hashsalt": "kisl",
     "text.parse_math": False,  # a dollar in a label is a dollar
 }
-UNDATED: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
-GRID = 200  # points along a smooth curve
-Looks = Mapping[int, tuple[Any, str]]  # colour and marker of each N
+_UNDATED: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
+_GRID = 200  # points along a smooth curve
+_Looks = Mapping[int, tuple[Any, str]]  # colour and marker of each N
 
 
 def figure_names(report: FitReport) -> list[str]:
@@ -67,7 +67,7 @@ def rendered(figure: "Figure", kind: str) -> bytes:
     """The figure as png, pdf or svg, without a date."""
     stream = io.BytesIO()
     with _styled():
-        figure.savefig(stream, format=kind, dpi=DPI, metadata=UNDATED[kind])
+        figure.savefig(stream, format=kind, dpi=_DPI, metadata=_UNDATED[kind])
     return stream.getvalue()
 
 
@@ -75,7 +75,7 @@ def rendered(figure: "Figure", kind: str) -> bytes:
 def _styled() -> Iterator[None]:
     from matplotlib import rc_context
 
-    with rc_context(STYLE):
+    with rc_context(_STYLE):
         yield
 
 
@@ -86,7 +86,7 @@ def _new_figure(height: float) -> "Iterator[Figure]":
     from matplotlib.figure import Figure
 
     with _styled():
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
         figure.draw_without_rendering()
@@ -98,7 +98,7 @@ def _new_figure(height: float) -> "Iterator[Figure]":
 
 def _curves(report: FitReport) -> "Figure":
     budgets, looks = report.budgets, _looks(report)
-    with _new_figure(max(1, len(budgets)) * PANEL_HEIGHT + (len(report.curves) + 2) * LEGEND_ROW) as figure:
+    with _new_figure(max(1, len(budgets)) * _PANEL_HEIGHT + (len(report.curves) + 2) * _LEGEND_ROW) as figure:
         axes = figure.subplots(max(1, len(budgets)), 1, squeeze=False)[:, 0]
         for ax, tokens in zip(axes, budgets, strict=False):
             curves = [one for one in report.curves if one.tokens == tokens]
@@ -113,7 +113,7 @@ def _curves(report: FitReport) -> "Figure":
                     ax.axhline(one.floor.value, color=color, linestyle=":", linewidth=0.9)
             if any(one.floor.value for one in curves):
                 measured = any(one.floor.measured for one in curves)
-                ax.plot([], [], ":", color=GREY, label="guessing floor" + " (F = 0 runs)" * measured)
+                ax.plot([], [], ":", color=_GREY, label="guessing floor" + " (F = 0 runs)" * measured)
             _memory_axes(ax)
             ax.set_xlabel("frequency F")
             ax.set_title(_panel_title(report.task, tokens), loc="left", fontsize=8)
@@ -151,7 +151,7 @@ def _draw_curve(ax: "Axes", one: CurveReport, color: Any, row: int = 0) -> None:
     curve = one.curve
     if not np.isfinite(curve.f_star):
         return
-    smooth = np.geomspace(*curve.frequency_range, GRID)
+    smooth = np.geomspace(*curve.frequency_range, _GRID)
     if not curve.ok:
         ax.plot(smooth, curve.rate(smooth), "--", color=color, linewidth=0.7)
         return
@@ -179,24 +179,24 @@ def _panel_title(task: str, tokens: int) -> str:
 
 def draw_model_figure(one: CurveReport) -> "Figure":
     """Memory with curve, band, runs, control triples and the share by sum; below, bits per byte if they are known."""
-    ratios = (PANEL_HEIGHT, 1.1)[: 1 + bool(one.background)]
+    ratios = (_PANEL_HEIGHT, 1.1)[: 1 + bool(one.background)]
     with _new_figure(sum(ratios) + 0.5) as figure:
         axes = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios, squeeze=False)[:, 0]
         ax = axes[0]
-        _draw_points(ax, one.points, fmt="o", color=MEMORY, label="right by perplexity (acc)")
-        _draw_runs(ax, one, marker="o", color=MEMORY, markersize=2.5, markeredgewidth=0.6, label="each run")
-        _draw_curve(ax, one, MEMORY)
+        _draw_points(ax, one.points, fmt="o", color=_MEMORY, label="right by perplexity (acc)")
+        _draw_runs(ax, one, marker="o", color=_MEMORY, markersize=2.5, markeredgewidth=0.6, label="each run")
+        _draw_curve(ax, one, _MEMORY)
         if one.by_sum:
             at, shares = [point.frequency for point in one.by_sum], [point.accuracy for point in one.by_sum]
-            ax.plot(at, shares, "^:", color=BY_SUM, linewidth=0.8, markersize=3, label="right by sum (sum_acc)")
+            ax.plot(at, shares, "^:", color=_BY_SUM, linewidth=0.8, markersize=3, label="right by sum (sum_acc)")
         if one.controls:
-            _draw_points(ax, one.controls, fmt="x", color=GREY, alpha=0.8, label="control triples")
+            _draw_points(ax, one.controls, fmt="x", color=_GREY, alpha=0.8, label="control triples")
         if one.floor.value:
             label = "floor (F = 0 runs)" if one.floor.measured else "floor"
-            ax.axhline(one.floor.value, color=GREY, linestyle=":", linewidth=0.9, label=label)
+            ax.axhline(one.floor.value, color=_GREY, linestyle=":", linewidth=0.9, label=label)
         _memory_axes(ax)
         if one.background:
-            _draw_background(axes[1], one, color=COST, marker="D", markersize=2.8, linewidth=0.9)
+            _draw_background(axes[1], one, color=_COST, marker="D", markersize=2.8, linewidth=0.9)
             axes[1].set_ylabel("bits per byte")
             axes[1].margins(y=0.15)
         axes[-1].set_xlabel("frequency F")
@@ -214,7 +214,7 @@ def _costs(report: FitReport) -> "Figure":
         curves = [one for one in report.curves if one.tokens == tokens]
         rows += [("control triples", curves)] if any(one.controls for one in curves) else []
         rows += [("bits per byte", curves)] if any(one.background for one in curves) else []
-    with _new_figure(len(rows) * ROW_HEIGHT + (len(looks) // 4 + 2) * LEGEND_ROW) as figure:
+    with _new_figure(len(rows) * _ROW_HEIGHT + (len(looks) // 4 + 2) * _LEGEND_ROW) as figure:
         axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
         names: dict[str, Any] = {}
         for ax, (kind, curves) in zip(axes, rows, strict=True):
@@ -251,7 +251,7 @@ def _draw_background(ax: "Axes", one: CurveReport, **style: Any) -> None:
 
 def _laws(report: FitReport) -> "Figure":
     shown = sorted((one for one in report.laws if one.params), key=lambda one: one.tokens)
-    with _new_figure(PANEL_HEIGHT + LEGEND_ROW * (len(shown) + 3)) as figure:
+    with _new_figure(_PANEL_HEIGHT + _LEGEND_ROW * (len(shown) + 3)) as figure:
         ax = figure.subplots()
         for one, color in zip(shown, _colors(len(shown)), strict=True):
             label, law = f"D = {count(one.tokens)}", one.law
@@ -275,7 +275,7 @@ def _laws(report: FitReport) -> "Figure":
                 label=label,
             )
         # What the laws say of models that they were not fitted to, hollow
-        hollow: Any = {"color": RED, "markerfacecolor": "none"}
+        hollow: Any = {"color": _RED, "markerfacecolor": "none"}
         held = [(6.0 * one.params * one.tokens, one.predicted, one.interval, "") for one in report.held_out]
         _draw_f_star(ax, held, fmt="s", label="held out, as predicted", **hollow)
         planned = [
@@ -317,7 +317,7 @@ def _draw_f_star(
 
 def _draw_law(ax: "Axes", law: InfusionLaw, ends: tuple[float, float], **style: Any) -> None:
     """The law with its band between two C."""
-    smooth = np.geomspace(*ends, GRID // 2)
+    smooth = np.geomspace(*ends, _GRID // 2)
     ax.plot(smooth, [law.predict(compute) for compute in smooth], **style)
     low, high = np.array([law.interval(compute) for compute in smooth], dtype=np.float64).T
     ax.fill_between(smooth, low, high, color=style["color"], alpha=0.15, linewidth=0)
@@ -333,11 +333,11 @@ def _colors(many: int) -> list[Any]:
     return [colormaps["viridis"](at) for at in np.linspace(0.0, 0.8, max(2, many))][:many]
 
 
-def _looks(report: FitReport) -> Looks:
+def _looks(report: FitReport) -> _Looks:
     """Colour and marker of each N, the same in all panels and figures."""
     sizes = sorted({one.params for one in report.curves})
     colors = _colors(len(sizes))
-    return {params: (colors[i], MARKERS[i % len(MARKERS)]) for i, params in enumerate(sizes)}
+    return {params: (colors[i], _MARKERS[i % len(_MARKERS)]) for i, params in enumerate(sizes)}
 
 
 def _plain_log_axis(ax: "Axes", name: str) -> None:

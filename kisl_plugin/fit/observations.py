@@ -156,7 +156,7 @@ def pool_by_frequency(counts: Iterable[tuple[int, int, int]]) -> tuple[Point, ..
 # Which results are of one training run, so that no run counts twice
 
 # Beside N, the triples and the parent. Not `created`: the same run trained twice gives the same model
-DECIDES_THE_MODEL = ("tokens", *DECIDES_THE_SCHEDULE)
+_DECIDES_THE_MODEL = ("tokens", *DECIDES_THE_SCHEDULE)
 
 
 def identity(card: Any) -> tuple[str, ...]:
@@ -165,7 +165,7 @@ def identity(card: Any) -> tuple[str, ...]:
     while isinstance(card, Mapping):
         triples = object_at(card, "triples")
         facts = triples.get("sha256") or [triples.get("source"), triples.get("count")]
-        settings = [card.get(key) for key in DECIDES_THE_MODEL]
+        settings = [card.get(key) for key in _DECIDES_THE_MODEL]
         params, engine = object_at(card, "model").get("params"), card.get("engine") or "unknown"
         runs.append(json.dumps([params, facts, engine, *settings], sort_keys=True))
         card = card.get("parent")
@@ -240,7 +240,7 @@ def _superseded(run: ProbedRun, kept: ProbedRun) -> str:
 
 # The guessing floor g: what a model gets right that never saw the triples
 
-AUTO, NONE = "auto", "none"
+AUTO, _NONE = "auto", "none"
 Chance = str | float
 
 
@@ -265,7 +265,7 @@ def check_chance(chance: Chance) -> Chance:
     Raises:
         InputError: it is none of these.
     """
-    if chance in (AUTO, NONE):
+    if chance in (AUTO, _NONE):
         return chance
     try:
         value = float(chance)
@@ -286,7 +286,7 @@ def find_floor(observations: Sequence[Observation], chance: Chance) -> Floor:
         InputError: `chance` is no floor.
     """
     chance = check_chance(chance)
-    if chance == NONE:
+    if chance == _NONE:
         return Floor(0.0, "none, as requested (the paper's form)")
     if chance != AUTO:
         return Floor(float(chance), "given with --chance")

@@ -1,7 +1,4 @@
-"""The page of a report, one self-contained HTML file: no script, no network, every label escaped.
-
-The package writes no other HTML: `Html`, `tag` and the helpers below them are also for the demo's page.
-"""
+"""The page of a report, one self-contained HTML file: no script, no network, every label escaped."""
 
 import base64
 import html
@@ -37,83 +34,73 @@ from kisl_plugin.fit.text import (
 )
 from kisl_plugin.verbalize import templates_of
 
-__all__ = [
-    "Html",
-    "bullets",
-    "html_document",
-    "html_figure",
-    "html_table",
-    "joined",
-    "model_figure_name",
-    "report_page",
-    "tag",
-]
+__all__ = ["model_figure_name", "report_page"]
 
 # Markup in which text is escaped unless it was made here: labels and paths come from files of others
 
-VOID = frozenset({"img", "meta"})
+_VOID = frozenset({"img", "meta"})
 # The browser itself then refuses whatever a label might smuggle in
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
-class Html(str):
+class _Html(str):
     """Text that is HTML already."""
 
     __slots__ = ()
 
 
-def tag(name: str, /, *children: str, **attributes: str) -> Html:
+def _tag(name: str, /, *children: str, **attributes: str) -> _Html:
     """An element; children that are no Html are escaped, as all attributes are. `class_` stands for class."""
     inside = "".join(f' {key.rstrip("_").replace("_", "-")}="{html.escape(v)}"' for key, v in attributes.items())
-    if name in VOID:
-        return Html(f"<{name}{inside}>")
-    return Html(f"<{name}{inside}>{joined(children)}</{name}>")
+    if name in _VOID:
+        return _Html(f"<{name}{inside}>")
+    return _Html(f"<{name}{inside}>{_joined(children)}</{name}>")
 
 
-def joined(parts: Iterable[str]) -> Html:
+def _joined(parts: Iterable[str]) -> _Html:
     """Parts one after the other, those that are no Html escaped."""
-    return Html("".join(part if isinstance(part, Html) else html.escape(part) for part in parts))
+    return _Html("".join(part if isinstance(part, _Html) else html.escape(part) for part in parts))
 
 
-def bullets(items: Iterable[str]) -> Html:
+def _bullets(items: Iterable[str]) -> _Html:
     """A list."""
-    return tag("ul", *(tag("li", item) for item in items))
+    return _tag("ul", *(_tag("li", item) for item in items))
 
 
-def html_table(label: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Html:
+def _table(label: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> _Html:
     """A table in a box that scrolls; the first cell of a row is its heading. Cells that are Html are th or td."""
-    head = tag("tr", *(text if isinstance(text, Html) else tag("th", text, scope="col") for text in headings))
+    head = _tag("tr", *(text if isinstance(text, _Html) else _tag("th", text, scope="col") for text in headings))
     body = []
     for first, *rest in rows:
-        cells = [text if isinstance(text, Html) else tag("td", text) for text in rest]
-        body.append(tag("tr", tag("th", first, scope="row"), *cells))
-    whole = tag("table", tag("thead", head), tag("tbody", *body))
+        cells = [text if isinstance(text, _Html) else _tag("td", text) for text in rest]
+        body.append(_tag("tr", _tag("th", first, scope="row"), *cells))
+    whole = _tag("table", _tag("thead", head), _tag("tbody", *body))
     # Focusable, so that the keyboard can scroll it
-    return tag("div", whole, class_="scroll", role="region", aria_label=label, tabindex="0")
+    return _tag("div", whole, class_="scroll", role="region", aria_label=label, tabindex="0")
 
 
-def html_figure(image: bytes, alt: str, caption: str, kind: str = "svg+xml") -> Html:
-    """A figure that the page carries within; `kind` is svg+xml or png."""
-    source = f"data:image/{kind};base64," + base64.b64encode(image).decode("ascii")
-    return tag("figure", tag("img", src=source, alt=alt), tag("figcaption", caption))
+def _figure(svg: bytes, alt: str, caption: str) -> _Html:
+    """A figure that the page carries within."""
+    source = "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")
+    return _tag("figure", _tag("img", src=source, alt=alt), _tag("figcaption", caption))
 
 
-def html_document(title: str, head: Sequence[Html], sections: Sequence[tuple[str, str, Html]]) -> str:
+def _document(title: str, head: Sequence[_Html], sections: Sequence[tuple[str, str, _Html]]) -> str:
     """A whole page: what stands above the table of contents, then sections of (id, heading, content)."""
-    links = tag("ul", *(tag("li", tag("a", heading, href=f"#{name}")) for name, heading, _ in sections))
-    body = tag(
+    links = _tag("ul", *(_tag("li", _tag("a", heading, href=f"#{name}")) for name, heading, _ in sections))
+    body = _tag(
         "body",
-        tag("header", *head, tag("nav", links, aria_label="Contents")),
-        tag("main", *(tag("section", tag("h2", heading), content, id=name) for name, heading, content in sections)),
+        _tag("header", *head, _tag("nav", links, aria_label="Contents")),
+        _tag("main", *(_tag("section", _tag("h2", heading), content, id=name) for name, heading, content in sections)),
     )
-    meta = tag(
+    meta = _tag(
         "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="generator", content=f"kisl {__version__}"),
-        tag("title", title),
-        Html(f"<style>{Path(__file__).with_name('report.css').read_text(encoding='utf-8')}</style>"),
+        _tag("meta", charset="utf-8"),
+        _tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        _tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        _tag("meta", name="generator", content=f"kisl {__version__}"),
+        _tag("title", title),
+        _Html(f"<style>{Path(__file__).with_name('report.css').read_text(encoding='utf-8')}</style>"),
     )
     return f'<!doctype html>\n<html lang="en">\n{meta}\n{body}\n</html>\n'
 
@@ -123,29 +110,29 @@ def html_document(title: str, head: Sequence[Html], sections: Sequence[tuple[str
 
 def report_page(report: FitReport, figures: Mapping[str, bytes]) -> str:
     """The page; `figures` are SVGs by name, those of single models by `model_figure_name`."""
-    predictions = [("predictions", "Predictions", joined(map(_prediction, report.predictions)))]
-    set_aside = [joined([tag("code", one.path), ": ", one.reason]) for one in report.set_aside]
+    predictions = [("predictions", "Predictions", _joined(map(_prediction, report.predictions)))]
+    set_aside = [_joined([_tag("code", one.path), ": ", one.reason]) for one in report.set_aside]
     sections = [
         ("curves", "Collapse curves", _curves_section(report, figures)),
         ("law", "Infusion law", _law_section(report, figures)),
         *(predictions if report.predictions else []),
-        ("models", "Each model", joined(_model(one, figures[model_figure_name(one)]) for one in report.curves)),
-        ("aside", "Files that were not used", bullets(set_aside) if set_aside else tag("p", "None.")),
+        ("models", "Each model", _joined(_model(one, figures[model_figure_name(one)]) for one in report.curves)),
+        ("aside", "Files that were not used", _bullets(set_aside) if set_aside else _tag("p", "None.")),
         ("method", "How it was fitted", _method_section()),
-        ("cite", "How to cite", joined([tag("p", PAPER), tag("p", f"Fitted with kisl {__version__}.")])),
+        ("cite", "How to cite", _joined([_tag("p", _PAPER), _tag("p", f"Fitted with kisl {__version__}.")])),
     ]
     observations, models = plural(len(report.observations), "observation"), plural(len(report.curves), "model")
     head = [
-        tag("h1", f"Collapse curves and infusion law: {report.task}"),
-        tag("p", finding(report), class_="finding"),
-        tag("p", f"{observations}, {models}; {plural(len(report.set_aside), 'file')} set aside.", class_="soft"),
+        _tag("h1", f"Collapse curves and infusion law: {report.task}"),
+        _tag("p", finding(report), class_="finding"),
+        _tag("p", f"{observations}, {models}; {plural(len(report.set_aside), 'file')} set aside.", class_="soft"),
     ]
-    return html_document(f"Collapse curves of {report.task}", head, sections)
+    return _document(f"Collapse curves of {report.task}", head, sections)
 
 
-CURVE_HEADINGS = (
+_CURVE_HEADINGS = (
     "N, D",
-    tag("th", "status", scope="col", class_="text"),
+    _tag("th", "status", scope="col", class_="text"),
     "F* (95 %)",
     "peak P (95 %)",
     "b",
@@ -161,10 +148,10 @@ CURVE_HEADINGS = (
 )
 
 
-def _curves_section(report: FitReport, figures: Mapping[str, bytes]) -> Html:
+def _curves_section(report: FitReport, figures: Mapping[str, bytes]) -> _Html:
     """All curves in one figure, and the numbers of each curve in a table."""
     if not report.curves:
-        return tag("p", "No run with injected facts could be used.")
+        return _tag("p", "No run with injected facts could be used.")
     rows, described = [], []
     for one in report.curves:
         curve = one.curve
@@ -173,7 +160,7 @@ def _curves_section(report: FitReport, figures: Mapping[str, bytes]) -> Html:
         rows.append(
             (
                 f"{count(one.params)}, {count(one.tokens)}",
-                tag("td", curve.status, class_="text"),
+                _tag("td", curve.status, class_="text"),
                 estimated(curve.f_star, curve.f_star_interval) if curve.ok else "–",
                 estimated(curve.peak, curve.peak_interval, "{:.3f}".format) if curve.ok else "–",
                 _number(curve.b, ".3f") if curve.ok else "–",
@@ -194,50 +181,50 @@ def _curves_section(report: FitReport, figures: Mapping[str, bytes]) -> Html:
         "bars above the axis: F* with its interval. A broken line is a fit that shows no collapse point."
     )
     parts = [
-        html_figure(figures["curves"], f"Memorisation rate against frequency. {'; '.join(described)}.", caption),
-        html_table("Numbers of each curve", CURVE_HEADINGS, rows),
+        _figure(figures["curves"], f"Memorisation rate against frequency. {'; '.join(described)}.", caption),
+        _table("Numbers of each curve", _CURVE_HEADINGS, rows),
     ]
-    parts += [bullets(map(sentence, report.notes))] if report.notes else []
+    parts += [_bullets(map(sentence, report.notes))] if report.notes else []
     if "cost" in figures:
         cost = (
             "Against F: the share of control triples (asked, never injected) that are right, and bits per byte on "
             "background text (dotted: at F = 0), where they were measured."
         )
         alt = "Control triples right and bits per byte against frequency."
-        parts += [tag("h3", "What memory costs"), html_figure(figures["cost"], alt, cost)]
-    return joined(parts)
+        parts += [_tag("h3", "What memory costs"), _figure(figures["cost"], alt, cost)]
+    return _joined(parts)
 
 
 def _number(value: float, form: str) -> str:
     return format(value, form) if math.isfinite(value) else "–"
 
 
-LAW_HEADINGS = ("form", "alpha (95 %)", "E (95 %)", "A", "R²", "by chance", "scatter", "left-one-out error")
-FORM_HEADINGS = (
+_LAW_HEADINGS = ("form", "alpha (95 %)", "E (95 %)", "A", "R²", "by chance", "scatter", "left-one-out error")
+_FORM_HEADINGS = (
     "F* =",
     "AIC",
     "weight",
     "left-one-out error",
-    tag("th", "parameters (95 %)", scope="col", class_="text"),
+    _tag("th", "parameters (95 %)", scope="col", class_="text"),
 )
-LEFT_OUT_HEADINGS = ("left out", "measured F*", "predicted by the others (95 %)", "off by")
+_LEFT_OUT_HEADINGS = ("left out", "measured F*", "predicted by the others (95 %)", "off by")
 
 
-def _law_section(report: FitReport, figures: Mapping[str, bytes]) -> Html:
+def _law_section(report: FitReport, figures: Mapping[str, bytes]) -> _Html:
     """The laws of each token budget, of each size, and jointly; what was held out; the paper's three checks."""
-    missing = [tag("p", sentence(report.missing_law))] if report.missing_law else []
+    missing = [_tag("p", sentence(report.missing_law))] if report.missing_law else []
     if not any(one.params for one in report.laws):
-        return joined(missing)
+        return _joined(missing)
     caption = (
         "Collapse points F* against compute C = 6·N·D, with 95 % intervals; lines with bands: infusion laws with the "
         "95 % interval of a further model."
     )
     measured = ", ".join(f"{one.name} {estimate(one.curve.f_star)}" for one in report.curves if one.curve.ok)
-    parts = [html_figure(figures["law"], f"Collapse points against compute. F* of {measured}.", caption), *missing]
+    parts = [_figure(figures["law"], f"Collapse points against compute. F* of {measured}.", caption), *missing]
     parts += [_law(one, one.law) for one in report.laws if one.law]
     if report.data_laws:
-        laws = bullets(sentence(data_law_sentence(law)) for law in report.data_laws)
-        parts += [tag("h3", "F* against training tokens"), laws]
+        laws = _bullets(sentence(data_law_sentence(law)) for law in report.data_laws)
+        parts += [_tag("h3", "F* against training tokens"), laws]
     if report.joint:
         rows = []
         for form in report.joint.forms:
@@ -251,25 +238,25 @@ def _law_section(report: FitReport, figures: Mapping[str, bytes]) -> Html:
                     f"{form.aic:.1f}",
                     whole_percent(form.weight),
                     _factor(form.leave_one_out_error),
-                    tag("td", ", ".join(numbers), class_="text"),
+                    _tag("td", ", ".join(numbers), class_="text"),
                 )
             )
         parts += [
-            tag("h3", "N and D together"),
-            bullets(map(sentence, joint_sentences(report.joint))),
-            html_table("Joint forms in N and D", FORM_HEADINGS, rows),
+            _tag("h3", "N and D together"),
+            _bullets(map(sentence, joint_sentences(report.joint))),
+            _table("Joint forms in N and D", _FORM_HEADINGS, rows),
         ]
     if report.held_out:
-        parts += [tag("h3", "Held out"), bullets(sentence(held_out_sentence(held)) for held in report.held_out)]
+        parts += [_tag("h3", "Held out"), _bullets(sentence(held_out_sentence(held)) for held in report.held_out)]
     checks = []
     for verdict in report.verdicts:
         word = verdict_word(verdict)
-        badge = tag("span", word, class_=f"badge {word.replace(' ', '-')}")
-        checks.append(joined([badge, sentence(f"{verdict.name}: {verdict.sentence}")]))
-    return joined([*parts, tag("h3", "Signs that the law does not hold"), bullets(checks)])
+        badge = _tag("span", word, class_=f"badge {word.replace(' ', '-')}")
+        checks.append(_joined([badge, sentence(f"{verdict.name}: {verdict.sentence}")]))
+    return _joined([*parts, _tag("h3", "Signs that the law does not hold"), _bullets(checks)])
 
 
-def _law(one: LawReport, law: InfusionLaw) -> Html:
+def _law(one: LawReport, law: InfusionLaw) -> _Html:
     at = f"D = {count(one.tokens)}"
     rows = []
     for form, fitted in (("A/C^alpha + E", law), ("E = 0", law.without_E)):
@@ -288,10 +275,10 @@ def _law(one: LawReport, law: InfusionLaw) -> Html:
                 )
             )
     parts = [
-        tag("h3", f"F*(C) = A/C^alpha + E at {at}"),
-        tag("p", f"Through {', '.join(map(count, one.params))}. Intervals: {law.interval_method}."),
-        html_table(f"Parameters of the law at {at}", LAW_HEADINGS, rows),
-        bullets(map(sentence, law.caveats)),
+        _tag("h3", f"F*(C) = A/C^alpha + E at {at}"),
+        _tag("p", f"Through {', '.join(map(count, one.params))}. Intervals: {law.interval_method}."),
+        _table(f"Parameters of the law at {at}", _LAW_HEADINGS, rows),
+        _bullets(map(sentence, law.caveats)),
     ]
     if law.leave_one_out:
         names = {6.0 * params * one.tokens: count(params) for params in one.params}
@@ -305,27 +292,27 @@ def _law(one: LawReport, law: InfusionLaw) -> Html:
             for left in law.leave_one_out
         ]
         title = "Each model predicted from the others"
-        parts += [tag("h4", title), html_table(title, LEFT_OUT_HEADINGS, left_out)]
-    return joined(parts)
+        parts += [_tag("h4", title), _table(title, _LEFT_OUT_HEADINGS, left_out)]
+    return _joined(parts)
 
 
 def _factor(log_error: float) -> str:
     return "–" if math.isnan(log_error) else f"×{math.exp(log_error):.2f}"
 
 
-def _prediction(one: Prediction) -> Html:
+def _prediction(one: Prediction) -> _Html:
     """A prediction with its interval, what it costs, how far it reaches, and what may be wrong with it."""
     model = f"{count(one.params)} on {count(one.tokens)} tokens (C = {one.compute:.3g})"
     if one.f_star is None:
-        return joined([tag("h3", model), tag("p", sentence(f"no prediction: {one.words}"), class_="best")])
+        return _joined([_tag("h3", model), _tag("p", sentence(f"no prediction: {one.words}"), class_="best")])
     best = f"best F = {estimate(one.f_star)} ({one.ends}), by {one.source}"
     facts = []
     if one.exposures is not None:
         facts.append(f"{count(one.exposures)} exposures: F × {one.triples:,} triples")
     if one.injected_tokens is not None and one.injected_fraction is not None:
         facts.append(f"{count(one.injected_tokens)} injected tokens, {share_of_budget(one.injected_fraction)}")
-    lines = bullets(map(sentence, [*facts, one.words, *one.caveats]))
-    return joined([tag("h3", model), tag("p", sentence(best), class_="best"), lines])
+    lines = _bullets(map(sentence, [*facts, one.words, *one.caveats]))
+    return _joined([_tag("h3", model), _tag("p", sentence(best), class_="best"), lines])
 
 
 # Each model
@@ -336,7 +323,7 @@ def model_figure_name(one: CurveReport) -> str:
     return f"{one.params}-{one.tokens}"
 
 
-def _model(one: CurveReport, svg: bytes) -> Html:
+def _model(one: CurveReport, svg: bytes) -> _Html:
     """A model's figure, the remarks on its curve, its points and its relations."""
     measured = (
         ("the share right by summed likelihood", one.by_sum),
@@ -371,10 +358,10 @@ def _model(one: CurveReport, svg: bytes) -> Html:
         for point in one.points
     ]
     parts = [
-        tag("h3", one.name),
-        html_figure(svg, alt, caption),
-        bullets(map(sentence, remarks)),
-        html_table(f"Points of {one.name}", ["F", "right", "P", *columns], rows),
+        _tag("h3", one.name),
+        _figure(svg, alt, caption),
+        _bullets(map(sentence, remarks)),
+        _table(f"Points of {one.name}", ["F", "right", "P", *columns], rows),
     ]
     if one.relations:
         frequencies = [point.frequency for point in one.points]
@@ -386,23 +373,23 @@ def _model(one: CurveReport, svg: bytes) -> Html:
             cells: dict[int, str] = dict.fromkeys(frequencies, "–")
             for point in points:
                 share, title = f"{point.accuracy:.2f}", f"{point.correct} of {point.total}"
-                cells[point.frequency] = tag("td", share, class_="heat", style=f"--share:{share}", title=title)
+                cells[point.frequency] = _tag("td", share, class_="heat", style=f"--share:{share}", title=title)
             by_relation.append([name, *cells.values()])
         headings = ["relation", *map(frequency, frequencies)]
         label = f"Share right per relation, {one.name}"
-        parts += [tag("h4", "Per relation"), html_table(label, headings, by_relation)]
-    return joined(parts)
+        parts += [_tag("h4", "Per relation"), _table(label, headings, by_relation)]
+    return _joined(parts)
 
 
 # Method and citation
 
-METHOD = (
-    joined(
+_METHOD = (
+    _joined(
         [
             "Each model's runs are fitted with P(F) = g + (1 − g)·a·F",
-            tag("sup", "b"),
+            _tag("sup", "b"),
             "·e",
-            tag("sup", "−c·F"),
+            _tag("sup", "−c·F"),
             ", the paper's form above a guessing floor g. The collapse point is F* = b/c, where the curve peaks.",
         ]
     ),
@@ -420,23 +407,23 @@ METHOD = (
     "Every interval includes the scatter of models about the law; that of a prediction is for one further model. "
     "Each R² is printed with how often a random decreasing sequence does as well.",
 )
-PAPER = (
+_PAPER = (
     "Lv, Chen, Yuan, Liu, Liu, Wang, Su, Zheng. How to inject knowledge efficiently? Knowledge Infusion Scaling Law "
     "for Pre-training Large Language Models. EMNLP 2025. arXiv:2509.19371."
 )
 
 
-def _method_section() -> Html:
+def _method_section() -> _Html:
     """Estimator, noise and tests, what each status means, and the versions."""
     import matplotlib
     import numpy
     import scipy
 
     statuses = [
-        joined([tag("dt", f"{code}…" if code.endswith("=") else code), tag("dd", meaning)])
+        _joined([_tag("dt", f"{code}…" if code.endswith("=") else code), _tag("dd", meaning)])
         for code, meaning in STATUS_HELP.items()
     ]
     libraries = ", ".join(f"{module.__name__} {module.__version__}" for module in (numpy, scipy, matplotlib))
     versions = f"kisl {__version__}, Python {platform.python_version()}, {libraries}."
-    parts = [bullets(METHOD), tag("h3", "What a status means"), tag("dl", *statuses)]
-    return joined([*parts, tag("p", versions, class_="soft")])
+    parts = [_bullets(_METHOD), _tag("h3", "What a status means"), _tag("dl", *statuses)]
+    return _joined([*parts, _tag("p", versions, class_="soft")])

@@ -50,11 +50,11 @@ __all__ = ["CurveReport", "FitOptions", "FitReport", "LawReport", "fit_observati
 
 Watch = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
 # Runs that differ in one of these are no replicates of each other
-SETTINGS = ("engine", "form", "template", "spacing", "window", "seq_length")
+_SETTINGS = ("engine", "form", "template", "spacing", "window", "seq_length")
 
 
 @dataclass(frozen=True)
-class BackgroundPoint:
+class _BackgroundPoint:
     """Bits per byte on the background text at one frequency: the mean of `runs` runs."""
 
     frequency: int
@@ -118,13 +118,13 @@ class CurveReport:
         return pool_by_frequency((run.frequency, run.by_sum or 0, run.total) for run in self.runs)
 
     @property
-    def background(self) -> tuple[BackgroundPoint, ...]:
+    def background(self) -> tuple[_BackgroundPoint, ...]:
         """Mean bits per byte at each frequency, from F = 0 on."""
         values: dict[int, list[float]] = defaultdict(list)
         for run in (*self.baselines, *self.runs):
             if run.bits_per_byte is not None:
                 values[run.frequency].append(run.bits_per_byte)
-        return tuple(BackgroundPoint(F, sum(bits) / len(bits), len(bits)) for F, bits in sorted(values.items()))
+        return tuple(_BackgroundPoint(F, sum(bits) / len(bits), len(bits)) for F, bits in sorted(values.items()))
 
     @property
     def relations(self) -> Mapping[str, tuple[Point, ...]]:
@@ -252,7 +252,7 @@ def fit_observations(
     for done, group in enumerate(injected.values()):
         if watch:
             watch("fitting curves", done, len(injected))
-        curves.append(fit_curve(group, chance))
+        curves.append(_fit_curve(group, chance))
     if watch:
         watch("fitting curves", len(injected), len(injected))
 
@@ -328,7 +328,7 @@ def _held_out(points: Sequence[CollapsePoint], params: float | None) -> tuple[He
         raise InputError(f"--hold-out {params:g}: N = {count(nearest)} is nearest; {error}") from None
 
 
-def fit_curve(group: Sequence[Observation], chance: Chance) -> CurveReport:
+def _fit_curve(group: Sequence[Observation], chance: Chance) -> CurveReport:
     """Fit the curve of the observations of one N and D, of which at least one has F > 0."""
     floor = find_floor(group, chance)
     injected = [one for one in group if one.frequency > 0]
@@ -387,7 +387,7 @@ def _curve_notes(group: Sequence[Observation], runs: Sequence[Observation], floo
     # Only counts above the floor can come from the curve
     if all(wilson(run.correct, run.total)[1] < floor.value for run in runs):
         notes.append("every run is below the guessing floor, so it is not theirs; set another with --chance")
-    for key in SETTINGS:
+    for key in _SETTINGS:
         values = {json.dumps(getattr(run.card, key)) for run in runs}
         if len(values) > 1:
             notes.append(f"its runs differ in {key} ({', '.join(sorted(values))}), so they are no replicates")

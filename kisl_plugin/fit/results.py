@@ -39,7 +39,7 @@ from kisl_plugin.runcard import RunCard
 __all__ = ["DEFAULT_TASK", "Reading", "observations_of", "read_results"]
 
 DEFAULT_TASK = "kisl_wikidata"
-BACKGROUND_TASK = "kisl_background"
+_BACKGROUND_TASK = "kisl_background"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def read_results(paths: Sequence[Path], task: str = DEFAULT_TASK, runs: Path | N
     trees = [path for path in paths if path not in tables]
     reader = _Reader(task, read_runs(runs) if runs is not None else [])
     for file in reader.find_json(trees):
-        reader.read_file(file, is_results=file in trees or LM_EVAL_NAME.fullmatch(file.name) is not None)
+        reader.read_file(file, is_results=file in trees or _LM_EVAL_NAME.fullmatch(file.name) is not None)
     for table in tables:
         reader.read_table(table)
     if not reader.runs and not reader.set_aside:
@@ -83,23 +83,23 @@ def observations_of(results: Mapping[str, Any], task: str = DEFAULT_TASK, name: 
     """
     held = _Results(results, "")
     held = replace(held, path=name or f"simple_evaluate {held.model} {held.date:.0f}")
-    check_task(results, task)
+    _check_task(results, task)
     raw = held.card(task)
     if raw is None:
-        raise InputError(NO_CARD)
-    observations = make_observations(held, task, raw, "run card")
+        raise InputError(_NO_CARD)
+    observations = _make_observations(held, task, raw, "run card")
     rows = object_at(results, "samples").get(task)
     if not isinstance(rows, list) or not rows:
         return observations
-    samples = [sample_of(row) for row in rows]
-    return tuple(with_samples(one, samples) for one in observations)
+    samples = [_sample_of(row) for row in rows]
+    return tuple(_with_samples(one, samples) for one in observations)
 
 
 # Finding files, in hidden folders too: lm-eval names one `.__x` for `pretrained=./x`
 
 # results_<time>.json, and <stem>_<time>.json for `--output_path <stem>.json`
-LM_EVAL_NAME = re.compile(r"results_.*\.json|.*_\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d.*\.json")
-NO_CARD = (
+_LM_EVAL_NAME = re.compile(r"results_.*\.json|.*_\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d.*\.json")
+_NO_CARD = (
     "no run card (metadata.kisl): probe a model trained with kisl, with its kisl.json beside it, or describe the run "
     "in a table (--runs)"
 )
@@ -144,7 +144,7 @@ class _Reader:
     def read_file(self, file: Path, is_results: bool) -> None:
         """Read one file; other JSON is passed over unless it must be lm-eval's results."""
         try:
-            data = load_results(file, is_results)
+            data = _load_results(file, is_results)
         except InputError as reason:
             self.set_aside.append(SetAside(str(file), str(reason)))
             return
@@ -153,12 +153,12 @@ class _Reader:
         results = _Results(data, str(file), file)
         rows = [row for row in self.rows if row.names(file, results.model)]
         self._used_rows |= {one.row.number for one in rows}
-        raw = results.card(BACKGROUND_TASK)
+        raw = results.card(_BACKGROUND_TASK)
         try:
-            check_task(data, self.task)
-            check_limit(data)
+            _check_task(data, self.task)
+            _check_limit(data)
             card, where = self._card(results, rows)
-            observations = make_observations(results, self.task, card, where, samples_beside(file, self.task))
+            observations = _make_observations(results, self.task, card, where, _samples_beside(file, self.task))
             self.runs.append(ProbedRun(str(file), observations))
             if where == "run card":
                 self._notes += [f"{file}: {note}" for one in rows for note in contradictions(one, observations[0].card)]
@@ -168,7 +168,7 @@ class _Reader:
             if self.task not in object_at(data, "results"):
                 self._without_task.add(str(file))
         if raw is not None and results.bits_per_byte is not None:
-            text = object_at(data, "configs", BACKGROUND_TASK, "metadata", BACKGROUND_TASK).get("sha256")
+            text = object_at(data, "configs", _BACKGROUND_TASK, "metadata", _BACKGROUND_TASK).get("sha256")
             self._backgrounds.append(_Background(results, identity(raw), str(text or "")))
 
     def _card(self, results: "_Results", rows: Sequence[RunRow]) -> tuple[Any, str]:
@@ -178,15 +178,15 @@ class _Reader:
             return raw, "run card"
         if not rows:
             table = self.rows[0].row.path if self.rows else None
-            raise InputError(f"no run card (metadata.kisl), and no row of {table} names it" if table else NO_CARD)
+            raise InputError(f"no run card (metadata.kisl), and no row of {table} names it" if table else _NO_CARD)
         counted = object_at(results.data, "config").get("model_num_parameters")
         params = rows[0].card["model"]["params"]
         # People write 7e9 for 6.74e9
         if type(counted) is int and counted > 0 and abs(params / counted - 1) > 0.05:
             says = f"{rows[0].row.where} has params {params:,}, lm-eval counted {counted:,}: the row is used"
             self._notes.append(f"{results.path}: {says}")
-        items = {one.group: items_of(results, self.task, one.group) for one in rows}
-        return card_of_rows(rows, items, items_of(results, self.task, None, control=True)), rows[0].row.where
+        items = {one.group: _items_of(results, self.task, one.group) for one in rows}
+        return card_of_rows(rows, items, _items_of(results, self.task, None, control=True)), rows[0].row.where
 
     def read_table(self, table: Path) -> None:
         """Read one table of observations."""
@@ -208,7 +208,7 @@ class _Reader:
         by_identity = {one.identity: one for one in self._backgrounds}
         used: list[_Background] = []
         for run in kept:
-            checked, problems = check_samples(run.observations)
+            checked, problems = _check_samples(run.observations)
             notes += problems
             background = by_path.get(run.path) or by_identity.get(run.identity)
             if background is not None:
@@ -236,7 +236,7 @@ class _Reader:
         return Reading(tuple(observations), tuple(listed), tuple(dict.fromkeys(lines)))
 
 
-def load_results(file: Path, must_be_results: bool) -> dict[str, Any] | None:
+def _load_results(file: Path, must_be_results: bool) -> dict[str, Any] | None:
     """The data of a results file, or None for some other JSON file.
 
     Raises:
@@ -279,7 +279,7 @@ class _Results:
     @property
     def date(self) -> float:
         """When lm-eval was started, in seconds since 1970; 0 if unknown."""
-        when = finite_number(self.data.get("date"))
+        when = _finite_number(self.data.get("date"))
         return when if math.isfinite(when) else 0.0
 
     def card(self, task: str) -> Any:
@@ -289,7 +289,7 @@ class _Results:
     @property
     def bits_per_byte(self) -> float | None:
         """Of the whole background text; None if it was not measured."""
-        value = finite_number(self.metrics(BACKGROUND_TASK).get("bits_per_byte,none"))
+        value = _finite_number(self.metrics(_BACKGROUND_TASK).get("bits_per_byte,none"))
         return value if value >= 0 and object_at(self.data, "config").get("limit") is None else None
 
     def metrics(self, task: str) -> Mapping[str, Any]:
@@ -305,14 +305,14 @@ class _Background(NamedTuple):
     text: str
 
 
-def finite_number(value: Any) -> float:
+def _finite_number(value: Any) -> float:
     """A value of unchecked JSON as a finite number; NaN if it is none."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not -1e300 < value < 1e300:
         return math.nan
     return float(value)
 
 
-def check_task(data: Mapping[str, Any], task: str) -> None:
+def _check_task(data: Mapping[str, Any], task: str) -> None:
     """Refuse results without the task, and a group of tasks, whose average is no task's result."""
     members = object_at(data, "group_subtasks").get(task)
     if members or task in object_at(data, "groups"):
@@ -325,14 +325,14 @@ def check_task(data: Mapping[str, Any], task: str) -> None:
         raise InputError(f"results.{task} holds no metrics; probe again")
 
 
-def check_limit(data: Mapping[str, Any]) -> None:
+def _check_limit(data: Mapping[str, Any]) -> None:
     """Refuse a run on the first items only."""
     limit = object_at(data, "config").get("limit")
     if limit is not None:
         raise InputError(f"run with --limit {limit}: probe all items")
 
 
-def make_observations(
+def _make_observations(
     results: _Results, task: str, raw: Any, where: str, samples: Path | None = None
 ) -> tuple[Observation, ...]:
     """The observations of `task`, of a run with the card `raw` (JSON); `where` names the card in errors.
@@ -340,22 +340,22 @@ def make_observations(
     Raises:
         InputError: another task, part of the items, an unfinished run, or broken metrics.
     """
-    check_task(results.data, task)
+    _check_task(results.data, task)
     card = RunCard.from_dict(raw, where)
     card = replace(card, created=str(raw.get("created") or ""))
     check_card(card, where)
-    check_limit(results.data)
-    metrics, control = results.metrics(task), control_count(card)
+    _check_limit(results.data)
+    metrics, control = results.metrics(task), _control_count(card)
     _check_items(results, task, card, where)
     injected = card.triples["count"]
     if card.groups is None:
         cells: list[tuple[str | None, int, int]] = [(None, card.frequency or 0, injected)]
     else:  # a group without triples has no accuracy
         cells = [(name, group["frequency"], group["count"]) for name, group in card.groups.items() if group["count"]]
-    right = count_right(metrics, "acc_control", control, where) if control and "acc_control,none" in metrics else None
+    right = _count_right(metrics, "acc_control", control, where) if control and "acc_control,none" in metrics else None
     observations = []
     for group, frequency, total in cells:
-        correct = count_right(metrics, "acc" if group is None else f"acc_{group}", total, where)
+        correct = _count_right(metrics, "acc" if group is None else f"acc_{group}", total, where)
         has_sum = group is None and "sum_acc,none" in metrics
         observations.append(
             Observation(
@@ -370,7 +370,7 @@ def make_observations(
                 control_total=control if right is not None else None,
                 date=results.date,
                 task=task,
-                by_sum=count_right(metrics, "sum_acc", total, where) if has_sum else None,
+                by_sum=_count_right(metrics, "sum_acc", total, where) if has_sum else None,
                 bits_per_byte=results.bits_per_byte,
                 samples=samples,
             )
@@ -378,7 +378,7 @@ def make_observations(
     return tuple(observations)
 
 
-def control_count(card: RunCard) -> int | None:
+def _control_count(card: RunCard) -> int | None:
     """How many control triples the card counts, if it says so."""
     count = card.triples.get("control")
     return count if type(count) is int and 0 <= count < TOO_LARGE else None  # True is no count
@@ -387,11 +387,11 @@ def control_count(card: RunCard) -> int | None:
 def _check_items(results: _Results, task: str, card: RunCard, where: str) -> None:
     """Refuse a run on part of the items, by each of the ways in which the probe and lm-eval count them."""
     metrics, counts = results.metrics(task), object_at(results.data, "n-samples", task)
-    injected, control = card.triples["count"], control_count(card)
+    injected, control = card.triples["count"], _control_count(card)
     items: dict[str, int] = {}
     for name, expected in (("items", injected), ("items_control", control)):
         if f"{name},none" in metrics:
-            value = finite_number(metrics[f"{name},none"])
+            value = _finite_number(metrics[f"{name},none"])
             if not value >= 0 or value % 1 != 0:
                 raise InputError(f"{name},none is {metrics[f'{name},none']!r}; expected a number of items")
             items[name] = int(value)
@@ -413,10 +413,10 @@ def _check_items(results: _Results, task: str, card: RunCard, where: str) -> Non
 # Accuracies → counts of right items
 
 # acc × n may be off a whole number by this much: lm-eval may round, and a wrong n is off by more
-WHOLE = 0.01
+_WHOLE = 0.01
 
 
-def count_right(metrics: Mapping[str, Any], metric: str, total: int, where: str) -> int:
+def _count_right(metrics: Mapping[str, Any], metric: str, total: int, where: str) -> int:
     """How many of `total` items were right, from the accuracy `metric`; `where` names what has `total`.
 
     Raises:
@@ -425,20 +425,20 @@ def count_right(metrics: Mapping[str, Any], metric: str, total: int, where: str)
     key = f"{metric},none"
     if key not in metrics:
         raise InputError(f"no metric {key} among {', '.join(sorted(metrics))}")
-    value = finite_number(metrics[key])
+    value = _finite_number(metrics[key])
     if not 0 <= value <= 1:
         raise InputError(f"{key} is {metrics[key]!r}; expected a share between 0 and 1")
     if total == 0:
         raise InputError(f"{key}: the {where} counts 0 triples for it")
-    if abs(value * total - round(value * total)) > WHOLE:
+    if abs(value * total - round(value * total)) > _WHOLE:
         raise InputError(f"{key} is {value!r}, which is no whole number of the {total} triples of the {where}")
     return round(value * total)
 
 
-def items_of(results: _Results, task: str, group: str | None, control: bool = False) -> int | None:
+def _items_of(results: _Results, task: str, group: str | None, control: bool = False) -> int | None:
     """Over how many items an accuracy was taken, for results without a run card; None if they do not say."""
     metrics = results.metrics(task)
-    items = finite_number(metrics.get("items_control,none" if control else "items,none"))
+    items = _finite_number(metrics.get("items_control,none" if control else "items,none"))
     if group is None and items % 1 == 0:
         return int(items)
     # lm-eval's own count is of control triples too
@@ -449,14 +449,14 @@ def items_of(results: _Results, task: str, group: str | None, control: bool = Fa
 
 # lm-eval's samples: which triple was asked, and whether the model was right
 
-STAMP = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d[^/]*)\.json")
+_STAMP = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d[^/]*)\.json")
 # Of a row's 2 to 4 kB only the ends are parsed, what names the triple and the metrics: all of it takes ten times as
 # long. No text inside JSON has bare quotes, so neither pattern can match within one.
-HEAD = re.compile(r'\{"doc_id": \d+, "doc": (\{.*?"group": "[^"]*"), "')
-TAIL = '"target_hash": "'
+_HEAD = re.compile(r'\{"doc_id": \d+, "doc": (\{.*?"group": "[^"]*"), "')
+_TAIL = '"target_hash": "'
 
 
-class Sample(NamedTuple):
+class _Sample(NamedTuple):
     """A row: the triple, its group, and whether it was right (None for what is not counted in `acc`)."""
 
     key: TripleKey
@@ -465,20 +465,20 @@ class Sample(NamedTuple):
     by_sum: bool | None
 
 
-def samples_beside(results: Path, task: str) -> Path | None:
+def _samples_beside(results: Path, task: str) -> Path | None:
     """The samples of `task` that lm-eval wrote with this results file; None without them."""
-    stamp = STAMP.search(results.name)
+    stamp = _STAMP.search(results.name)
     path = results.with_name(f"samples_{task}_{stamp[1]}.jsonl") if stamp else None
     return path.resolve() if path is not None and path.is_file() else None
 
 
-def read_samples(path: Path) -> list[Sample]:
+def read_samples(path: Path) -> list[_Sample]:
     """The rows of a samples file.
 
     Raises:
         InputError: it cannot be read, or a row is not one of a task over triples.
     """
-    samples: list[Sample] = []
+    samples: list[_Sample] = []
     try:
         with path.open(encoding="utf-8") as lines:
             for line in lines:
@@ -490,7 +490,7 @@ def read_samples(path: Path) -> list[Sample]:
     return samples
 
 
-def sample_of(row: Any) -> Sample:
+def _sample_of(row: Any) -> _Sample:
     """A row as lm-eval gives it.
 
     Raises:
@@ -501,8 +501,8 @@ def sample_of(row: Any) -> Sample:
     return _scored(_triple_in(row["doc"]), row)
 
 
-def _sample_of_line(line: str) -> Sample:
-    head, tail = HEAD.match(line), line.rfind(TAIL)
+def _sample_of_line(line: str) -> _Sample:
+    head, tail = _HEAD.match(line), line.rfind(_TAIL)
     try:
         if head is not None and tail >= 0:
             metrics = json.loads("{" + line[tail:])
@@ -510,7 +510,7 @@ def _sample_of_line(line: str) -> Sample:
                 return _scored(_triple_in_text(head[1] + "}"), metrics)
     except ValueError:  # an unusual row
         pass
-    return sample_of(json.loads(line))
+    return _sample_of(json.loads(line))
 
 
 @lru_cache(maxsize=1 << 17)  # every run asks the same triples
@@ -526,17 +526,17 @@ def _triple_in(doc: Mapping[str, Any]) -> tuple[TripleKey, str]:
     return (subject, relation, target), str(doc.get("group") or "")
 
 
-def _scored(triple: tuple[TripleKey, str], metrics: Mapping[str, Any]) -> Sample:
+def _scored(triple: tuple[TripleKey, str], metrics: Mapping[str, Any]) -> _Sample:
     right = {}
     for name in ("acc", "sum_acc"):
         value = metrics.get(name)  # None for a control triple; several processes write it as null
         if value not in (None, 0, 1):
             raise InputError(f"{name} is {value!r}; expected 0 or 1")
         right[name] = None if value is None else bool(value)
-    return Sample(*triple, right["acc"], right["sum_acc"])
+    return _Sample(*triple, right["acc"], right["sum_acc"])
 
 
-def check_samples(observations: Sequence[Observation]) -> tuple[list[Observation], list[str]]:
+def _check_samples(observations: Sequence[Observation]) -> tuple[list[Observation], list[str]]:
     """The observations of one results file with what its samples say; samples that contradict it are not kept.
 
     Also the reason why samples were not kept, in one line.
@@ -547,14 +547,14 @@ def check_samples(observations: Sequence[Observation]) -> tuple[list[Observation
     (path,) = paths
     try:
         rows = read_samples(path)
-        return [with_samples(one, rows) for one in observations], []
+        return [_with_samples(one, rows) for one in observations], []
     except InputError as reason:
         without = [replace(one, samples=None) for one in observations]
         where = "" if str(reason).startswith(str(path)) else f"{path}: "
         return without, [f"samples not used: {where}{reason}"]
 
 
-def with_samples(one: Observation, rows: Sequence[Sample]) -> Observation:
+def _with_samples(one: Observation, rows: Sequence[_Sample]) -> Observation:
     """The observation with its outcome per triple, per relation and by sum.
 
     Raises:

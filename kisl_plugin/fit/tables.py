@@ -25,7 +25,7 @@ TOO_LARGE = 10**30  # for any count in a run card
 
 
 @dataclass(frozen=True)
-class Row:
+class _Row:
     """The cells of a row by column; `number` as a spreadsheet counts (the header is row 1)."""
 
     path: Path
@@ -87,7 +87,7 @@ class Row:
         return InputError(f"{self.where}, column {column}: {self.cells.get(column, '')!r}; expected {expected}")
 
 
-def read_rows(path: Path, required: Sequence[str], optional: Sequence[str]) -> list[Row]:
+def _read_rows(path: Path, required: Sequence[str], optional: Sequence[str]) -> list[_Row]:
     """The rows that are not empty. Columns may be in any order, with commas, semicolons or tabs; others are allowed.
 
     Raises:
@@ -125,35 +125,35 @@ def read_rows(path: Path, required: Sequence[str], optional: Sequence[str]) -> l
                 f"{path}: row {number} has {len(cells)} cells, the header {len(header)}; quote texts with commas"
             )
         if any(cell.strip() for cell in cells):
-            rows.append(Row(path, number, dict(zip(header, cells, strict=False))))
+            rows.append(_Row(path, number, dict(zip(header, cells, strict=False))))
     return rows
 
 
 # A run card in columns
 
 # Column → where a run card has its value, and how the cell is read. The frequency of a group is not in the card's root.
-CARD_COLUMNS: dict[str, tuple[tuple[str, ...], Callable[[Row, str], Any]]] = {
-    "params": (("model", "params"), Row.whole),
-    "tokens": (("tokens",), Row.whole),
-    "seed": (("seed",), Row.whole),
-    "train_seed": (("train_seed",), Row.whole),
-    "seq_length": (("seq_length",), Row.whole),
-    "iteration": (("iteration",), Row.whole),
-    "train_iters": (("train_iters",), Row.whole),
-    "engine": (("engine",), Row.text),
-    "form": (("form",), Row.text),
-    "spacing": (("spacing",), Row.text),
-    "template": (("template",), Row.json),
-    "window": (("window",), Row.json),
-    "triples": (("triples", "count"), Row.whole),
-    "control": (("triples", "control"), Row.whole),
-    "sha256": (("triples", "sha256"), Row.text),
+_CARD_COLUMNS: dict[str, tuple[tuple[str, ...], Callable[[_Row, str], Any]]] = {
+    "params": (("model", "params"), _Row.whole),
+    "tokens": (("tokens",), _Row.whole),
+    "seed": (("seed",), _Row.whole),
+    "train_seed": (("train_seed",), _Row.whole),
+    "seq_length": (("seq_length",), _Row.whole),
+    "iteration": (("iteration",), _Row.whole),
+    "train_iters": (("train_iters",), _Row.whole),
+    "engine": (("engine",), _Row.text),
+    "form": (("form",), _Row.text),
+    "spacing": (("spacing",), _Row.text),
+    "template": (("template",), _Row.json),
+    "window": (("window",), _Row.json),
+    "triples": (("triples", "count"), _Row.whole),
+    "control": (("triples", "control"), _Row.whole),
+    "sha256": (("triples", "sha256"), _Row.text),
 }
-REQUIRED = ("params", "tokens", "frequency", "seed")
-OPTIONAL = ("group", *(column for column in CARD_COLUMNS if column not in REQUIRED))
+_REQUIRED = ("params", "tokens", "frequency", "seed")
+_OPTIONAL = ("group", *(column for column in _CARD_COLUMNS if column not in _REQUIRED))
 
 
-def read_card(row: Row) -> dict[str, Any]:
+def _read_card(row: _Row) -> dict[str, Any]:
     """What a row says of its run card, as JSON; `frequency` only where the row is not of a group.
 
     Raises:
@@ -165,25 +165,25 @@ def read_card(row: Row) -> dict[str, Any]:
     frequency = row.required("frequency")
     if row.text("group") is None:
         card["frequency"] = frequency
-    for column, (keys, read) in CARD_COLUMNS.items():
+    for column, (keys, read) in _CARD_COLUMNS.items():
         value = read(row, column)
         if value is not None:
             (card if len(keys) == 1 else card[keys[0]])[keys[-1]] = value
     return card
 
 
-def split_card(card: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split_card(card: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """A card's values by column, and the rest of it; a value that its column could not hold stays in the rest."""
     rest = {key: value for key, value in card.items() if key not in ("schema", "frequency", "model", "triples")}
     rest |= {"model": {**card["model"]}, "triples": {**card["triples"]}}
     cells = {}
-    for column, (keys, read) in CARD_COLUMNS.items():
+    for column, (keys, read) in _CARD_COLUMNS.items():
         inside = rest if len(keys) == 1 else rest[keys[0]]
         value = inside.get(keys[-1])
         fits = value is not None
-        if read is Row.whole:
+        if read is _Row.whole:
             fits = type(value) is int and 0 <= value < TOO_LARGE
-        elif read is Row.text:
+        elif read is _Row.text:
             fits = isinstance(value, str) and value != ""
         if fits:
             cells[column] = inside.pop(keys[-1])
@@ -192,14 +192,14 @@ def split_card(card: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
 
 # observations.csv
 
-COUNTS = ("correct", "total", "control_correct", "control_total", "by_sum")
+_COUNTS = ("correct", "total", "control_correct", "control_total", "by_sum")
 # First what a person looks for; `card` holds what has no column of its own
-COLUMNS = (
-    *("params", "tokens", "frequency", "group", "seed", "train_seed", *COUNTS, "bits_per_byte", "relations"),
-    *(column for column in OPTIONAL if column not in ("group", "train_seed")),
+_COLUMNS = (
+    *("params", "tokens", "frequency", "group", "seed", "train_seed", *_COUNTS, "bits_per_byte", "relations"),
+    *(column for column in _OPTIONAL if column not in ("group", "train_seed")),
     *("date", "task", "model", "path", "samples", "card"),
 )
-REQUIRED_COUNTS = (*REQUIRED, "correct", "total")
+REQUIRED_COUNTS = (*_REQUIRED, "correct", "total")
 
 
 def write_observations(observations: Sequence[Observation], path: Path) -> Path:
@@ -209,12 +209,12 @@ def write_observations(observations: Sequence[Observation], path: Path) -> Path:
         OSError: the file cannot be written.
     """
     text = io.StringIO(newline="")
-    table = csv.DictWriter(text, COLUMNS)
+    table = csv.DictWriter(text, _COLUMNS)
     table.writeheader()
     for one in observations:
-        card, rest = split_card(one.card.to_dict())
-        cells = {key: json.dumps(value) if CARD_COLUMNS[key][1] is Row.json else value for key, value in card.items()}
-        cells |= {name: getattr(one, name) for name in ("frequency", "group", *COUNTS, "bits_per_byte")}
+        card, rest = _split_card(one.card.to_dict())
+        cells = {key: json.dumps(value) if _CARD_COLUMNS[key][1] is _Row.json else value for key, value in card.items()}
+        cells |= {name: getattr(one, name) for name in ("frequency", "group", *_COUNTS, "bits_per_byte")}
         cells |= {"date": repr(one.date), "task": one.task, "model": one.model, "path": one.path}
         cells |= {"relations": json.dumps(one.relations) if one.relations else None, "card": json.dumps(rest)}
         if one.samples is not None:
@@ -229,8 +229,8 @@ def read_observations(path: Path) -> list[Observation]:
     Raises:
         InputError: the file or a row is wrong; the error names row and column.
     """
-    optional = [name for name in COLUMNS if name not in REQUIRED_COUNTS]
-    return [_observation(row) for row in read_rows(path, REQUIRED_COUNTS, optional)]
+    optional = [name for name in _COLUMNS if name not in REQUIRED_COUNTS]
+    return [_observation(row) for row in _read_rows(path, REQUIRED_COUNTS, optional)]
 
 
 def read_observed_runs(path: Path) -> list[ProbedRun]:
@@ -248,7 +248,7 @@ def read_observed_runs(path: Path) -> list[ProbedRun]:
     return [ProbedRun(f"{path} ({rows[0].path})", tuple(rows)) for rows in runs.values()]
 
 
-def _observation(row: Row) -> Observation:
+def _observation(row: _Row) -> Observation:
     total, group = row.required("total", 1), row.text("group")
     samples, relations = row.text("samples"), row.json("relations") or {}
     pairs = relations.values() if isinstance(relations, Mapping) else [None]
@@ -285,7 +285,7 @@ def _observation(row: Row) -> Observation:
     return one
 
 
-def _full_card(row: Row, total: int) -> RunCard:
+def _full_card(row: _Row, total: int) -> RunCard:
     """The card that the columns and the column `card` make together."""
     rest = row.json("card") or {}
     for name, part in (("", rest), ("model to be ", rest.get("model", {}) if isinstance(rest, Mapping) else {})):
@@ -293,7 +293,7 @@ def _full_card(row: Row, total: int) -> RunCard:
             raise row.error("card", f"{name}a JSON object")
     if row.text("group") is not None and "groups" not in rest:
         raise row.error("group", 'an empty cell, or {"groups": {name: {"frequency": F, "count": n}}} in column card')
-    cells = read_card(row)
+    cells = _read_card(row)
     nested = {key: {**object_at(rest, key), **cells[key]} for key in ("model", "triples")}
     nested["triples"].setdefault("count", total)
     card = RunCard.from_dict({"created": "", **rest, **cells, **nested}, row.where)
@@ -330,7 +330,7 @@ def check_card(card: RunCard, where: str) -> None:
 class RunRow:
     """A row of the table: the results that it names (`path`, absolute, or lm-eval's `model_name`), and their card."""
 
-    row: Row
+    row: _Row
     path: Path | None
     model: str | None
     card: Mapping[str, Any]
@@ -354,11 +354,11 @@ def read_runs(path: Path) -> list[RunRow]:
         InputError: the file or a row is wrong; the error names the row.
     """
     rows = []
-    for row in read_rows(path, REQUIRED, ("path", "model", *OPTIONAL)):
+    for row in _read_rows(path, _REQUIRED, ("path", "model", *_OPTIONAL)):
         file, model = row.text("path"), row.text("model")
         if file is None and model is None:
             raise row.error("path", "a results file or folder, or lm-eval's model_name in the column model")
-        rows.append(RunRow(row, (path.parent / file).resolve() if file else None, model, read_card(row)))
+        rows.append(RunRow(row, (path.parent / file).resolve() if file else None, model, _read_card(row)))
     return rows
 
 
@@ -391,12 +391,12 @@ def card_of_rows(rows: Sequence[RunRow], items: Mapping[str | None, int | None],
 
 def _shared_cells(one: RunRow) -> dict[str, Any]:
     """What the rows of all groups of a run must have in common."""
-    return {key: value for key, value in split_card(one.card)[0].items() if key != "triples"}
+    return {key: value for key, value in _split_card(one.card)[0].items() if key != "triples"}
 
 
 def contradictions(one: RunRow, card: RunCard) -> list[str]:
     """Where a row differs from the run card, which is then used."""
-    cells, known = split_card(one.card)[0], split_card(card.to_dict())[0]
+    cells, known = _split_card(one.card)[0], _split_card(card.to_dict())[0]
     cells["frequency"] = one.row.required("frequency")
     known["frequency"] = card.frequency if one.group is None else object_at(card.groups, one.group).get("frequency")
     return [

@@ -55,15 +55,15 @@ STATUS_HELP = {
 # Numbers
 
 UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
-BEYOND_UNITS = 1e15
-LONG = 1e6  # frequencies from here on are written with a unit
-Ends = tuple[float | None, float | None]
+_BEYOND_UNITS = 1e15
+_LONG = 1e6  # frequencies from here on are written with a unit
+_Ends = tuple[float | None, float | None]
 
 
 def count(value: float) -> str:
     """A count to three digits, in at most six characters: 137M, 1.05B, 620K, 5e15."""
     rounded = float(f"{value:.3g}")
-    if rounded >= BEYOND_UNITS:
+    if rounded >= _BEYOND_UNITS:
         return f"{value:.0e}".replace("e+", "e")
     for size, unit in UNITS:
         if rounded >= size:
@@ -73,13 +73,13 @@ def count(value: float) -> str:
 
 def frequency(value: float) -> str:
     """A frequency of a grid, in full; from a million on to three digits."""
-    return f"{value:.10g}" if value < LONG else count(value)
+    return f"{value:.10g}" if value < _LONG else count(value)
 
 
 def estimate(value: float) -> str:
     """An estimated frequency to three digits: 61.8, 45.0, 1230."""
     rounded = float(f"{value:.3g}")
-    if rounded >= LONG:
+    if rounded >= _LONG:
         return count(value)
     if rounded >= 100:
         return f"{rounded:.0f}"
@@ -113,7 +113,7 @@ def interval(low: float | None, high: float | None, number: Callable[[float], st
     return f"≤ {ends[1]}" if ends[1] is not None else "no interval"
 
 
-def estimated(value: float, ends: Ends, number: Callable[[float], str] = estimate, label: str = "") -> str:
+def estimated(value: float, ends: _Ends, number: Callable[[float], str] = estimate, label: str = "") -> str:
     """An estimate with its 95 % interval, if it has one: `410 (350–440)`.
 
     With a label, for use outside a table: `410 (95 % interval 350–440)`.
@@ -121,7 +121,7 @@ def estimated(value: float, ends: Ends, number: Callable[[float], str] = estimat
     return number(value) if ends == (None, None) else f"{number(value)} ({label}{interval(*ends, number)})"
 
 
-def f_star_in_words(value: float, ends: Ends) -> str:
+def f_star_in_words(value: float, ends: _Ends) -> str:
     """A collapse point in a sentence: `F* = 410 (95 % interval 350–440)`."""
     return f"F* = {estimated(value, ends, label='95 % interval ')}"
 
@@ -138,7 +138,7 @@ def sentence(text: str) -> str:
 
 # Curves
 
-NO_NOISE = {
+_NO_NOISE = {
     "seeds": "no run-to-run noise between seeds",
     "lack of fit": "no run-to-run noise about the curve, assuming its form",
     "none": "run-to-run noise unknown: no seeds, and too few frequencies",
@@ -197,7 +197,7 @@ def _run_noise(curve: "CollapseCurve") -> str:
     if math.isfinite(curve.df):
         source = f"SD of log-odds, from {curve.tau_source}, {curve.df:.3g} degrees of freedom"
         return f"run-to-run noise tau = {curve.tau:.2f} ({source})"
-    return NO_NOISE.get(curve.tau_source, NO_NOISE["none"])
+    return _NO_NOISE.get(curve.tau_source, _NO_NOISE["none"])
 
 
 # Laws
@@ -215,7 +215,7 @@ def missing_law(report: "FitReport", fewest: int) -> str:
     return f"{needs}; you have {len(most.params)} at D = {count(most.tokens)}: {sizes}"
 
 
-def law_sentence(report: "LawReport") -> str:
+def _law_sentence(report: "LawReport") -> str:
     """The law of one token budget with its intervals and caveats; empty where there is none."""
     law = report.law
     if law is None:
@@ -269,10 +269,10 @@ def verdict_word(verdict: "Verdict") -> str:
 
 # What kisl-fit prints
 
-WIDTH = 80
-FLOOR = 4  # the column that is left out where the table would be too wide; the remarks have it anyway
-HEADINGS = ("N", "D", "seeds", "F", "floor", "peak P", "F* (95 % interval)")
-LEGEND = (
+_WIDTH = 80
+_FLOOR = 4  # the column that is left out where the table would be too wide; the remarks have it anyway
+_HEADINGS = ("N", "D", "seeds", "F", "floor", "peak P", "F* (95 % interval)")
+_LEGEND = (
     "N: parameters. D: training tokens. seeds: distinct seeds among the runs. F: range of frequencies. floor: guessing "
     "rate. peak P: highest memorisation rate. F*: collapse point, the frequency at the peak. In brackets: 95 % "
     "intervals."
@@ -286,16 +286,16 @@ def render_report(report: "FitReport") -> str:
     observations, curves = plural(len(report.observations), "observation"), plural(len(report.curves), "curve")
     parts = [f"Task {report.task}: {observations}, {curves}"]
     if report.curves:
-        parts += [curve_table(report.curves), textwrap.fill(LEGEND, WIDTH), _paragraphs(_all_remarks(report.curves))]
+        parts += [curve_table(report.curves), textwrap.fill(_LEGEND, _WIDTH), _paragraphs(_all_remarks(report.curves))]
     laws = [sentence(report.missing_law)] if report.missing_law else []
-    laws += [law_sentence(one) for one in report.laws if one.law]
+    laws += [_law_sentence(one) for one in report.laws if one.law]
     laws += [sentence(data_law_sentence(law)) for law in report.data_laws]
     laws += [sentence("; ".join(joint_sentences(report.joint)))] if report.joint else []
     laws += [sentence(held_out_sentence(held)) for held in report.held_out]
     parts += [_paragraphs(map(sentence, report.notes)), _paragraphs(laws)]
     if any(one.curve.ok for one in report.curves):
         checks = (f"  {verdict_word(verdict)}: {verdict.name}: {verdict.sentence}" for verdict in report.verdicts)
-        lines = [textwrap.fill(check, WIDTH, subsequent_indent="    ") for check in checks]
+        lines = [textwrap.fill(check, _WIDTH, subsequent_indent="    ") for check in checks]
         parts.append("\n".join(["The paper's three signs that the law does not hold:", *lines]))
     parts += [render_prediction(prediction) for prediction in report.predictions]
     if report.set_aside:
@@ -308,10 +308,10 @@ def render_report(report: "FitReport") -> str:
 
 def curve_table(curves: "Sequence[CurveReport]") -> str:
     """One row per curve, at most 80 columns wide."""
-    rows = [HEADINGS, *map(_table_row, curves)]
+    rows = [_HEADINGS, *map(_table_row, curves)]
     lines = _aligned(rows)
-    if max(map(len, lines)) > WIDTH:
-        lines = _aligned([(*row[:FLOOR], *row[FLOOR + 1 :]) for row in rows])
+    if max(map(len, lines)) > _WIDTH:
+        lines = _aligned([(*row[:_FLOOR], *row[_FLOOR + 1 :]) for row in rows])
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
@@ -356,4 +356,4 @@ def _all_remarks(curves: "Sequence[CurveReport]") -> list[str]:
 
 
 def _paragraphs(sentences: Iterable[str]) -> str:
-    return "\n".join(textwrap.fill(text, WIDTH, subsequent_indent="  ") for text in sentences)
+    return "\n".join(textwrap.fill(text, _WIDTH, subsequent_indent="  ") for text in sentences)

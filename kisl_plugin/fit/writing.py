@@ -23,19 +23,19 @@ from kisl_plugin.fit.tables import write_observations
 
 __all__ = ["report_entries", "write_planned", "write_report"]
 
-SCHEMA = 1
-CURVE_KEYS = (
+_SCHEMA = 1
+_CURVE_KEYS = (
     *("tau", "tau_source", "df", "interval_method", "paired"),
     *("deviance", "form_p", "fall_p", "unimodal_p", "largest_fall"),
 )
-LAW_KEYS = (
+_LAW_KEYS = (
     *("A", "alpha", "alpha_interval", "E", "E_interval", "e_distinguishable", "r2", "r2_by_chance", "scatter", "df"),
     *("models", "compute_range", "interval_method", "caveats"),
 )
-DATA_LAW_KEYS = ("params", "gamma", "gamma_interval", "scatter", "df", "points", "tokens_range", "caveats")
-JOINT_KEYS = ("gamma", "gamma_interval", "gamma_at", "scatter", "df", "points", "caveats")
-FORM_KEYS = ("name", "formula", "parameters", "intervals", "deviance", "aic", "weight", "leave_one_out_error")
-CSV_COLUMNS = (
+_DATA_LAW_KEYS = ("params", "gamma", "gamma_interval", "scatter", "df", "points", "tokens_range", "caveats")
+_JOINT_KEYS = ("gamma", "gamma_interval", "gamma_at", "scatter", "df", "points", "caveats")
+_FORM_KEYS = ("name", "formula", "parameters", "intervals", "deviance", "aic", "weight", "leave_one_out_error")
+_CSV_COLUMNS = (
     *("params", "tokens", "status", "f_star", "f_star_low", "f_star_high", "peak", "peak_low", "peak_high"),
     *("a", "b", "c", "floor", "tau", "tau_source", "df", "fall_p", "unimodal_p", "form_p", "largest_fall"),
     *("paired", "runs"),
@@ -68,7 +68,7 @@ def write_report(report: FitReport, out: str | Path, watch: Watch | None = None)
         files = [
             write_atomically(folder / "index.html", report_page(report, svgs)),
             write_atomically(folder / "fit.json", f"{text}\n"),
-            write_atomically(folder / "curves.csv", curves_csv(report)),
+            write_atomically(folder / "curves.csv", _curves_csv(report)),
             write_observations(report.observations, folder / "observations.csv"),
         ]
         for name, figure in figures.items():
@@ -96,7 +96,7 @@ def report_entries(report: FitReport) -> dict[str, Any]:
     """The whole report as fit.json has it."""
     headline = report.headline
     entries = {
-        "schema": SCHEMA,
+        "schema": _SCHEMA,
         "version": __version__,
         "task": report.task,
         "chance": report.chance,
@@ -104,9 +104,9 @@ def report_entries(report: FitReport) -> dict[str, Any]:
         "law": _law(headline) if headline else None,
         "law_missing": report.missing_law or None,
         "laws": [_law(one) for one in report.laws],
-        "data_laws": [_fields(law, DATA_LAW_KEYS) for law in report.data_laws],
+        "data_laws": [_fields(law, _DATA_LAW_KEYS) for law in report.data_laws],
         "joint": report.joint
-        and {**_fields(report.joint, JOINT_KEYS), "forms": [_fields(form, FORM_KEYS) for form in report.joint.forms]},
+        and {**_fields(report.joint, _JOINT_KEYS), "forms": [_fields(form, _FORM_KEYS) for form in report.joint.forms]},
         "held_out": [asdict(held) for held in report.held_out],
         "verdicts": [asdict(verdict) for verdict in report.verdicts],
         "predictions": [prediction_entry(prediction) for prediction in report.predictions],
@@ -139,7 +139,7 @@ def _curve(one: CurveReport) -> dict[str, Any]:
         **(fitted if curve.ok else dict.fromkeys(fitted)),
         "status": curve.status,
         "message": curve.message,
-        **_fields(curve, CURVE_KEYS),
+        **_fields(curve, _CURVE_KEYS),
         "seeds": sorted({seed for seed, _ in one.seeds}),
         "train_seeds": sorted({seed for _, seed in one.seeds if seed is not None}),
         "points": _points(one.points),
@@ -171,11 +171,11 @@ def _run(run: Observation) -> dict[str, Any]:
 def _law(one: LawReport) -> dict[str, Any]:
     entry = {"tokens": one.tokens, "params": one.params}
     if one.law is None:
-        return {**entry, **dict.fromkeys(LAW_KEYS)}
+        return {**entry, **dict.fromkeys(_LAW_KEYS)}
     return {
         **entry,
-        **_fields(one.law, LAW_KEYS),
-        "without_E": one.law.without_E and _fields(one.law.without_E, LAW_KEYS),
+        **_fields(one.law, _LAW_KEYS),
+        "without_E": one.law.without_E and _fields(one.law.without_E, _LAW_KEYS),
         "leave_one_out": [asdict(left) for left in one.law.leave_one_out],
         "leave_one_out_error": one.law.leave_one_out_error,
     }
@@ -185,10 +185,10 @@ def _fields(value: Any, keys: Iterable[str]) -> dict[str, Any]:
     return {key: getattr(value, key) for key in keys}
 
 
-def curves_csv(report: FitReport) -> str:
+def _curves_csv(report: FitReport) -> str:
     """One row per curve, for a spreadsheet; a value that is not identified is an empty cell."""
     stream = io.StringIO(newline="")
-    rows = csv.DictWriter(stream, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
+    rows = csv.DictWriter(stream, _CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
     rows.writeheader()
     for one in report.curves:
         entry = _finite(_curve(one))
