@@ -1,172 +1,189 @@
-"""Does the infusion law's interval hold the truth? Simulated collapse points, fitted as kisl-fit fits them.
+"""Do the intervals of the laws hold the truth? Simulated collapse points, fitted as kisl-fit fits them.
 
-    python benchmarks/law_recovery.py [--quick] [--draws 1000]
+    python benchmarks/law_recovery.py [--draws 40] [--quick]
 
-For each design (sizes of models at one D) and truth, F* of every model is drawn with a known error (its curve's) and,
-where asked, a scatter about the law that no curve shows. Printed: how often the 95 % intervals of F*(7B), alpha and E
-hold the truth (the mean over the truths and the worst of them), how far the ends of the one of F*(7B) are from the
-estimate as factors and the ends of alpha's (medians), and how often E is told from 0 where it is above 0. Then how
-often random falling sequences reach the paper's R², and the speed of refits.
+One row per design and law. Infusion law: models of one D; F* of every model is drawn with the error of its curve and,
+where asked, a scatter about the law that no curve shows. Law of N and D: models of several D with 10 % errors. Columns:
+how often the 95 % interval of F*(7B) holds it (mean over the truths, worst truth), the same of the exponent (alpha, or
+gamma at the largest model), the ends of the interval of F*(7B) over the estimate (medians), and the root mean square
+error of log F*(7B) by kisl's estimate and by the paper's: Huber(1e-3) of log F* for the infusion law; for the law of N
+and D, F*(C) fitted to all points as if D did not matter. A last line: how often random decreasing sequences reach the
+paper's R².
 """
 
 import argparse
-import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import huber
 
-from kisl_plugin.fit.law import share_by_chance
-from kisl_plugin.fit.law_estimate import Estimate, estimate, refit_laws
+from kisl_plugin.fit import fit_infusion_law
+from kisl_plugin.fit.joint import fit_joint_law
+from kisl_plugin.fit.law import CollapsePoint, share_by_chance
 
 FloatArray = NDArray[np.float64]
-TOKENS, TARGET = 100e9, 7e9
-FIVE = (137e6, 300e6, 562e6, 1.05e9, 3e9)
-SMALL = (14e6, 31e6, 70e6)
-ALPHAS, SHARES = (0.15, 0.3, 0.5, 1.0), (0.0, 0.2, 0.6)  # of E in F*(3B)
+FIVE, SMALL = (137e6, 300e6, 562e6, 1.05e9, 3e9), (14e6, 31e6, 70e6)
+TOKENS = 100e9
 PAPERS_R2, SEED = 0.9685, 2509
-ROW = "{:<31}{:>13}{:>13}{:>13}{:>14}{:>14}{:>8}"
-HEADINGS = ("design", "F*(7B) in", "alpha in", "E in", "F*(7B) ×", "alpha", "E > 0")
+ROW = "{:<32}{:<25}{:>13}{:>13}{:>15}{:>7}{:>7}"
+HEADINGS = ("design", "law", "F*(7B) in", "exponent in", "F*(7B) ×", "error", "paper")
 
 
 @dataclass(frozen=True)
 class Design:
-    """Models of these sizes, each F* with this log error and this scatter; `told`: whether the error is known."""
+    """Models (N, D), each F* with this log error and this scatter; `known`: whether the curves tell the error."""
 
     name: str
-    sizes: tuple[float, ...]
-    error: float
+    models: tuple[tuple[float, float], ...]
+    error: float = 0.1
     scatter: float = 0.0
-    told: bool = True
-
-    @property
-    def compute(self) -> FloatArray:
-        return 6 * TOKENS * np.array(self.sizes)
+    known: bool = True
+    target: tuple[float, float] = (7e9, TOKENS)
 
 
-DESIGNS = (
-    Design("137M–3B, 10 %", FIVE, 0.1),
-    Design("137M–3B, 20 %", FIVE, 0.2),
-    Design("137M–1.05B, 10 %", FIVE[:4], 0.1),
-    Design("14M–3B, 10 %", (*SMALL, *FIVE), 0.1),
-    Design("14M, 200M, 3B × 3 seeds, 10 %", (14e6, 200e6, 3e9), 0.1 / 3**0.5),
-    Design("137M–3B, 10 %, scatter 10 %", FIVE, 0.1, 0.1),
-    Design("137M–3B, 10 %, scatter 20 %", FIVE, 0.1, 0.2),
-    Design("14M–3B, 10 %, scatter 10 %", (*SMALL, *FIVE), 0.1, 0.1),
-    Design("137M–3B, 10 %, errors not told", FIVE, 0.1, told=False),
-    Design("14M–3B, 10 %, errors not told", (*SMALL, *FIVE), 0.1, told=False),
+def at_one_budget(sizes: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    return tuple((params, TOKENS) for params in sizes)
+
+
+def grid(*budgets: float) -> tuple[tuple[float, float], ...]:
+    return tuple((params, tokens) for params in FIVE for tokens in budgets)
+
+
+INFUSION = (
+    Design("137M–3B, 10 %", at_one_budget(FIVE)),
+    Design("137M–3B, 20 %", at_one_budget(FIVE), 0.2),
+    Design("137M–1.05B, 10 %", at_one_budget(FIVE[:4])),
+    Design("14M–3B, 10 %", at_one_budget((*SMALL, *FIVE))),
+    Design("14M, 200M, 3B × 3 seeds, 10 %", at_one_budget((14e6, 200e6, 3e9)), 0.1 / 3**0.5),
+    Design("137M–3B, 10 %, scatter 10 %", at_one_budget(FIVE), 0.1, 0.1),
+    Design("137M–3B, 10 %, scatter 20 %", at_one_budget(FIVE), 0.1, 0.2),
+    Design("14M–3B, 10 %, scatter 10 %", at_one_budget((*SMALL, *FIVE)), 0.1, 0.1),
+    Design("137M–3B, 10 %, errors unknown", at_one_budget(FIVE), known=False),
+)
+JOINT = (
+    Design("7: five N, 58–100B at 300M", (*at_one_budget(FIVE), (300e6, 58e9), (300e6, 75e9)), target=(7e9, 200e9)),
+    Design("15: five N × 58–100B", grid(58e9, 75e9, 100e9), target=(7e9, 200e9)),
+    Design("15: five N × 25–100B", grid(25e9, 50e9, 100e9), target=(7e9, 200e9)),
 )
 
 
 @dataclass(frozen=True)
 class Truth:
-    """F* is 100 at 3B, of which E is the share `rho`."""
+    """F*(N, D) = (100 - E)·n^-alpha·d^gamma + E with n, d relative to 3B, 100B; the whole scales with d if `scaled`."""
 
+    law: str
     alpha: float
-    rho: float
+    E: float
+    gamma: float = 0.0
+    scaled: bool = False
 
-    def f_star(self, params: FloatArray) -> FloatArray:
-        return 100 * ((1 - self.rho) * (params / FIVE[-1]) ** -self.alpha + self.rho)
+    def f_star(self, params: float, tokens: float) -> float:
+        n, d = params / 3e9, tokens / TOKENS
+        return float(((100 - self.E) * n**-self.alpha + self.E / (1 if self.scaled else d**self.gamma)) * d**self.gamma)
 
     @property
-    def constant(self) -> float:
-        return 100 * self.rho
+    def gamma_at_largest(self) -> float:
+        """d log F* / d log D at 3B, 100B."""
+        return self.gamma * (1 if self.scaled else 1 - self.E / 100)
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What one draw showed: whether intervals hold the truth, factors to the ends of F*(7B), ends of alpha."""
+class Outcome(NamedTuple):
+    """What one draw gave: whether intervals hold the truth, the ends over the estimate, and errors of log F*."""
 
-    holds: tuple[bool, bool, bool]
-    factors: tuple[float, float]
-    alphas: tuple[float, float]
-    e_told: bool
-
-
-def draw(design: Design, truth: Truth, rng: np.random.Generator) -> Seen:
-    """One set of collapse points; the new model at 7B has the scatter too."""
-    sizes = np.array(design.sizes)
-    law = truth.f_star(sizes)
-    f_star = law * np.exp(rng.normal(0, np.hypot(design.error, design.scatter), len(sizes)))
-    target = float(truth.f_star(np.array([TARGET]))[0] * np.exp(rng.normal(0, design.scatter)))
-    errors = np.full(len(sizes), design.error) if design.told else None
-    found, at = estimate(design.compute, f_star, errors, True), 6 * TOKENS * TARGET
-    low, high = (float(end) for end in found.interval(at) if end is not None)
-    best = float(found.predict(np.array([at]))[0])
-    (alpha_low, alpha_high), (e_low, e_high) = _ends(found)
-    return Seen(
-        holds=(low <= target <= high, alpha_low <= truth.alpha <= alpha_high, e_low <= truth.constant <= e_high),
-        factors=(low / best, high / best),
-        alphas=(alpha_low, alpha_high),
-        e_told=e_low > 0,
-    )
+    holds: bool
+    exponent_holds: bool
+    low: float
+    high: float
+    error: float
+    papers_error: float
 
 
-def _ends(found: Estimate) -> tuple[tuple[float, float], tuple[float, float]]:
-    """The intervals of alpha and E, an open end at its bound."""
-    if found.region is None:
-        raise ValueError("every design here has a measure of error")
-    low, high = found.region.alpha_interval
-    e_low, e_high = found.region.constant_interval
-    return (low or 0.0, 3.0 if high is None else high), (e_low or 0.0, float("inf") if e_high is None else e_high)
+def by_huber(compute: FloatArray, f_star: FloatArray, at: float) -> float:
+    """F* at C = `at` by the paper's (Chinchilla's) way: Huber(1e-3) of log F*, L-BFGS-B from nine starts."""
+    depth, y = np.log(compute.max() / compute), np.log(f_star)
+
+    def predicted(theta: FloatArray, depth: FloatArray | float) -> FloatArray:
+        return np.asarray(np.logaddexp(theta[0] + theta[1] * depth, theta[2]))
+
+    def loss(theta: FloatArray) -> float:
+        return float(huber(1e-3, y - predicted(theta, depth)).sum() / 1e-3)
+
+    last = float(y[compute.argmax()])
+    starts = [(last + np.log(1 - s), a, last + np.log(s)) for a in (0.1, 0.4, 1.2) for s in (0.02, 0.4, 0.9)]
+    bounds = [(None, None), (1e-3, 3.0), (last - 50, None)]
+    fits = [minimize(loss, start, method="L-BFGS-B", bounds=bounds) for start in starts]
+    best = min(fits, key=lambda fit: float(fit.fun)).x
+    return float(np.exp(predicted(best, np.log(compute.max() / at))))
 
 
-def study(design: Design, truths: list[Truth], draws: int) -> str:
+def draw(design: Design, truth: Truth, rng: np.random.Generator) -> Outcome:
+    """One set of collapse points; the new model at the target has the scatter too."""
+    noise = rng.normal(0, np.hypot(design.error, design.scatter), len(design.models))
+    f_star = np.array([truth.f_star(*model) for model in design.models]) * np.exp(noise)
+    reach = float(np.exp(1.96 * design.error))
+    ends = [(float(value) / reach, float(value) * reach) if design.known else (None, None) for value in f_star]
+    compute, at = np.array([6 * n * d for n, d in design.models]), 6 * design.target[0] * design.target[1]
+    exact = truth.f_star(*design.target)
+    expected = exact * float(np.exp(rng.normal(0, design.scatter)))
+    if truth.law == "infusion law":
+        law = fit_infusion_law(compute, f_star, ends)
+        best, interval = law.predict(at), law.interval(at)
+        low, high = law.alpha_interval
+        holds = (low or 0.0) <= truth.alpha <= (3.0 if high is None else high)
+        paper = by_huber(compute, f_star, at)
+    else:
+        points = [
+            CollapsePoint(params=int(n), tokens=int(d), f_star=float(value), interval=interval)
+            for (n, d), value, interval in zip(design.models, f_star, ends, strict=True)
+        ]
+        joint = fit_joint_law(points)
+        best, interval, _ = joint.predict(*design.target)
+        holds = joint.gamma_interval[0] <= truth.gamma_at_largest <= joint.gamma_interval[1]
+        paper = fit_infusion_law(compute, f_star, ends).predict(at)
+    low, high = interval[0] or 0.0, interval[1] or float("inf")
+    errors = (float(np.log(value / exact)) for value in (best, paper))
+    return Outcome(low <= expected <= high, holds, low / best, high / best, *errors)
+
+
+def row(design: Design, truths: Sequence[Truth], draws: int) -> str:
     """One row of the table."""
     rng = np.random.default_rng(SEED)
-    seen = [[draw(design, truth, rng) for _ in range(draws)] for truth in truths]
-    holds = np.array([[one.holds for one in of_truth] for of_truth in seen]).mean(axis=1)  # [truths, 3]
-    cells = [f"{mean:.3f} {worst:.3f}" for mean, worst in zip(holds.mean(axis=0), holds.min(axis=0), strict=True)]
-    every = [one for of_truth in seen for one in of_truth]
-    factors = np.median([one.factors for one in every], axis=0)
-    alphas = np.median([one.alphas for one, truth in _with(seen, truths) if truth.alpha == 0.3], axis=0)
-    told = np.mean([one.e_told for one, truth in _with(seen, truths) if truth.rho > 0])
+    outcomes = np.array([[draw(design, truth, rng) for _ in range(draws)] for truth in truths], dtype=np.float64)
+    holds = outcomes[:, :, :2].mean(axis=1)  # [truths, 2]
+    coverage = [f"{mean:.2f}, {worst:.2f}" for mean, worst in zip(holds.mean(axis=0), holds.min(axis=0), strict=True)]
+    low, high = np.median(outcomes[:, :, 2:4], axis=(0, 1))
+    errors = np.sqrt((outcomes[:, :, 4:] ** 2).mean(axis=(0, 1)))
     return ROW.format(
-        design.name,
-        *cells,
-        f"{factors[0]:.2f} … {factors[1]:.2f}",
-        f"{alphas[0]:.2f} … {alphas[1]:.2f}",
-        f"{told:.2f}",
+        design.name, truths[0].law, *coverage, f"{low:.2f} … {high:.2f}", *(f"{error:.2f}" for error in errors)
     )
-
-
-def _with(seen: list[list[Seen]], truths: list[Truth]) -> list[tuple[Seen, Truth]]:
-    return [(one, truth) for of_truth, truth in zip(seen, truths, strict=True) for one in of_truth]
-
-
-def chance() -> str:
-    """How often random falling sequences over the paper's sizes reach its R²."""
-    shares = {models: share_by_chance(np.log(FIVE[:models]), PAPERS_R2) for models in (5, 4)}
-    told = ", ".join(f"{100 * share:.0f} % of {models} points" for models, share in shares.items())
-    return f"Random falling sequences that reach R² = {PAPERS_R2}: {told}"
-
-
-def speed(rows: int = 2000) -> str:
-    """Seconds for refits of five models, the best of five runs."""
-    design, rng = DESIGNS[0], np.random.default_rng(SEED)
-    f_star = Truth(0.3, 0.2).f_star(np.array(FIVE)) * np.exp(rng.normal(0, 0.1, (rows, 5)))
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        refit_laws(design.compute, f_star, np.full(5, 0.1), [6 * TOKENS * TARGET])
-        seconds.append(time.perf_counter() - start)
-    return f"{rows} refits of five models: {min(seconds):.3f} s"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="fewer draws and truths, about a minute")
-    parser.add_argument("--draws", type=int, default=400, help="per design and truth (default: 400)")
-    args = parser.parse_args()
-    alphas, shares = ((0.3, 1.0), (0.0, 0.6)) if args.quick else (ALPHAS, SHARES)
-    truths = [Truth(alpha, rho) for alpha in alphas for rho in shares]
-    print(f"{len(truths)} truths (alpha {alphas}, E / F*(3B) {shares}), {30 if args.quick else args.draws} draws each")
-    print("Coverage: mean over truths, worst truth; E > 0: told from 0 where it is; alpha: of truths with 0.3")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=40, help="per design and truth (default: 40)")
+    parser.add_argument("--quick", action="store_true", help="three draws and fewer truths, about a minute")
+    arguments = parser.parse_args()
+    alphas, shares = ((0.3, 1.0), (0.0, 60.0)) if arguments.quick else ((0.15, 0.3, 0.5, 1.0), (0.0, 20.0, 60.0))
+    draws = 3 if arguments.quick else arguments.draws
+    infusion = [Truth("infusion law", alpha, E) for alpha in alphas for E in shares]
+    joint = [
+        Truth("N^-alpha·D^gamma", 0.5, 0.0, 1.3),
+        Truth("D^gamma·(A/N^alpha + E)", 0.8, 30.0, 1.3, scaled=True),
+        Truth("A·D^gamma/N^alpha + E", 0.5, 40.0, 1.3),
+        Truth("(D/N)^gamma", 0.6, 0.0, 0.6),
+    ]
     print(ROW.format(*HEADINGS))
-    for design in DESIGNS:
-        print(study(design, truths, 30 if args.quick else args.draws), flush=True)
-    print(chance())
-    print(speed())
+    rows: list[Callable[[], str]] = [lambda design=design: row(design, infusion, draws) for design in INFUSION]
+    rows += [lambda design=design, truth=truth: row(design, [truth], draws) for design in JOINT for truth in joint]
+    for one in rows:
+        print(one(), flush=True)
+    reached = {models: share_by_chance(np.log(FIVE[:models]), PAPERS_R2) for models in (5, 4)}
+    words = ", ".join(f"{share:.0%} of {models} points" for models, share in reached.items())
+    print(f"Random decreasing sequences that reach R² = {PAPERS_R2}: {words}")
 
 
 if __name__ == "__main__":

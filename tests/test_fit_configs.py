@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.planned_configs import coincidence, frequencies_of, write_configs
+from kisl_plugin.fit.planned_configs import frequencies_of, write_configs
 from kisl_plugin.fit.predict import Prediction, Sweep
 from kisl_plugin.grid import BYTES_A_PARAMETER, BYTES_OF_A_GPU, GRID, LLAMA2, MODELS, model_of
 from kisl_plugin.local.config import read_config
@@ -70,12 +70,16 @@ def test_the_frequencies_bracket_the_prediction(f_star: float) -> None:
     assert len(found) == 3 or f_star < 5
 
 
-@given(st.floats(1e-9, 10.0))
-def test_frequencies_that_coincide_are_whole_distinct_and_told(f_star: float) -> None:
-    found = frequencies_of(f_star)
-    assert list(found) == sorted(set(found))
-    assert all(isinstance(frequency, int) and frequency >= 1 for frequency in found)
-    assert (len(found) < 3) == bool(coincidence(f_star))
+@pytest.mark.parametrize(
+    ("f_star", "expected"), [(0.3, (1,)), (1.0, (1,)), (1.3, (1, 2)), (2.4, (2, 3)), (4.0, (3, 4, 5))]
+)
+def test_frequencies_that_coincide_are_written_once_and_the_header_says_so(
+    f_star: float, expected: tuple[int, ...], tmp_path: Path
+) -> None:
+    assert frequencies_of(f_star) == expected
+    paths = write_configs(prediction(f_star), tmp_path, SWEEP)
+    assert [path.stem for path in paths] == [f"predicted_7b_2t_f{frequency}" for frequency in expected]
+    assert ("round to F" in paths[0].read_text(encoding="utf-8")) == (len(expected) < 3)
 
 
 @settings(max_examples=20, deadline=None)
@@ -121,7 +125,7 @@ def test_what_is_not_asked_is_as_in_the_grid(tmp_path: Path) -> None:
 def test_without_run_cards_that_say_it_the_facts_are_those_of_the_grid(tmp_path: Path) -> None:
     path = write_configs(prediction(triples=None, tokens_per_statement=None), tmp_path, Sweep())[0]
     assert read_yamls([path]).values["kisl"]["triples"] == GRID.facts.source
-    assert "name them in the place of wikidata_six" in path.read_text(encoding="utf-8")
+    assert "replace wikidata_six by their name" in path.read_text(encoding="utf-8")
 
 
 def test_the_header_says_what_predicted_it_with_the_interval_and_the_exact_size(tmp_path: Path) -> None:
@@ -131,12 +135,12 @@ def test_the_header_says_what_predicted_it_with_the_interval_and_the_exact_size(
     header = " ".join(line.removeprefix("# ") for line in lines if line.startswith("#"))
     for said in (
         "N = 6,738,415,616 parameters",
-        "N is 3.74% below the 7,000,000,000 asked for",
+        "N is 3.74% below the planned 7,000,000,000",
         "F* = 35.2 (95 %: 24.6–49.3) for N = 7B, D = 2T",
         "the infusion law F*(C) of 5 models at D = 58B",
         "1.9 decades beyond the largest measured C",
         f"deepy.py train {(tmp_path / 'plans').as_posix()}/predicted_7b_2t_f28.yml",
-        "Planned were 100,000 triples; this run states those of the sweep, 2,000.",
+        "The prediction is for 100,000 triples; this run states those of the sweep, 2,000.",
     ):
         assert said in header, said
 
@@ -147,7 +151,7 @@ def test_a_second_call_changes_nothing_and_another_text_is_not_overwritten(tmp_p
     assert write_configs(prediction(), tmp_path, SWEEP) == paths
     paths[-1].write_text("{}", encoding="utf-8")
     paths[0].unlink()
-    with pytest.raises(InputError, match=f"{paths[-1].name}: is there with another text"):
+    with pytest.raises(InputError, match=f"{paths[-1].name}: exists with another text"):
         write_configs(prediction(), tmp_path, SWEEP)
     assert not paths[0].exists()
     assert paths[1].read_bytes() == before[paths[1]]
@@ -156,7 +160,7 @@ def test_a_second_call_changes_nothing_and_another_text_is_not_overwritten(tmp_p
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"f_star": None, "words": "a prediction takes 3 models"}, "no YAMLs without a predicted F.*takes 3 models"),
+        ({"f_star": None, "words": "needs 3 models"}, "no YAMLs without a predicted F.*needs 3 models"),
         ({"triples": 10**10}, "max_fraction allows 95%: plan with fewer --triples or more tokens"),
         ({"tokens": 500_000, "f_star": 2.0}, "tokens = 500,000: 0 rows of 2,048 in batches of 512"),
         ({"tokens": 15 * 10**12}, "a run has 1 to 2,147,483,648 rows"),

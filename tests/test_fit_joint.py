@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit.joint import JointLaw, fit_data_law, fit_joint_law
-from kisl_plugin.fit.law_estimate import CollapsePoint
+from kisl_plugin.fit.law import CollapsePoint
 
 SIZES = (137_000_000, 300_000_000, 562_000_000, 1_050_000_000, 3_000_000_000)
 BUDGETS = (58_000_000_000, 75_000_000_000, 100_000_000_000)
@@ -91,7 +91,7 @@ def test_the_power_law_is_linear_regression_in_logs() -> None:
     error = np.sqrt(np.linalg.inv(design.T @ design)[2, 2] * (0.1**2 + law.scatter**2))
     low, high = form.intervals["gamma"]
     assert low is not None and high is not None
-    assert (high - low) / (2 * form.fit.noise.quantile) == pytest.approx(error, rel=1e-4)
+    assert (high - low) / (2 * law.noise.quantile) == pytest.approx(error, rel=1e-4)
 
 
 def test_the_error_left_out_is_that_of_regressions_without_each_point() -> None:
@@ -154,7 +154,7 @@ def test_points_far_from_every_form_have_scatter_and_wide_intervals() -> None:
 
 @pytest.mark.parametrize("kept", [SIZES[:1], SIZES[:0]])
 def test_too_few_points_for_a_joint_law_are_refused_with_what_it_takes(kept: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match="takes 4 points or more, of two N and two D"):
+    with pytest.raises(InputError, match="needs 4 points or more, of at least two N and two D"):
         fit_joint_law(grid(power, 0.1, sizes=kept))
 
 
@@ -188,5 +188,5 @@ def test_two_budgets_without_intervals_have_an_exponent_but_no_interval() -> Non
 
 
 def test_a_data_law_of_several_sizes_is_refused() -> None:
-    with pytest.raises(InputError, match="5 N and 3 D; the law of D takes one N"):
+    with pytest.raises(InputError, match="5 N and 3 D; the law of D needs one N"):
         fit_data_law(grid(power, 0.1))

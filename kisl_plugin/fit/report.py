@@ -16,19 +16,9 @@ from numpy.typing import NDArray
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit.curve import CollapseCurve, fit_collapse_curve
 from kisl_plugin.fit.curve_estimate import wilson
-from kisl_plugin.fit.joint import (
-    FEWEST_BUDGETS,
-    DataLaw,
-    HeldOut,
-    JointLaw,
-    Verdict,
-    fit_data_law,
-    fit_joint_law,
-    hold_out,
-    judge,
-)
-from kisl_plugin.fit.law import FEWEST_MODELS, InfusionLaw, fit_infusion_law
-from kisl_plugin.fit.law_estimate import CollapsePoint
+from kisl_plugin.fit.hold_out import HeldOut, Verdict, hold_out, law_verdicts
+from kisl_plugin.fit.joint import FEWEST_BUDGETS, DataLaw, JointLaw, fit_data_law, fit_joint_law
+from kisl_plugin.fit.law import FEWEST_MODELS, CollapsePoint, InfusionLaw, fit_infusion_law
 from kisl_plugin.fit.observations import (
     AUTO,
     Chance,
@@ -296,7 +286,7 @@ def fit_observations(
         data_laws=tuple(data_laws),
         joint=joint,
         held_out=held,
-        verdicts=judge([one.curve.status for one in curves], points),
+        verdicts=law_verdicts([one.curve.status for one in curves], points),
         predictions=tuple(predict(target, points, usable, sweep, options.triples) for target in options.predict),
         notes=tuple(notes),
     )

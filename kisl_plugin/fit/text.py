@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kisl_plugin.fit.curve import CollapseCurve
-    from kisl_plugin.fit.joint import DataLaw, HeldOut, JointLaw, Verdict
+    from kisl_plugin.fit.hold_out import HeldOut, Verdict
+    from kisl_plugin.fit.joint import DataLaw, JointLaw
     from kisl_plugin.fit.report import CurveReport, FitReport, LawReport
 
 __all__ = [

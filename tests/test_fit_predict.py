@@ -1,15 +1,31 @@
 import json
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
+from fit_files import run_card
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kisl_plugin.fit.joint import fit_data_law, fit_joint_law, hold_out
-from kisl_plugin.fit.law import InfusionLaw, fit_infusion_law
-from kisl_plugin.fit.law_estimate import OPEN, CollapsePoint
-from kisl_plugin.fit.predict import WIDTH, Laws, Prediction, Sweep, Target, as_json, predict, render
+from kisl_plugin.errors import InputError
+from kisl_plugin.fit.hold_out import hold_out
+from kisl_plugin.fit.joint import fit_data_law, fit_joint_law
+from kisl_plugin.fit.law import OPEN, CollapsePoint, InfusionLaw, fit_infusion_law
+from kisl_plugin.fit.predict import (
+    WIDTH,
+    Laws,
+    Prediction,
+    Sweep,
+    Target,
+    as_json,
+    parse_target,
+    parse_triples,
+    predict,
+    render,
+    sweep_of,
+)
+from kisl_plugin.runcard import RunCard
 
 SIZES = (137 * 10**6, 300 * 10**6, 562 * 10**6, 1_050 * 10**6, 3 * 10**9)
 BUDGET = 58 * 10**9
@@ -138,9 +154,11 @@ def test_the_law_of_d_speaks_for_its_own_size() -> None:
 def test_without_a_law_there_is_no_number_but_what_it_takes(there: int) -> None:
     found = predict(SEVEN_B, POINTS[:there], Laws(), SWEEP, 10**5)
     assert (found.f_star, found.interval, found.exposures, found.injected_tokens) == (None,) * 4
-    assert "takes 3 or more models of different N" in found.words
-    assert ["no model has one", "has most: 137M", "has most: 137M, 300M"][there] in found.words
-    assert "takes 3 or more models" in " ".join(render(found).split())
+    assert "from 3 model sizes at one token budget" in found.words
+    assert found.words.endswith(
+        ["you have none", "you have 1 at D = 58B: 137M", "you have 2 at D = 58B: 137M, 300M"][there]
+    )
+    assert found.words in " ".join(render(found).split())
     is_whole(found)
 
 
@@ -159,7 +177,7 @@ def test_three_models_without_errors_give_a_number_and_the_reason_for_no_interva
 def test_three_models_with_errors_say_what_their_interval_cannot_hold() -> None:
     found = predict(SEVEN_B, POINTS[:3], Laws(infusion=[(BUDGET, law_of(POINTS[:3]))]), SWEEP)
     assert found.interval is not None
-    assert any("scatter cannot be seen with three models" in caveat for caveat in found.caveats)
+    assert any("three models cannot show scatter" in caveat for caveat in found.caveats)
     is_whole(found)
 
 
@@ -255,3 +273,144 @@ def test_of_several_budgets_the_nearest_law_speaks() -> None:
 def test_any_target_gives_a_whole_prediction(params: int, tokens: int, triples: int) -> None:
     for laws, points in ((ONE_BUDGET, POINTS), (JOINT, VARIED), (Laws(), POINTS)):
         is_whole(predict(Target(params, tokens), points, laws, SWEEP, triples))
+
+
+# Targets
+
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+
+
+@pytest.mark.parametrize(
+    "text", ["params=7e9,tokens=2e12", "tokens=2T, params=7B", " params = 7000m , tokens = 2000b "]
+)
+def test_a_target_is_read_with_numbers_or_units_in_any_order(text: str) -> None:
+    assert parse_target(text) == Target(7_000_000_000, 2_000_000_000_000)
+
+
+def test_a_unit_means_the_whole_number() -> None:
+    assert parse_target("params=1.05B,tokens=57.999884288B") == Target(1_050_000_000, 57_999_884_288)
+    assert parse_target("params=7e9,tokens=2e12").compute == 6 * 7e9 * 2e12
+
+
+@given(st.integers(1, 9_999), st.integers(0, 3), st.sampled_from([*UNITS]), st.integers(1, 10**18))
+def test_what_was_written_is_what_is_read(digits: int, places: int, unit: str, tokens: int) -> None:
+    written = f"{digits / 10**places:.{places}f}{unit}"
+    exact = digits * UNITS[unit] / 10**places
+    if digits * int(UNITS[unit]) % 10**places == 0:
+        target = parse_target(f"params={written},tokens={tokens}")
+        assert target.params == exact
+        assert target.tokens == pytest.approx(tokens, rel=1e-15)
+    else:
+        with pytest.raises(InputError, match="expected a whole number"):
+            parse_target(f"params={written},tokens={tokens}")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "params"),
+        ("params=7e9", "tokens is missing"),
+        ("tokens=7e9", "params is missing"),
+        ("params=7e9,tokens=2e12,seed=1", "'seed=1'"),
+        ("N=7e9,D=2e12", "'N=7e9'"),
+        ("params=7e9,params=8e9,tokens=1", "params is given twice"),
+        ("params=0,tokens=2e12", "params is '0'"),
+        ("params=-7e9,tokens=2e12", "params is '-7e9'"),
+        ("params=nan,tokens=2e12", "params is 'nan'"),
+        ("params=7e9,tokens=inf", "tokens is 'inf'"),
+        ("params=7e9,tokens=1e400", "tokens is '1e400'"),
+        ("params=7e9,tokens=", "tokens is ''"),
+        ("params=B,tokens=1", "params is 'B'"),
+        ("params=7e9B,tokens=1", "params is '7e9B'"),
+        ("params=7,5e9,tokens=1", "'5e9'"),
+        ("params=7e9 tokens=2e12", "params is '7e9 tokens=2e12'"),
+    ],
+)
+def test_what_is_no_target_is_refused_in_one_line(text: str, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_target(text)
+    line = str(caught.value)
+    assert said in line
+    assert line.startswith("--predict ")
+    assert "\n" not in line
+    assert "params=7e9,tokens=2e12" in line
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_a_target_or_an_input_error(text: str) -> None:
+    try:
+        target = parse_target(text)
+    except InputError as error:
+        assert "\n" not in str(error)
+    else:
+        assert target.params >= 1 <= target.tokens
+        assert math.isfinite(target.compute)
+
+
+def test_triples_are_read_as_numbers_are() -> None:
+    assert [parse_triples(text) for text in ("100000", "1e5", "100K", "0.1M")] == [100_000] * 4
+    for wrong in ("0", "many", "nan", "-1"):
+        with pytest.raises(InputError, match=f"--triples '{wrong}'; expected"):
+            parse_triples(wrong)
+
+
+# The run cards of a sweep
+
+
+def card(**changes: Any) -> RunCard:
+    return RunCard.from_dict(run_card(**changes), "here")
+
+
+@given(st.lists(st.integers(1, 5000), min_size=1, max_size=8), st.integers(1, 10_000), st.floats(1.0, 100.0))
+def test_tokens_per_statement_are_the_mean_over_the_cards(frequencies: list[int], count: int, tokens: float) -> None:
+    triples = {"source": "bundled", "count": count}
+    spent = [max(1, round(f * count * tokens)) for f in frequencies]
+    cards = [card(frequency=f, triples=triples, injected_tokens=s) for f, s in zip(frequencies, spent, strict=True)]
+    found = sweep_of([*cards, card(frequency=0, triples={"count": 7})])
+    mean = sum(s / f / count for f, s in zip(frequencies, spent, strict=True)) / len(spent)
+    assert found.tokens_per_statement == pytest.approx(mean)
+    assert (found.triples, found.source) == (count, "bundled")
+
+
+def test_groups_are_weighed_by_their_exposures() -> None:
+    groups = {"rare": {"frequency": 10, "count": 300}, "often": {"frequency": 100, "count": 100}}
+    found = sweep_of([card(frequency=None, groups=groups, injected_tokens=13_000 * 9)])
+    assert found.tokens_per_statement == 9
+
+
+def test_what_most_cards_say_is_what_the_sweep_did() -> None:
+    own = {"template": [0, 2], "window": [0.1, 0.9], "spacing": "even", "seq_length": 512}
+    model = {"params": 137_000_000, "vocab_size": 50_304}
+    found = sweep_of([card(**own, model=model), card(**own, model=model, seed=2), card(template=1, spacing="shuffled")])
+    assert found == Sweep(
+        triples=400,
+        source="bundled",
+        form="statement",
+        template=(0, 2),
+        spacing="even",
+        window=(0.1, 0.9),
+        seq_length=512,
+        vocabulary=50_304,
+    )
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"window": {"from": 0}},
+        {"window": [[0], 1]},
+        {"injected_tokens": "many"},
+        {"injected_tokens": -5},
+        {"spacing": ["even"]},
+        {"seq_length": 0},
+        {"model": {"params": 1, "vocab_size": [1]}},
+        {"triples": {"count": 400, "source": {"a": 1}}},
+    ],
+)
+def test_an_optional_key_of_the_wrong_kind_is_as_if_it_were_not_there(odd: dict[str, Any]) -> None:
+    source = None if "triples" in odd else "bundled"
+    assert sweep_of([card(**odd)]) == Sweep(triples=400, source=source, form="statement")
+
+
+def test_a_sweep_without_injection_says_nothing() -> None:
+    assert sweep_of([]) == sweep_of([card(frequency=0)]) == Sweep()

@@ -1,0 +1,203 @@
+"""What tests a law: models predicted from models of other sizes, and the paper's three signs that it does not hold."""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kisl_plugin.errors import InputError
+from kisl_plugin.fit.joint import FEWEST_POINTS, fit_joint_law
+from kisl_plugin.fit.law import FEWEST_MODELS, CollapsePoint, FloatArray, Interval, fit_infusion_law, log_errors
+from kisl_plugin.fit.text import NOT_UNIMODAL, OK, count
+
+__all__ = ["HeldOut", "Verdict", "hold_out", "law_verdicts"]
+
+TOLERANCE = 0.20  # of the largest model, predicted from the smaller ones
+SIGNIFICANT = 0.05
+DRAWS, SEED = 10_000, 2509
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """The model with N, D against a law of models of other sizes, named by `source`; `ratio` = predicted / measured.
+
+    `inside`: whether the intervals of the measured and of the predicted F* agree: the log ratio is within the root of
+    the sum of squares of their halves that face each other. None where the prediction has no interval.
+    """
+
+    params: int
+    tokens: int
+    measured: float
+    measured_interval: Interval
+    predicted: float
+    interval: Interval
+    ratio: float
+    inside: bool | None
+    source: str
+    words: str
+
+
+def hold_out(points: Sequence[CollapsePoint], params: int) -> tuple[HeldOut, ...]:
+    """Predict each model with N = `params` from models of other sizes, largest D first.
+
+    By the infusion law of those at its D where there are three, else by the law in N and D of all of them.
+
+    Raises:
+        InputError: no point has that N, or the others make no law.
+    """
+    own = sorted((point for point in points if point.params == params), key=lambda point: -point.tokens)
+    if not own:
+        sizes = ", ".join(str(size) for size in sorted({point.params for point in points})) or "none"
+        raise InputError(f"hold_out {params}: no collapse point has this N; expected one of {sizes}")
+    others = [point for point in points if point.params != params]
+    held_out = []
+    for point in own:
+        at_budget = [other for other in others if other.tokens == point.tokens]
+        if len({other.params for other in at_budget}) >= FEWEST_MODELS:
+            C, F = [other.compute for other in at_budget], [other.f_star for other in at_budget]
+            law = fit_infusion_law(C, F, [other.interval for other in at_budget])
+            predicted, interval = law.predict(point.compute), law.interval(point.compute)
+            held_out.append(
+                _compared(point, predicted, interval, f"the infusion law F*(C) of {len(C)} other models at its D")
+            )
+            continue
+        try:
+            joint = fit_joint_law(others).predict(point.params, point.tokens)
+        except InputError:
+            continue
+        source = f"the law of N and D of {len(others)} models of other sizes"
+        held_out.append(_compared(point, joint.f_star, joint.interval, source))
+    if not held_out:
+        raise InputError(
+            f"hold_out {params}: the other sizes make no law; it needs collapse points of {FEWEST_MODELS} of them at "
+            f"one D, or {FEWEST_POINTS} of two N and two D"
+        )
+    return tuple(held_out)
+
+
+def _compared(point: CollapsePoint, predicted: float, interval: Interval, source: str) -> HeldOut:
+    ratio, inside = float(predicted / point.f_star), None
+    low, high = interval
+    if low is not None and high is not None:
+        measured, end = (point.interval[1], low) if ratio > 1 else (point.interval[0], high)
+        reach = math.inf
+        if measured is not None:
+            reach = math.hypot(math.log(measured / point.f_star), math.log(end / predicted))
+        inside = abs(math.log(ratio)) <= reach
+    missed = "exactly" if ratio == 1 else f"{abs(ratio - 1) * 100:.1f} % too {'high' if ratio > 1 else 'low'}"
+    agreement = {
+        True: "within the intervals",
+        False: "outside the intervals",
+        None: "without an interval: three models without intervals of F* give no measure of error",
+    }
+    return HeldOut(
+        params=point.params,
+        tokens=point.tokens,
+        measured=float(point.f_star),
+        measured_interval=point.interval,
+        predicted=predicted,
+        interval=interval,
+        ratio=ratio,
+        inside=inside,
+        source=source,
+        words=f"predicted {missed}, {agreement[inside]}",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """`passed` is None where the data cannot tell."""
+
+    name: str
+    passed: bool | None
+    sentence: str
+
+
+def law_verdicts(statuses: Sequence[str], points: Sequence[CollapsePoint]) -> tuple[Verdict, Verdict, Verdict]:
+    """Whether curves are unimodal, F* falls with size, and the law extrapolates.
+
+    Args:
+        statuses: of all curves. The first verdict fails where one is rejected by its order-restricted test.
+        points: the collapse points of the curves that are ok.
+    """
+    budgets: dict[int, list[CollapsePoint]] = defaultdict(list)
+    for point in sorted(points, key=lambda point: (point.tokens, point.params)):
+        budgets[point.tokens].append(point)
+    return _unimodal(statuses), _falls_with_size(list(budgets.values())), _extrapolates(list(budgets.values()))
+
+
+def _unimodal(statuses: Sequence[str]) -> Verdict:
+    rejected, fine, passed = statuses.count(NOT_UNIMODAL), statuses.count(OK), None
+    sentence = "no curve shows a collapse"
+    if rejected:
+        passed, sentence = False, f"not unimodal: {rejected} of {len(statuses)} curves"
+    elif fine:
+        passed = True
+        sentence = f"{fine} of {len(statuses)} curves rise, then fall; none rises again beyond chance"
+    return Verdict(name="unimodal curves", passed=passed, sentence=sentence)
+
+
+def _falls_with_size(budgets: Sequence[Sequence[CollapsePoint]]) -> Verdict:
+    """Failed where F* rises with N at one D, passed where it falls, beyond the errors at p < 0.05."""
+    name = "F* falls with size"
+    several = [group for group in budgets if len({point.params for point in group}) > 1]
+    if not several:
+        return Verdict(name=name, passed=None, sentence="no D has collapse points of two sizes")
+    measured = [
+        (errors, group)
+        for group in several
+        if (errors := log_errors([p.f_star for p in group], [p.interval for p in group])) is not None
+    ]
+    if not measured:
+        sentence = "no interval of F* is known, so a rise cannot be told from chance"
+        return Verdict(name=name, passed=None, sentence=sentence)
+    # Bonferroni over the D
+    rise, fall = (min(1.0, len(measured) * min(_p_of_change(*pair, way) for pair in measured)) for way in (1, -1))
+    if rise < SIGNIFICANT:
+        passed, sentence = False, f"F* rises with N at one D beyond its errors (p = {rise:.2g})"
+    elif fall < SIGNIFICANT:
+        passed, sentence = (
+            True,
+            f"F* falls with N at one D (p = {fall:.2g}); no rise beyond the errors (p = {rise:.2g})",
+        )
+    else:
+        passed, sentence = None, f"the errors show neither a rise (p = {rise:.2g}) nor a fall (p = {fall:.2g}) with N"
+    return Verdict(name=name, passed=passed, sentence=sentence)
+
+
+def _p_of_change(errors: FloatArray, group: Sequence[CollapsePoint], way: int) -> float:
+    """The p-value of "no two sizes differ" against a rise (1) or a fall (-1) from a smaller to a larger size.
+
+    The statistic is the largest (difference of log F*) / (its error) of all pairs of sizes; its distribution, were all
+    F* the same, is drawn.
+    """
+    larger = np.array([[b.params > a.params for b in group] for a in group])
+    scale = np.where(larger, np.hypot(errors[:, None], errors), np.inf)
+
+    def largest_change(y: FloatArray) -> FloatArray:
+        return np.asarray(((y[:, None, :] - y[:, :, None]) / scale).max(axis=(1, 2)))
+
+    observed = largest_change(way * np.log([point.f_star for point in group])[None])[0]
+    null = np.random.default_rng(SEED).normal(size=(DRAWS, len(group))) * errors
+    return float((1 + (largest_change(null) >= observed).sum()) / (1 + DRAWS))
+
+
+def _extrapolates(budgets: Sequence[Sequence[CollapsePoint]]) -> Verdict:
+    """Failed where the law of the smaller models misses the largest one of any D by more than 20 %."""
+    name = "extrapolation"
+    held_out = [
+        hold_out(group, max(point.params for point in group))[0]
+        for group in budgets
+        if len({point.params for point in group}) > FEWEST_MODELS
+    ]
+    if not held_out:
+        sentence = f"no D has {FEWEST_MODELS + 1} sizes, the largest to be predicted from the others"
+        return Verdict(name=name, passed=None, sentence=sentence)
+    worst = max(held_out, key=lambda held: abs(held.ratio - 1))
+    model, passed = f"N = {count(worst.params)} at D = {count(worst.tokens)}", abs(worst.ratio - 1) <= TOLERANCE
+    sentence = f"{model}, left out: {worst.words}; ±{100 * TOLERANCE:.0f} % is allowed"
+    if not passed and worst.inside:
+        sentence += ", but the errors alone may miss by as much"
+    return Verdict(name=name, passed=passed, sentence=sentence)
