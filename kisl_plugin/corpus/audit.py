@@ -315,7 +315,7 @@ _counter: _ShareCounter  # one in each worker process: preparing the search for 
 
 def _start_worker(tokenizer: Path, triples: Sequence[Triple], rules: MatchRules) -> None:
     global _counter
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the caller, and that ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker at once, without a traceback
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # else each decodes with as many threads as there are cores
     _counter = _ShareCounter(tokenizer, triples, rules)
 
