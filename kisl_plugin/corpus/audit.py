@@ -191,6 +191,7 @@ class _Wordings:
         relations = {triple.relation_id for triple in triples}
         templates = manager().hook.kisl_templates
         self.without_templates = frozenset(one for one in relations if templates(relation_id=one) is None)
+        # Made-up labels show whether a relation's templates keep them apart from other words.
         samples = {relation: Triple("xSUBJECTx", relation, "xOBJECTx") for relation in relations}
         self._names_both = {
             relation
