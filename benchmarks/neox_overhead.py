@@ -26,18 +26,18 @@ def main() -> None:
     parser.add_argument("config", type=Path, nargs="?", default=Path("neox_configs/tiny_2m_f20.yml"))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--iters", type=int, default=100)
-    given = parser.parse_args()
-    values = shortened(yaml.safe_load(given.config.read_text()), given.iters)
+    options = parser.parse_args()
+    values = shortened(yaml.safe_load(options.config.read_text()), options.iters)
     speeds: dict[str, list[float]] = {"without": [], "with": []}
-    for turn in range(given.repeats):
+    for turn in range(options.repeats):
         order = ("without", "with") if turn % 2 == 0 else ("with", "without")
         for name in order:
             speeds[name].append(steps_per_second(values, name == "with"))
             print(f"run {turn + 1} {name:8} the section  {speeds[name][-1]:8.3f} steps/s", flush=True)
-    medians = {name: statistics.median(found) for name, found in speeds.items()}
+    medians = {name: statistics.median(runs) for name, runs in speeds.items()}
     rows = values["train_batch_size"]
-    said = f"{given.iters} steps of {rows} rows of {values['seq_length']} tokens, medians of {given.repeats} runs"
-    print(f"\n{given.config}: {said}")
+    size = f"{options.iters} steps of {rows} rows of {values['seq_length']} tokens, medians of {options.repeats} runs"
+    print(f"\n{options.config}: {size}")
     for name, speed in medians.items():
         print(f"  {name:8} the section  {speed:8.3f} steps/s  {speed * rows * values['seq_length']:12,.0f} tokens/s")
     print(f"  ratio with / without  {medians['with'] / medians['without']:.3f}")
@@ -60,10 +60,10 @@ def steps_per_second(values: dict[str, Any], injecting: bool) -> float:
         config.write_text(yaml.safe_dump(run))
         command = [sys.executable, "-m", "kisl_plugin.neox.launcher", "train", str(config)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = [(int(step), float(ms)) for step, ms in STEP.findall(done.stdout)]
-    if done.returncode or not found:
+    logged = [(int(step), float(ms)) for step, ms in STEP.findall(done.stdout)]
+    if done.returncode or not logged:
         sys.exit(f"the run failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
-    settled = [ms for step, ms in found if step > max(INTERVAL, values["train_iters"] // 10)]
+    settled = [ms for step, ms in logged if step > max(INTERVAL, values["train_iters"] // 10)]
     return 1000 / statistics.mean(settled)
 
 

@@ -23,7 +23,7 @@ from kisl_plugin.neox.install import (
     commit_of,
     ensure_helpers,
     find_neox,
-    install,
+    install_neox,
     installed_version,
 )
 
@@ -46,24 +46,24 @@ def source(tmp_path: Path) -> Path:
     for name in LANDMARKS:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(name, encoding="utf-8")
-    said(folder, "init", "--quiet", "--initial-branch=main")
+    git(folder, "init", "--quiet", "--initial-branch=main")
     for number in ("first", "second", "third"):
         (folder / "number.txt").write_text(number, encoding="utf-8")
         commit(folder, number)
-        said(folder, *{"first": ("tag", "first"), "second": ("branch", "second")}.get(number, ("status",)))
+        git(folder, *{"first": ("tag", "first"), "second": ("branch", "second")}.get(number, ("status",)))
     return folder
 
 
-def said(folder: Path, *arguments: str) -> str:
-    asked = subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True)
-    return asked.stdout.strip()
+def git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 def commit(folder: Path, message: str) -> str:
     who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-    said(folder, "add", "--all")
-    said(folder, *who, "commit", "--quiet", "--message", message)
-    return said(folder, "rev-parse", "HEAD")
+    git(folder, "add", "--all")
+    git(folder, *who, "commit", "--quiet", "--message", message)
+    return git(folder, "rev-parse", "HEAD")
 
 
 def number(folder: Path) -> str:
@@ -78,40 +78,40 @@ def call(*arguments: str) -> Result:
 def test_a_commit_of_any_kind_of_source_is_installed_whole(
     kind: str, source: Path, cache: Path, tmp_path: Path
 ) -> None:
-    wanted = said(source, "rev-parse", "second")
+    expected = git(source, "rev-parse", "second")
     place = str(source)
     if kind != "work tree":
         options = ["--single-branch"] if kind == "subset of branches" else []
-        said(tmp_path, "clone", "--quiet", "--bare", *options, str(source), "bare.git")
+        git(tmp_path, "clone", "--quiet", "--bare", *options, str(source), "bare.git")
         place = f"{'file://' if kind == 'file address' else ''}{tmp_path / 'bare.git'}"
-    folder = install(place, wanted)
+    folder = install_neox(place, expected)
     assert folder == cache_folder() == find_neox() == cache / "gpt-neox"
-    assert (commit_of(folder), number(folder), changed_files(folder)) == (wanted, "second", [])
+    assert (commit_of(folder), number(folder), changed_files(folder)) == (expected, "second", [])
     assert sorted(path.name for path in cache.iterdir()) == ["gpt-neox", "gpt-neox.lock"]
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
 def test_a_ref_may_be_a_tag_a_branch_or_a_short_hash(scheme: str, source: Path) -> None:
-    short = said(source, "rev-parse", "--short=8", "main~2")
+    short = git(source, "rev-parse", "--short=8", "main~2")
     for ref, expected in (("first", "first"), ("second", "second"), (short, "first"), ("main", "third")):
-        assert number(install(f"{scheme}{source}", ref)) == expected
+        assert number(install_neox(f"{scheme}{source}", ref)) == expected
 
 
-def test_a_second_install_of_the_same_commit_asks_the_source_for_nothing(source: Path) -> None:
-    wanted = said(source, "rev-parse", "main")
-    folder = install(str(source), wanted)
+def test_a_second_install_of_the_same_commit_does_not_contact_the_source(source: Path) -> None:
+    expected = git(source, "rev-parse", "main")
+    folder = install_neox(str(source), expected)
     (folder / "mine.txt").write_text("kept", encoding="utf-8")
     lines: list[str] = []
-    install("https://127.0.0.1:1/x.git", wanted, lines.append)
-    assert lines == [f"GPT-NeoX is at {wanted} in {folder} already"]
+    install_neox("https://127.0.0.1:1/x.git", expected, lines.append)
+    assert lines == [f"GPT-NeoX is at {expected} in {folder} already"]
     assert (folder / "mine.txt").read_text(encoding="utf-8") == "kept"
 
 
-def test_a_move_to_another_commit_says_both(source: Path) -> None:
-    first, third = said(source, "rev-parse", "first"), said(source, "rev-parse", "main")
-    folder = install(str(source), third)
+def test_a_move_to_another_commit_names_both(source: Path) -> None:
+    first, third = git(source, "rev-parse", "first"), git(source, "rev-parse", "main")
+    folder = install_neox(str(source), third)
     lines: list[str] = []
-    install(str(source), first, lines.append)
+    install_neox(str(source), first, lines.append)
     assert (commit_of(folder), number(folder)) == (first, "first")
     assert first in lines[-1] and third in lines[-1]
 
@@ -122,14 +122,14 @@ def test_a_commit_that_the_source_lacks_is_named_and_leaves_nothing(
     ref: str, scheme: str, source: Path, cache: Path
 ) -> None:
     with pytest.raises(InputError, match=re.escape(repr(ref))):
-        install(f"{scheme}{source}", ref)
+        install_neox(f"{scheme}{source}", ref)
     assert [path.name for path in cache.glob("*") if path.name != "gpt-neox.lock"] == []
 
 
-def test_what_is_no_gpt_neox_is_refused_and_leaves_nothing(source: Path, cache: Path) -> None:
+def test_another_project_is_refused_and_leaves_nothing(source: Path, cache: Path) -> None:
     (source / "train.py").unlink()
     with pytest.raises(InputError, match=r"is not GPT-NeoX: it has no train\.py"):
-        install(str(source), commit(source, "another project"))
+        install_neox(str(source), commit(source, "another project"))
     assert [path.name for path in cache.iterdir()] == ["gpt-neox.lock"]
 
 
@@ -142,7 +142,7 @@ def test_what_is_no_gpt_neox_is_refused_and_leaves_nothing(source: Path, cache: 
         ("https://127.0.0.1:1/x.git", "git fetch failed"),
     ],
 )
-def test_a_source_that_gives_nothing_is_named(
+def test_a_source_without_a_repository_is_refused(
     place: str, reason: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "plain").mkdir()
@@ -152,51 +152,51 @@ def test_a_source_that_gives_nothing_is_named(
     assert "Traceback" not in result.output and not cache_folder().exists()
 
 
-def test_changes_of_ones_own_are_never_overwritten(source: Path) -> None:
-    folder = install(str(source), "main")
+def test_changed_files_are_never_overwritten(source: Path) -> None:
+    folder = install_neox(str(source), "main")
     (folder / "number.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(KislError, match=r"number\.txt"):
-        install(str(source), "first")
+        install_neox(str(source), "first")
     assert number(folder) == "mine"
 
 
 def test_an_untracked_file_that_a_commit_would_overwrite_stays(source: Path) -> None:
-    folder = install(str(source), "main")
+    folder = install_neox(str(source), "main")
     (source / "new.txt").write_text("theirs", encoding="utf-8")
     commit(source, "fourth")
     (folder / "new.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(KislError, match="git checkout failed"):
-        install(str(source), "main")
+        install_neox(str(source), "main")
     assert (folder / "new.txt").read_text(encoding="utf-8") == "mine"
 
 
-def test_commits_of_ones_own_stay_reachable(source: Path) -> None:
-    folder = install(str(source), "main")
+def test_a_commit_that_no_branch_holds_is_never_left(source: Path) -> None:
+    folder = install_neox(str(source), "main")
     (folder / "number.txt").write_text("mine", encoding="utf-8")
     own = commit(folder, "mine")
     with pytest.raises(KislError, match=own):
-        install(str(source), "first")
-    said(folder, "branch", "mine")
-    assert number(install(str(source), "first")) == "first"
-    assert said(folder, "show", "mine:number.txt") == "mine"
+        install_neox(str(source), "first")
+    git(folder, "branch", "mine")
+    assert number(install_neox(str(source), "first")) == "first"
+    assert git(folder, "show", "mine:number.txt") == "mine"
 
 
-def test_what_is_in_the_way_is_named_and_kept(source: Path) -> None:
+def test_a_folder_with_other_files_is_refused_and_kept(source: Path) -> None:
     cache_folder().mkdir(parents=True)
     (cache_folder() / "thesis.txt").write_text("years", encoding="utf-8")
     with pytest.raises(KislError, match="in the way"):
-        install(str(source), "main")
+        install_neox(str(source), "main")
     assert (cache_folder() / "thesis.txt").read_text(encoding="utf-8") == "years"
 
 
 def test_a_copy_without_gits_data_is_left_as_it_is(source: Path) -> None:
     shutil.copytree(source, cache_folder(), ignore=shutil.ignore_patterns(".git"))
     with pytest.raises(KislError, match="its commit is unknown"):
-        install(str(source), "first")
+        install_neox(str(source), "first")
     assert number(cache_folder()) == "third"
 
 
-def test_a_killed_install_leaves_nothing_half_and_is_begun_anew(source: Path, tmp_path: Path) -> None:
+def test_a_killed_install_leaves_no_partial_clone_and_can_be_repeated(source: Path, tmp_path: Path) -> None:
     fake = tmp_path / "bin" / "git"
     fake.parent.mkdir()
     fake.write_text(
@@ -210,19 +210,19 @@ def test_a_killed_install_leaves_nothing_half_and_is_begun_anew(source: Path, tm
     assert killed.returncode == -signal.SIGKILL
     with pytest.raises(KislError, match="kisl neox install"):
         find_neox()
-    assert number(install(str(source), "main")) == "third"
+    assert number(install_neox(str(source), "main")) == "third"
 
 
-def test_two_installs_at_once_do_not_meet(source: Path, cache: Path) -> None:
+def test_a_second_install_at_the_same_time_is_refused(source: Path, cache: Path) -> None:
     cache.mkdir(parents=True)
-    with (cache / "gpt-neox.lock").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with (cache / "gpt-neox.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(KislError, match="another kisl neox install is running"):
-            install(str(source), "main")
+            install_neox(str(source), "main")
 
 
-def test_a_clone_of_the_users_own_wins_over_the_cache(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(str(source), "first")
+def test_the_users_own_clone_is_preferred_to_the_cache(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_neox(str(source), "first")
     monkeypatch.setenv("GPT_NEOX_DIR", str(source))
     assert find_neox() == source
     result = call("install", "--ref", "main")
@@ -230,10 +230,10 @@ def test_a_clone_of_the_users_own_wins_over_the_cache(source: Path, monkeypatch:
     assert number(cache_folder()) == "first"
 
 
-def test_a_variable_that_leads_nowhere_is_an_error_that_names_it(
+def test_a_variable_that_names_another_folder_is_an_error(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install(str(source), "main")
+    install_neox(str(source), "main")
     monkeypatch.setenv("GPT_NEOX_DIR", str(tmp_path))
     with pytest.raises(KislError, match=rf"GPT_NEOX_DIR: {re.escape(str(tmp_path))} .*deepy\.py is missing"):
         find_neox()
@@ -245,7 +245,7 @@ def test_a_relative_cache_is_ignored_as_the_standard_says(monkeypatch: pytest.Mo
 
 
 def test_the_commit_is_that_of_the_folder_not_of_one_around_it(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert commit_of(source) == said(source, "rev-parse", "main")
+    assert commit_of(source) == git(source, "rev-parse", "main")
     assert commit_of(source / "megatron") is None
     monkeypatch.setenv("GIT_DIR", str(source / ".git"))  # as in a git hook
     assert commit_of(source / "megatron") is None
@@ -255,12 +255,12 @@ def test_the_commit_is_unknown_without_git(source: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("PATH", "")
     assert commit_of(source) is None
     with pytest.raises(KislError, match="git was not found"):
-        install(str(source), "main")
+        install_neox(str(source), "main")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder to another user")
-def test_the_commit_of_another_users_folder_is_told(source: Path) -> None:
-    expected = said(source, "rev-parse", "HEAD")
+def test_the_commit_of_another_users_folder_is_read(source: Path) -> None:
+    expected = git(source, "rev-parse", "HEAD")
     for path in (source, *source.rglob("*")):
         os.chown(path, 12345, 12345)
     assert commit_of(source) == expected
@@ -276,7 +276,7 @@ def test_a_missing_compiler_is_named_with_how_to_get_one(source: Path, monkeypat
         ensure_helpers(source)
 
 
-def test_a_check_without_gpt_neox_says_so_in_80_columns_and_fails() -> None:
+def test_a_check_without_gpt_neox_fails_and_prints_80_columns() -> None:
     result = call("check")
     assert result.exit_code == 1
     *table, last = result.output.splitlines()
@@ -286,7 +286,7 @@ def test_a_check_without_gpt_neox_says_so_in_80_columns_and_fails() -> None:
         assert any(line.split()[:2] == [name, installed_version(name) or "absent"] for line in table)
 
 
-def test_the_extra_and_the_table_of_packages_are_in_step() -> None:
+def test_the_extra_holds_every_needed_package() -> None:
     tomllib = pytest.importorskip("tomllib")
     extra = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["neox"]
     names = {re.split(r"[^\w-]", requirement)[0] for requirement in extra}

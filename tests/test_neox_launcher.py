@@ -36,9 +36,8 @@ def test_each_file_that_is_not_there_is_named_with_the_command_that_makes_it(tmp
     assert [line.split(" · ")[1] for line in missing] == [
         "kisl corpus tokenizer --input TEXT --output data/t.json",
         "kisl corpus build --input TEXT --triples mine.csv --tokenizer data/t.json --output data/text",
-        "your own file",
     ]
-    for name in ("t.json", "text.bin", "text.idx", "mine.csv"):
+    for name in ("t.json", "text.bin", "text.idx"):
         (tmp_path / name).touch()
     config.write_text(
         f"vocab_file: {tmp_path}/t.json\ntrain_data_paths: [{tmp_path}/text, {tmp_path}/none]\n"

@@ -64,7 +64,7 @@ def install(source: str | None, ref: str | None) -> None:
     """
     from kisl_plugin.neox import install as host
 
-    folder = host.install(source, ref, click.echo)
+    folder = host.install_neox(source, ref, click.echo)
     missing = host.missing_packages()
     if missing:
         click.echo(f"packages are missing ({', '.join(missing)}): {host.INSTALL_PACKAGES}")

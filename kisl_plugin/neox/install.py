@@ -15,7 +15,7 @@ from pathlib import Path
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.files import hold_lock
 
-__all__ = ["find_neox", "install"]
+__all__ = ["find_neox", "install_neox"]
 
 UPSTREAM = "https://github.com/EleutherAI/gpt-neox.git"
 TESTED_COMMIT = "ea7aefd8f8e183256992d9fede4d7c71a46d67a5"
@@ -37,7 +37,7 @@ OPTIONAL = {
     "lm-eval": "deepy.py eval.py, lm_eval, kisl probe",
 }
 # The first statement of every worker; it imports all that training imports.
-PREPARE = "from kisl_plugin.neox.worker import prepare; prepare()"
+PREPARE = "from kisl_plugin.neox.worker import prepare_process; prepare_process()"
 
 # ---- git, run in one folder and without ever waiting for an answer
 
@@ -134,7 +134,7 @@ _INSTALLED = "refs/kisl/"
 _FETCHED = "refs/kisl-source/"
 
 
-def install(source: str | None = None, ref: str | None = None, say: Callable[[str], None] = print) -> Path:
+def install_neox(source: str | None = None, ref: str | None = None, say: Callable[[str], None] = print) -> Path:
     """Bring GPT-NeoX at `ref` (commit, tag or branch) from `source` (URL or path) to the cache folder; returns it.
 
     By default the tested commit from its public address. An installation that is at `ref` already is left as it is,
@@ -251,9 +251,7 @@ def missing_packages() -> list[str]:
 
 def import_failure(neox: Path) -> str | None:
     """The error with which a worker's imports of `neox` end, in one line; None where they work. Takes seconds."""
-    environment = {**os.environ, VARIABLE: str(neox)}
-    for name in ("FORCE_COLOR", "PYTHON_COLORS"):  # a coloured traceback would not fit in one line
-        environment.pop(name, None)
+    environment = {**os.environ, VARIABLE: str(neox), "PYTHON_COLORS": "0"}
     done = subprocess.run(
         [sys.executable, "-c", PREPARE], env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
     )

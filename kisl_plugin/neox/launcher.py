@@ -30,7 +30,7 @@ from kisl_plugin.neox.patches import (
     settle_on_cpu,
     warn_of_lost_clipping,
 )
-from kisl_plugin.neox.run import check_start, plan_of, resume_continued, tokenizer_of, where_of
+from kisl_plugin.neox.run import check_start, injection_plan, resume_continued, tokenizer_of, where_of
 from kisl_plugin.neox.worker import SCRIPT
 from kisl_plugin.neox_config import Yamls, hold_save, read_yamls, refuse_keys
 from kisl_plugin.plan import read_settings
@@ -265,8 +265,6 @@ def missing_files(yamls: Yamls) -> list[str]:
             if not all(Path(f"{prefix}{ending}").is_file() for ending in (".bin", ".idx")):
                 options = f"--input TEXT --triples {triples} --tokenizer {vocabulary} --output {prefix}"
                 add(prefix, f"the corpus ({key}: {prefix}.bin and .idx)", f"kisl corpus build {options}")
-    if Path(triples).suffix.lower() in (".jsonl", ".csv", ".tsv", ".parquet") and not Path(triples).exists():
-        add(triples, f"the triples (kisl.triples: {triples})", "your own file")
     return missing
 
 
@@ -317,7 +315,7 @@ def check_run(neox_args: Any, stack: ExitStack) -> None:
     resume_continued(neox_args)
     tokenizer = tokenizer_of(neox_args)
     # With train_epochs only the data loader knows the number of samples; the workers check the rest.
-    plan = plan_of(neox_args, tokenizer) if neox_args.train_iters else None
+    plan = injection_plan(neox_args, tokenizer) if neox_args.train_iters else None
     check_start(neox_args, plan)
     if plan is not None:
         card = plan.card_fields()

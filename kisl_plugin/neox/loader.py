@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,37 +10,31 @@ from numpy.typing import NDArray
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.injection import InjectedDataset
-from kisl_plugin.neox.run import plan_of, tokenizer_of, where_of
-from kisl_plugin.plan import InjectionPlan
-
-_IntArray = NDArray[np.integer[Any]]
+from kisl_plugin.neox.run import CardWriter, injection_plan, tokenizer_of, where_of
 
 
-def inject_into_loader(
-    build: Callable[..., dict[str, Any]],
-    make_data_loader: Callable[..., Any],
-    planned: Callable[[Any, InjectionPlan | None], None],
-) -> Callable[..., dict[str, Any]]:
-    """GPT-NeoX's `build_train_valid_test_data_loaders`, injecting into the train loader of a run with a section.
+def hook_into_training() -> None:
+    """Hook into GPT-NeoX's loading and saving; its modules must be importable.
 
-    Covers data_path and weighted train_data_paths; validation and test stay as they are.
-
-    Args:
-        build: GPT-NeoX's own function.
-        make_data_loader: GPT-NeoX's function from a dataset to its loader.
-        planned: called in every process, before the first batch, with the arguments and the plan (None in processes
-            that load no data, and in a run without a section).
+    Statements go into the train loader, whether its rows come from data_path or from weighted train_data_paths;
+    validation and test stay as they are. A run without a `kisl` section passes through untouched.
     """
+    import megatron.checkpointing as checkpointing
+    import megatron.data.data_utils as data_utils
+    import megatron.training as training
+
+    cards = CardWriter()
+    build: Any = training.build_train_valid_test_data_loaders
 
     def build_train_valid_test_data_loaders(neox_args: Any) -> dict[str, Any]:
         if neox_args.kisl is None:
-            planned(neox_args, None)
-            return build(neox_args=neox_args)
+            cards.planned(neox_args, None)
+            return dict(build(neox_args=neox_args))
         cache_maps_by_content()
-        loaders = build(neox_args=neox_args)
+        loaders = dict(build(neox_args=neox_args))
         if not neox_args.do_train:
             raise InputError(f"{where_of(neox_args)}: split {neox_args.split!r} leaves no document to train on")
-        train = loaders["train"]
+        train = loaders["train"]  # None in processes that load no data
         if neox_args.train_iters is None:
             # What GPT-NeoX will make of train_epochs; only the processes that load data can tell.
             import torch
@@ -52,14 +46,16 @@ def inject_into_loader(
         plan = None
         if train is not None:
             tokenizer = tokenizer_of(neox_args)
-            plan = plan_of(neox_args, tokenizer)
+            plan = injection_plan(neox_args, tokenizer)
             statements = [statement.tokens for statement in plan.statements]
             injected = InjectedDataset(train.dataset, statements, plan.schedule, tokenizer.eod)
-            loaders["train"] = make_data_loader(injected, neox_args=neox_args)
-        planned(neox_args, plan)
+            loaders["train"] = data_utils.make_data_loader(injected, neox_args=neox_args)
+        cards.planned(neox_args, plan)
         return loaders
 
-    return build_train_valid_test_data_loaders
+    training.build_train_valid_test_data_loaders = build_train_valid_test_data_loaders
+    checkpointing.save_ds_checkpoint = cards.saving(checkpointing.save_ds_checkpoint)
+    data_utils.cycle = cycle
 
 
 def cache_maps_by_content() -> None:
@@ -74,7 +70,7 @@ def cache_maps_by_content() -> None:
     build = gpt2_dataset._build_index_mappings
 
     def build_index_mappings(
-        name: str, data_prefix: str, documents: _IntArray, sizes: _IntArray, *rest: Any, **named: Any
+        name: str, data_prefix: str, documents: NDArray[np.int32], sizes: NDArray[np.int32], *rest: Any, **named: Any
     ) -> Any:
         digest = hashlib.sha256(np.ascontiguousarray(sizes).data)
         digest.update(np.ascontiguousarray(documents).data)

@@ -70,13 +70,9 @@ PATCHES = (
     "initialize_megatron(allow_no_cuda=True)",
 )
 _GPU_KERNELS = (
-    "scaled_upper_triang_masked_softmax_fusion",
-    "scaled_masked_softmax_fusion",
-    "rope_fusion",
-    "layernorm_fusion",
-    "rmsnorm_fusion",
-    "use_flashattn_swiglu",
-)
+    "scaled_upper_triang_masked_softmax_fusion scaled_masked_softmax_fusion rope_fusion layernorm_fusion "
+    "rmsnorm_fusion use_flashattn_swiglu"
+).split()
 
 
 def choose_device() -> bool:

@@ -51,7 +51,7 @@ def tokenizer_of(neox_args: Any) -> Any:
     return tokenizer
 
 
-def plan_of(neox_args: Any, tokenizer: Any) -> InjectionPlan:
+def injection_plan(neox_args: Any, tokenizer: Any) -> InjectionPlan:
     """The plan for train_iters × train_batch_size samples; its seed is the run's unless the section gives one.
 
     Raises:
@@ -135,7 +135,7 @@ def check_start(neox_args: Any, plan: InjectionPlan | None) -> Mapping[str, Any]
             "section, or set finetune: true to start a new run from these weights"
         )
     if card is not None and plan is not None:
-        check_resume(card, card_of(neox_args, plan, 0, (0, 0), None), str(checkpoint))
+        check_resume(card, run_card(neox_args, plan, 0, (0, 0), None), str(checkpoint))
 
     # DeepSpeed does not redistribute ZeRO's optimizer state, and would fail in every worker.
     universal = (neox_args.deepspeed_extra_args or {}).get("checkpoint") or neox_args.checkpoint or {}
@@ -195,9 +195,9 @@ class CardWriter:
 
         def save_ds_checkpoint(iteration: int, model: Any, neox_args: Any) -> None:
             if neox_args.kisl is not None:
-                self._counts = self._counts or parameter_counts(model)
+                self._counts = self._counts or count_over_processes(model)
                 if neox_args.rank == 0 and self._plan is not None:
-                    card = card_of(neox_args, self._plan, iteration, self._counts, self._parent)
+                    card = run_card(neox_args, self._plan, iteration, self._counts, self._parent)
                     folder = Path(neox_args.save) / f"global_step{iteration}"
                     write_run_card(folder, card, triples_to_jsonl(self._plan.triples))
             save(iteration, model, neox_args)
@@ -205,7 +205,7 @@ class CardWriter:
         return save_ds_checkpoint
 
 
-def card_of(
+def run_card(
     neox_args: Any, plan: InjectionPlan, iteration: int, counts: tuple[int, int], parent: Mapping[str, Any] | None
 ) -> RunCard:
     """The card at `iteration`; `counts` are all parameters and those outside the embeddings."""
@@ -239,7 +239,7 @@ def card_of(
     )
 
 
-def parameter_counts(model: Any) -> tuple[int, int]:
+def count_over_processes(model: Any) -> tuple[int, int]:
     """All parameters, and those outside the embeddings (input and output); the same in every layout.
 
     `model` is DeepSpeed's engine. All processes must call it. What each tensor-parallel rank keeps whole (norms)

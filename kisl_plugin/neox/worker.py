@@ -7,11 +7,10 @@ import os
 import runpy
 import sys
 from pathlib import Path
-from typing import Any
 
 from kisl_plugin.errors import KislError
 from kisl_plugin.neox.install import ensure_helpers, find_neox
-from kisl_plugin.neox.loader import cycle, inject_into_loader
+from kisl_plugin.neox.loader import hook_into_training
 from kisl_plugin.neox.patches import (
     ACCELERATOR,
     add_kisl_field,
@@ -22,12 +21,11 @@ from kisl_plugin.neox.patches import (
     provide_pkg_resources,
     use_plain_adam,
 )
-from kisl_plugin.neox.run import CardWriter
 
 SCRIPT = "KISL_SCRIPT"
 
 
-def prepare() -> Path:
+def prepare_process() -> Path:
     """Make GPT-NeoX importable, with the field `kisl`, on this machine; returns its folder."""
     without_cuda = choose_device()
     if without_cuda:
@@ -53,27 +51,14 @@ def prepare() -> Path:
     return folder
 
 
-def inject() -> None:
-    """Hook into loading and saving. A run without a `kisl` section passes through untouched."""
-    import megatron.checkpointing as checkpointing
-    import megatron.data.data_utils as data_utils
-    import megatron.training as training
-
-    cards = CardWriter()
-    build: Any = training.build_train_valid_test_data_loaders
-    training.build_train_valid_test_data_loaders = inject_into_loader(build, data_utils.make_data_loader, cards.planned)
-    checkpointing.save_ds_checkpoint = cards.saving(checkpointing.save_ds_checkpoint)
-    data_utils.cycle = cycle
-
-
 if __name__ == "__main__":
     # The modules beside this file must not be importable as top-level ones, such as `run`.
     sys.path.remove(str(Path(__file__).parent))
     script = os.environ[SCRIPT]
     try:
-        path = prepare() / script
+        path = prepare_process() / script
         if script == "train.py":
-            inject()
+            hook_into_training()
         sys.argv[0] = str(path)
         runpy.run_path(str(path), run_name="__main__")
     except KislError as error:

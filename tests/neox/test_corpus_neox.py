@@ -51,8 +51,8 @@ print(json.dumps({{**read, "expected": expected, "vocab_size": tokenizer.vocab_s
 LOADERS = """
 import itertools, json, os, sys, tempfile
 os.environ.update(LOCAL_RANK="0", RANK="0", WORLD_SIZE="1")
-from kisl_plugin.neox.worker import prepare
-prepare()
+from kisl_plugin.neox.worker import prepare_process
+prepare_process()
 import torch
 from megatron import mpu
 from megatron.data.data_utils import build_train_valid_test_data_loaders

@@ -21,6 +21,8 @@ from safetensors import safe_open
 from test_layouts import counted, expected
 from tiny_world import write_yaml
 
+from kisl_plugin.errors import KislError
+from kisl_plugin.neox_config import hold_save
 from kisl_plugin.runcard import read_run_card
 
 
@@ -42,6 +44,8 @@ def kill_after(checkpoint: str, config: Path, save: Path, log: Path) -> None:
     while not (latest.is_file() and latest.read_text() == checkpoint):
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0][-3000:]
         time.sleep(0.05)
+    with pytest.raises(KislError, match="another run saves to"), hold_save(save, "second.yml"):
+        pass
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 
