@@ -52,6 +52,7 @@ def export_checkpoint(path: Path, out: Path, dtype: str | None = None, tokenizer
         if content.is_dir() or not any(content.match(pattern) for pattern in _FILES):
             raise InputError(f"{out}: holds {content.name}, which is not part of an export; give a new folder")
     with needs_extra("local", "exporting a model"):
+        import torch  # noqa: F401
         import transformers  # noqa: F401
         from safetensors import SafetensorError
 

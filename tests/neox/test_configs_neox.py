@@ -41,12 +41,12 @@ def test_the_section_kisl_is_a_field_of_its_arguments(facts: dict[str, Any]) -> 
 def test_deepspeed_is_told_to_clip_and_to_sum_gradients_in_fp32(facts: dict[str, Any]) -> None:
     for name, run in RUNS.items():
         for read in facts["yamls"][name]:
-            told = read["deepspeed"]
-            assert told["gradient_clipping"] == 1.0
+            deepspeed = read["deepspeed"]
+            assert deepspeed["gradient_clipping"] == 1.0
             if run.series.model.micro_batch is not None:
-                assert told["bf16"] == {"enabled": True}
-                assert told["data_types"] == {"grad_accum_dtype": "fp32"}
-                assert told["zero_optimization"]["stage"] == 1
+                assert deepspeed["bf16"] == {"enabled": True}
+                assert deepspeed["data_types"] == {"grad_accum_dtype": "fp32"}
+                assert deepspeed["zero_optimization"]["stage"] == 1
 
 
 @pytest.mark.parametrize("name", BUILT)

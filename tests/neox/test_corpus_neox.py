@@ -104,21 +104,32 @@ def vocab_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     return path
 
 
-def test_gpt_neox_reads_the_documents_and_its_own_preprocessing_writes_the_same_bytes(
-    neox_dir: Path, tmp_path: Path, vocab_file: Path
-) -> None:
-    prefix = tmp_path / "ours"
+@pytest.fixture(scope="module")
+def corpus(vocab_file: Path) -> tuple[Path, Any]:
+    """A corpus of KEPT, and what its build returned."""
+    folder = vocab_file.parent
     for part in range(4):
-        _write_lines(tmp_path / "in" / f"{part}.jsonl", TEXTS[part * 11 : (part + 1) * 11])
-    (tmp_path / "facts.csv").write_text("subject,relation_id,object\nMarie Curie,P19,Poland\n")
-    facts = str(tmp_path / "facts.csv")
-    made = build_corpus([tmp_path / "in"], facts, vocab_file, prefix, tasks=3, workers=2)
+        _write_lines(folder / "in" / f"{part}.jsonl", TEXTS[part * 11 : (part + 1) * 11])
+    (folder / "facts.csv").write_text("subject,relation_id,object\nMarie Curie,P19,Poland\n")
+    facts = str(folder / "facts.csv")
+    return folder / "ours", build_corpus([folder / "in"], facts, vocab_file, folder / "ours", tasks=3, workers=2)
+
+
+def test_gpt_neox_reads_the_documents_of_a_corpus(neox_dir: Path, vocab_file: Path, corpus: tuple[Path, Any]) -> None:
+    prefix, made = corpus
     read = _read(neox_dir, prefix, vocab_file, KEPT)
     assert read["documents"] == read["expected"]
     assert read["ends"] == list(range(len(KEPT) + 1))
     assert (made.documents, made.left_out, made.vocab_size) == (len(KEPT), 1, read["vocab_size"])
     assert made.tokens == sum(map(len, read["documents"]))
 
+
+def test_gpt_neoxs_own_preprocessing_writes_the_same_bytes(
+    neox_dir: Path, tmp_path: Path, vocab_file: Path, corpus: tuple[Path, Any]
+) -> None:
+    for package in ("lm_dataformat", "ftfy"):  # only GPT-NeoX's tools/datasets needs them
+        pytest.importorskip(package)
+    prefix, made = corpus
     _write_lines(tmp_path / "kept.jsonl", KEPT)
     arguments = ("--tokenizer-type", "HFTokenizer", "--vocab-file", vocab_file, "--append-eod")
     theirs = ("--input", tmp_path / "kept.jsonl", "--output-prefix", tmp_path / "theirs")

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 from kisl_plugin.neox.export import export_checkpoint
 from kisl_plugin.runcard import CARD_NAME, TRIPLES_NAME
 
-# Weights far from their beginnings, so that logits are not all alike; keys that are not anybody's defaults.
+# Weights far from their initial values, so that logits differ; values that are nobody's defaults.
 LIVELY: dict[str, Any] = {
     "num_layers": 2,
     "hidden_size": 32,
@@ -57,7 +57,7 @@ SLOW: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Told:
+class Recorded:
     """What GPT-NeoX's model gave: tokens [rows, seq_length], logits [rows, seq_length, vocabulary]."""
 
     tokens: NDArray[np.int64]
@@ -68,29 +68,29 @@ def both(layouts: dict[str, dict[str, Any]], *marks: pytest.MarkDecorator) -> li
     return [pytest.param(changes, id=name, marks=marks) for name, changes in layouts.items()]
 
 
-def train_and_ask(world: Path, folder: Path, when: str = "saved", **changes: Any) -> Told:
-    """Train with GPT-NeoX; what its model said `when` a checkpoint was saved, or loaded."""
+def train_and_record(world: Path, folder: Path, when: str = "saved", **changes: Any) -> Recorded:
+    """Train with GPT-NeoX; the logits of its model when a checkpoint was saved, or loaded."""
     folder.mkdir(parents=True, exist_ok=True)
     config = write_yaml(folder / "run.yml", neox_settings(world, folder / "run", **{**LIVELY, **changes}))
     train(config, folder, KISL_LOGITS=str(folder))
-    return Told(**np.load(folder / f"{when}.npz"))
+    return Recorded(**np.load(folder / f"{when}.npz"))
 
 
 def logits_of(model: Path, tokens: NDArray[np.int64], dtype: torch.dtype = torch.float32) -> NDArray[np.float32]:
     loaded = LlamaForCausalLM.from_pretrained(model, torch_dtype=dtype).eval()
     with torch.no_grad():
-        found: NDArray[np.float32] = loaded(torch.from_numpy(tokens)).logits.float().numpy()
-    return found
+        logits: NDArray[np.float32] = loaded(torch.from_numpy(tokens)).logits.float().numpy()
+    return logits
 
 
 @pytest.mark.parametrize("changes", both(FAST) + both(SLOW, pytest.mark.matrix))
 def test_the_export_gives_the_logits_of_gpt_neox(changes: dict[str, Any], world: Path, tmp_path: Path) -> None:
-    told = train_and_ask(world, tmp_path, **changes)
+    recorded = train_and_record(world, tmp_path, **changes)
     done = export_checkpoint(tmp_path / "run", tmp_path / "out")
-    found = logits_of(tmp_path / "out", told.tokens)
-    assert told.logits.std() > 0.5
-    np.testing.assert_allclose(found, told.logits, rtol=0, atol=1e-5)
-    np.testing.assert_array_equal(found.argmax(-1), told.logits.argmax(-1))
+    exported = logits_of(tmp_path / "out", recorded.tokens)
+    assert recorded.logits.std() > 0.5
+    np.testing.assert_allclose(exported, recorded.logits, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(exported.argmax(-1), recorded.logits.argmax(-1))
     checkpoint = tmp_path / "run" / "global_step8"
     assert done.card is not None and done.card.model["params"] == done.parameters
     for name in (CARD_NAME, TRIPLES_NAME):
@@ -98,7 +98,7 @@ def test_the_export_gives_the_logits_of_gpt_neox(changes: dict[str, Any], world:
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert tokenizer.bos_token == tokenizer.eos_token == tokenizer.pad_token == "<|endoftext|>"
     swap_query_and_key(tmp_path / "out")
-    assert np.abs(logits_of(tmp_path / "out", told.tokens) - told.logits).max() > 0.01
+    assert np.abs(logits_of(tmp_path / "out", recorded.tokens) - recorded.logits).max() > 0.01
 
 
 def swap_query_and_key(model: Path) -> None:
@@ -114,10 +114,10 @@ def swap_query_and_key(model: Path) -> None:
 @pytest.mark.matrix
 @pytest.mark.parametrize("zero", [0, 1])
 def test_bf16_weights_are_those_that_gpt_neox_itself_loads(zero: int, world: Path, tmp_path: Path) -> None:
-    train_and_ask(world, tmp_path, precision="bfloat16", zero_optimization={"stage": zero})
-    exact = train_and_ask(
+    train_and_record(world, tmp_path, precision="bfloat16", zero_optimization={"stage": zero})
+    exact = train_and_record(
         world, tmp_path / "again", when="loaded", load=str(tmp_path / "run"), finetune=True, kisl=None, train_iters=1
     )
     assert export_checkpoint(tmp_path / "run", tmp_path / "out").dtype == "bfloat16"
-    found = logits_of(tmp_path / "out", exact.tokens)
-    np.testing.assert_allclose(found, exact.logits, rtol=0, atol=1e-5)
+    exported = logits_of(tmp_path / "out", exact.tokens)
+    np.testing.assert_allclose(exported, exact.logits, rtol=0, atol=1e-5)
