@@ -1,0 +1,648 @@
+"""The collapse curve of one model: P(F) = g + (1-g)·a·F^b·exp(-c·F), collapse point F* = b/c (arXiv 2509.19371).
+
+From counts of right answers to a curve, its uncertainty, and a status that says what F* is worth. The decisions made
+here: how runs of one frequency are pooled, how run-to-run noise and shared items widen the intervals, and which tests
+must agree before F* is a finding.
+
+The share of one run is taken to have the variance v/n + tau²·v² with v = P(1-P): n items, and run-to-run noise with
+standard deviation tau in log-odds (two trainings that differ only in their seeds do not memorise equally much).
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, logit, stdtrit
+
+from kisl_plugin.errors import InputError
+from kisl_plugin.fit.likelihood import (
+    LARGEST_B,
+    LOG_F_STAR,
+    LOG_HEIGHT,
+    STEEPNESS,
+    BinomialLikelihood,
+    FloatArray,
+    IntArray,
+    ProfileLikelihood,
+    collapse_rate,
+    log_share_slopes,
+    multistart,
+)
+from kisl_plugin.fit.order_tests import bootstrap_p_values, order_fits, order_ratios
+from kisl_plugin.fit.text import (
+    FORM_REJECTED,
+    NO_COLLAPSE,
+    NOT_IDENTIFIED,
+    NOT_UNIMODAL,
+    OK,
+    TOO_FEW_POINTS,
+    probability,
+)
+
+__all__ = [
+    "LACK_OF_FIT",
+    "SEEDS",
+    "CollapseCurve",
+    "Counts",
+    "CurveFits",
+    "Verdicts",
+    "bootstrap_f_star",
+    "curve_verdicts",
+    "fit_collapse_curve",
+    "fit_curves",
+    "pool_runs",
+    "wilson",
+    "with_pairing",
+]
+
+SEEDS, LACK_OF_FIT = "seeds", "lack of fit"  # what tau was estimated from
+
+_NORMAL_95 = 1.959963984540054
+_FEWEST_FREQUENCIES = 4
+_FALL_P, _UNIMODAL_P, _FORM_P = 0.05, 0.05, 0.01
+_FLAT = 1e-6  # a curve with a smaller b is flat: any F* fits
+
+_FEWEST_SEED_DF = 3  # with fewer degrees of freedom the lack of fit tells more about tau
+_PARAMETERS = 3
+_INFORMATIVE = 10.0  # expected right and wrong items; with fewer a frequency shows rare counts, not noise
+_NOTICEABLE = 1.15  # squares over their expectation; a smaller excess is not taken for noise
+_LARGEST_TAU, _BISECTIONS = 5.0, 60
+_SMALLEST_SHARE = 1e-12
+_UNLIMITED_DF = 1e10  # Student's t with more degrees of freedom is the normal distribution
+
+Interval = tuple[float | None, float | None]
+
+
+def wilson(correct: ArrayLike, total: ArrayLike, quantile: ArrayLike = _NORMAL_95) -> tuple[FloatArray, FloatArray]:
+    """Wilson's interval of shares, of 95 % with the default quantile; the arguments are broadcast."""
+    k, n, z2 = np.asarray(correct), np.asarray(total), np.square(quantile)
+    middle = (k + z2 / 2) / (n + z2)
+    half = np.sqrt(z2) / (n + z2) * np.sqrt(k * (n - k) / n + z2 / 4)
+    return np.maximum(0.0, middle - half), np.minimum(1.0, middle + half)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What M data sets of one design counted at K frequencies, the runs (seeds) of a frequency pooled.
+
+    Attributes:
+        likelihood: the pooled counts [M, K].
+        runs: runs per frequency [K].
+        mean_inverse_items: mean over a frequency's runs of 1 / items [M, K].
+        concentration: sum of squares of the runs' parts of the pooled items [M, K]; 1 / runs where all are equal.
+        spread: sum of squares of the runs' shares about their mean [M, K].
+        correlation: of the K shares due to the choice of triples [M, K, K], as `share_covariance` uses it: that of
+            binomial shares is the identity; asking the same triples at every frequency makes shares correlated.
+        within: variance between a frequency's runs due to the choice of triples [M, K]; None where it is binomial.
+    """
+
+    likelihood: BinomialLikelihood
+    runs: IntArray
+    mean_inverse_items: FloatArray
+    concentration: FloatArray
+    spread: FloatArray
+    correlation: FloatArray
+    within: FloatArray | None = None
+
+    def share_covariance(self, rates: FloatArray) -> FloatArray:
+        """The covariance [M, K, K] of the shares due to the choice of triples, where P is `rates` [M, K]."""
+        deviation = np.sqrt(rates * (1 - rates) / self.likelihood.total)
+        return np.asarray(self.correlation * deviation[:, :, None] * deviation[:, None])
+
+    def effective_total(self, theta: FloatArray, tau2: FloatArray) -> FloatArray:
+        """How many independent items [M, K] would make the shares as uncertain as items and noise together do."""
+        rates = self.likelihood.rate(theta)
+        return np.asarray(1 / (1 / self.likelihood.total + tau2[:, None] * rates * (1 - rates) * self.concentration))
+
+
+def pool_runs(frequency: FloatArray, correct: FloatArray, total: FloatArray, floor: float) -> Counts:
+    """Pool runs by frequency: counts [M, R] at the runs' frequencies [R], in any order."""
+    distinct, member = _membership(frequency)
+    runs = member.sum(axis=0)
+    share = correct / total
+    deviation = share - (share @ member / runs) @ member.T
+    pooled = BinomialLikelihood(distinct, correct @ member, total @ member, floor)
+    return Counts(
+        likelihood=pooled,
+        runs=runs.astype(np.int64),
+        mean_inverse_items=1 / total @ member / runs,
+        concentration=total**2 @ member / pooled.total**2,
+        spread=deviation**2 @ member,
+        correlation=np.broadcast_to(np.eye(len(distinct)), (len(correct), len(distinct), len(distinct))),
+    )
+
+
+def with_pairing(counts: Counts, frequency: FloatArray, outcomes: FloatArray) -> Counts:
+    """One data set (M = 1) with the correlation shown by `outcomes` [T, R]: 1 right, 0 wrong, NaN not asked.
+
+    Deviations are from the mean of their own run, so run-to-run noise is not part of them. A frequency at which every
+    item was right, or none, shows no variance; its share is taken to be binomial.
+    """
+    _, member = _membership(frequency)
+    asked = np.isfinite(outcomes)
+    items = asked.sum(axis=0)
+    mean = np.nansum(outcomes, axis=0) / items
+    deviation = np.where(asked, outcomes - mean, 0.0) / np.sqrt(items * np.maximum(items - 1, 1))
+    of_runs = deviation.T @ deviation  # covariance [R, R] of the runs' shares
+    one_run = np.diag(of_runs) @ member / counts.runs
+    pairs = np.maximum(counts.runs * (counts.runs - 1), 1)
+    shared = (np.diag(member.T @ of_runs @ member) - one_run * counts.runs) / pairs
+    within = np.maximum(one_run - shared, 0.0)
+    weight = member * items[:, None] / (items @ member)
+    share = counts.likelihood.share[0]
+    binomial = np.sqrt(share * (1 - share) / counts.likelihood.total[0])
+    shows = binomial > 0
+    scale = np.divide(1.0, binomial, out=np.zeros_like(binomial), where=shows)
+    correlation = scale[:, None] * (weight.T @ of_runs @ weight) * scale + np.diag(np.where(shows, 0.0, 1.0))
+    return replace(counts, correlation=correlation[None], within=within[None])
+
+
+def _membership(frequency: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The distinct frequencies [K], and which run [R, K] belongs to which (0 or 1)."""
+    distinct, place = np.unique(frequency, return_inverse=True)
+    return distinct, (place[:, None] == np.arange(len(distinct))).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class CurveFits:
+    """M fitted curves with their uncertainty.
+
+    Attributes:
+        unweighted: the fit to the items as counted.
+        weighted: the fit to the effective items; the estimates are this one's.
+        tau: estimated standard deviation of log-odds between runs [M].
+        tau_source: SEEDS or LACK_OF_FIT.
+        df: degrees of freedom of tau [M]; infinite where it is 0.
+        covariance: sandwich covariance of theta due to items and runs [M, 3, 3].
+        floor_effect: how far theta [M, 3] sinks where the floor is higher by its standard error.
+        inflation: variance of each parameter, floor included, over that of the likelihood alone [M, 3]; that of the
+            first is the peak's, which a higher floor lifts.
+    """
+
+    counts: Counts
+    unweighted: ProfileLikelihood
+    weighted: ProfileLikelihood
+    tau: FloatArray
+    tau_source: str
+    noise_df: FloatArray
+    covariance: FloatArray
+    floor_effect: FloatArray
+    inflation: FloatArray
+
+    @property
+    def theta(self) -> FloatArray:
+        """The estimates [M, 3]: log height, b, log F*."""
+        return self.weighted.best
+
+    @property
+    def df(self) -> FloatArray:
+        """Degrees of freedom [M] of the intervals; infinite where no noise was estimated."""
+        return np.where(self.tau > 0, np.maximum(self.noise_df, 1), np.inf)
+
+    @property
+    def quantile(self) -> FloatArray:
+        """The 97.5 % quantile [M] of Student's t."""
+        return np.asarray(stdtrit(np.minimum(self.df, _UNLIMITED_DF), 0.975))
+
+    def interval(self, index: int) -> tuple[FloatArray, FloatArray]:
+        """The 95 % interval [M] of log F* (index LOG_F_STAR) or of the log height (LOG_HEIGHT); NaN: an open end.
+
+        A profile-likelihood interval. The likelihood knows neither noise nor shared items, so its ratio is scaled by
+        sandwich over model variance and compared with F(1, df), the square of Student's t.
+        """
+        return self.weighted.interval(index, self.inflation[:, index] * self.quantile**2 / 2)
+
+
+def fit_curves(counts: Counts, floor_error: float = 0.0) -> CurveFits:
+    """Fit M data sets at once; `floor_error` is the standard error of the guessing floor.
+
+    Fit, estimate the noise, fit again with effective items, estimate the noise about that curve, and fit finally.
+    """
+    unweighted = multistart(counts.likelihood)
+    theta = unweighted.best
+    tau2, df, source = _estimate_noise(counts, theta, np.zeros(len(theta)))
+    theta, _ = counts.likelihood.with_total(counts.effective_total(theta, tau2)).maximise(theta)
+    tau2, df, source = _estimate_noise(counts, theta, tau2)
+    total = counts.effective_total(theta, tau2)
+    weighted = multistart(counts.likelihood.with_total(total)) if (tau2 > 0).any() else unweighted
+    return CurveFits(
+        counts,
+        unweighted,
+        weighted,
+        np.sqrt(tau2),
+        source,
+        df,
+        *_sandwich(counts, weighted.best, total, tau2, floor_error),
+    )
+
+
+def _influence(counts: Counts, theta: FloatArray, total: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """dP/dtheta [M, 3, K], and dtheta/dshare [M, 3, K]: how the estimates respond to each share at `total` items.
+
+    To first order theta moves by I⁻¹·(dP/dtheta)·n/v times the change of the shares, I being the information.
+    """
+    likelihood = counts.likelihood.with_total(total)
+    rates = np.clip(likelihood.rate(theta), _SMALLEST_SHARE, 1 - _SMALLEST_SHARE)
+    above_floor = likelihood.rate(theta) - likelihood.floor
+    gradient = log_share_slopes(likelihood.frequency, theta) * above_floor[:, None]
+    response = likelihood.covariance(theta) @ (gradient * (total / (rates * (1 - rates)))[:, None])
+    return gradient, response
+
+
+def _sandwich(
+    counts: Counts, theta: FloatArray, total: FloatArray, tau2: FloatArray, floor_error: float
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Covariance, floor effect and inflation, as CurveFits has them, of estimates made with `total` effective items.
+
+    The sandwich is response · (covariance of the shares) · responseᵀ with the true covariance of the shares: items
+    (paired where known) plus run-to-run noise. The model's own variance takes the effective items for independent.
+    """
+    floor = counts.likelihood.floor
+    rates = counts.likelihood.rate(theta)
+    v = rates * (1 - rates)
+    _, response = _influence(counts, theta, total)
+    covariance = np.einsum("mpj,mjk,mqk->mpq", response, counts.share_covariance(rates), response)
+    covariance += np.einsum("mpk,mk,mqk->mpq", response, tau2[:, None] * v**2 * counts.concentration, response)
+    floor_effect = np.einsum("mpk,mk->mp", response, (1 - rates) / (1 - floor)) * floor_error
+    model = np.einsum("mpk,mk,mpk->mp", response, v / total, response)
+    # P(F*) = g + (1-g)·q: the floor moves it directly, and q by way of the fit.
+    height = np.exp(theta[:, LOG_HEIGHT])
+    by_floor = -floor_effect
+    by_floor[:, LOG_HEIGHT] += (1 - height) / ((1 - floor) * height) * floor_error
+    variance = np.einsum("mpp->mp", covariance) + by_floor**2
+    inflation = np.divide(variance, model, out=np.ones_like(model), where=model > 0)
+    return covariance, floor_effect, inflation
+
+
+def _estimate_noise(counts: Counts, theta: FloatArray, fitted_tau2: FloatArray) -> tuple[FloatArray, FloatArray, str]:
+    """tau² [M], its degrees of freedom [M] and its source, about curves that were fitted with `fitted_tau2` [M].
+
+    By moments (Paule and Mandel): tau² is where the squared deviations, each over its variance v/n + tau²·v², add up
+    to their degrees of freedom. Deviations are those of seeds from their mean, df = runs - frequencies; with few
+    seeds those of shares from the curve, df = frequencies - 3, which assumes the curve's form.
+    """
+    likelihood = counts.likelihood
+    rates = likelihood.rate(theta)
+    v = rates * (1 - rates)
+    informative = v / counts.mean_inverse_items >= _INFORMATIVE
+    v = np.maximum(v, 0.25 / likelihood.total)
+    expected_items = expected_runs = None
+    if (counts.runs - 1).sum() >= _FEWEST_SEED_DF:
+        source = SEEDS
+        df = (informative * (counts.runs - 1)).sum(axis=1).astype(np.float64)
+        squares = counts.spread
+        by_items = v * counts.mean_inverse_items if counts.within is None else counts.within
+        by_run = v**2
+    else:
+        source = LACK_OF_FIT
+        df = np.maximum(informative.sum(axis=1) - _PARAMETERS, 0.0)
+        squares = (likelihood.share - rates) ** 2
+        by_items, by_run = v / likelihood.total, v**2 * counts.concentration
+        if counts.within is not None:
+            # Shared items make the residuals smaller than independent ones would be: what the squares are expected to
+            # be follows from the residual matrix 1 - (dP/dtheta)ᵀ·response and the covariance of the items.
+            gradient, response = _influence(counts, theta, counts.effective_total(theta, fitted_tau2))
+            residual = np.eye(len(counts.runs)) - gradient.transpose(0, 2, 1) @ response
+            covariance = counts.share_covariance(rates)
+            expected_items = informative * np.einsum("mij,mjk,mik->mi", residual, covariance, residual)
+            expected_runs = informative * np.einsum("mij,mj,mij->mi", residual, by_run, residual)
+    squares = np.where(informative, squares, 0.0)
+
+    def chi_square(tau2: FloatArray) -> FloatArray:
+        variance = np.maximum(by_items + tau2[:, None] * by_run, 1e-6 / likelihood.total)
+        value = (squares / variance).sum(axis=1)
+        if expected_items is None or expected_runs is None:
+            return np.asarray(value)
+        expected = ((expected_items + tau2[:, None] * expected_runs) / variance).sum(axis=1)
+        return np.asarray(df * value / np.maximum(expected, 1e-9))
+
+    low, high = np.zeros(len(df)), np.full(len(df), _LARGEST_TAU)
+    noisy = (chi_square(low) > _NOTICEABLE * df) & (df > 0)
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        above = chi_square(middle**2) > df
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    return np.where(noisy, low**2, 0.0), df, source
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What M fitted curves are worth.
+
+    Attributes:
+        low, high: ends of the 95 % interval of log F* [M]; NaN where open.
+        fall_p, unimodal_p, form_p: p-values [M] of "never falls", "rises, then falls" and "has the curve's form".
+        largest_fall: upper end [M] of the 95 % interval of the fall between any two frequencies.
+        status: [M], of "no collapse" without its frequency.
+    """
+
+    fits: CurveFits
+    low: FloatArray
+    high: FloatArray
+    fall_p: FloatArray
+    unimodal_p: FloatArray
+    form_p: FloatArray
+    largest_fall: FloatArray
+    status: NDArray[np.str_]
+
+
+def curve_verdicts(fits: CurveFits) -> Verdicts:
+    """Test M fitted curves. Tests that assume no form come first; F* is a finding only where all tests agree.
+
+    With one run a frequency nothing but the fit itself could tell noise from a wrong form, so the tests then take the
+    items as counted; with seeds they take the effective items.
+    """
+    counts, theta = fits.counts.likelihood, fits.unweighted.best
+    noise_share = np.zeros(len(theta))
+    if fits.tau_source == SEEDS:
+        effective = fits.weighted.likelihood.total
+        noise_share = (1 - effective / counts.total).mean(axis=1)
+        counts, theta = counts.with_total(np.maximum(1, np.round(effective))), fits.theta
+    sample = (counts.total, noise_share, fits.noise_df)
+
+    def deviance(correct: FloatArray, total: FloatArray, rows: IntArray) -> FloatArray:
+        drawn = BinomialLikelihood(counts.frequency, correct, total, counts.floor)
+        return np.asarray(2 * (drawn.saturated() - drawn.maximise(theta[rows], tolerance=1e-4)[1]))
+
+    rising, unimodal = order_fits(counts.correct, counts.total)
+    fall, second_peak = order_ratios(counts.correct, counts.total)
+    lack_of_fit = deviance(counts.correct, counts.total, np.arange(len(theta)))
+    fall_p = bootstrap_p_values(fall, rising, *sample, lambda k, n, _: order_ratios(k, n)[0])
+    unimodal_p = bootstrap_p_values(second_peak, unimodal, *sample, lambda k, n, _: order_ratios(k, n)[1])
+    form_p = bootstrap_p_values(lack_of_fit, counts.rate(theta), *sample, deviance)
+
+    # The fall between two frequencies has Newcombe's interval (1998), made of Wilson's. The interval of the pair that
+    # truly falls most covers that fall, and the largest upper end of all pairs is not below it.
+    t = stdtrit(np.where(noise_share > 0, np.maximum(1, fits.noise_df), _UNLIMITED_DF), 0.975)[:, None]
+    share, (lowest, highest) = counts.share, wilson(counts.correct, counts.total, t)
+    rise, drop = (highest - share)[:, :, None], (share - lowest)[:, None]
+    between = share[:, :, None] - share[:, None] + np.hypot(rise, drop)  # [M, earlier, later]
+    pairs = np.triu_indices(share.shape[1], k=1)
+    largest_fall = np.clip(between[:, pairs[0], pairs[1]].max(axis=1), 0.0, 1.0)
+
+    low, high = fits.interval(LOG_F_STAR)
+    first, last = np.log(counts.frequency[[0, -1]])
+    identified = (low > first) & (high < last) & (fits.theta[:, STEEPNESS] < LARGEST_B * 0.99)
+    status = np.select(
+        [unimodal_p < _UNIMODAL_P, fall_p >= _FALL_P, form_p < _FORM_P, ~identified],
+        [NOT_UNIMODAL, NO_COLLAPSE, FORM_REJECTED, NOT_IDENTIFIED],
+        OK,
+    )
+    return Verdicts(fits, low, high, fall_p, unimodal_p, form_p, largest_fall, status)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollapseCurve:
+    """A fitted curve. Only where `status` is "ok" is F* a finding; else the numbers are mere estimates, NaN if none.
+
+    Attributes:
+        a, b, c: of P(F) = floor + (1 - floor)·a·F^b·exp(-c·F).
+        f_star, peak: the collapse point b/c and P there, guessing included.
+        f_star_interval, peak_interval: of 95 %; an open end is None.
+        form_p, fall_p, unimodal_p: p-values of "has the curve's form", "never falls" and "rises, then falls".
+        largest_fall: upper end of the 95 % interval of the fall between any two of the frequencies.
+        tau: standard deviation of log-odds between runs, from `tau_source`.
+        df: degrees of freedom of the intervals; inf where no noise was found.
+        theta, covariance: log height, b and log F* with their covariance; they sink by `floor_effect` where the
+            floor is higher by its standard error `floor_error`.
+        quantile: Student's t that the intervals use.
+    """
+
+    status: str
+    message: str
+    floor: float
+    frequency_range: tuple[float, float]
+    a: float = np.nan
+    b: float = np.nan
+    c: float = np.nan
+    f_star: float = np.nan
+    f_star_interval: Interval = (None, None)
+    peak: float = np.nan
+    peak_interval: tuple[float, float] = (np.nan, np.nan)
+    log_likelihood: float = np.nan
+    deviance: float = np.nan
+    form_p: float = np.nan
+    fall_p: float = np.nan
+    unimodal_p: float = np.nan
+    largest_fall: float = np.nan
+    tau: float = np.nan
+    tau_source: str = "none"
+    df: float = np.inf
+    interval_method: str = "none"
+    paired: bool = False
+    theta: tuple[float, ...] = ()
+    covariance: tuple[tuple[float, ...], ...] = ()
+    quantile: float = np.nan
+    floor_error: float = 0.0
+    floor_effect: tuple[float, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether a collapse point was found."""
+        return self.status == OK
+
+    def rate(self, frequency: ArrayLike) -> FloatArray:
+        """P at frequencies of any shape (all > 0); NaN where no curve was fitted."""
+        at = np.asarray(frequency, dtype=np.float64)
+        if not self.theta:
+            return np.full_like(at, np.nan)
+        return np.asarray(collapse_rate(at.ravel(), np.array([self.theta]), self.floor)[0].reshape(at.shape))
+
+    def band(self, frequency: ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """The 95 % band of P at frequencies of any shape, pointwise, by the delta method on log-odds."""
+        at = np.asarray(frequency, dtype=np.float64)
+        if not self.theta:
+            return np.full_like(at, np.nan), np.full_like(at, np.nan)
+        share = np.clip(self.rate(at.ravel()), 1e-9, 1 - 1e-9)
+        slope = log_share_slopes(at.ravel(), np.array([self.theta]))[0] * (share - self.floor).clip(0)
+        by_floor = (1 - share) / (1 - self.floor) * self.floor_error - np.array(self.floor_effect) @ slope
+        variance = np.einsum("pk,pq,qk->k", slope, np.array(self.covariance), slope) + by_floor**2
+        half = self.quantile * np.sqrt(variance) / (share * (1 - share))
+        center = logit(share)
+        return expit(center - half).reshape(at.shape), expit(center + half).reshape(at.shape)
+
+
+def fit_collapse_curve(
+    frequency: ArrayLike,
+    correct: ArrayLike,
+    total: ArrayLike,
+    floor: float = 0.0,
+    *,
+    floor_error: float = 0.0,
+    outcomes: ArrayLike | None = None,
+) -> CollapseCurve:
+    """Binomial maximum likelihood of the collapse curve, peak ≤ 1, with a status that says what it is worth.
+
+    Args:
+        frequency: F of each training run [R], above 0, in any order; runs of equal frequency count as other seeds.
+        correct: right answers of each run [R].
+        total: items each run was asked [R].
+        floor: the share that guessing gets right; 0 is the paper's form.
+        floor_error: the standard error of the floor.
+        outcomes: which triple was right in which run [T, R] (1 right, 0 wrong, NaN not asked); the covariance of runs
+            that were asked the same triples is then taken into account.
+
+    Raises:
+        InputError: the lengths differ, a value is outside its range, or the outcomes contradict the counts.
+    """
+    if not 0 <= floor < 1:
+        raise InputError(f"floor is {floor!r}; expected a share from 0 to below 1")
+    if not 0 <= floor_error < 1:
+        raise InputError(f"floor_error is {floor_error!r}; expected a standard error from 0 to below 1")
+    F, k, n, paired = _check_counts(frequency, correct, total, outcomes)
+    counts = pool_runs(F, k[None], n[None], float(floor))
+    distinct = counts.likelihood.frequency
+    frequency_range = (float(distinct[0]), float(distinct[-1]))
+    if len(distinct) < _FEWEST_FREQUENCIES:
+        number = "1 distinct frequency" if len(distinct) == 1 else f"{len(distinct)} distinct frequencies"
+        message = f"{number}; at least {_FEWEST_FREQUENCIES} are needed"
+        return CollapseCurve(status=TOO_FEW_POINTS, message=message, floor=floor, frequency_range=frequency_range)
+    if paired is not None:
+        counts = with_pairing(counts, F, paired)
+
+    fits = fit_curves(counts, floor_error)
+    verdicts = curve_verdicts(fits)
+    status = str(verdicts.status[0])
+    log_height, b, log_f_star = fits.theta[0].tolist()
+    height, peaked = np.exp(log_height), b > _FLAT
+    f_star = float(np.exp(log_f_star)) if peaked else np.nan
+    ends = [None if np.isnan(end[0]) else float(np.exp(end[0])) for end in (verdicts.low, verdicts.high)]
+    peak_ends = [np.exp(end[0]) for end in fits.interval(LOG_HEIGHT)]
+    maximum = float(fits.unweighted.maximum[0])
+    source = "seeds" if fits.tau_source == SEEDS else "the lack of fit, which assumes the form"
+    return CollapseCurve(
+        status=f"{NO_COLLAPSE}{frequency_range[1]:g}" if status == NO_COLLAPSE else status,
+        message=_message(verdicts),
+        floor=float(floor),
+        frequency_range=frequency_range,
+        a=float(height * np.exp(b * (1 - log_f_star)) if peaked else height),
+        b=b,
+        c=b / f_star if peaked else 0.0,
+        f_star=f_star,
+        f_star_interval=(ends[0], ends[1]),
+        peak=float(floor + (1 - floor) * height),
+        peak_interval=(
+            float(floor + (1 - floor) * np.nan_to_num(peak_ends[0], nan=0.0)),
+            float(floor + (1 - floor) * np.nan_to_num(peak_ends[1], nan=1.0)),
+        ),
+        log_likelihood=maximum,
+        deviance=max(0.0, 2 * (float(counts.likelihood.saturated()[0]) - maximum)),
+        form_p=float(verdicts.form_p[0]),
+        fall_p=float(verdicts.fall_p[0]),
+        unimodal_p=float(verdicts.unimodal_p[0]),
+        largest_fall=float(verdicts.largest_fall[0]),
+        tau=float(fits.tau[0]),
+        tau_source=fits.tau_source,
+        df=float(fits.df[0]),
+        interval_method=(
+            "profile likelihood, scaled to the sandwich variance, against Student's t with df degrees of freedom: "
+            f"{'binomial items' if paired is None else 'items paired by triple'}, run-to-run noise from {source}"
+        ),
+        paired=paired is not None,
+        theta=(log_height, b, log_f_star),
+        covariance=tuple(map(tuple, fits.covariance[0].tolist())),
+        quantile=float(fits.quantile[0]),
+        floor_error=floor_error,
+        floor_effect=tuple(fits.floor_effect[0].tolist()),
+    )
+
+
+def _check_counts(
+    frequency: ArrayLike, correct: ArrayLike, total: ArrayLike, outcomes: ArrayLike | None
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray | None]:
+    """The arrays, ordered by frequency and then by counts, so that the order of the runs changes nothing."""
+    F, k, n = (np.asarray(values, dtype=np.float64) for values in (frequency, correct, total))
+    if not (F.ndim == 1 and F.shape == k.shape == n.shape and len(F)):
+        raise InputError(
+            f"frequency, correct and total have shapes {F.shape}, {k.shape}, {n.shape}; expected one row each"
+        )
+    for name, values, valid, expected in (
+        ("frequency", F, np.isfinite(F) & (F > 0), "more than 0 (runs at F = 0 measure the floor)"),
+        ("total", n, np.isfinite(n) & (n > 0) & (n % 1 == 0), "a whole number above 0"),
+        ("correct", k, (k >= 0) & (k <= n) & (k % 1 == 0), "a whole number from 0 to total"),
+    ):
+        if not valid.all():
+            at = int(np.argmin(valid))
+            raise InputError(f"{name}[{at}] is {values[at]:g}; expected {expected}")
+    order = np.lexsort((n, k, F))
+    if outcomes is None:
+        return F[order], k[order], n[order], None
+    right = np.asarray(outcomes, dtype=np.float64)
+    if right.ndim != 2 or right.shape[1] != len(k):
+        raise InputError(f"outcomes have shape {right.shape}; expected a row per triple and {len(k)} columns")
+    asked = np.isfinite(right)
+    if not np.isin(right[asked], (0.0, 1.0)).all():
+        raise InputError("outcomes have other values than 1 (right), 0 (wrong) and NaN (not asked)")
+    for name, sums, expected_sums in (("items", asked.sum(axis=0), n), ("right", np.nansum(right, axis=0), k)):
+        if (sums != expected_sums).any():
+            at = int(np.argmax(sums != expected_sums))
+            raise InputError(f"outcomes of run {at} have {sums[at]:g} {name}; its counts have {expected_sums[at]:g}")
+    return F[order], k[order], n[order], right[:, order]
+
+
+def _message(verdicts: Verdicts) -> str:
+    """Why the first curve has its status."""
+    frequency = verdicts.fits.counts.likelihood.frequency
+    low, high = np.exp(verdicts.low[0]), np.exp(verdicts.high[0])
+    seeds = verdicts.fits.tau_source == SEEDS
+    advice = "" if seeds else "; run-to-run noise could cause this too: train more seeds"
+    status = str(verdicts.status[0])
+    if status == OK:
+        f_star = np.exp(verdicts.fits.theta[0, LOG_F_STAR])
+        return f"collapse point {f_star:.4g} (95 % interval {low:.4g} to {high:.4g})"
+    if status == NOT_UNIMODAL:
+        return f"accuracy does not rise once and then fall ({probability(verdicts.unimodal_p[0])}){advice}"
+    if status == FORM_REJECTED:
+        return f"the curve's form does not fit the counts ({probability(verdicts.form_p[0])}){advice}"
+    if status == NO_COLLAPSE:
+        ignored = "" if seeds else "; run-to-run noise is ignored: train more seeds to include it"
+        return (
+            f"a curve that never falls fits as well ({probability(verdicts.fall_p[0])}); "
+            f"the data allow a fall of at most {verdicts.largest_fall[0]:.2g} (95 %){ignored}"
+        )
+    if not high < frequency[-1]:
+        return f"it falls, but the 95 % interval of F* includes F={frequency[-1]:g}: probe larger frequencies"
+    if not low > frequency[0]:
+        return f"the 95 % interval of F* includes F={frequency[0]:g}: probe smaller frequencies"
+    return "the peak is narrower than the frequencies can resolve: probe between them"
+
+
+def bootstrap_f_star(
+    frequency: ArrayLike, outcomes: ArrayLike, floor: float = 0.0, *, draws: int = 2000, seed: int = 0
+) -> FloatArray:
+    """F* [draws, M] of M models refitted to triples drawn with replacement, the same for every model and frequency.
+
+    It shows how the errors of models that were asked the same triples are correlated, which the intervals of single
+    curves cannot show. Run-to-run noise is not part of it.
+
+    Args:
+        frequency: F of the runs [R], the same for every model.
+        outcomes: right (1) and wrong (0) answers [M, T, R]: models, triples, runs.
+        floor: the share that guessing gets right.
+        draws: the number of bootstrap samples.
+        seed: of the random numbers.
+
+    Raises:
+        InputError: a model has fewer than four distinct frequencies, or the outcomes have another shape or values.
+    """
+    F, right = np.asarray(frequency, dtype=np.float64), np.asarray(outcomes, dtype=np.float32)
+    if right.ndim != 3 or right.shape[2:] != F.shape or not np.isin(right, (0.0, 1.0)).all():
+        raise InputError(f"outcomes have shape {right.shape}; expected 0 and 1 [models, triples, {F.size} runs]")
+    if len(np.unique(F)) < _FEWEST_FREQUENCIES:
+        raise InputError(f"at least {_FEWEST_FREQUENCIES} distinct frequencies are needed")
+    models, triples, runs = right.shape
+    columns = right.swapaxes(0, 1).reshape(triples, -1)
+    rng, correct = np.random.default_rng(seed), np.empty((draws, models, runs))
+    for first in range(0, draws, 200):  # how often each triple was drawn, for 200 samples at once
+        some = min(200, draws - first)
+        drawn = rng.integers(0, triples, (some, triples)) + triples * np.arange(some)[:, None]
+        weight = np.bincount(drawn.ravel(), minlength=some * triples).reshape(some, triples).astype(np.float32)
+        correct[first : first + some] = (weight @ columns).reshape(some, models, runs)
+    f_star = np.empty((draws, models))
+    for model in range(models):
+        original = pool_runs(F, right[None, model].sum(axis=1), np.full((1, runs), float(triples)), floor)
+        best = multistart(original.likelihood).best
+        counts = pool_runs(F, correct[:, model], np.full((draws, runs), float(triples)), floor)
+        theta, _ = counts.likelihood.maximise(np.repeat(best, draws, axis=0), tolerance=1e-4)
+        f_star[:, model] = np.where(theta[:, STEEPNESS] > _FLAT, np.exp(theta[:, LOG_F_STAR]), np.nan)
+    return f_star
