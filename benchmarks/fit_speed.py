@@ -1,8 +1,8 @@
-"""How fast curves are refitted, beside a loop over scipy's curve_fit on the same draws.
+"""How fast curves are fitted and refitted, compared with a loop over scipy's curve_fit.
 
     python benchmarks/fit_speed.py [--draws 2000]
 
-Five models × eight frequencies; each draw is refitted from its model's curve, as the test of the curve's form does.
+Five models × eight frequencies; triples are drawn with replacement, the same ones for every model and frequency.
 """
 
 import argparse
@@ -15,17 +15,9 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import curve_fit
 
-from kisl_plugin.fit.curve import CollapseCurve, fit_collapse_curve
-from kisl_plugin.fit.curve_estimate import (
-    MIDDLING,
-    Cells,
-    FloatArray,
-    f_star_interval,
-    fit_sweeps,
-    maximise,
-    pool,
-    rate,
-)
+from kisl_plugin.fit.curve import CollapseCurve, bootstrap_f_star, fit_collapse_curve
+from kisl_plugin.fit.likelihood import LOG_F_STAR, FloatArray, collapse_rate
+from kisl_plugin.fit.noise import fit_curves, pool_runs
 
 GRID = np.array([10, 50, 100, 200, 500, 1000, 2000, 5000], dtype=np.float64)
 F_STARS = np.array([900.0, 600.0, 450.0, 350.0, 280.0])
@@ -38,23 +30,21 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=2000)
     arguments = parser.parse_args()
     rng = np.random.default_rng(0)
-    shares = [rate(GRID, np.array([[np.log(0.7), 0.3, np.log(at)]]), 0.0)[0] for at in F_STARS]
-    models = [fit_collapse_curve(GRID, rng.binomial(ITEMS, share), np.full(len(GRID), ITEMS)) for share in shares]
+    shares = np.array([collapse_rate(GRID, np.array([[np.log(0.7), 0.3, np.log(at)]]), 0.0)[0] for at in F_STARS])
+    outcomes = rng.random((len(F_STARS), ITEMS, len(GRID))) < shares[:, None]
+    total = np.full(len(GRID), ITEMS)
+    models = [fit_collapse_curve(GRID, right.sum(axis=0), total) for right in outcomes]
     fits = arguments.draws * len(models)
-    ours = _timed(lambda: [_refit(model, arguments.draws, rng) for model in models])
+    ours = _timed(lambda: bootstrap_f_star(GRID, outcomes, draws=arguments.draws))
     peer = _peer(models, rng) * fits
     print(f"{fits:,} refits ({arguments.draws:,} draws of {len(models)} models × {len(GRID)} frequencies)")
     print(f"  kisl, draws included     {ours:8.3f} s   {ours / fits * 1e6:7.1f} µs a curve")
     print(f"  scipy curve_fit, a loop  {peer:8.3f} s   {peer / fits * 1e6:7.1f} µs a curve ({PEER_FITS} timed)")
     print(f"  curve_fit / kisl         {peer / ours:8.1f}")
+    one = _timed(lambda: fit_collapse_curve(GRID, outcomes[2].sum(axis=0), total), repeats=3)
+    print(f"one curve with its intervals and tests: {one:.2f} s")
     _intervals(models[2], rng, 2000)
     _help()
-
-
-def _refit(model: CollapseCurve, draws: int, rng: np.random.Generator) -> FloatArray:
-    total = np.full((draws, len(GRID)), float(ITEMS))
-    drawn = Cells(GRID, rng.binomial(ITEMS, model.rate(GRID), total.shape).astype(np.float64), total, 0.0)
-    return maximise(drawn, np.tile(model.theta, (draws, 1)), tolerance=MIDDLING)[0]
 
 
 def _timed(work: Callable[[], object], repeats: int = 5) -> float:
@@ -88,8 +78,8 @@ def _peer(models: list[CollapseCurve], rng: np.random.Generator) -> float:
 
 def _intervals(model: CollapseCurve, rng: np.random.Generator, many: int) -> None:
     correct = rng.binomial(ITEMS, model.rate(GRID), size=(many, len(GRID))).astype(np.float64)
-    fits = fit_sweeps(pool(GRID, correct, np.full(correct.shape, float(ITEMS)), 0.0))
-    took = _timed(lambda: f_star_interval(fits.land, fits.uncertainty.drop(2)), repeats=3)
+    fits = fit_curves(pool_runs(GRID, correct, np.full(correct.shape, float(ITEMS)), 0.0))
+    took = _timed(lambda: fits.interval(LOG_F_STAR), repeats=3)
     print(f"{many:,} profile intervals of F*: {took:.2f} s, {took / many * 1e6:.0f} µs each")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
-from kisl_plugin.fit.curve_estimate import FloatArray
+from kisl_plugin.fit.likelihood import FloatArray
 
 TASK = "kisl_wikidata"
 

@@ -1,18 +1,19 @@
+import json
+from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
-from fit_files import rate
+from fit_files import rate, shared_outcomes
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import minimize
-from scipy.stats import binom
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit import curve_estimate as likelihood
 from kisl_plugin.fit import fit_collapse_curve
-from kisl_plugin.fit.curve_estimate import Cells, FloatArray, survey
-from kisl_plugin.fit.text import FORM_REJECTED, NO_COLLAPSE, NOT_IDENTIFIED, NOT_UNIMODAL, STATUS_HELP, TOO_FEW_POINTS
+from kisl_plugin.fit.curve import bootstrap_f_star
+from kisl_plugin.fit.likelihood import FloatArray
+from kisl_plugin.fit.text import FORM_REJECTED, NO_COLLAPSE, NOT_IDENTIFIED, NOT_UNIMODAL, OK, TOO_FEW_POINTS
 
 PAPERS_GRID = np.array([10, 50, 100, 200, 500, 1000, 2000, 5000], dtype=float)
 
@@ -25,30 +26,31 @@ def counts(draw: st.DrawFn) -> tuple[list[int], list[int], list[int], float]:
     return frequency, correct, total, draw(st.sampled_from([0.0, 0.25, 0.9]))
 
 
-def binomial_maximum(F: FloatArray, k: FloatArray, n: FloatArray, g: float) -> float:
-    """The largest log-likelihood found by L-BFGS-B from many starts, with the densities of scipy.stats."""
-
-    def minus(theta: FloatArray) -> float:
-        height, b, log_f_star = theta
-        p = rate(F, np.exp(log_f_star), b, np.exp(height), g)
-        return -float(binom.logpmf(k, n, np.clip(p, 1e-12, 1 - 1e-12)).sum())
-
-    bounds = [(-15, 0), (1e-6, 12), (np.log(F.min() / 30), np.log(F.max() * 30))]
-    starts = [(-0.5, b, at) for b in (0.1, 1.0) for at in np.linspace(*bounds[2], 8)]
-    return -min(float(minimize(minus, start, method="L-BFGS-B", bounds=bounds).fun) for start in starts)
+STATUSES = (OK, NO_COLLAPSE, NOT_UNIMODAL, FORM_REJECTED, NOT_IDENTIFIED, TOO_FEW_POINTS)
+GOLDEN = [json.loads(line) for line in (Path(__file__).parent / "golden_curves.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("floor", [0.0, 0.25])
-def test_the_likelihood_is_as_high_as_an_independent_optimiser_finds(floor: float) -> None:
-    rng = np.random.default_rng(8)
-    for _ in range(4):
-        F = np.sort(rng.choice(PAPERS_GRID, 6, replace=False))
-        n = rng.integers(20, 500, 6).astype(float)
-        k = rng.binomial(n.astype(int), rng.uniform(0.1, 0.9, 6)).astype(float)
-        land = survey(Cells(F, k[None], n[None], floor))
-        curve = likelihood.rate(F, land.best, floor)[0]
-        by_definition = float(binom.logpmf(k, n, np.clip(curve, 1e-12, 1 - 1e-12)).sum())
-        assert by_definition >= binomial_maximum(F, k, n, floor) - 1e-3
+def staggered(correct: list[int], items: int) -> FloatArray:
+    """Answers [items, runs]: of triples ranked by difficulty, the ranks moving on a little from run to run."""
+    ranks = [(np.arange(items) + run * items // 40) % items for run in range(len(correct))]
+    return np.array([rank < right for rank, right in zip(ranks, correct, strict=True)], dtype=float).T
+
+
+@pytest.mark.parametrize("expected", GOLDEN)
+def test_results_are_those_of_the_first_release(expected: dict[str, Any]) -> None:
+    """Computed by the engine of commit 3b737a3, which was another implementation of the same estimator."""
+    data = {key: expected[key] for key in ("frequency", "correct", "total", "floor", "floor_error")}
+    paired = staggered(data["correct"], data["total"][0]) if expected["paired"] else None
+    curve = fit_collapse_curve(**data, outcomes=paired)
+    assert (curve.status, curve.df) == (expected["status"], expected["df"] or np.inf)
+    names = ("f_star", "f_star_interval", "peak_interval", "tau")
+    before = np.hstack([expected[name] for name in names]).astype(float)  # None becomes NaN
+    after = np.hstack([getattr(curve, name) for name in names]).astype(float)
+    assert after == pytest.approx(before, rel=2e-5, abs=1e-6, nan_ok=True)
+
+
+def test_the_golden_results_hold_every_status() -> None:
+    assert {status for status in STATUSES if any(line["status"].startswith(status) for line in GOLDEN)} == set(STATUSES)
 
 
 @pytest.mark.parametrize(("f_star", "floor"), [(100.0, 0.0), (400.0, 0.25)])
@@ -124,9 +126,9 @@ def test_three_frequencies_are_too_few() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(counts())
-def test_any_counts_give_a_curve_that_keeps_its_word(data: tuple[list[int], list[int], list[int], float]) -> None:
+def test_any_counts_give_a_curve_that_is_consistent(data: tuple[list[int], list[int], list[int], float]) -> None:
     curve = fit_collapse_curve(*data)
-    assert any(curve.status.startswith(known) for known in STATUS_HELP)
+    assert curve.status.startswith(STATUSES)
     if curve.status == TOO_FEW_POINTS:
         return
     assert data[3] <= curve.peak_interval[0] <= curve.peak + 1e-6 <= curve.peak_interval[1] + 2e-6 <= 1 + 2e-6
@@ -156,10 +158,12 @@ def test_the_order_of_the_runs_changes_nothing(
 def test_a_floor_that_is_itself_uncertain_widens_the_interval() -> None:
     total = np.full(8, 3000)
     correct = np.random.default_rng(0).binomial(total, rate(PAPERS_GRID, 500.0, floor=0.25))
-    sure, unsure = (fit_collapse_curve(PAPERS_GRID, correct, total, 0.25, floor_error=error) for error in (0.0, 0.03))
-    assert sure.f_star == unsure.f_star
-    assert unsure.f_star_interval[0] < sure.f_star_interval[0]  # type: ignore[operator]
-    assert unsure.f_star_interval[1] > sure.f_star_interval[1]  # type: ignore[operator]
+    exact, uncertain = (
+        fit_collapse_curve(PAPERS_GRID, correct, total, 0.25, floor_error=error) for error in (0.0, 0.03)
+    )
+    assert exact.f_star == uncertain.f_star
+    assert uncertain.f_star_interval[0] < exact.f_star_interval[0]  # type: ignore[operator]
+    assert uncertain.f_star_interval[1] > exact.f_star_interval[1]  # type: ignore[operator]
 
 
 def test_a_fall_that_only_rises_would_fit_tells_the_largest_that_the_data_allow() -> None:
@@ -203,8 +207,8 @@ def test_wrong_counts_are_refused(
     [
         ([[1.0], [0.0]], "expected a row per triple and 2 columns"),
         ([[1.0, 0.5], [0.0, 1.0]], "other values than 1"),
-        ([[1.0, 1.0], [0.0, 1.0]], "outcomes of run 1 hold 2 right; its counts say 1"),
-        ([[1.0, 1.0], [0.0, float("nan")]], "outcomes of run 1 hold 1 items; its counts say 2"),
+        ([[1.0, 1.0], [0.0, 1.0]], "outcomes of run 1 have 2 right; its counts have 1"),
+        ([[1.0, 1.0], [0.0, float("nan")]], "outcomes of run 1 have 1 items; its counts have 2"),
     ],
 )
 def test_outcomes_that_are_not_those_of_the_counts_are_refused(outcomes: list[list[float]], message: str) -> None:
@@ -237,3 +241,29 @@ def test_a_higher_floor_moves_f_star_and_the_curve_as_far_as_the_band_says() -> 
     assert np.diff(ends)[0] / 2 / curve.quantile == pytest.approx(step, rel=0.2)
     peak = 10 * abs(higher.peak - curve.peak)
     assert np.diff(curve.peak_interval)[0] / 2 / curve.quantile == pytest.approx(peak, rel=0.2)
+
+
+def test_bootstrapped_triples_spread_as_the_paired_interval_says() -> None:
+    truth = np.concatenate([rate(PAPERS_GRID, 300.0), rate(PAPERS_GRID, 400.0)])
+    right = np.split(shared_outcomes(truth, 0.8, 2000, seed=4), 2, axis=1)
+    drawn = bootstrap_f_star(PAPERS_GRID, right, draws=1500)
+    for at, outcomes in enumerate(right):
+        curve = fit_collapse_curve(PAPERS_GRID, outcomes.sum(axis=0), np.full(8, 2000), outcomes=outcomes)
+        assert curve.tau == 0
+        low, high = np.percentile(drawn[:, at], [2.5, 97.5])
+        assert (low, high) == pytest.approx(curve.f_star_interval, rel=0.03)
+
+
+def test_the_same_triples_are_bootstrapped_for_every_model_and_the_seed_decides_which() -> None:
+    right = shared_outcomes(rate(PAPERS_GRID, 300.0, floor=0.25), 0.5, 2000, seed=4)
+    twice = bootstrap_f_star(PAPERS_GRID, [right, right], 0.25, draws=50)
+    assert np.array_equal(twice[:, 0], twice[:, 1])
+    assert np.array_equal(twice[:, :1], bootstrap_f_star(PAPERS_GRID, [right], 0.25, draws=50))
+    assert not np.array_equal(twice[:, :1], bootstrap_f_star(PAPERS_GRID, [right], 0.25, draws=50, seed=1))
+
+
+def test_outcomes_of_another_shape_are_not_bootstrapped() -> None:
+    with pytest.raises(InputError, match=r"outcomes have shape \(1, 5, 3\); expected"):
+        bootstrap_f_star(PAPERS_GRID, np.ones((1, 5, 3)))
+    with pytest.raises(InputError, match="4 distinct frequencies"):
+        bootstrap_f_star([1, 2], np.ones((1, 5, 2)))

@@ -8,56 +8,46 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from kisl_plugin.fit import fit_collapse_curve
-from kisl_plugin.fit.curve_estimate import (
-    LACK_OF_FIT,
-    LOG_F_STAR,
-    SEEDS,
-    Fits,
-    FloatArray,
-    Sweeps,
-    f_star_interval,
-    fit_sweeps,
-    pair,
-    pool,
-)
+from kisl_plugin.fit.likelihood import LOG_F_STAR, FloatArray
+from kisl_plugin.fit.noise import LACK_OF_FIT, SEEDS, Counts, CurveFits, fit_curves, pool_runs, with_pairing
 
 GRID = np.array([10, 50, 100, 200, 500, 1000, 2000, 5000], dtype=float)
 TRUTH = rate(GRID, 300.0)
 DRAWS = 300
 
 
-def noisy_sweeps(tau: float, seeds: int, items: int, draws: int = DRAWS) -> Sweeps:
+def noisy_counts(tau: float, seeds: int, items: int, draws: int = DRAWS) -> Counts:
     rng = np.random.default_rng(7)
     odds = logit(np.repeat(TRUTH, seeds)) + tau * rng.standard_normal((draws, seeds * len(GRID)))
     correct = rng.binomial(items, expit(odds)).astype(float)
-    return pool(np.repeat(GRID, seeds), correct, np.full(correct.shape, float(items)), 0.0)
+    return pool_runs(np.repeat(GRID, seeds), correct, np.full(correct.shape, float(items)), 0.0)
 
 
-def coverage(fits: Fits) -> float:
-    low, high = f_star_interval(fits.land, fits.uncertainty.drop(LOG_F_STAR))
+def coverage(fits: CurveFits) -> float:
+    low, high = fits.interval(LOG_F_STAR)
     return float(np.mean(~(low > np.log(300.0)) & ~(high < np.log(300.0))))
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
 @pytest.mark.parametrize("tau", [0.1, 0.3])
 def test_noise_between_runs_is_found_and_the_interval_covers(tau: float, seeds: int) -> None:
-    fits = fit_sweeps(noisy_sweeps(tau, seeds, items=2000))
-    assert fits.noise.source == (SEEDS if seeds > 1 else LACK_OF_FIT)
-    assert np.sqrt(np.median(fits.noise.tau2)) == pytest.approx(tau, rel=0.2)
+    fits = fit_curves(noisy_counts(tau, seeds, items=2000))
+    assert fits.tau_source == (SEEDS if seeds > 1 else LACK_OF_FIT)
+    assert np.median(fits.tau) == pytest.approx(tau, rel=0.2)
     assert 0.90 <= coverage(fits) <= 0.985
 
 
 def test_intervals_that_know_nothing_of_the_noise_would_miss_half_the_time() -> None:
-    fits = fit_sweeps(noisy_sweeps(0.1, 3, items=3000))
-    low, high = f_star_interval(fits.plain, np.full(DRAWS, 1.92))
+    fits = fit_curves(noisy_counts(0.1, 3, items=3000))
+    low, high = fits.unweighted.interval(LOG_F_STAR, np.full(DRAWS, 1.92))
     assert np.mean((low < np.log(300)) & (np.log(300) < high)) < 0.75
 
 
 def test_without_noise_none_is_made_up_and_the_binomial_interval_stays() -> None:
-    fits = fit_sweeps(noisy_sweeps(0.0, 1, items=2000))
-    assert np.mean(fits.noise.tau2 == 0) > 0.5
-    calm = fits.noise.tau2 == 0
-    assert np.array_equal(fits.theta[calm], fits.plain.best[calm])
+    fits = fit_curves(noisy_counts(0.0, 1, items=2000))
+    assert np.mean(fits.tau == 0) > 0.5
+    calm = fits.tau == 0
+    assert fits.theta[calm] == pytest.approx(fits.unweighted.best[calm], rel=1e-6)
     assert 0.92 <= coverage(fits) <= 0.995
 
 
@@ -69,19 +59,21 @@ def outcomes(shared: float, runs: int, triples: int = 3000) -> FloatArray:
 @pytest.mark.parametrize("runs", [1, 2])
 def test_pairing_gives_the_covariances_that_a_bootstrap_of_the_triples_shows(runs: int) -> None:
     right, frequency = outcomes(0.6, runs), np.repeat(GRID, runs)
-    sweep = pair(pool(frequency, right.sum(axis=0)[None], np.full((1, len(frequency)), 3000.0), 0.0), frequency, right)
-    assert sweep.items is not None
-    assert sweep.within is not None
+    counts = with_pairing(
+        pool_runs(frequency, right.sum(axis=0)[None], np.full((1, len(frequency)), 3000.0), 0.0), frequency, right
+    )
+    assert counts.within is not None
     rng = np.random.default_rng(3)
     drawn = np.array([right[rng.integers(0, 3000, 3000)].mean(axis=0) for _ in range(3000)])
-    cells = drawn.reshape(-1, len(GRID), runs).mean(axis=2)
-    deviations = np.sqrt(np.diag(sweep.items[0]))
-    scaled = (sweep.items[0] - np.cov(cells.T)) / np.outer(deviations, deviations)
+    shares = drawn.reshape(-1, len(GRID), runs).mean(axis=2)
+    covariance = counts.share_covariance(counts.likelihood.share)[0]
+    deviations = np.sqrt(np.diag(covariance))
+    scaled = (covariance - np.cov(shares.T)) / np.outer(deviations, deviations)
     assert np.abs(scaled).max() < 0.12
     if runs == 2:
         apart = drawn.reshape(-1, len(GRID), 2)
         between = (apart[:, :, 0] - apart[:, :, 1]).var(axis=0) / 2
-        assert sweep.within[0] == pytest.approx(between, rel=0.15)
+        assert counts.within[0] == pytest.approx(between, rel=0.15)
 
 
 def test_the_same_triples_at_every_frequency_make_f_star_surer_and_the_peak_less_sure() -> None:
@@ -109,10 +101,10 @@ def test_triples_not_asked_everywhere_are_paired_where_they_were() -> None:
 def test_pooling_keeps_every_item_and_the_spread_of_the_seeds(cells: list[tuple[int, int, int]]) -> None:
     frequency = np.tile(GRID[:5], 3)
     correct = np.array(cells, dtype=float).T.ravel()
-    sweep = pool(frequency, correct[None], np.full((1, 15), 200.0), 0.0)
-    assert sweep.cells.correct.sum() == correct.sum()
-    assert sweep.cells.total.tolist() == [[600.0] * 5]
-    assert sweep.spread[0] == pytest.approx(2 * np.var(np.array(cells) / 200, axis=1, ddof=1))
+    counts = pool_runs(frequency, correct[None], np.full((1, 15), 200.0), 0.0)
+    assert counts.likelihood.correct.sum() == correct.sum()
+    assert counts.likelihood.total.tolist() == [[600.0] * 5]
+    assert counts.spread[0] == pytest.approx(2 * np.var(np.array(cells) / 200, axis=1, ddof=1))
 
 
 def test_seeds_that_disagree_far_beyond_their_items_take_the_collapse_point_away() -> None:
@@ -131,9 +123,9 @@ def test_seeds_that_disagree_far_beyond_their_items_take_the_collapse_point_away
 def test_runs_of_unequal_items_show_no_noise_where_there_is_none() -> None:
     rng, items = np.random.default_rng(3), np.tile([6000, 300, 300], len(GRID))
     correct = rng.binomial(items, np.repeat(TRUTH, 3), size=(DRAWS, len(items))).astype(float)
-    sweep = pool(np.repeat(GRID, 3), correct, np.broadcast_to(items, correct.shape).astype(float), 0.0)
-    fits = fit_sweeps(sweep)
-    assert np.mean(fits.noise.tau2 > 0) < 0.45
+    counts = pool_runs(np.repeat(GRID, 3), correct, np.broadcast_to(items, correct.shape).astype(float), 0.0)
+    fits = fit_curves(counts)
+    assert np.mean(fits.tau > 0) < 0.45
     assert 0.90 <= coverage(fits) <= 0.99
 
 
@@ -141,6 +133,6 @@ def test_one_run_of_many_items_does_not_average_its_noise_away() -> None:
     rng, items = np.random.default_rng(3), np.tile([6000, 300, 300], len(GRID))
     odds = logit(np.repeat(TRUTH, 3)) + 0.2 * rng.standard_normal((DRAWS, len(items)))
     correct = rng.binomial(items, expit(odds)).astype(float)
-    fits = fit_sweeps(pool(np.repeat(GRID, 3), correct, np.broadcast_to(items, correct.shape).astype(float), 0.0))
-    assert np.sqrt(np.median(fits.noise.tau2)) == pytest.approx(0.2, rel=0.2)
+    fits = fit_curves(pool_runs(np.repeat(GRID, 3), correct, np.broadcast_to(items, correct.shape).astype(float), 0.0))
+    assert np.median(fits.tau) == pytest.approx(0.2, rel=0.2)
     assert 0.88 <= coverage(fits) <= 0.99

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kisl_plugin.fit import fit_observations, fit_results, observations_of, write_report
 from kisl_plugin.fit import text as human
-from kisl_plugin.fit.curve_estimate import wilson
+from kisl_plugin.fit.curve import wilson
 from kisl_plugin.fit.report import CurveReport
 from kisl_plugin.fit.text import STATUS_HELP, curve_table, render_report
 from kisl_plugin.fit.writing import report_entries

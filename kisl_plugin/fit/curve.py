@@ -1,43 +1,30 @@
-"""The collapse curve of one model: P(F) = g + (1-g)·a·F^b·exp(-c·F), collapse point F* = b/c (arXiv 2509.19371)."""
+"""The collapse curve of one model: P(F) = g + (1-g)·a·F^b·exp(-c·F), collapse point F* = b/c (arXiv 2509.19371).
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+From counts of right answers to a curve with intervals and a status. The decision made here is when F* is a finding:
+which tests must agree, in which order, and what is said where they do not.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, logit, stdtrit
-from scipy.stats import f as f_distribution
+from scipy.special import expit, logit
 
-from kisl_plugin.fit.curve_estimate import (
-    LACK_OF_FIT,
+from kisl_plugin.errors import InputError
+from kisl_plugin.fit.likelihood import (
     LARGEST_B,
     LOG_F_STAR,
     LOG_HEIGHT,
-    MIDDLING,
-    MOST,
-    SEEDS,
     STEEPNESS,
-    BoolArray,
-    Cells,
-    Counts,
-    Fits,
+    BinomialLikelihood,
     FloatArray,
     IntArray,
-    Sweeps,
-    block,
-    check_counts,
-    check_floor,
-    f_star_interval,
-    fit_sweeps,
-    height_interval,
-    maximise,
-    pair,
-    pool,
-    rate,
-    saturated,
-    slopes,
-    wilson,
+    collapse_rate,
+    log_share_slopes,
+    multistart,
 )
+from kisl_plugin.fit.noise import SEEDS, CurveFits, fit_curves, pool_runs, students_t, with_pairing
+from kisl_plugin.fit.order_tests import bootstrap_p_values, order_fits, order_ratios
 from kisl_plugin.fit.text import (
     FORM_REJECTED,
     NO_COLLAPSE,
@@ -48,312 +35,105 @@ from kisl_plugin.fit.text import (
     probability,
 )
 
-# How often chance alone gives as large a statistic: parametric bootstrap, stopped early where the answer is plain.
-#
-# Draws are binomial with the effective items. Where those rest on a noise that was itself estimated, each drawn
-# statistic is divided by how far such an estimate strays (a chi-square over its mean), else tests of few runs err.
+__all__ = ["CollapseCurve", "bootstrap_f_star", "curve_verdicts", "fit_collapse_curve", "wilson"]
 
-Statistic = Callable[[FloatArray, FloatArray, IntArray], FloatArray]  # correct, total [L, K], their sweeps [L] → [L]
-STAGES = (99, 900)
-PLAIN_EXCEEDANCES = 15  # of the first stage: p is above 0.1
-CERTAIN = 1e-4
-AT_ONCE = 100_000
-SEED = 0  # the same counts give the same p-values
+_NORMAL_95 = 1.959963984540054
+_FEWEST_FREQUENCIES = 4
+_FALL_P, _UNIMODAL_P, _FORM_P = 0.05, 0.05, 0.01
+_FLAT = 1e-6  # a curve with a smaller b is flat: any F* fits
+
+Interval = tuple[float | None, float | None]
 
 
-@dataclass(frozen=True)
-class Null:
-    """What chance draws from: shares [M, K] of whole effective items [M, K].
-
-    `noisy` [M] is the part of the variance that is run-to-run noise, estimated with `df` [M] degrees of freedom.
-    """
-
-    rates: FloatArray
-    total: FloatArray
-    noisy: FloatArray
-    df: FloatArray
-
-    def take(self, rows: IntArray) -> "Null":
-        """Those of some sweeps, or of some several times."""
-        return Null(self.rates[rows], self.total[rows], self.noisy[rows], self.df[rows])
-
-
-def p_values(observed: FloatArray, null: Null, statistic: Statistic) -> FloatArray:
-    """The p-values [M] of `observed` [M] statistics."""
-    rng = np.random.default_rng(SEED)
-    exceeding, drawn = np.zeros(len(observed)), np.zeros(len(observed))
-    rows = np.flatnonzero((observed > 0) & _in_doubt(observed, null))
-    for stage in STAGES:
-        for some in np.array_split(rows, max(1, len(rows) * stage // AT_ONCE)):
-            exceeding[some] += _exceeding(observed[some], null.take(some), some, stage, statistic, rng)
-        drawn[rows] += stage
-        rows = rows[exceeding[rows] < PLAIN_EXCEEDANCES]
-    p = np.where(drawn > 0, (1 + exceeding) / (1 + drawn), 1 / (1 + sum(STAGES)))
-    return np.where(observed > 0, p, 1.0)
-
-
-def _in_doubt(observed: FloatArray, null: Null) -> BoolArray:
-    """All but where even the statistic of as many free shares as there are cells would hardly ever be as large."""
-    cells = null.total.shape[1]
-    spread = np.where(null.noisy > 0, np.maximum(null.df, 1), 1e9)
-    return np.asarray(f_distribution.sf(observed / cells, cells, spread) >= CERTAIN)
-
-
-def _exceeding(
-    observed: FloatArray, null: Null, sweeps: IntArray, draws: int, statistic: Statistic, rng: np.random.Generator
-) -> FloatArray:
-    total = np.repeat(null.total, draws, axis=0)
-    correct = rng.binomial(total.astype(np.int64), np.repeat(null.rates, draws, axis=0)).astype(np.float64)
-    found = statistic(correct, total, np.repeat(sweeps, draws)).reshape(-1, draws)
-    if (null.noisy > 0).any():
-        df = np.maximum(null.df, 1)[:, None]
-        strayed = rng.chisquare(np.broadcast_to(df, found.shape)) / df
-        found = found / (1 - null.noisy[:, None] + null.noisy[:, None] * strayed)
-    return np.asarray((found >= observed[:, None] - 1e-9).sum(axis=1), dtype=np.float64)
-
-
-# Shares that only rise, or rise and then fall: order-restricted likelihoods of many sweeps at once.
-#
-# No form of the curve is assumed: these are the fits against which a fall, or a second peak, is tested.
-
-
-def fall_ratio(correct: FloatArray, total: FloatArray) -> FloatArray:
-    """Twice the log-likelihood ratio [M] of "rises, then falls" over "only rises", of counts [M, K]."""
-    rising, falling = _prefixes_and_suffixes(correct, total)
-    return np.asarray(2 * ((rising + falling).max(axis=1) - rising[:, -1]))
-
-
-def second_peak_ratio(correct: FloatArray, total: FloatArray) -> FloatArray:
-    """Twice the log-likelihood ratio [M] of "each cell its own share" over "rises, then falls", of counts [M, K]."""
-    rising, falling = _prefixes_and_suffixes(correct, total)
-    return np.asarray(2 * (block(correct, total).sum(axis=1) - (rising + falling).max(axis=1)))
-
-
-def rising_fit(correct: FloatArray, total: FloatArray) -> FloatArray:
-    """The shares [M, K] of highest likelihood among those that never fall (isotonic regression)."""
-    return _rising_up_to(correct, total, np.full(len(correct), correct.shape[1]))
-
-
-def unimodal_fit(correct: FloatArray, total: FloatArray) -> FloatArray:
-    """The shares [M, K] of highest likelihood among those that rise, then fall."""
-    rising, falling = _prefixes_and_suffixes(correct, total)
-    top = (rising + falling).argmax(axis=1)
-    cells = correct.shape[1]
-    up = _rising_up_to(correct, total, top)
-    down = _rising_up_to(correct[:, ::-1], total[:, ::-1], cells - top)[:, ::-1]
-    return np.where(np.arange(cells) < top[:, None], up, down)
-
-
-def rising_prefixes(correct: FloatArray, total: FloatArray) -> FloatArray:
-    """Log-likelihoods [M, K + 1] of the isotonic fits of the first 0 … K cells (pool adjacent violators)."""
-    sweeps, cells = correct.shape
-    right, asked = np.zeros((sweeps, cells)), np.ones((sweeps, cells))
-    sums = np.zeros((sweeps, cells + 1))  # of the blocks below, per height of the stack
-    top = np.full(sweeps, -1)
-    prefixes = np.zeros((sweeps, cells + 1))
-    every = np.arange(sweeps)
-    for cell in range(cells):
-        top += 1
-        right[every, top], asked[every, top] = correct[:, cell], total[:, cell]
-        rows = every
-        while len(rows := _violated(right, asked, top, rows)):
-            at = top[rows]
-            right[rows, at - 1] += right[rows, at]
-            asked[rows, at - 1] += asked[rows, at]
-            top[rows] -= 1
-        sums[every, top + 1] = sums[every, top] + block(right[every, top], asked[every, top])
-        prefixes[:, cell + 1] = sums[every, top + 1]
-    return prefixes
-
-
-def _prefixes_and_suffixes(correct: FloatArray, total: FloatArray) -> tuple[FloatArray, FloatArray]:
-    falling = rising_prefixes(correct[:, ::-1], total[:, ::-1])[:, ::-1]
-    return rising_prefixes(correct, total), falling
-
-
-def _violated(right: FloatArray, asked: FloatArray, top: IntArray, rows: IntArray) -> IntArray:
-    """The rows whose topmost block's share is below that of the block under it."""
-    at, under = top[rows], np.maximum(top[rows] - 1, 0)
-    lower = right[rows, at] * asked[rows, under] < right[rows, under] * asked[rows, at]
-    return np.asarray(rows[(at > 0) & lower])
-
-
-def _rising_up_to(correct: FloatArray, total: FloatArray, ends: IntArray) -> FloatArray:
-    """Isotonic shares [M, K] of the first `ends` [M] cells (beyond them without meaning), by the min-max formula."""
-    right = np.pad(np.cumsum(correct, axis=1), ((0, 0), (1, 0)))
-    asked = np.pad(np.cumsum(total, axis=1), ((0, 0), (1, 0)))
-    starts, stops = np.arange(correct.shape[1]), np.arange(1, correct.shape[1] + 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = (right[:, None, stops] - right[:, starts, None]) / (asked[:, None, stops] - asked[:, starts, None])
-    empty = starts[:, None] >= stops
-    mean[empty[None] | (stops[None, None] > ends[:, None, None])] = np.inf
-    least = np.minimum.accumulate(mean[:, :, ::-1], axis=2)[:, :, ::-1]  # over ends at or after
-    least[np.broadcast_to(empty, least.shape)] = -np.inf
-    return np.asarray(np.clip(least.max(axis=1), 0, 1))
-
-
-# What the counts show without the curve's form, and whether they bear it: a fall, a second peak, lack of fit.
-
-UPPER_END = 0.975  # of a 95 % interval
-
-
-@dataclass(frozen=True)
-class Tests:
-    """p-values [M] of "never falls", "rises once, then falls" and "has the curve's form"; the largest falls allowed."""
-
-    fall: FloatArray
-    unimodal: FloatArray
-    form: FloatArray
-    largest_fall: FloatArray
-
-
-def run_tests(fits: Fits) -> Tests:
-    """All tests of M fitted sweeps."""
-    tested = _what_is_tested(fits)
-    cells, noisy = tested.cells, tested.noisy
-
-    def p(observed: FloatArray, rates: FloatArray, statistic: Statistic) -> FloatArray:
-        return p_values(observed, Null(rates, cells.total, noisy, fits.noise.df), statistic)
-
-    return Tests(
-        fall=p(fall_ratio(*tested.counts), rising_fit(*tested.counts), lambda k, n, _: fall_ratio(k, n)),
-        unimodal=p(
-            second_peak_ratio(*tested.counts), unimodal_fit(*tested.counts), lambda k, n, _: second_peak_ratio(k, n)
-        ),
-        form=p(_deviance(cells, tested.theta), rate(cells.frequency, tested.theta, cells.floor), _refitted(tested)),
-        largest_fall=_largest_fall(tested, fits.noise.df),
-    )
-
-
-@dataclass(frozen=True)
-class _Tested:
-    """Whole effective items, the curves [M, 3] fitted to them, and the part [M] of the variance that is noise."""
-
-    cells: Cells
-    theta: FloatArray
-    noisy: FloatArray
-
-    @property
-    def counts(self) -> tuple[FloatArray, FloatArray]:
-        return self.cells.correct, self.cells.total
-
-
-def _what_is_tested(fits: Fits) -> _Tested:
-    """With one run a cell only the fit itself could tell noise from a wrong form, so there items alone count."""
-    counted = fits.sweeps.cells
-    if fits.noise.source != SEEDS:
-        return _Tested(counted, fits.plain.best, np.zeros(len(fits.theta)))
-    effective = fits.land.cells.total
-    cells = counted.with_total(np.maximum(1, np.round(effective)))
-    return _Tested(cells, fits.land.best, np.asarray((1 - effective / counted.total).mean(axis=1)))
-
-
-def _deviance(cells: Cells, start: FloatArray) -> FloatArray:
-    return np.asarray(2 * (saturated(cells) - maximise(cells, start, tolerance=MIDDLING)[1]))
-
-
-def _refitted(tested: _Tested) -> Statistic:
-    """The deviance of drawn counts about a curve fitted to them."""
-
-    def statistic(correct: FloatArray, total: FloatArray, sweeps: IntArray) -> FloatArray:
-        drawn = Cells(tested.cells.frequency, correct, total, tested.cells.floor)
-        return _deviance(drawn, tested.theta[sweeps])
-
-    return statistic
-
-
-def _largest_fall(tested: _Tested, df: FloatArray) -> FloatArray:
-    """The upper end [M] of the 95 % interval of the fall between any two of the frequencies.
-
-    That of the pair that truly falls most holds, and the largest of all pairs is not below it. Of Wilson's intervals
-    Newcombe (1998) makes that of a difference.
-    """
-    share = tested.cells.share
-    quantile: FloatArray = np.asarray(
-        stdtrit(np.where(tested.noisy > 0, np.maximum(1, df), MOST), UPPER_END), dtype=np.float64
-    )[:, None]
-    low, high = wilson(*tested.counts, quantile)
-    limit = np.zeros(len(share))
-    for later in range(1, share.shape[1]):
-        for earlier in range(later):
-            reach = np.hypot(high[:, earlier] - share[:, earlier], share[:, later] - low[:, later])
-            limit = np.maximum(limit, share[:, earlier] - share[:, later] + reach)
-    return np.minimum(limit, 1.0)
-
-
-# What a fitted curve is worth. Tests that need no form come first; F* is a finding only where all agree.
-
-FALL_P, UNIMODAL_P, FORM_P = 0.05, 0.05, 0.01
+def wilson(correct: ArrayLike, total: ArrayLike, quantile: ArrayLike = _NORMAL_95) -> tuple[FloatArray, FloatArray]:
+    """Wilson's interval of shares, of 95 % with the default quantile; the arguments are broadcast."""
+    k, n, z2 = np.asarray(correct), np.asarray(total), np.square(quantile)
+    middle = (k + z2 / 2) / (n + z2)
+    half = np.sqrt(z2) / (n + z2) * np.sqrt(k * (n - k) / n + z2 / 4)
+    return np.maximum(0.0, middle - half), np.minimum(1.0, middle + half)
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Statuses [M] (that of no collapse without its frequency), the tests, and the ends [M] of log F*, NaN if open."""
+    """What M fitted curves are worth.
 
-    fits: Fits
-    tests: Tests
+    Attributes:
+        low, high: ends of the 95 % interval of log F* [M]; NaN where open.
+        fall_p, unimodal_p, form_p: p-values [M] of "never falls", "rises, then falls" and "has the curve's form".
+        largest_fall: upper end [M] of the 95 % interval of the fall between any two frequencies.
+        status: [M], of "no collapse" without its frequency.
+    """
+
+    fits: CurveFits
     low: FloatArray
     high: FloatArray
+    fall_p: FloatArray
+    unimodal_p: FloatArray
+    form_p: FloatArray
+    largest_fall: FloatArray
     status: NDArray[np.str_]
 
 
-def judge(fits: Fits) -> Verdicts:
-    """Judge M fitted sweeps."""
-    tests = run_tests(fits)
-    low, high = f_star_interval(fits.land, fits.uncertainty.drop(LOG_F_STAR))
-    smallest, largest = np.log(fits.sweeps.cells.frequency[[0, -1]])
-    inside = (low > smallest) & (high < largest) & (fits.theta[:, STEEPNESS] < LARGEST_B * 0.99)
+def curve_verdicts(fits: CurveFits) -> Verdicts:
+    """Test M fitted curves. Tests that assume no form come first; F* is a finding only where all tests agree.
+
+    With one run a frequency nothing but the fit itself could tell noise from a wrong form, so the tests then take the
+    items as counted; with seeds they take the effective items.
+    """
+    counts, theta = fits.counts.likelihood, fits.unweighted.best
+    noise_share = np.zeros(len(theta))
+    if fits.tau_source == SEEDS:
+        effective = fits.weighted.likelihood.total
+        noise_share = (1 - effective / counts.total).mean(axis=1)
+        counts, theta = counts.with_total(np.maximum(1, np.round(effective))), fits.theta
+    sample = (counts.total, noise_share, fits.noise_df)
+
+    def deviance(correct: FloatArray, total: FloatArray, rows: IntArray) -> FloatArray:
+        drawn = BinomialLikelihood(counts.frequency, correct, total, counts.floor)
+        return np.asarray(2 * (drawn.saturated() - drawn.maximise(theta[rows], tolerance=1e-4)[1]))
+
+    rising, unimodal = order_fits(counts.correct, counts.total)
+    fall, second_peak = order_ratios(counts.correct, counts.total)
+    lack_of_fit = deviance(counts.correct, counts.total, np.arange(len(theta)))
+    fall_p = bootstrap_p_values(fall, rising, *sample, lambda k, n, _: order_ratios(k, n)[0])
+    unimodal_p = bootstrap_p_values(second_peak, unimodal, *sample, lambda k, n, _: order_ratios(k, n)[1])
+    form_p = bootstrap_p_values(lack_of_fit, counts.rate(theta), *sample, deviance)
+
+    # The fall between two frequencies has Newcombe's interval (1998), made of Wilson's. The interval of the pair that
+    # truly falls most covers that fall, and the largest upper end of all pairs is not below it.
+    t = students_t(np.where(noise_share > 0, np.maximum(1, fits.noise_df), np.inf))[:, None]
+    share, (lowest, highest) = counts.share, wilson(counts.correct, counts.total, t)
+    rise, drop = (highest - share)[:, :, None], (share - lowest)[:, None]
+    between = share[:, :, None] - share[:, None] + np.hypot(rise, drop)  # [M, earlier, later]
+    pairs = np.triu_indices(share.shape[1], k=1)
+    largest_fall = np.clip(between[:, pairs[0], pairs[1]].max(axis=1), 0.0, 1.0)
+
+    low, high = fits.interval(LOG_F_STAR)
+    first, last = np.log(counts.frequency[[0, -1]])
+    identified = (low > first) & (high < last) & (fits.theta[:, STEEPNESS] < LARGEST_B * 0.99)
     status = np.select(
-        [tests.unimodal < UNIMODAL_P, tests.fall >= FALL_P, tests.form < FORM_P, ~inside],
+        [unimodal_p < _UNIMODAL_P, fall_p >= _FALL_P, form_p < _FORM_P, ~identified],
         [NOT_UNIMODAL, NO_COLLAPSE, FORM_REJECTED, NOT_IDENTIFIED],
         OK,
     )
-    return Verdicts(fits, tests, low, high, status)
-
-
-def explain(found: Verdicts) -> str:
-    """Why the first sweep has its status."""
-    status, tests, frequency = str(found.status[0]), found.tests, found.fits.sweeps.cells.frequency
-    seeds = found.fits.noise.source == SEEDS
-    alone = "" if seeds else "; noise between runs may do the same: train other seeds"
-    unseen = "" if seeds else "; noise between runs, which other seeds would show, is not in it"
-    if status == NO_COLLAPSE:
-        fall = f"a curve that only rises fits as well ({probability(tests.fall[0])})"
-        return f"{fall}; the data allow a fall of at most {tests.largest_fall[0]:.2g} (95 %){unseen}"
-    if status == NOT_UNIMODAL:
-        return f"it does not rise once and then fall ({probability(tests.unimodal[0])}){alone}"
-    if status == FORM_REJECTED:
-        return f"the curve's form does not fit the counts ({probability(tests.form[0])}){alone}"
-    low, high = np.exp(found.low[0]), np.exp(found.high[0])
-    if status == OK:
-        f_star = np.exp(found.fits.theta[0, LOG_F_STAR])
-        return f"collapse point {f_star:.4g} (95 % interval {low:.4g} to {high:.4g})"
-    if not high < frequency[-1]:
-        return f"it falls, but the 95 % interval of F* does not exclude F={frequency[-1]:g}: probe larger frequencies"
-    if not low > frequency[0]:
-        return f"the 95 % interval of F* does not exclude F={frequency[0]:g}: probe smaller frequencies"
-    return "the peak is narrower than the frequencies can show: probe between them"
-
-
-# The collapse curve of one model: P(F) = g + (1-g)·a·F^b·exp(-c·F), collapse point F* = b/c (arXiv 2509.19371).
-
-FEWEST_FREQUENCIES = 4
-FLAT = 1e-6  # b below this is a flat curve, whose F* is any
-NOISES = {
-    SEEDS: "run-to-run noise from seeds",
-    LACK_OF_FIT: "run-to-run noise from the lack of fit, which assumes the form",
-}
-Interval = tuple[float | None, float | None]
+    return Verdicts(fits, low, high, fall_p, unimodal_p, form_p, largest_fall, status)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CollapseCurve:
     """A fitted curve. Only where `status` is "ok" is F* a finding; else the numbers are mere estimates, NaN if none.
 
-    Intervals are of 95 %; an open end is None. `peak` is P(F*), guessing included. `tau` is the standard deviation of
-    log-odds between runs, estimated with `df` degrees of freedom (inf: it was found to be 0). `largest_fall` is the
-    upper end of the interval of the fall between any two of the frequencies. `theta` is log height, b and log F*,
-    with their `covariance`; they sink by `floor_moves` where the floor is higher by its standard error `floor_error`.
+    Attributes:
+        a, b, c: of P(F) = floor + (1 - floor)·a·F^b·exp(-c·F).
+        f_star, peak: the collapse point b/c and P there, guessing included.
+        f_star_interval, peak_interval: of 95 %; an open end is None.
+        form_p, fall_p, unimodal_p: p-values of "has the curve's form", "never falls" and "rises, then falls".
+        largest_fall: upper end of the 95 % interval of the fall between any two of the frequencies.
+        tau: standard deviation of log-odds between runs, from `tau_source`.
+        df: degrees of freedom of the intervals; inf where no noise was found.
+        theta, covariance: log height, b and log F* with their covariance; they sink by `floor_effect` where the
+            floor is higher by its standard error `floor_error`.
+        quantile: Student's t that the intervals use.
     """
 
     status: str
@@ -382,7 +162,7 @@ class CollapseCurve:
     covariance: tuple[tuple[float, ...], ...] = ()
     quantile: float = np.nan
     floor_error: float = 0.0
-    floor_moves: tuple[float, ...] = ()
+    floor_effect: tuple[float, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -394,20 +174,20 @@ class CollapseCurve:
         at = np.asarray(frequency, dtype=np.float64)
         if not self.theta:
             return np.full_like(at, np.nan)
-        return np.asarray(rate(at.ravel(), np.array([self.theta]), self.floor)[0].reshape(at.shape))
+        return np.asarray(collapse_rate(at.ravel(), np.array([self.theta]), self.floor)[0].reshape(at.shape))
 
     def band(self, frequency: ArrayLike) -> tuple[FloatArray, FloatArray]:
         """The 95 % band of P at frequencies of any shape, pointwise, by the delta method on log-odds."""
-        at, middle = np.asarray(frequency, dtype=np.float64), self.rate(frequency)
-        if not self.covariance:
+        at = np.asarray(frequency, dtype=np.float64)
+        if not self.theta:
             return np.full_like(at, np.nan), np.full_like(at, np.nan)
-        share = np.clip(middle, 1e-9, 1 - 1e-9)
-        slope = slopes(at.ravel(), np.array([self.theta]))[0] * (share.ravel() - self.floor).clip(0)
-        by_floor = (1 - share.ravel()) / (1 - self.floor) * self.floor_error - np.array(self.floor_moves) @ slope
+        share = np.clip(self.rate(at.ravel()), 1e-9, 1 - 1e-9)
+        slope = log_share_slopes(at.ravel(), np.array([self.theta]))[0] * (share - self.floor).clip(0)
+        by_floor = (1 - share) / (1 - self.floor) * self.floor_error - np.array(self.floor_effect) @ slope
         variance = np.einsum("pk,pq,qk->k", slope, np.array(self.covariance), slope) + by_floor**2
-        error = np.sqrt(variance).reshape(at.shape)
-        reach = self.quantile * error / (share * (1 - share))
-        return np.asarray(expit(logit(share) - reach)), np.asarray(expit(logit(share) + reach))
+        half = self.quantile * np.sqrt(variance) / (share * (1 - share))
+        center = logit(share)
+        return expit(center - half).reshape(at.shape), expit(center + half).reshape(at.shape)
 
 
 def fit_collapse_curve(
@@ -421,88 +201,176 @@ def fit_collapse_curve(
 ) -> CollapseCurve:
     """Binomial maximum likelihood of the collapse curve, peak ≤ 1, with a status that says what it is worth.
 
-    One entry for each training run [R]: `correct` of `total` items were right at `frequency` (> 0, any order); runs
-    of equal frequency are taken for other seeds and show the run-to-run noise. `floor` is the share that guessing gets
-    right, 0 for the paper's form, and `floor_error` its standard error. `outcomes` [T, R] (1 right, 0 wrong, NaN not
-    asked) tell which triples were right in which run: what the runs share by asking the same triples then counts.
+    Args:
+        frequency: F of each training run [R], above 0, in any order; runs of equal frequency count as other seeds.
+        correct: right answers of each run [R].
+        total: items each run was asked [R].
+        floor: the share that guessing gets right; 0 is the paper's form.
+        floor_error: the standard error of the floor.
+        outcomes: which triple was right in which run [T, R] (1 right, 0 wrong, NaN not asked); the covariance of runs
+            that were asked the same triples is then taken into account.
 
     Raises:
-        InputError: the lengths differ, a value is outside its range, or the outcomes are not those of the counts.
+        InputError: the lengths differ, a value is outside its range, or the outcomes contradict the counts.
     """
-    check_floor(floor, floor_error)
-    counts = check_counts(frequency, correct, total, outcomes)
-    sweep = _sweep(counts, float(floor))
-    distinct = sweep.cells.frequency
-    reach = (float(distinct[0]), float(distinct[-1]))
-    if len(distinct) < FEWEST_FREQUENCIES:
-        many = "1 distinct frequency" if len(distinct) == 1 else f"{len(distinct)} distinct frequencies"
-        message = f"{many}; at least {FEWEST_FREQUENCIES} are needed"
-        return CollapseCurve(status=TOO_FEW_POINTS, message=message, floor=floor, frequency_range=reach)
-    found = judge(fit_sweeps(sweep, floor_error))
-    return replace(_estimates(found, reach), floor_error=floor_error)
+    if not 0 <= floor < 1:
+        raise InputError(f"floor is {floor!r}; expected a share from 0 to below 1")
+    if not 0 <= floor_error < 1:
+        raise InputError(f"floor_error is {floor_error!r}; expected a standard error from 0 to below 1")
+    F, k, n, paired = _check_counts(frequency, correct, total, outcomes)
+    counts = pool_runs(F, k[None], n[None], float(floor))
+    distinct = counts.likelihood.frequency
+    frequency_range = (float(distinct[0]), float(distinct[-1]))
+    if len(distinct) < _FEWEST_FREQUENCIES:
+        number = "1 distinct frequency" if len(distinct) == 1 else f"{len(distinct)} distinct frequencies"
+        message = f"{number}; at least {_FEWEST_FREQUENCIES} are needed"
+        return CollapseCurve(status=TOO_FEW_POINTS, message=message, floor=floor, frequency_range=frequency_range)
+    if paired is not None:
+        counts = with_pairing(counts, F, paired)
 
-
-def _sweep(counts: Counts, floor: float) -> Sweeps:
-    sweep = pool(counts.frequency, counts.correct[None], counts.total[None], floor)
-    return sweep if counts.outcomes is None else pair(sweep, counts.frequency, counts.outcomes)
-
-
-def _estimates(found: Verdicts, reach: tuple[float, float]) -> CollapseCurve:
-    fits, tests, status = found.fits, found.tests, str(found.status[0])
-    sure, land = fits.uncertainty, fits.land
-    low, high = (None if np.isnan(end[0]) else float(np.exp(end[0])) for end in (found.low, found.high))
-    curve = CollapseCurve(
-        status=f"{NO_COLLAPSE}{reach[1]:g}" if status == NO_COLLAPSE else status,
-        message=explain(found),
-        floor=land.cells.floor,
-        frequency_range=reach,
-        f_star_interval=(low, high),
-        peak_interval=_peak_interval(found),
-        log_likelihood=float(fits.plain.log_likelihood[0]),
-        deviance=max(0.0, float(2 * (saturated(fits.plain.cells) - fits.plain.log_likelihood)[0])),
-        form_p=float(tests.form[0]),
-        fall_p=float(tests.fall[0]),
-        unimodal_p=float(tests.unimodal[0]),
-        largest_fall=float(tests.largest_fall[0]),
-        tau=float(np.sqrt(fits.noise.tau2[0])),
-        tau_source=fits.noise.source,
-        df=float(sure.df[0]),
-        interval_method=_method(fits.sweeps, fits.noise.source),
-        paired=fits.sweeps.items is not None,
-        covariance=tuple(map(tuple, sure.covariance[0].tolist())),
-        quantile=float(sure.quantile[0]),
-        floor_moves=tuple(sure.moved[0].tolist()),
-    )
-    return _with_theta(curve, fits.theta[0])
-
-
-def _with_theta(curve: CollapseCurve, theta: FloatArray) -> CollapseCurve:
-    """a, b, c, F* and the peak of log height, b and log F*."""
-    height, b = float(np.exp(theta[LOG_HEIGHT])), float(theta[STEEPNESS])
-    peaked = b > FLAT
-    f_star = float(np.exp(theta[LOG_F_STAR])) if peaked else np.nan
-    return replace(
-        curve,
-        theta=tuple(theta.tolist()),
-        a=height * float(np.exp(b * (1 - theta[LOG_F_STAR]))) if peaked else height,
+    fits = fit_curves(counts, floor_error)
+    verdicts = curve_verdicts(fits)
+    status = str(verdicts.status[0])
+    log_height, b, log_f_star = fits.theta[0].tolist()
+    height, peaked = np.exp(log_height), b > _FLAT
+    f_star = float(np.exp(log_f_star)) if peaked else np.nan
+    ends = [None if np.isnan(end[0]) else float(np.exp(end[0])) for end in (verdicts.low, verdicts.high)]
+    peak_ends = [np.exp(end[0]) for end in fits.interval(LOG_HEIGHT)]
+    maximum = float(fits.unweighted.maximum[0])
+    source = "seeds" if fits.tau_source == SEEDS else "the lack of fit, which assumes the form"
+    return CollapseCurve(
+        status=f"{NO_COLLAPSE}{frequency_range[1]:g}" if status == NO_COLLAPSE else status,
+        message=_message(verdicts),
+        floor=float(floor),
+        frequency_range=frequency_range,
+        a=float(height * np.exp(b * (1 - log_f_star)) if peaked else height),
         b=b,
         c=b / f_star if peaked else 0.0,
         f_star=f_star,
-        peak=curve.floor + (1 - curve.floor) * height,
+        f_star_interval=(ends[0], ends[1]),
+        peak=float(floor + (1 - floor) * height),
+        peak_interval=(
+            float(floor + (1 - floor) * np.nan_to_num(peak_ends[0], nan=0.0)),
+            float(floor + (1 - floor) * np.nan_to_num(peak_ends[1], nan=1.0)),
+        ),
+        log_likelihood=maximum,
+        deviance=max(0.0, 2 * (float(counts.likelihood.saturated()[0]) - maximum)),
+        form_p=float(verdicts.form_p[0]),
+        fall_p=float(verdicts.fall_p[0]),
+        unimodal_p=float(verdicts.unimodal_p[0]),
+        largest_fall=float(verdicts.largest_fall[0]),
+        tau=float(fits.tau[0]),
+        tau_source=fits.tau_source,
+        df=float(fits.df[0]),
+        interval_method=(
+            "profile likelihood, scaled to the sandwich variance, against Student's t with df degrees of freedom: "
+            f"{'binomial items' if paired is None else 'items paired by triple'}, run-to-run noise from {source}"
+        ),
+        paired=paired is not None,
+        theta=(log_height, b, log_f_star),
+        covariance=tuple(map(tuple, fits.covariance[0].tolist())),
+        quantile=float(fits.quantile[0]),
+        floor_error=floor_error,
+        floor_effect=tuple(fits.floor_effect[0].tolist()),
     )
 
 
-def _peak_interval(found: Verdicts) -> tuple[float, float]:
-    land = found.fits.land
-    low, high = height_interval(land, found.fits.uncertainty.drop(LOG_HEIGHT))
-    floor = land.cells.floor
-    return (
-        floor if np.isnan(low[0]) else floor + (1 - floor) * float(np.exp(low[0])),
-        1.0 if np.isnan(high[0]) else floor + (1 - floor) * float(np.exp(high[0])),
-    )
+def _check_counts(
+    frequency: ArrayLike, correct: ArrayLike, total: ArrayLike, outcomes: ArrayLike | None
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray | None]:
+    """The arrays, ordered by frequency and then by counts, so that the order of the runs changes nothing."""
+    F, k, n = (np.asarray(values, dtype=np.float64) for values in (frequency, correct, total))
+    if not (F.ndim == 1 and F.shape == k.shape == n.shape and len(F)):
+        raise InputError(
+            f"frequency, correct and total have shapes {F.shape}, {k.shape}, {n.shape}; expected one row each"
+        )
+    for name, values, valid, expected in (
+        ("frequency", F, np.isfinite(F) & (F > 0), "more than 0 (runs at F = 0 measure the floor)"),
+        ("total", n, np.isfinite(n) & (n > 0) & (n % 1 == 0), "a whole number above 0"),
+        ("correct", k, (k >= 0) & (k <= n) & (k % 1 == 0), "a whole number from 0 to total"),
+    ):
+        if not valid.all():
+            at = int(np.argmin(valid))
+            raise InputError(f"{name}[{at}] is {values[at]:g}; expected {expected}")
+    order = np.lexsort((n, k, F))
+    if outcomes is None:
+        return F[order], k[order], n[order], None
+    right = np.asarray(outcomes, dtype=np.float64)
+    if right.ndim != 2 or right.shape[1] != len(k):
+        raise InputError(f"outcomes have shape {right.shape}; expected a row per triple and {len(k)} columns")
+    asked = np.isfinite(right)
+    if not np.isin(right[asked], (0.0, 1.0)).all():
+        raise InputError("outcomes have other values than 1 (right), 0 (wrong) and NaN (not asked)")
+    for name, sums, expected_sums in (("items", asked.sum(axis=0), n), ("right", np.nansum(right, axis=0), k)):
+        if (sums != expected_sums).any():
+            at = int(np.argmax(sums != expected_sums))
+            raise InputError(f"outcomes of run {at} have {sums[at]:g} {name}; its counts have {expected_sums[at]:g}")
+    return F[order], k[order], n[order], right[:, order]
 
 
-def _method(sweep: Sweeps, source: str) -> str:
-    items = "items paired by triple" if sweep.items is not None else "binomial items"
-    scale = "profile likelihood, scaled to the sandwich variance, against Student's t with df degrees of freedom"
-    return f"{scale}: {items}, {NOISES[source]}"
+def _message(verdicts: Verdicts) -> str:
+    """Why the first curve has its status."""
+    frequency = verdicts.fits.counts.likelihood.frequency
+    low, high = np.exp(verdicts.low[0]), np.exp(verdicts.high[0])
+    seeds = verdicts.fits.tau_source == SEEDS
+    advice = "" if seeds else "; run-to-run noise could cause this too: train more seeds"
+    status = str(verdicts.status[0])
+    if status == OK:
+        f_star = np.exp(verdicts.fits.theta[0, LOG_F_STAR])
+        return f"collapse point {f_star:.4g} (95 % interval {low:.4g} to {high:.4g})"
+    if status == NOT_UNIMODAL:
+        return f"accuracy does not rise once and then fall ({probability(verdicts.unimodal_p[0])}){advice}"
+    if status == FORM_REJECTED:
+        return f"the curve's form does not fit the counts ({probability(verdicts.form_p[0])}){advice}"
+    if status == NO_COLLAPSE:
+        ignored = "" if seeds else "; run-to-run noise is ignored: train more seeds to include it"
+        return (
+            f"a curve that never falls fits as well ({probability(verdicts.fall_p[0])}); "
+            f"the data allow a fall of at most {verdicts.largest_fall[0]:.2g} (95 %){ignored}"
+        )
+    if not high < frequency[-1]:
+        return f"it falls, but the 95 % interval of F* includes F={frequency[-1]:g}: probe larger frequencies"
+    if not low > frequency[0]:
+        return f"the 95 % interval of F* includes F={frequency[0]:g}: probe smaller frequencies"
+    return "the peak is narrower than the frequencies can resolve: probe between them"
+
+
+def bootstrap_f_star(
+    frequency: ArrayLike, outcomes: ArrayLike, floor: float = 0.0, *, draws: int = 2000, seed: int = 0
+) -> FloatArray:
+    """F* [draws, M] of M models refitted to triples drawn with replacement, the same for every model and frequency.
+
+    It shows how the errors of models that were asked the same triples are correlated, which the intervals of single
+    curves cannot show. Run-to-run noise is not part of it.
+
+    Args:
+        frequency: F of the runs [R], the same for every model.
+        outcomes: right (1) and wrong (0) answers [M, T, R]: models, triples, runs.
+        floor: the share that guessing gets right.
+        draws: the number of bootstrap samples.
+        seed: of the random numbers.
+
+    Raises:
+        InputError: a model has fewer than four distinct frequencies, or the outcomes have another shape or values.
+    """
+    F, right = np.asarray(frequency, dtype=np.float64), np.asarray(outcomes, dtype=np.float32)
+    if right.ndim != 3 or right.shape[2:] != F.shape or not np.isin(right, (0.0, 1.0)).all():
+        raise InputError(f"outcomes have shape {right.shape}; expected 0 and 1 [models, triples, {F.size} runs]")
+    if len(np.unique(F)) < _FEWEST_FREQUENCIES:
+        raise InputError(f"at least {_FEWEST_FREQUENCIES} distinct frequencies are needed")
+    models, triples, runs = right.shape
+    columns = right.swapaxes(0, 1).reshape(triples, -1)
+    rng, correct = np.random.default_rng(seed), np.empty((draws, models, runs))
+    for first in range(0, draws, 200):  # how often each triple was drawn, for 200 samples at once
+        some = min(200, draws - first)
+        drawn = rng.integers(0, triples, (some, triples)) + triples * np.arange(some)[:, None]
+        weight = np.bincount(drawn.ravel(), minlength=some * triples).reshape(some, triples).astype(np.float32)
+        correct[first : first + some] = (weight @ columns).reshape(some, models, runs)
+    f_star = np.empty((draws, models))
+    for model in range(models):
+        original = pool_runs(F, right[None, model].sum(axis=1), np.full((1, runs), float(triples)), floor)
+        best = multistart(original.likelihood).best
+        counts = pool_runs(F, correct[:, model], np.full((draws, runs), float(triples)), floor)
+        theta, _ = counts.likelihood.maximise(np.repeat(best, draws, axis=0), tolerance=1e-4)
+        f_star[:, model] = np.where(theta[:, STEEPNESS] > _FLAT, np.exp(theta[:, LOG_F_STAR]), np.nan)
+    return f_star

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kisl_plugin.fit.curve_estimate import wilson
+from kisl_plugin.fit.curve import wilson
 from kisl_plugin.fit.law import InfusionLaw
 from kisl_plugin.fit.observations import Point
 from kisl_plugin.fit.predict import same

@@ -41,7 +41,7 @@ _FINE, _MEDIUM, _COARSE = 1e-10, 1e-4, 1e-3  # gains of log-likelihood that end 
 _NEAR, _NEAR_WITH_FLOOR, _FAR = 0.3, 0.12, 0.6  # grid spacing in φ: among the frequencies, and beyond them
 _HEIGHTS = np.append(np.log(expit(np.linspace(-9, 9, 37))), 0.0)  # grid of log q
 _PEAKS = 8  # of the grid over φ, from which the free ascents start where there is a floor
-_SECTIONS, _ROUNDS = 12, 4  # of the search for an end of an interval
+_SECTIONS, _ROUNDS = 6, 4  # of the search for an end of an interval
 
 
 def _log_share(frequency: FloatArray, theta: FloatArray) -> FloatArray:
@@ -263,10 +263,11 @@ class ProfileLikelihood:
         likelihood, best = self.likelihood.take(rows[every]), self.best[rows[every]]
         threshold = (self.maximum - drop)[rows]
         part = np.linspace(0, 1, _SECTIONS + 1)[:, None]
+        concave = index == LOG_F_STAR and not likelihood.floor  # so that one start is enough
         # Divide the section in which the profile crosses the threshold, again and again, and interpolate in the last.
         for _ in range(_ROUNDS):
             between = (below[:, None] + part * (above - below)[:, None]).reshape(-1, 3)
-            starts = [between, below[every], above[every], best]
+            starts = [between] if concave else [below[every], above[every], best]
             starts = [np.where(np.arange(3) == index, between, start) for start in starts]
             points, values = maximise_from(likelihood, starts, index, 1e-9)
             points, values = points.reshape(len(rows), -1, 3), values.reshape(len(rows), -1)
@@ -286,15 +287,19 @@ def multistart(likelihood: BinomialLikelihood) -> ProfileLikelihood:
     inner = np.linspace(first, last, int((last - first) / (_NEAR_WITH_FLOOR if floor else _NEAR)) + 2)
     outer = np.linspace(0, F_STAR_MARGIN, int(F_STAR_MARGIN / _FAR) + 2)[1:]
     phi = np.concatenate([first - outer[::-1], inner, last + outer])
-    # With φ fixed, ascend from a broad and a narrow curve whose height predicts as many right answers as were counted.
+    # With φ fixed, ascend from a broad, a usual and a narrow curve, whose heights predict as many right answers as were
+    # counted. Without a floor this problem is concave, and the best of the three is enough.
     every = likelihood.take(np.repeat(np.arange(sets), len(phi)))
     starts = []
-    for b in (0.1, 5.0):
+    for b in (0.1, 2.0, LARGEST_B):
         start = np.column_stack([np.zeros(len(every.total)), np.full(len(every.total), b), np.tile(phi, sets)])
         predicted = (every.total * (every.rate(start) - floor)).sum(axis=1)
-        height = (every.correct - floor * every.total).sum(axis=1) / np.maximum(predicted, 1e-300)
+        height = (every.correct - floor * every.total).sum(axis=1) / np.maximum(predicted, 1e-200)
         start[:, LOG_HEIGHT] = np.log(np.clip(height, 0.003, 0.997))
         starts.append(start)
+    if not floor:
+        best_start = np.argmax([every.value(start) for start in starts], axis=0)
+        starts = [np.array(starts)[best_start, np.arange(len(best_start))]]
     grid, values = maximise_from(every, starts, LOG_F_STAR, _COARSE)
     grid, values = grid.reshape(sets, -1, 3), values.reshape(sets, -1)
     # The highest local maxima of the profile, at most _PEAKS.

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.curve import CollapseCurve, fit_collapse_curve
-from kisl_plugin.fit.curve_estimate import wilson
+from kisl_plugin.fit.curve import CollapseCurve, fit_collapse_curve, wilson
 from kisl_plugin.fit.hold_out import HeldOut, Verdict, hold_out, law_verdicts
 from kisl_plugin.fit.joint import FEWEST_BUDGETS, DataLaw, JointLaw, fit_data_law, fit_joint_law
 from kisl_plugin.fit.law import FEWEST_MODELS, CollapsePoint, InfusionLaw, fit_infusion_law
