@@ -276,8 +276,8 @@ def _laws(report: FitReport) -> "Figure":
             )
         # What the laws say of models that they were not fitted to, hollow
         hollow: Any = {"color": _RED, "markerfacecolor": "none"}
-        held = [(6.0 * one.params * one.tokens, one.predicted, one.interval, "") for one in report.held_out]
-        _draw_f_star(ax, held, fmt="s", label="held out, as predicted", **hollow)
+        left_out = [(6.0 * one.params * one.tokens, one.predicted, one.interval, "") for one in report.held_out]
+        _draw_f_star(ax, left_out, fmt="s", label="held out, as predicted", **hollow)
         planned = [
             (one.compute, one.f_star, one.interval or (None, None), count(one.params))
             for one in report.predictions

@@ -247,13 +247,13 @@ def _law_section(report: FitReport, figures: Mapping[str, bytes]) -> _Html:
             _table("Joint forms in N and D", _FORM_HEADINGS, rows),
         ]
     if report.held_out:
-        parts += [_tag("h3", "Held out"), _bullets(sentence(held_out_sentence(held)) for held in report.held_out)]
+        parts += [_tag("h3", "Held out"), _bullets(sentence(held_out_sentence(one)) for one in report.held_out)]
     checks = []
     for verdict in report.verdicts:
         word = verdict_word(verdict)
         badge = _tag("span", word, class_=f"badge {word.replace(' ', '-')}")
         checks.append(_joined([badge, sentence(f"{verdict.name}: {verdict.sentence}")]))
-    return _joined([*parts, _tag("h3", "Signs that the law does not hold"), _bullets(checks)])
+    return _joined([*parts, _tag("h3", "Checks of the law"), _bullets(checks)])
 
 
 def _law(one: LawReport, law: InfusionLaw) -> _Html:

@@ -270,9 +270,9 @@ def fit_observations(
     except InputError as reason:
         if len(sizes) > 1 and len({point.tokens for point in points}) > 1:
             notes.append(f"no law in N and D: {reason}")
-    held = _held_out(points, options.hold_out)
-    if held and held[0].params != options.hold_out:
-        notes.append(f"N = {count(held[0].params)} is the size with a collapse point nearest to --hold-out")
+    left_out = _held_out(points, options.hold_out)
+    if left_out and left_out[0].params != options.hold_out:
+        notes.append(f"N = {count(left_out[0].params)} is the size with a collapse point nearest to --hold-out")
     usable = Laws(joint=joint, infusion=[(one.tokens, one.law) for one in laws if one.law], data=data_laws)
     sweep = sweep_of(one.card for one in observations)
     return FitReport(
@@ -284,7 +284,7 @@ def fit_observations(
         laws=tuple(laws),
         data_laws=tuple(data_laws),
         joint=joint,
-        held_out=held,
+        held_out=left_out,
         verdicts=law_verdicts([one.curve.status for one in curves], points),
         predictions=tuple(predict(target, points, usable, sweep, options.triples) for target in options.predict),
         notes=tuple(notes),

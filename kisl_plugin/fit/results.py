@@ -17,19 +17,19 @@ from typing import Any, NamedTuple
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit.observations import (
+    TOO_LARGE,
     Observation,
     ProbedRun,
     SetAside,
     TripleKey,
+    check_card,
     drop_superseded,
     identity,
     object_at,
 )
 from kisl_plugin.fit.tables import (
-    TOO_LARGE,
     RunRow,
     card_of_rows,
-    check_card,
     contradictions,
     read_observed_runs,
     read_runs,
@@ -81,13 +81,13 @@ def observations_of(results: Mapping[str, Any], task: str = DEFAULT_TASK, name: 
     Raises:
         InputError: they are no observation of their run's frequency, or have no run card.
     """
-    held = _Results(results, "")
-    held = replace(held, path=name or f"simple_evaluate {held.model} {held.date:.0f}")
+    returned = _Results(results, "")
+    returned = replace(returned, path=name or f"simple_evaluate {returned.model} {returned.date:.0f}")
     _check_task(results, task)
-    raw = held.card(task)
+    raw = returned.card(task)
     if raw is None:
         raise InputError(_NO_CARD)
-    observations = _make_observations(held, task, raw, "run card")
+    observations = _make_observations(returned, task, raw, "run card")
     rows = object_at(results, "samples").get(task)
     if not isinstance(rows, list) or not rows:
         return observations
@@ -572,11 +572,11 @@ def _with_samples(one: Observation, rows: Sequence[_Sample]) -> Observation:
             + (f" (group {one.group})" if one.group is not None else "")
         )
     sums = [row.by_sum for row in own]
-    asked = Counter(relation for _, relation, _ in outcomes)
+    totals = Counter(relation for _, relation, _ in outcomes)
     correct = Counter(relation for (_, relation, _), is_right in outcomes.items() if is_right)
     return replace(
         one,
         outcomes=outcomes,
-        relations={relation: (correct[relation], asked[relation]) for relation in sorted(asked)},
+        relations={relation: (correct[relation], totals[relation]) for relation in sorted(totals)},
         by_sum=one.by_sum if None in sums else sum(map(bool, sums)),
     )

@@ -18,10 +18,8 @@ from typing import Any
 
 from kisl_plugin.errors import InputError, did_you_mean
 from kisl_plugin.files import NO_FORMULA, no_formula, write_atomically
-from kisl_plugin.fit.observations import Observation, ProbedRun, identity, object_at
+from kisl_plugin.fit.observations import TOO_LARGE, Observation, ProbedRun, check_card, identity, object_at
 from kisl_plugin.runcard import RunCard
-
-TOO_LARGE = 10**30  # for any count in a run card
 
 
 @dataclass(frozen=True)
@@ -301,28 +299,6 @@ def _full_card(row: _Row, total: int) -> RunCard:
     return card
 
 
-def check_card(card: RunCard, where: str) -> None:
-    """Refuse the cards of unfinished runs, and cards whose numbers cannot be; `where` names the card.
-
-    Raises:
-        InputError: it is one of these.
-    """
-    groups = card.groups or {}
-    counted = {"model.params": card.model["params"], "tokens": card.tokens, "seed": card.seed}
-    counted |= {"frequency": card.frequency or 0, "triples.count": card.triples["count"]}
-    counted |= {f"groups.{name}.{key}": group[key] for name, group in groups.items() for key in ("frequency", "count")}
-    for key, value in counted.items():
-        if value == 0 and key in ("model.params", "tokens"):
-            raise InputError(f"{where}: {key} is 0; expected a positive number")
-        if value >= TOO_LARGE:
-            raise InputError(f"{where}: {key} is 10^30 or more; is this a run card?")
-    done, planned = card.iteration, card.train_iters
-    if isinstance(done, int) and isinstance(planned, int) and done < planned:
-        raise InputError(f"unfinished run: iteration {done} of {planned}, so not every exposure was trained on")
-    if card.groups is not None and not any(group["count"] for group in groups.values()):
-        raise InputError(f"{where}: groups is empty or counts 0 triples; expected at least one group with triples")
-
-
 # --runs: what runs without a run card were. Nothing is guessed from the names of files
 
 
@@ -396,11 +372,11 @@ def _shared_cells(one: RunRow) -> dict[str, Any]:
 
 def contradictions(one: RunRow, card: RunCard) -> list[str]:
     """Where a row differs from the run card, which is then used."""
-    cells, known = _split_card(one.card)[0], _split_card(card.to_dict())[0]
+    cells, recorded = _split_card(one.card)[0], _split_card(card.to_dict())[0]
     cells["frequency"] = one.row.required("frequency")
-    known["frequency"] = card.frequency if one.group is None else object_at(card.groups, one.group).get("frequency")
+    recorded["frequency"] = card.frequency if one.group is None else object_at(card.groups, one.group).get("frequency")
     return [
-        f"{one.row.where} has {key} {cells[key]}, the run card {known[key]}: the run card is used"
-        for key in sorted(set(cells) & set(known))
-        if known[key] is not None and cells[key] != known[key]
+        f"{one.row.where} has {key} {cells[key]}, the run card {recorded[key]}: the run card is used"
+        for key in sorted(set(cells) & set(recorded))
+        if recorded[key] is not None and cells[key] != recorded[key]
     ]

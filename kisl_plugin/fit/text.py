@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kisl_plugin.fit.curve import CollapseCurve
     from kisl_plugin.fit.hold_out import HeldOut, Verdict
     from kisl_plugin.fit.joint import DataLaw, JointLaw
     from kisl_plugin.fit.report import CurveReport, FitReport, LawReport
@@ -186,19 +185,14 @@ def curve_remarks(report: "CurveReport") -> list[str]:
     """What to know of one curve beside its numbers: its status if it is not ok, tests, noise, pairing, floor, notes."""
     curve = report.curve
     status = "" if curve.ok else f"{curve.status}: {curve.message}"
-    p_values = (("fall", curve.fall_p), ("unimodal", curve.unimodal_p), ("form", curve.form_p))
-    tests = ", ".join(f"{name} {probability(p)}" for name, p in p_values if not math.isnan(p))
+    tests = (("fall", curve.fall_p), ("unimodal", curve.unimodal_p), ("form", curve.form_p))
+    p_values = [f"{name} {probability(p)}" for name, p in tests if not math.isnan(p)]
     floor = f"floor {report.floor.value:.3f}: {report.floor.source}"
-    return [part for part in (status, tests, _run_noise(curve), report.pairing, floor, *report.notes) if part]
-
-
-def _run_noise(curve: "CollapseCurve") -> str:
-    if math.isnan(curve.tau):  # not fitted
-        return ""
-    if math.isfinite(curve.df):
-        source = f"SD of log-odds, from {curve.tau_source}, {curve.df:.3g} degrees of freedom"
-        return f"run-to-run noise tau = {curve.tau:.2f} ({source})"
-    return _NO_NOISE.get(curve.tau_source, _NO_NOISE["none"])
+    tested = f"tests: {', '.join(p_values)}" if p_values else ""
+    noise = "" if math.isnan(curve.tau) else _NO_NOISE.get(curve.tau_source, _NO_NOISE["none"])
+    if math.isfinite(curve.tau) and math.isfinite(curve.df):
+        noise = f"run-to-run noise tau = {curve.tau:.2f} (SD of log-odds, from {curve.tau_source}, df = {curve.df:.3g})"
+    return [part for part in (status, tested, noise, report.pairing, floor, *report.notes) if part]
 
 
 # Laws
@@ -292,12 +286,12 @@ def render_report(report: "FitReport") -> str:
     laws += [_law_sentence(one) for one in report.laws if one.law]
     laws += [sentence(data_law_sentence(law)) for law in report.data_laws]
     laws += [sentence("; ".join(joint_sentences(report.joint)))] if report.joint else []
-    laws += [sentence(held_out_sentence(held)) for held in report.held_out]
+    laws += [sentence(held_out_sentence(one)) for one in report.held_out]
     parts += [_paragraphs(map(sentence, report.notes)), _paragraphs(laws)]
     if any(one.curve.ok for one in report.curves):
         checks = (f"  {verdict_word(verdict)}: {verdict.name}: {verdict.sentence}" for verdict in report.verdicts)
         lines = [textwrap.fill(check, _WIDTH, subsequent_indent="    ") for check in checks]
-        parts.append("\n".join(["The paper's three signs that the law does not hold:", *lines]))
+        parts.append("\n".join(["Checks of the law (the paper's three signs that it fails):", *lines]))
     parts += [render_prediction(prediction) for prediction in report.predictions]
     if report.set_aside:
         # A line break in the name of a file would look like the end of it

@@ -107,7 +107,7 @@ def report_entries(report: FitReport) -> dict[str, Any]:
         "data_laws": [_fields(law, _DATA_LAW_KEYS) for law in report.data_laws],
         "joint": report.joint
         and {**_fields(report.joint, _JOINT_KEYS), "forms": [_fields(form, _FORM_KEYS) for form in report.joint.forms]},
-        "held_out": [asdict(held) for held in report.held_out],
+        "held_out": [asdict(one) for one in report.held_out],
         "verdicts": [asdict(verdict) for verdict in report.verdicts],
         "predictions": [prediction_entry(prediction) for prediction in report.predictions],
         "notes": list(report.notes),
