@@ -202,7 +202,7 @@ def test_the_corpus_names_its_tokenizer_and_another_one_is_refused(
     assert other.output.count("\n") == 1
 
 
-def test_weighted_paths_are_audited_as_one_corpus(tmp_path: Path, tokenizer_file: Path, facts: Path) -> None:
+def test_a_yaml_names_the_corpora_that_a_run_trains_on(tmp_path: Path, tokenizer_file: Path, facts: Path) -> None:
     paths = [str(write_corpus(tmp_path / f"c_{n}", STATED[n:], tokenizer_file)) for n in range(2)]
     yaml = write_yaml(tmp_path / "c.yml", {"train_data_paths": paths, "train_data_weights": [2.0, 1.0]})
     note_tokenizer(tmp_path / "c", tokenizer_file)
@@ -212,8 +212,11 @@ def test_weighted_paths_are_audited_as_one_corpus(tmp_path: Path, tokenizer_file
     assert [int(row["statement_occurrences"]) for row in rows[:4]] == [
         row[1] for row in expected([*STATED, *STATED[1:]])[:4]
     ]
-    write_yaml(tmp_path / "c.yml", {"train_data_paths": [1]})
+    write_yaml(yaml, {"train_data_paths": [1]})
     assert "c.yml: train_data_paths is [1]" in kisl_audit(yaml, "--triples", facts).output
+    note_tokenizer(tmp_path / "c_1", tokenizer_file)
+    run = write_yaml(tmp_path / "run.yml", {"data_path": paths[1], "train_iters": 1})
+    assert f"c_1 · {len(STATED) - 1} documents" in kisl_audit(run, "--triples", facts).output
 
 
 def test_tokens_of_another_tokenizer_are_named(tmp_path: Path, tokenizer_file: Path, facts: Path) -> None:
