@@ -29,7 +29,6 @@ __all__ = [
     "SUBJECT",
     "MatchRules",
     "SpellingFinder",
-    "Unsearchable",
     "count_whole_words",
     "fold",
     "matcher_of",
@@ -304,30 +303,23 @@ def _pieces(run: bytes) -> Iterator[tuple[int, int, bytes]]:
 _WITHOUT_SPACES = ("CJK UNIFIED", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
 
 
-@dataclass(frozen=True)
-class Unsearchable:
-    """A triple, by its index, that the rules cannot find, or not everywhere, and why."""
-
-    triple: int
-    reason: str
-
-
-def unsearchable(triples: Sequence[Triple], rules: MatchRules) -> list[Unsearchable]:
-    """The triples whose subject or object `rules` cannot find, or not everywhere, with the reason."""
-    result = []
+def unsearchable(triples: Sequence[Triple], rules: MatchRules) -> dict[int, str]:
+    """The triples, by index, whose subject or object `rules` cannot find, or not everywhere, each with the reason."""
+    reasons = {}
     for index, triple in enumerate(triples):
         sides = [("subject", triple.subject, triple.subject_aliases), ("object", triple.object, triple.object_aliases)]
         for side, label, aliases in sides[: 1 if rules.match == SUBJECT else 2]:
             spellings = _spellings_of(label, aliases, rules)
             if not spellings:
-                reason = "has no character to search for"
-            elif all(any(map(_is_unspaced, spelling.decode())) for spelling in spellings):
-                reason = "is in a script without spaces between words: found only where no letter stands beside it"
-            else:
-                continue
-            result.append(Unsearchable(index, f"{side} {label!r} {reason}"))
-            break
-    return result
+                reasons[index] = f"{side} {label!r} has no character to search for"
+                break
+            if all(any(map(_is_unspaced, spelling.decode())) for spelling in spellings):
+                reasons[index] = (
+                    f"{side} {label!r} is in a script without spaces between words: found only where no letter stands "
+                    "beside it"
+                )
+                break
+    return reasons
 
 
 def _is_unspaced(char: str) -> bool:

@@ -116,7 +116,6 @@ def audit_corpus(
             progress.update(done)
     finally:
         progress.close()
-    hidden = {entry.triple: entry.reason for entry in unsearchable(triples, rules)}
     return CorpusAudit(
         prefixes=prefixes,
         triples=tuple(triples),
@@ -126,7 +125,7 @@ def audit_corpus(
         statement_documents=counts[0],
         statement_occurrences=counts[1],
         match_documents=counts[2],
-        unsearchable=hidden,
+        unsearchable=unsearchable(triples, rules),
         without_templates=wordings.without_templates,
     )
 

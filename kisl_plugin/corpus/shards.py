@@ -628,7 +628,7 @@ def finish(work: Work, plan: Plan, weighted: bool) -> None:
     (_link if weighted else _merge)(work, plan, stamps)
     if plan.filters:
         triples = read_triples(work.triples)
-        reasons = {one.triple: one.reason for one in unsearchable(triples, plan.rules)}
+        reasons = unsearchable(triples, plan.rules)
         write_table(file_of(work.output, ".triples.csv"), triples, removed, reasons)
     write_atomically(work.manifest, json.dumps(asdict(made), indent=2, ensure_ascii=False) + "\n")
 
