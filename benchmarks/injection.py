@@ -92,7 +92,7 @@ def dense(rows: int) -> None:
     took = time.perf_counter() - began
     exact = bool((schedule.count_exposures() == frequency).all())
     print(
-        f"dense run filled by tokens (90 % of {rows:,} rows of {SEQ_LENGTH}): {schedule.exposures:,} exposures "
+        f"dense run packed by tokens (90 % of {rows:,} rows of {SEQ_LENGTH}): {schedule.exposures:,} exposures "
         f"placed in {took:.1f} s, {rows / took:,.0f} rows/s, exact: {exact}"
     )
 
@@ -104,7 +104,7 @@ def start_up() -> None:
     schedule.triples_in(99_999_999)
     took = time.perf_counter() - began
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    print(f"start-up for 10^6 triples × F = 1000 over 10^8 samples: {took:.2f} s, {grown:.0f} MB (asked: 1 s, 100 MB)")
+    print(f"start-up for 10^6 triples × F = 1000 over 10^8 samples: {took:.2f} s, {grown:.0f} MB (limits: 1 s, 100 MB)")
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from completions_server import serve
-from probe_world import BOS, ask, plain_model, write_card, write_tokenizer_settings
+from completions_server import serve, served_by
+from probe_world import BOS, ask, plain_model, write_card
 from probe_world import some_triples as facts
 from tokenizers import Tokenizer
 from torch_vllm import install_vllm
@@ -101,22 +101,14 @@ def test_hf_equals_the_computation_by_hand(
     check_by_hand(results, models[adds_bos], read_passages({"background": str(own_file)}), WINDOW["hf"])
 
 
-@pytest.mark.parametrize(("num_concurrent", "adds_bos"), [(1, True), (2, False)])
 def test_a_served_model_equals_the_computation_by_hand_and_leaves_the_cache_alone(
-    models: dict[bool, Path], own_file: Path, tmp_path: Path, num_concurrent: int, adds_bos: bool
+    models: dict[bool, Path], own_file: Path, tmp_path: Path
 ) -> None:
-    folder = models[adds_bos]
+    folder = models[True]
     with serve(folder) as server:
-        arguments = {
-            "model": "served",
-            "base_url": server.base_url,
-            "tokenizer": str(folder),
-            "add_bos_token": adds_bos,
-            "max_length": CONTEXT,
-            "num_concurrent": num_concurrent,
-        }
-        cache = tmp_path / "cache"
-        results = measure(folder, own_file, model="local-completions", model_args=arguments, use_cache=str(cache))
+        arguments = served_by(server, folder, add_bos_token=True, max_length=CONTEXT, num_concurrent=2)["model_args"]
+        cache = str(tmp_path / "cache")
+        results = measure(folder, own_file, model="local-completions", model_args=arguments, use_cache=cache)
     window = WINDOW["local-completions"]
     check_by_hand(results, folder, read_passages({"background": str(own_file)}), window)
     (database,) = tmp_path.glob("cache*.db")
@@ -124,14 +116,13 @@ def test_a_served_model_equals_the_computation_by_hand_and_leaves_the_cache_alon
         assert connection.execute("SELECT COUNT(*) FROM unnamed").fetchone() == (0,)
 
 
-@pytest.mark.parametrize("adds_bos", [True])
 def test_vllm_equals_the_computation_by_hand(
-    models: dict[bool, Path], own_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, adds_bos: bool
+    models: dict[bool, Path], own_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     install_vllm(monkeypatch, tmp_path)
-    arguments = {"pretrained": str(models[adds_bos]), "dtype": "float32", "add_bos_token": adds_bos}
-    results = measure(models[adds_bos], own_file, model="vllm", model_args=arguments)
-    check_by_hand(results, models[adds_bos], read_passages({"background": str(own_file)}), WINDOW["vllm"])
+    arguments = {"pretrained": str(models[True]), "dtype": "float32", "add_bos_token": True}
+    results = measure(models[True], own_file, model="vllm", model_args=arguments)
+    check_by_hand(results, models[True], read_passages({"background": str(own_file)}), WINDOW["vllm"])
 
 
 def test_the_bundled_passages_are_scored_by_default_and_the_results_say_which_they_were(
@@ -161,14 +152,6 @@ def test_the_bundled_passages_state_no_fact_under_test() -> None:
         assert 500 <= len(row["text"].encode()) <= 900
         assert set(row) == {"title", "text"}
     assert states(["Marie Curie was born in Poland. Kenilworth was written by Walter Scott."])[0]
-
-
-def test_no_two_passages_share_a_run_of_six_words() -> None:
-    owner: dict[tuple[str, ...], int] = {}
-    for k, text in enumerate(read_passages({})):
-        words = text.lower().split()
-        for run in zip(*(words[i:] for i in range(6)), strict=False):
-            assert owner.setdefault(run, k) == k, run
 
 
 def test_own_passages_come_in_the_order_of_their_file(tmp_path: Path) -> None:
@@ -203,13 +186,6 @@ def test_an_own_file_that_cannot_be_scored_is_an_error_in_one_line(
     with pytest.raises(InputError, match=says) as caught:
         read_passages({"background": str(tmp_path / name)})
     assert "\n" not in str(caught.value)
-
-
-def test_a_tokenizer_without_bos_and_eos_is_refused(tmp_path: Path) -> None:
-    plain_model(tmp_path)
-    write_tokenizer_settings(tmp_path, {"bos_token": None, "eos_token": None})
-    with pytest.raises(InputError, match="neither BOS nor EOS"):
-        ask(tmp_path, TASK, limit=1)
 
 
 def test_a_model_without_numbers_is_an_error_and_no_score(tmp_path: Path) -> None:

@@ -450,7 +450,7 @@ def test_two_processes_give_the_scores_of_one(tmp_path: Path) -> None:
 # Refusals.
 
 
-@pytest.mark.parametrize("task", [QUESTION, STATEMENT])
+@pytest.mark.parametrize("task", [QUESTION, STATEMENT, "kisl_background"])
 def test_a_tokenizer_without_bos_and_eos_is_refused(tmp_path: Path, task: str) -> None:
     refused("neither BOS nor EOS", make_model(tmp_path, settings={"bos_token": None, "eos_token": None}), task)
 

@@ -1,5 +1,6 @@
 """The schedule: exact counts, pure functions, and numbers that never change."""
 
+import hashlib
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from kisl_plugin.schedule import Schedule, draws, key_of, mix, permute
 
 SPACINGS = ("shuffled", "even")
 GOLDEN_SHUFFLED = [[0, 1], [2, 2], [1, 2], [1, 2], [0, 2], [1, 0]]
+GOLDEN_PACKED = "e293188ca5edbe4fe12df70dcfaf5aaf540f368b682603b22a4ec69824651d61"
 GOLDEN_EVEN = [[0, 1, 2], [], [0, 1, 2], [1, 2], [0, 2], [1, 2]]
 GOLDEN_MIX = [6238072747940578789, 2720858781877447050]
 GOLDEN_KEY = 6065534995876963493
@@ -206,6 +208,10 @@ def test_the_plan_of_a_seed_never_changes() -> None:
     even = Schedule([3, 4, 5], 6, 1234, "even")
     assert [shuffled.triples_in(i).tolist() for i in range(6)] == GOLDEN_SHUFFLED
     assert [even.triples_in(i).tolist() for i in range(6)] == GOLDEN_EVEN
+    packed = Schedule([95] * 30, 300, 1234, "even", lengths=list(range(6, 36)), capacity=220)
+    assert packed.by_tokens
+    rows = [packed.triples_in(i).tolist() for i in range(300)]
+    assert hashlib.sha256(repr(rows).encode()).hexdigest() == GOLDEN_PACKED
 
 
 def test_a_hundred_million_samples_start_at_once_in_little_memory() -> None:

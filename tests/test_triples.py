@@ -134,22 +134,6 @@ def test_a_byte_order_mark_and_blank_lines_are_passed_over(tmp_path: Path, endin
     assert read_triples(path) == [Triple("Marie Curie", "P19", "Poland")]
 
 
-@pytest.mark.parametrize("ending", [".jsonl", ".csv"])
-def test_bytes_that_are_not_utf_8_are_an_error_with_their_row(tmp_path: Path, ending: str) -> None:
-    path = tmp_path / f"latin{ending}"
-    path.write_bytes(b"subject,relation_id,object\n" * (ending == ".csv") + "Köln,P1,x".encode("latin-1"))
-    with pytest.raises(InputError, match=rf"latin{ending}:{1 + (ending == '.csv')}: byte 0xf6 is not UTF-8"):
-        read_triples(path)
-
-
-@pytest.mark.parametrize("text", ["", "\n\n", "subject,relation_id,object\n"])
-def test_a_file_without_triples_is_an_error(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "empty.csv"
-    path.write_text(text)
-    with pytest.raises(InputError, match=r"empty\.csv: contains no triples"):
-        read_triples(path)
-
-
 def test_parquet_errors_name_the_file_the_row_and_the_column(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq
@@ -223,76 +207,68 @@ def test_a_plugin_is_asked_before_the_built_in_readers() -> None:
 
 
 def row_with(**changes: object) -> str:
-    return json.dumps({**MARIE, **changes}, ensure_ascii=False)
+    return json.dumps({**MARIE, **changes}, ensure_ascii=False) + "\n"
 
 
-NO_OBJECT = json.dumps({"subject": "a", "relation_id": "P1"})
-WRONG_FILES = {
-    "missing column": (
-        "f.jsonl",
-        f"{row_with()}\n\n{NO_OBJECT}\n",
-        3,
-        ["no column 'object'", "'subject', 'relation_id'"],
-    ),
-    "near miss, capital": ("f.csv", "Subject,relation_id,object\na,P1,b\n", 1, ["'Subject'", "'subject'"]),
-    "near miss, shortened": ("f.tsv", "subject\trelation\tobject\na\tP1\tb\n", 1, ["'relation'", "'relation_id'"]),
-    "near miss, optional": ("f.csv", "subject,relation_id,object,Groups\n", 1, ["'Groups'", "'group'"]),
-    "near miss in a row": (
-        "f.jsonl",
-        f"{row_with()}\n{row_with(subject_alias=['x'])}\n",
-        2,
-        ["rename", "'subject_aliases'"],
-    ),
-    "column twice": ("f.csv", "subject,relation_id,object,object\n", 1, ["'object'", "twice"]),
-    "empty field": ("f.csv", "subject,relation_id,object\na,P1,b\n\n  ,P1,b\n", 4, ["subject is empty"]),
-    "null field": ("f.jsonl", row_with(object=None), 1, ["object is None", "expected a string"]),
-    "not a string": ("f.jsonl", f"{row_with()}\n{row_with(object=7)}", 2, ["object is 7", "expected a string"]),
-    "id not a string": ("f.jsonl", row_with(subject_id=42), 1, ["subject_id is 42", "expected a string"]),
-    "aliases no list": ("f.jsonl", row_with(subject_aliases="x"), 1, ["subject_aliases is 'x'", "list of strings"]),
-    "alias no string": ("f.jsonl", row_with(object_aliases=[1]), 1, ["object_aliases is 1", "expected a string"]),
-    "alias empty": ("f.jsonl", row_with(object_aliases=[" "]), 1, ["object_aliases is empty"]),
-    "control character": ("f.jsonl", row_with(object="Po\u0007land"), 1, ["control character", r"'\x07'"]),
-    "lone surrogate": ("f.jsonl", '{"subject": "a\\ud800", "relation_id": "P1", "object": "b"}', 1, ["'\\ud800'"]),
-    "newline in a field": ("f.csv", 'subject,relation_id,object\n"a\nb",P1,c\n', 2, ["control character"]),
-    "row after a quoted newline": (
-        "f.csv",
-        'note,subject,relation_id,object\n"a\nb",s,P1,c\nx,,P1,c\n',
-        4,
-        ["subject is empty"],
-    ),
-    "object is subject": ("f.jsonl", row_with(object="Marie Curie"), 1, ["'Marie Curie'", "equals its subject"]),
-    "bad JSON": ("f.jsonl", f'{row_with()}\n{{"subject": "a",\n', 2, ["not JSON"]),
-    "no object": ("f.jsonl", "[1, 2]\n", 1, ["[1, 2]", "expected a JSON object"]),
-    "fields too many": ("f.csv", "subject,relation_id,object\na,P1,b,c\n", 2, ["4 fields", "expected 3"]),
-    "fields too few": ("f.tsv", "subject\trelation_id\tobject\na\tP1\n", 2, ["2 fields", "expected 3"]),
-    "stray quote": ("f.tsv", 'subject\trelation_id\tobject\n"Heroes" song\tP1\tx\n', 2, ["quotes"]),
-    "two groups": (
-        "f.jsonl",
-        f"{row_with(group='control')}\n{row_with(group='rare')}\n",
-        2,
-        ["'rare'", "'control'", "row 1"],
-    ),
-}
+HEADER = "subject,relation_id,object\n"
+# A file's ending, its text, the row of the error, and what the error contains.
+WRONG_FILES = [
+    ("jsonl", row_with() + '\n{"subject": "a", "relation_id": "P1"}\n', 3, "no column 'object', only 'subject', "),
+    ("csv", "Subject,relation_id,object\na,P1,b\n", 1, "column 'Subject' is unknown; rename it to 'subject'"),
+    ("tsv", "subject\trelation\tobject\na\tP1\tb\n", 1, "column 'relation' is unknown; rename it to 'relation_id'"),
+    ("csv", "subject,relation_id,object,Groups\n", 1, "column 'Groups' is unknown; rename it to 'group'"),
+    ("jsonl", row_with() + row_with(subject_alias=["x"]), 2, "rename it to 'subject_aliases'"),
+    ("csv", "subject,relation_id,object,object\n", 1, "column 'object' occurs twice"),
+    ("csv", f"{HEADER}a,P1,b\n\n  ,P1,b\n", 4, "subject is empty"),
+    ("jsonl", row_with(object=None), 1, "object is None; expected a string"),
+    ("jsonl", row_with() + row_with(object=7), 2, "object is 7; expected a string"),
+    ("jsonl", row_with(subject_id=42), 1, "subject_id is 42; expected a string"),
+    ("jsonl", row_with(subject_aliases="x"), 1, "subject_aliases is 'x'; expected a list of strings"),
+    ("jsonl", row_with(object_aliases=[1]), 1, "object_aliases is 1; expected a string"),
+    ("jsonl", row_with(object_aliases=[" "]), 1, "object_aliases is empty"),
+    ("jsonl", row_with(object="Po\u0007land"), 1, r"with the control character '\x07'"),
+    ("jsonl", '{"subject": "a\\ud800", "relation_id": "P1", "object": "b"}', 1, r"'\ud800'"),
+    ("csv", f'{HEADER}"a\nb",P1,c\n', 2, "control character"),
+    ("csv", f'note,{HEADER}"a\nb",s,P1,c\nx,,P1,c\n', 4, "subject is empty"),  # after a quoted line break
+    ("jsonl", row_with(object="Marie Curie"), 1, "object 'Marie Curie' equals its subject"),
+    ("jsonl", row_with() + '{"subject": "a",\n', 2, "not JSON"),
+    ("jsonl", "[1, 2]\n", 1, "a row is '[1, 2]'; expected a JSON object"),
+    ("csv", f"{HEADER}a,P1,b,c\n", 2, "4 fields; expected 3"),
+    ("tsv", "subject\trelation_id\tobject\na\tP1\n", 2, "2 fields; expected 3"),
+    ("tsv", 'subject\trelation_id\tobject\n"Heroes" song\tP1\tx\n', 2, "put a field that contains quotes in quotes"),
+    ("jsonl", row_with(group="control") + row_with(group="rare"), 2, "'rare' here and in group 'control' in row 1"),
+    ("csv", "subject,relation_id,object,group\nA,P1,b,Control\n", 2, "group is 'Control'; expected 'control'"),
+    ("csv", "subject,relation_id,object,group\nA,P1,b,rare_StdErr\n", 2, "group is 'rare_StdErr'"),
+    ("csv", f"{HEADER}A\u200bda,P19,Chile\n", 2, r"with the invisible character '\u200b'"),
+    ("csv", f"{HEADER}\U0001f3f4\U000e0067\U000e007f,P19,Chile\n", 2, "invisible character"),  # part of a flag
+    ("csv", f"{HEADER}K\udcf6ln,P1,x\n", 2, "byte 0xf6 is not UTF-8"),
+    ("jsonl", '{"subject": "K\udcf6ln"}', 1, "byte 0xf6 is not UTF-8"),
+]
 
 
-@pytest.mark.parametrize("case", WRONG_FILES)
-def test_a_wrong_file_is_an_error_with_itsrow_with(tmp_path: Path, case: str) -> None:
-    name, text, row, fragments = WRONG_FILES[case]
-    path = tmp_path / name
-    path.write_text(text, encoding="utf-8", newline="")
+@pytest.mark.parametrize(("ending", "text", "row", "message"), WRONG_FILES)
+def test_a_wrong_file_is_an_error_with_its_row(tmp_path: Path, ending: str, text: str, row: int, message: str) -> None:
+    path = tmp_path / f"f.{ending}"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(InputError) as caught:
         read_triples(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}:{row}: ")
-    assert "\n" not in message
-    for fragment in fragments:
-        assert fragment in message
+    assert str(caught.value).startswith(f"{path}:{row}: ")
+    assert "\n" not in str(caught.value)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", HEADER])
+def test_a_file_without_triples_is_an_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "empty.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"empty\.csv: contains no triples"):
+        read_triples(path)
 
 
 def test_exact_duplicates_are_left_out_with_one_counted_warning(tmp_path: Path) -> None:
     path = tmp_path / "facts.jsonl"
     other = row_with(object="France")
-    path.write_text("\n".join([row_with(), other, *[row_with(subject_aliases=["Manya"])] * 7, other]))
+    path.write_text("".join([row_with(), other, *[row_with(subject_aliases=["Manya"])] * 7, other]))
     with pytest.warns(TriplesWarning) as caught:
         triples = read_triples(path)
     assert [t.object for t in triples] == ["Poland", "France"]
@@ -303,27 +279,15 @@ def test_exact_duplicates_are_left_out_with_one_counted_warning(tmp_path: Path) 
 
 def test_the_same_labels_with_other_ids_are_other_facts(tmp_path: Path) -> None:
     path = tmp_path / "facts.jsonl"
-    path.write_text(f"{row_with(subject_id='Q1')}\n{row_with(subject_id='Q2', group='control')}\n")
+    path.write_text(f"{row_with(subject_id='Q1')}{row_with(subject_id='Q2', group='control')}")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert [t.subject_id for t in read_triples(path)] == ["Q1", "Q2"]
 
 
-@pytest.mark.parametrize("group", ["Control", "CONTROL", "stderr", "Stderr", "rare_stderr", "Rare_StdErr"])
-def test_a_group_that_would_be_mistaken_is_refused(tmp_path: Path, group: str) -> None:
+def test_joiners_that_some_scripts_need_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "facts.csv"
-    path.write_text(f"subject,relation_id,object,group\nAda,P19,Chile,{group}\n", encoding="utf-8")
-    with pytest.raises(InputError, match=f"facts.csv:2: group is '{group}'; expected 'control'"):
-        read_triples(path)
-
-
-def test_invisible_characters_are_refused_and_joiners_kept(tmp_path: Path) -> None:
-    path = tmp_path / "facts.csv"
-    for subject in ("A\u200bda", "\u200fAda", "\U0001f3f4\U000e0067\U000e007f"):  # the last is part of a flag
-        path.write_text(f"subject,relation_id,object\n{subject},P19,Chile\n", encoding="utf-8")
-        with pytest.raises(InputError, match=r"facts.csv:2: subject is .*, with the invisible character '\\"):
-            read_triples(path)
-    path.write_text("subject,relation_id,object\nمی\u200cخواهم,P19,Chile\n", encoding="utf-8")
+    path.write_text(f"{HEADER}می\u200cخواهم,P19,Chile\n", encoding="utf-8")
     assert "\u200c" in read_triples(path)[0].subject
 
 
