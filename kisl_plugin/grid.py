@@ -32,7 +32,7 @@ __all__ = [
     "listing",
     "model_of",
     "percent",
-    "write_configs",
+    "write_grid",
     "yaml_of",
 ]
 
@@ -462,7 +462,7 @@ def _as_lines(values: Mapping[str, Any], indent: int) -> str:
     return ",\n".join(f'{" " * indent}"{key}": {_as_yaml(value)}' for key, value in values.items())
 
 
-def write_configs(folder: Path) -> tuple[int, int]:
+def write_grid(folder: Path) -> tuple[int, int]:
     """Write the YAMLs into `folder`, replacing those of the same names; returns how many there are, how many changed.
 
     Raises:

@@ -21,7 +21,6 @@ __all__ = [
     "LlamaShape",
     "Purpose",
     "Yamls",
-    "claim_folder",
     "hold_save",
     "is_same",
     "is_same_value",
@@ -322,28 +321,19 @@ def swiglu_width(intermediate_size: int | None, hidden_size: int, multiple_of: i
     return narrow
 
 
-def claim_folder(save: Path, where: str) -> None:
-    """Make the folder that a run saves to, before any time is spent. `where` names the YAMLs.
+@contextmanager
+def hold_save(save: Path, where: str) -> Iterator[None]:
+    """Keep other runs of either engine out of `save` while the block runs; the folder is created if it is missing.
 
     Raises:
         InputError: `save` is not a folder or cannot be written.
+        KislError: another run holds it.
     """
     try:
         save.mkdir(parents=True, exist_ok=True)
         (save / LOCK_NAME).touch()
     except OSError as error:
         raise InputError(f"{where}: save ({save}) cannot be written ({error.strerror})") from None
-
-
-@contextmanager
-def hold_save(save: Path, where: str) -> Iterator[None]:
-    """Keep other runs of either engine out of `save` while the block runs; the folder is made if need be.
-
-    Raises:
-        InputError: `save` is not a folder or cannot be written.
-        KislError: another run holds it.
-    """
-    claim_folder(save, where)
     with hold_lock(save / LOCK_NAME, f"{where}: another run saves to {save}"):
         yield
 

@@ -62,7 +62,7 @@ def test_keys_without_effect_are_listed(tmp_path: Path) -> None:
         ({"train_batch_size": 8, "train_micro_batch_size_per_gpu": 3}, "train_batch_size is 8; expected"),
         ({"train_batch_size": None}, "train_micro_batch_size_per_gpu is missing"),
         ({"data_path": None}, "data_path is missing"),
-        ({"precision": "fp16"}, "precision is 'fp16'; expected fp32 or bfloat16 .* does not scale the loss"),
+        ({"precision": "fp16"}, "precision is 'fp16'; expected one of fp32, bfloat16"),
         ({"precision": "fp32", "bf16": {"enabled": True}}, "bf16.enabled is True; .* precision is 'fp32'"),
         ({"precision": "bfloat16", "bf16": {"enabled": False}}, "bf16.enabled is False; .* precision is 'bfloat16'"),
         ({"bf16": {"enabled": "no"}}, "bf16.enabled is 'no'; expected true or false"),

@@ -7,7 +7,7 @@ from tiny_world import settings, write_yaml
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.local.config import LocalConfig, read_config
-from kisl_plugin.local.model import build_model, build_optimizer, learning_rate, parameter_counts
+from kisl_plugin.local.model import build_model, build_optimizer, count_parameters, learning_rate
 from kisl_plugin.neox_config import swiglu_width
 
 
@@ -38,12 +38,12 @@ def test_parameters_are_counted_by_hand(tmp_path: Path) -> None:
     model = build_model(config_of(tmp_path), vocabulary=400, eod=0)
     hidden, inner, vocabulary = 16, 32, 512
     layer = 4 * hidden * hidden + 3 * hidden * inner + 2 * hidden
-    assert parameter_counts(model) == (layer + hidden + 2 * vocabulary * hidden, layer + hidden)
+    assert count_parameters(model) == (layer + hidden + 2 * vocabulary * hidden, layer + hidden)
 
 
 def test_tied_embeddings_count_once(tmp_path: Path) -> None:
     model = build_model(config_of(tmp_path, no_weight_tying=False), vocabulary=400, eod=0)
-    total, inner = parameter_counts(model)
+    total, inner = count_parameters(model)
     assert total - inner == 512 * 16
 
 

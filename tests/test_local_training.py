@@ -393,13 +393,13 @@ def lines_of(path: Path) -> list[dict[str, float]]:
 
 
 def test_an_interval_has_the_mean_of_its_losses(tmp_path: Path) -> None:
-    metrics = Metrics(tmp_path / "out" / "metrics.jsonl", 0)
+    metrics = Metrics(tmp_path / "metrics.jsonl", 0)
     for iteration, loss in ((1, 4.0), (2, 2.0)):
         metrics.add(report(iteration, loss))
     metrics.write(tokens=128, exposures=2)
     metrics.add(report(3, 1.0))
     metrics.write(tokens=192, exposures=3)
-    first, second = lines_of(tmp_path / "out" / "metrics.jsonl")
+    first, second = lines_of(tmp_path / "metrics.jsonl")
     assert first == {"iteration": 2, "loss": 3.0, "lr": 1e-3, "tokens": 128, "exposures": 2, "seconds": 1.0}
     assert (second["iteration"], second["loss"]) == (3, 1.0)
 

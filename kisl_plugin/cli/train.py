@@ -55,7 +55,7 @@ def write(out: Path) -> None:
 
     Example: kisl configs write
     """
-    from kisl_plugin.grid import write_configs
+    from kisl_plugin.grid import write_grid
 
-    total, changed = write_configs(out)
+    total, changed = write_grid(out)
     click.echo(f"{out} · {total} files, {changed} of them new or changed")

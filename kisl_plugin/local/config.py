@@ -41,20 +41,12 @@ def _whole(default: int | None = None, least: int = 1) -> _Setting:
     return _Setting(default, lambda value: _is_whole(value, least), f"a whole number, {least} or more")
 
 
-def _real(
-    default: float | None, expected: str, above: float = -inf, least: float = -inf, most: float = inf
-) -> _Setting:
-    return _Setting(
-        default, lambda value: _is_number(value) and above < value and least <= value <= most, expected, float
-    )
+def _real(default: float | None, expected: str, above: float = -inf, most: float = inf) -> _Setting:
+    return _Setting(default, lambda v: _is_number(v) and 0 <= v <= most and v > above, expected, float)
 
 
 def _choice(default: str | None, *choices: str) -> _Setting:
     return _Setting(default, lambda value: value in choices, f"one of {', '.join(choices)}")
-
-
-def _is_path(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip() and Path(value).name)
 
 
 def _is_split(value: Any) -> bool:
@@ -68,19 +60,18 @@ def _is_split(value: Any) -> bool:
 _NOT_NEGATIVE = "a finite number, 0 or more"
 _INIT_METHODS = ("normal", "scaled_normal", "small_init", "wang_init", "xavier_uniform", "xavier_normal")
 _FLAG = _Setting(False, lambda value: isinstance(value, bool), "true or false")
-_PATH = _Setting(None, _is_path, "the path of a file or folder")
+_PATH = _Setting(
+    None,
+    lambda value: isinstance(value, str) and bool(value.strip() and Path(value).name),
+    "the path of a file or folder",
+)
 _SECTION = _Setting(None, lambda value: isinstance(value, Mapping), "a section (a mapping of keys to values)")
 
 _SETTINGS: Mapping[str, _Setting] = {
     # The model
-    "num_layers": _whole(),
-    "hidden_size": _whole(),
-    "intermediate_size": _whole(),
+    **dict.fromkeys(("num_layers", "hidden_size", "intermediate_size", "num_attention_heads", "num_kv_heads",
+                     "seq_length", "max_position_embeddings"), _whole()),
     "mlp_multiple_of": _whole(1),
-    "num_attention_heads": _whole(),
-    "num_kv_heads": _whole(),
-    "seq_length": _whole(),
-    "max_position_embeddings": _whole(),
     "rms_norm_epsilon": _real(1e-8, "a finite number above 0", above=0),
     "rotary_emb_base": _whole(10_000),
     "no_weight_tying": _FLAG,
@@ -89,52 +80,40 @@ _SETTINGS: Mapping[str, _Setting] = {
     "init_method": _choice("normal", *_INIT_METHODS),
     "output_layer_init_method": _choice("scaled_normal", *_INIT_METHODS),
     "init_method_std": _real(0.02, "a finite number above 0", above=0),
-    "precision": _Setting(
-        None, lambda value: value in ("fp32", "bfloat16"), "fp32 or bfloat16 (the local engine does not scale the loss)"
-    ),
+    "precision": _choice(None, "fp32", "bfloat16"),
     "bf16": _SECTION,
     # The optimizer
     "optimizer": _SECTION,
     "lr_decay_style": _choice("linear", "constant", "linear", "cosine", "exponential"),
-    "lr_decay_iters": _whole(),
     "lr_decay_fraction": _real(None, "a finite number above 0, at most 1", above=0, most=1),
-    "min_lr": _real(0.0, _NOT_NEGATIVE, least=0),
-    "warmup": _real(0.01, "a finite number from 0 to 1, the share of the steps", least=0, most=1),
-    "weight_decay": _real(0.1, _NOT_NEGATIVE, least=0),
-    "gradient_clipping": _real(1.0, _NOT_NEGATIVE, least=0),
-    "train_iters": _whole(),
-    "train_batch_size": _whole(),
-    "train_micro_batch_size_per_gpu": _whole(),
+    "warmup": _real(0.01, "a finite number from 0 to 1, the share of the steps", most=1),
+    **{key: _real(default, _NOT_NEGATIVE)
+       for key, default in (("min_lr", 0.0), ("weight_decay", 0.1), ("gradient_clipping", 1.0))},
+    **dict.fromkeys(("train_iters", "lr_decay_iters", "train_batch_size", "train_micro_batch_size_per_gpu"), _whole()),
     "gradient_accumulation_steps": _whole(1),
-    "seed": _Setting(
-        1234, lambda value: _is_whole(value) and value < 2**32, "a whole number from 0 to 2**32 - 1"
-    ),
+    "seed": _Setting(1234, lambda value: _is_whole(value) and value < 2**32, "a whole number from 0 to 2**32 - 1"),
     # Data, checkpoints and log
-    "data_path": _PATH,
+    **dict.fromkeys(("data_path", "vocab_file", "save", "load"), _PATH),
     "split": _Setting("969, 30, 1", _is_split, "shares such as '969, 30, 1', none negative and not all zero"),
-    "vocab_file": _PATH,
-    "save": _PATH,
-    "load": _PATH,
     "finetune": _FLAG,
-    "checkpoint_factor": _whole(),
+    **dict.fromkeys(("checkpoint_factor", "keep_last_n_checkpoints"), _whole()),
     "extra_save_iters": _Setting(
         None, lambda value: isinstance(value, list) and all(map(_is_whole, value)), "a list of whole numbers, 0 or more"
     ),
-    "keep_last_n_checkpoints": _whole(),
     "log_interval": _whole(100),
     "eval_interval": _whole(1000),
     "eval_iters": _whole(100, least=0),
     "kisl": _SECTION,  # read by kisl_plugin.plan
 }  # fmt: skip
 _OPTIMIZER_PARAMS: Mapping[str, _Setting] = {
-    "lr": _real(None, _NOT_NEGATIVE, least=0),
+    "lr": _real(None, _NOT_NEGATIVE),
     "betas": _Setting(
         None,
         lambda value: isinstance(value, list) and len(value) == 2 and all(_is_number(b) and 0 <= b < 1 for b in value),
         "a list of two numbers, each 0 or more and below 1",
         lambda value: [*map(float, value)],  # torch refuses whole numbers among betas
     ),
-    "eps": _real(None, _NOT_NEGATIVE, least=0),
+    "eps": _real(None, _NOT_NEGATIVE),
 }
 _REQUIRED = ("num_layers", "hidden_size", "num_attention_heads", "seq_length", "max_position_embeddings", "optimizer",
              "train_iters", "data_path", "vocab_file")  # fmt: skip
@@ -185,7 +164,13 @@ def read_config(paths: Sequence[Path]) -> LocalConfig:
     refuse_keys(yamls, "local")
     unused = unused_keys(yamls, [*_SETTINGS, "deepspeed_extra_args"])
     values = {key: _read(yamls, key) for key in _SETTINGS}
-    values["precision"] = _precision(yamls, values)
+    # Either fp32 or bfloat16, from precision and bf16 as GPT-NeoX derives it (calculate_derived).
+    enabled = (values["bf16"] or {}).get("enabled", False)
+    if not isinstance(enabled, bool):
+        raise yamls.wrong_value("bf16.enabled", enabled, "true or false")
+    values["precision"] = values["precision"] or ("bfloat16" if enabled else "fp32")
+    if values["bf16"] and enabled != (values["precision"] == "bfloat16"):
+        raise yamls.wrong_value("bf16.enabled", enabled, f"{not enabled}, since precision is {values['precision']!r}")
     values["optimizer"] = _optimizer(yamls)
     _fill_batch(yamls, values)
     heads, head_size = values["num_attention_heads"], values["hidden_size"] // values["num_attention_heads"]
@@ -203,12 +188,13 @@ def read_config(paths: Sequence[Path]) -> LocalConfig:
     ):  # fmt: skip
         if not fits:
             raise yamls.wrong_value(key, values[key], expected)
-    extra = _unused_extra_args(yamls)
-    return LocalConfig(values, yamls.where, yamls.texts, (*unused, *extra))
+    return LocalConfig(values, yamls.where, yamls.texts, (*unused, *_unused_extra_args(yamls)))
 
 
 def read_row_config(paths: Sequence[Path]) -> LocalConfig:
     """Read the keys that decide what the rows of a run hold, whichever engine trains it; the others are not checked.
+
+    `train_batch_size` stays None where it is not given: then `batch` is that of one device.
 
     Raises:
         InputError: a key is missing or wrong, or the rows are such as only GPT-NeoX lays out.
@@ -219,10 +205,9 @@ def read_row_config(paths: Sequence[Path]) -> LocalConfig:
     if values["train_batch_size"] is not None:
         # How a batch is divided among GPUs and micro batches changes no row.
         values |= {"train_micro_batch_size_per_gpu": values["train_batch_size"], "gradient_accumulation_steps": 1}
-    else:
-        _fill_batch(yamls, values)
-        values["train_batch_size"] = None
-    return LocalConfig({**values, "eval_interval": 1, "eval_iters": 0}, yamls.where)
+    total = values["train_batch_size"]
+    _fill_batch(yamls, values)
+    return LocalConfig({**values, "train_batch_size": total, "eval_interval": 1, "eval_iters": 0}, yamls.where)
 
 
 def _read(yamls: Yamls, key: str) -> Any:
@@ -235,18 +220,6 @@ def _read(yamls: Yamls, key: str) -> Any:
     if not setting.accepts(value):
         raise yamls.wrong_value(key, value, setting.expected)
     return setting.convert(value)
-
-
-def _precision(yamls: Yamls, values: Mapping[str, Any]) -> str:
-    """Either fp32 or bfloat16, from precision and bf16 as GPT-NeoX derives it (calculate_derived)."""
-    section = values["bf16"] or {}
-    enabled = section.get("enabled", False)
-    if not isinstance(enabled, bool):
-        raise yamls.wrong_value("bf16.enabled", enabled, "true or false")
-    precision = values["precision"] or ("bfloat16" if enabled else "fp32")
-    if section and enabled != (precision == "bfloat16"):
-        raise yamls.wrong_value("bf16.enabled", enabled, f"{not enabled}, since precision is {precision!r}")
-    return precision
 
 
 def _optimizer(yamls: Yamls) -> dict[str, Any]:
@@ -308,8 +281,4 @@ def _fill_batch(yamls: Yamls, values: dict[str, Any]) -> None:
             f"{yamls.where}: train_batch_size is {total}; expected train_micro_batch_size_per_gpu {micro} × "
             f"gradient_accumulation_steps {steps} (one device)"
         )
-    values |= {
-        "train_batch_size": total,
-        "train_micro_batch_size_per_gpu": micro,
-        "gradient_accumulation_steps": steps,
-    }
+    values.update(train_batch_size=total, train_micro_batch_size_per_gpu=micro, gradient_accumulation_steps=steps)

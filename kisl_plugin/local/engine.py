@@ -20,7 +20,7 @@ from kisl_plugin.files import write_atomically
 from kisl_plugin.huggingface import write_model
 from kisl_plugin.local.config import LocalConfig, read_config
 from kisl_plugin.local.data import RunData, read_data
-from kisl_plugin.local.model import build_model, build_optimizer, parameter_counts
+from kisl_plugin.local.model import build_model, build_optimizer, count_parameters
 from kisl_plugin.local.training import Metrics, exposures_of, held_out_loss, keep_freed_memory, train_steps
 from kisl_plugin.neox_config import hold_save, is_same, refuse_mixed_runs
 from kisl_plugin.progress import Progress
@@ -189,7 +189,7 @@ class _Run:
         if self.card_fields is None:
             return None
         config, shape = self.config, self.model.config
-        total, non_embedding = parameter_counts(self.model)
+        total, non_embedding = count_parameters(self.model)
         return RunCard(
             engine="local",
             model={

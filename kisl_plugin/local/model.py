@@ -46,7 +46,7 @@ def build_model(config: LocalConfig, vocabulary: int, eod: int) -> LlamaForCausa
     return model
 
 
-def parameter_counts(model: LlamaForCausalLM) -> tuple[int, int]:
+def count_parameters(model: LlamaForCausalLM) -> tuple[int, int]:
     """All parameters, and those outside the embeddings (input and output)."""
     total = sum(p.numel() for p in model.parameters())
     # By identity, so that tied embeddings count once.

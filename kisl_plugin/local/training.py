@@ -5,6 +5,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,9 +132,12 @@ class Metrics:
         self._path = path
         self._recent: deque[StepReport] = deque(maxlen=_RECENT_STEPS)
         self._interval: list[StepReport] = []
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, "".join(f"{line}\n" for line in lines if _is_up_to(line, start)))
+        kept = []
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
+            with suppress(ValueError, TypeError, KeyError):
+                if json.loads(line)["iteration"] <= start:
+                    kept.append(f"{line}\n")
+        write_atomically(path, "".join(kept))
 
     def add(self, report: StepReport) -> None:
         """Record one step."""
@@ -165,12 +169,3 @@ class Metrics:
     def _append(self, **values: float) -> None:
         with self._path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(values) + "\n")
-
-
-def _is_up_to(line: str, start: int) -> bool:
-    try:
-        values = json.loads(line)
-    except ValueError:
-        return False
-    iteration = values.get("iteration") if isinstance(values, dict) else None
-    return isinstance(iteration, int) and iteration <= start
