@@ -1,8 +1,8 @@
 """Whole runs of the embedded engine on a tiny model. What the model was fed is seen at the model, not in the data."""
 
 import json
+import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -163,35 +163,34 @@ def test_a_stopped_run_resumes_to_the_same_weights(tmp_path: Path, world: Path, 
     assert "already trained to iteration 20" in again[-1]
 
 
+def train_quietly(config: Path) -> None:
+    LocalEngine().train([config], say=lambda line: None)
+
+
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path, world: Path) -> None:
     changes = {"train_iters": 120, "checkpoint_factor": 7, "keep_last_n_checkpoints": 2}
     whole = train(tmp_path / "whole", world, **changes)
     save = tmp_path / "killed"
     config = write_yaml(tmp_path / "killed.yml", settings(world, save, **changes))
-    command = [sys.executable, "-m", "kisl_plugin", "train", str(config)]
+    # The fork server imports torch once; each run is a process of its own.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["kisl_plugin.local.engine"])
     kills = 0
-    for wait in (0.05, 0.4, None):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ)
+    for wait in (0.05, 0.3, None):
+        process = context.Process(target=train_quietly, args=(config,))
+        process.start()
+        before = _latest(save)
         if wait is not None:
-            kills += _kill_when_training(process, save, wait)
-        else:
-            _, error = process.communicate(timeout=120)
-            assert process.returncode == 0, error
+            while process.is_alive() and _latest(save) == before:
+                time.sleep(0.005)
+            time.sleep(wait)
+            kills += process.is_alive()
+            process.kill()  # SIGKILL, a moment after a new checkpoint appeared
+        process.join()
+    assert process.exitcode == 0
     assert kills > 0, "every run ended before it was killed: the test shows nothing"
     assert same_weights(save / "hf", whole)
     assert len(list(save.glob("global_step*"))) == 2
-
-
-def _kill_when_training(process: subprocess.Popen[bytes], save: Path, wait: float) -> bool:
-    """SIGKILL a moment after a new checkpoint appeared; False if the run was over first."""
-    before = _latest(save)
-    while process.poll() is None and _latest(save) == before:
-        time.sleep(0.005)
-    time.sleep(wait)
-    alive = process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    return alive
 
 
 def _latest(save: Path) -> str:
