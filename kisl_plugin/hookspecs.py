@@ -2,7 +2,7 @@
 
 A plugin module implements hooks with `hookimpl`. Every hook returns None for a name that it does not provide, and the
 first plugin that returns something else is used; installed plugins are called before the built-in ones, which are
-plugins of the same kind (`BUILT_IN`).
+plugins of the same kind (`_BUILT_IN`).
 """
 
 import sys
@@ -128,7 +128,7 @@ def kisl_engine(name: str) -> "Engine | None":
     """The engine that trains (built in: local)."""
 
 
-BUILT_IN = (
+_BUILT_IN = (
     "kisl_plugin.triples",
     "kisl_plugin.verbalize",
     "kisl_plugin.schedule",
@@ -146,7 +146,7 @@ def manager() -> pluggy.PluginManager:
     """
     plugins = pluggy.PluginManager(_PROJECT)
     plugins.add_hookspecs(sys.modules[__name__])
-    for name in BUILT_IN:
+    for name in _BUILT_IN:
         plugins.register(import_module(name), name=name)
     plugins.load_setuptools_entrypoints(_PROJECT)  # pluggy calls the plugins that were registered last first
     return plugins

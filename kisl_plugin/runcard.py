@@ -22,7 +22,7 @@ __all__ = [
     "write_run_card",
 ]
 
-SCHEMA = 1
+_SCHEMA = 1
 CARD_NAME = "kisl.json"
 TRIPLES_NAME = "kisl_triples.jsonl"
 # Keys of the card that decide which rows a run sees. A resume must not change them.
@@ -77,7 +77,7 @@ class RunCard:
     def to_dict(self) -> dict[str, Any]:
         """The card as JSON holds it; what was not recorded is left out."""
         kept = {key: value for key, value in asdict(self).items() if value is not None}
-        return {"schema": SCHEMA, **kept}
+        return {"schema": _SCHEMA, **kept}
 
     @classmethod
     def from_dict(cls, data: Any, where: str) -> "RunCard":
@@ -88,8 +88,8 @@ class RunCard:
         """
         if not isinstance(data, Mapping):
             raise InputError(f"{where}: a run card is a JSON object, not {type(data).__name__}")
-        if data.get("schema") != SCHEMA:
-            raise InputError(f"{where}: schema is {data.get('schema')!r}; this version reads schema {SCHEMA}")
+        if data.get("schema") != _SCHEMA:
+            raise InputError(f"{where}: schema is {data.get('schema')!r}; this version reads schema {_SCHEMA}")
         for outer, inner in (("model", "params"), ("tokens", ""), ("triples", "count"), ("seed", "")):
             value, key = data.get(outer), outer
             if inner:

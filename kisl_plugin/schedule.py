@@ -18,13 +18,13 @@ __all__ = ["MOST_SAMPLES", "Schedule", "draws", "key_of"]
 # Integer mixing. NumPy's generators may give other numbers in another version, and a resumed run must draw what the
 # uninterrupted one would have drawn. So nothing here has a state: every number is a function of its key and its index.
 
-U64 = NDArray[np.uint64]
+_U64 = NDArray[np.uint64]
 _ROUNDS = 8
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 
 
-def mix(values: Any) -> U64:
+def mix(values: Any) -> _U64:
     """SplitMix64's finaliser (Steele et al. 2014) of unsigned 64-bit values, element by element: a bijection."""
     z = np.asarray(values, dtype=np.uint64)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -41,7 +41,7 @@ def key_of(*parts: int) -> int:
     return key
 
 
-def draws(key: int, indices: Any) -> U64:
+def draws(key: int, indices: Any) -> _U64:
     """The uniform 64-bit numbers at `indices` of the stream `key`."""
     return mix(mix(np.asarray(indices, dtype=np.uint64) * np.uint64(_GOLDEN) + np.uint64(key)))
 
@@ -65,7 +65,7 @@ def permute(indices: NDArray[np.int64], size: Any, key: Any) -> NDArray[np.int64
     return out.astype(np.int64)
 
 
-def _feistel(values: U64, bits: int, key: U64) -> U64:
+def _feistel(values: _U64, bits: int, key: _U64) -> _U64:
     low_bits = np.uint64(bits // 2)
     low_mask = np.uint64((1 << (bits // 2)) - 1)
     high_mask = np.uint64((1 << (bits - bits // 2)) - 1)
@@ -90,9 +90,9 @@ _JITTER_CHUNKS = 8
 def kisl_spacing(name: str, frequencies: IntArray, samples: int, seed: int) -> Spacing | None:
     """Provide "shuffled" and "even"."""
     if name == "shuffled":
-        return Shuffled(frequencies, samples, seed)
+        return _Shuffled(frequencies, samples, seed)
     if name == "even":
-        return Even(frequencies, samples, seed)
+        return _Even(frequencies, samples, seed)
     return None
 
 
@@ -112,7 +112,7 @@ def spacing_of(name: str, frequencies: IntArray, samples: int, seed: int) -> Spa
     return spacing
 
 
-def share_ends(start: int, stop: int, items: int, samples: int, offset: int = 0) -> IntArray:
+def _share_ends(start: int, stop: int, items: int, samples: int, offset: int = 0) -> IntArray:
     """floor((i·items + offset) / samples) for i = start … stop; exact where i·items would not fit 64 bits.
 
     Sample i holds the items from entry i to entry i+1, so every sample holds floor or ceil of items / samples of them.
@@ -124,7 +124,7 @@ def share_ends(start: int, stop: int, items: int, samples: int, offset: int = 0)
     return i * whole + (i * rest + offset) // samples
 
 
-class Shuffled:
+class _Shuffled:
     """Every exposure is equally likely in every sample; samples differ by at most one exposure.
 
     Exposure number e belongs to the triple whose range of the cumulative frequencies contains e; a keyed permutation of
@@ -144,13 +144,13 @@ class Shuffled:
 
     def rows(self, start: int, stop: int) -> tuple[IntArray, IntArray]:
         """Samples start … stop-1: cumulative row ends and the triples in order."""
-        shares = share_ends(start, stop, self._exposures, self._samples)
+        shares = _share_ends(start, stop, self._exposures, self._samples)
         positions = np.arange(shares[0], shares[-1], dtype=np.int64)
         exposures = permute(positions, self._exposures, self._key)
         return shares[1:] - shares[0], np.searchsorted(self._ends, exposures, side="right").astype(np.int64)
 
 
-class Even:
+class _Even:
     """Each triple's exposures have a period of samples / frequency; no gap is above two periods.
 
     Triples of one frequency take turns in rounds. Within a round each moves by at most an eighth of it, shuffled again
@@ -198,7 +198,7 @@ class _Turns:
         return -(-self._total // self._samples)
 
     def rows(self, start: int, stop: int) -> tuple[IntArray, IntArray]:
-        shares = share_ends(start, stop, self._total, self._samples, self._samples - 1 - self._phase)
+        shares = _share_ends(start, stop, self._total, self._samples, self._samples - 1 - self._phase)
         turn, place = np.divmod(np.arange(shares[0], shares[-1], dtype=np.int64), len(self._members))
         if self._bounds is not None:  # permute the places within each eighth, with a key for this turn and eighth
             chunk = np.searchsorted(self._bounds, place, side="right") - 1

@@ -31,7 +31,7 @@ INJECTED = "injected"
 
 # Labels. `normalised` is the spelling that is stored; `folded_words` is what two labels are compared by.
 
-NO_BREAK_SPACES = str.maketrans({"\u00a0": " ", "\u2007": " ", "\u202f": " "})
+_NO_BREAK_SPACES = str.maketrans({"\u00a0": " ", "\u2007": " ", "\u202f": " "})
 # Letters that Unicode does not decompose into a base letter and a mark.
 _BARRED = str.maketrans("øłđı", "oldi")
 _JOINING = ".'’"
@@ -41,7 +41,7 @@ def normalised(label: str) -> str:
     """The label in Unicode NFC, with plain spaces for no-break ones, without spaces at the ends."""
     if label.isascii():
         return label.strip()
-    return unicodedata.normalize("NFC", label.translate(NO_BREAK_SPACES)).strip()
+    return unicodedata.normalize("NFC", label.translate(_NO_BREAK_SPACES)).strip()
 
 
 def folded_words(label: str) -> tuple[str, ...]:
@@ -84,7 +84,7 @@ def read_triples(source: str | Path) -> list[Triple]:
         endings = ", ".join(_FILE_READERS)
         file = f"a file, but its ending is not {endings}" if _exists(Path(source)) else f"no such file ({endings})"
         raise InputError(
-            f"triples {str(source)!r}: {file}; not a bundled name ({', '.join(BUNDLED)}); not a hub data set "
+            f"triples {str(source)!r}: {file}; not a bundled name ({', '.join(_BUNDLED)}); not a hub data set "
             "(owner/name or owner/name:split); and no plugin's hook kisl_read_triples reads it"
         )
     return triples
@@ -112,20 +112,20 @@ def triples_to_jsonl(triples: Iterable[Triple]) -> str:
 
 # Rows of a table become triples: every column is checked, duplicates are counted, each error names its row.
 
-REQUIRED = ("subject", "relation_id", "object")
-ALIASES = ("subject_aliases", "object_aliases")
-COLUMNS = (*REQUIRED, "subject_id", "object_id", *ALIASES, "group")
+_REQUIRED = ("subject", "relation_id", "object")
+_ALIASES = ("subject_aliases", "object_aliases")
+_COLUMNS = (*_REQUIRED, "subject_id", "object_id", *_ALIASES, "group")
 # Control characters, lone surrogates, line and paragraph separators, invisible format characters (but the joiners that
 # Persian and Indic labels are written with).
 _REFUSED_CATEGORIES = ("Cc", "Cf", "Cs", "Zl", "Zp")
 _JOINERS = "\u200c\u200d"
 _ROWS_SHOWN = 5
 
-Rows = Iterable[tuple[int, Mapping[str, Any]]]
+_Rows = Iterable[tuple[int, Mapping[str, Any]]]
 
 
-def triples_of_rows(rows: Rows, source: str) -> list[Triple]:
-    """The triples of numbered rows; columns that are not COLUMNS are ignored.
+def _triples_of_rows(rows: _Rows, source: str) -> list[Triple]:
+    """The triples of numbered rows; unknown columns are ignored.
 
     Aliases are lists of strings; None and "" in an optional column mean that it is absent. Rows that repeat a
     fact of the same group are left out, with one TriplesWarning that counts them.
@@ -152,7 +152,7 @@ def triples_of_rows(rows: Rows, source: str) -> list[Triple]:
         else:
             repeated.append(number)
     if not triples:
-        raise InputError(f"{source}: contains no triples; expected rows with {', '.join(REQUIRED)}")
+        raise InputError(f"{source}: contains no triples; expected rows with {', '.join(_REQUIRED)}")
     if repeated:
         shown = ", ".join(map(str, repeated[:_ROWS_SHOWN])) + (", …" if len(repeated) > _ROWS_SHOWN else "")
         warnings.warn(
@@ -175,24 +175,24 @@ def _columns_problem(present: tuple[str, ...]) -> str | None:
     def squeezed(column: str) -> str:  # "Subject-Alias" and "subject_aliases" are the same without case and plural
         return re.sub(r"[\W_]", "", column.casefold()).rstrip("es")
 
-    others = [column for column in present if column not in COLUMNS]
-    for column in COLUMNS:
+    others = [column for column in present if column not in _COLUMNS]
+    for column in _COLUMNS:
         if column in present:
             continue
         meant = [other for other in others if squeezed(other) == squeezed(column)]
-        if not meant and column in REQUIRED:
+        if not meant and column in _REQUIRED:
             meant = difflib.get_close_matches(column, others, n=1)
         if meant:
             return f"column {meant[0]!r} is unknown; rename it to {column!r}"
-        if column in REQUIRED:
+        if column in _REQUIRED:
             return (
-                f"no column {column!r}, only {', '.join(map(repr, present)) or 'none'}; expected {', '.join(REQUIRED)}"
+                f"no column {column!r}, only {', '.join(map(repr, present)) or 'none'}; expected {', '.join(_REQUIRED)}"
             )
     return None
 
 
 def _triple(row: Mapping[str, Any], where: str) -> Triple:
-    subject, relation_id, obj = (_label(row[column], column, where) for column in REQUIRED)
+    subject, relation_id, obj = (_label(row[column], column, where) for column in _REQUIRED)
     if subject == obj:
         raise InputError(f"{where}: object {obj!r} equals its subject; they must differ")
     subject_id, object_id, group = (
@@ -204,7 +204,7 @@ def _triple(row: Mapping[str, Any], where: str) -> Triple:
     if group != CONTROL and (name == CONTROL or name == "stderr" or name.endswith("_stderr")):
         raise InputError(f"{where}: group is {group!r}; expected {CONTROL!r} for control triples, or another name")
     aliases = []
-    for column in ALIASES:
+    for column in _ALIASES:
         values = row.get(column)
         if values is None or values == "":
             values = ()
@@ -232,7 +232,7 @@ def _label(value: Any, column: str, where: str) -> str:
 
 # Built-in sources: files, bundled sets and data sets of the Hugging Face hub.
 
-BUNDLED = ("wikidata_six",)
+_BUNDLED = ("wikidata_six",)
 _HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(:(?P<split>[^/:\s]+))?")
 _ALIAS_SEPARATOR = "|"
 
@@ -240,18 +240,18 @@ _ALIAS_SEPARATOR = "|"
 @hookimpl
 def kisl_read_triples(source: str) -> list[Triple] | None:
     """Read a bundled set, a file by its ending, or a data set of the hub; None for anything else."""
-    path = Path(__file__).parent / "data" / f"{source}.jsonl" if source in BUNDLED else Path(source)
+    path = Path(__file__).parent / "data" / f"{source}.jsonl" if source in _BUNDLED else Path(source)
     reader = _FILE_READERS.get(path.suffix.casefold())
     if reader and _exists(path):
         try:
-            return triples_of_rows(reader(path), str(path))
+            return _triples_of_rows(reader(path), str(path))
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     hub = _HUB_ID.fullmatch(source)
     if hub and not _exists(path) and not _exists(path.parent):
         ending = Path(hub["id"]).suffix  # "facts.json" is a file that is missing, "facts-v1.5" may be a data set
         if not ending[1:2].isalpha():
-            return triples_of_rows(_hub_rows(hub["id"], hub["split"] or "train"), source)
+            return _triples_of_rows(_hub_rows(hub["id"], hub["split"] or "train"), source)
     return None
 
 
@@ -273,7 +273,7 @@ def _lines(path: Path) -> Iterator[str]:
                 raise InputError(f"{path}:{number}: byte {byte} is not UTF-8; save the file as UTF-8") from None
 
 
-def _jsonl_rows(path: Path) -> Rows:
+def _jsonl_rows(path: Path) -> _Rows:
     for number, line in enumerate(_lines(path), 1):
         if not line.strip():
             continue
@@ -286,21 +286,21 @@ def _jsonl_rows(path: Path) -> Rows:
         yield number, row
 
 
-def _table_rows(path: Path, delimiter: str) -> Rows:
+def _table_rows(path: Path, delimiter: str) -> _Rows:
     records = _records(path, delimiter)
     header_row, header = next(records, (1, []))
     header = [column.strip() for column in header]
     where = f"{path}:{header_row}"
     if header:
         _check_columns(tuple(header), where)
-    repeated = {column for column in header if column in COLUMNS and header.count(column) > 1}
+    repeated = {column for column in header if column in _COLUMNS and header.count(column) > 1}
     if repeated:
         raise InputError(f"{where}: column {min(repeated)!r} occurs twice; keep one")
     for number, cells in records:
         if len(cells) != len(header):
             raise InputError(f"{path}:{number}: {len(cells)} fields; expected {len(header)}, as in the header")
         row: dict[str, Any] = dict(zip(header, cells, strict=True))
-        for column in ALIASES:
+        for column in _ALIASES:
             if column in row:
                 row[column] = [alias for alias in row[column].split(_ALIAS_SEPARATOR) if alias.strip()]
         yield number, row
@@ -323,7 +323,7 @@ def _records(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
             yield first_line, cells
 
 
-def _parquet_rows(path: Path) -> Rows:
+def _parquet_rows(path: Path) -> _Rows:
     with needs_extra("corpus", f"{path}: reading Parquet"):
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -332,7 +332,7 @@ def _parquet_rows(path: Path) -> Rows:
             names = table.schema_arrow.names
             _check_columns(tuple(names), str(path))
             number = 0
-            for batch in table.iter_batches(columns=[column for column in COLUMNS if column in names]):
+            for batch in table.iter_batches(columns=[column for column in _COLUMNS if column in names]):
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
@@ -340,7 +340,7 @@ def _parquet_rows(path: Path) -> Rows:
         raise InputError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]})") from None
 
 
-def _hub_rows(name: str, split: str) -> Rows:
+def _hub_rows(name: str, split: str) -> _Rows:
     with needs_extra("eval", f"triples {name!r}: no such file; reading a hub data set"):
         import datasets
     try:
@@ -351,10 +351,10 @@ def _hub_rows(name: str, split: str) -> Rows:
             f"triples {name!r}: no such file, and the split {split!r} of this hub data set cannot be loaded ({reason})"
         ) from None
     _check_columns(tuple(rows.column_names), f"{name}:{split}")
-    yield from enumerate(rows.select_columns([c for c in COLUMNS if c in rows.column_names]), 1)
+    yield from enumerate(rows.select_columns([c for c in _COLUMNS if c in rows.column_names]), 1)
 
 
-_FILE_READERS: dict[str, Callable[[Path], Rows]] = {
+_FILE_READERS: dict[str, Callable[[Path], _Rows]] = {
     ".jsonl": _jsonl_rows,
     ".csv": partial(_table_rows, delimiter=","),
     ".tsv": partial(_table_rows, delimiter="\t"),

@@ -10,7 +10,7 @@ from kisl_plugin.errors import KislError
 from kisl_plugin.probe.run import HEADLINE, Probed, probe_models
 
 
-class BatchSize(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases only
+class _BatchSize(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases only
     """A number of questions, or `auto`: as many as fit."""
 
     name = "n"
@@ -24,7 +24,7 @@ class BatchSize(click.ParamType):  # type: ignore[type-arg]  # generic in newer 
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder for lm_eval's result files.")
 @click.option("--tasks", default=HEADLINE, show_default=True, help="Tasks, separated by commas.")
-@click.option("--batch-size", "--batch_size", default=64, show_default=True, type=BatchSize(), help="Or auto.")
+@click.option("--batch-size", "--batch_size", default=64, show_default=True, type=_BatchSize(), help="Or auto.")
 @click.option("--device", default=None, help="cpu, cuda:0, …; default: cuda if there is one.")
 @click.option("--verbose", is_flag=True, help="Show lm_eval's own log and progress bars.")
 def probe(
