@@ -8,7 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kisl_plugin.corpus.readers import TextDocument, cut_into_pieces, find_files, read_piece
+from kisl_plugin.corpus.inputs import cut_into_pieces, find_files, read_piece
+from kisl_plugin.corpus.readers import TextDocument
 
 
 def write_jsonl(path: Path, texts: Sequence[str]) -> Path:

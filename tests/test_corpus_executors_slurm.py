@@ -16,9 +16,9 @@ pytest.importorskip("datatrove")
 from corpus_builds import make_world, several_files
 from corpus_toy_blocks import TASKS, began, expected, merged, stages
 from datatrove.executor import SlurmPipelineExecutor
+from kisl_plugin.corpus.slurm import SlurmOptions, SlurmRunner, StageStatus, status
 
 from kisl_plugin.corpus.executors import LocalRunner, Stage
-from kisl_plugin.corpus.slurm import SlurmOptions, SlurmRunner, StageStatus, status
 from kisl_plugin.errors import InputError, KislError
 
 sys.path.insert(0, str(Path(__file__).parent / "slurm"))

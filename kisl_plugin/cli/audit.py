@@ -62,7 +62,7 @@ def audit(
 
     Example: kisl corpus audit --run neox_configs/1b_f200.yml --rows 10000
     """
-    from kisl_plugin.corpus.readers import check_writable
+    from kisl_plugin.corpus.inputs import check_writable
 
     for name, value in (("PREFIX", prefixes), ("--triples", triples), ("--tokenizer", tokenizer)):
         if runs and value:

@@ -1,4 +1,4 @@
-"""`kisl corpus`: a tokenizer, and the background text in GPT-NeoX's format."""
+"""The commands of `kisl corpus`: train a tokenizer, build the background text, and audit it."""
 
 import os
 from collections.abc import Callable
@@ -9,13 +9,16 @@ import click
 
 from kisl_plugin.cli.audit import audit
 from kisl_plugin.cli.errors import Command, GroupedCommand, GroupedOption
-from kisl_plugin.errors import InputError
+from kisl_plugin.errors import InputError, needs_extra
 from kisl_plugin.indexed import file_of
 from kisl_plugin.matching import PAIR, MatchRules
 from kisl_plugin.progress import duration
 
-# The options of `kisl corpus` that say which text is read.
+if TYPE_CHECKING:
+    from kisl_plugin.corpus.executors import Runner
 
+MEGABYTE = 1_000_000
+VOCABULARY_MULTIPLE = 128  # make_vocab_size_divisible_by, GPT-NeoX's default
 FORMATS = """\b
 A document is
   a .txt file, whole;
@@ -23,95 +26,21 @@ A document is
     .jsonl.gz or .jsonl.zst;
   the column "text" of a row of .parquet.
 
-Its id is the key or column "id", else file and line. Folders are searched through for such files, on this machine
-and behind URLs. hf:// reads the Hugging Face hub, s3:// needs the extra s3 and AWS's usual variables
-(AWS_PROFILE, AWS_ENDPOINT_URL); other URLs are opened by fsspec."""
+Its id is the key or column "id", else file and line. Folders are searched for such files, on this machine and behind
+URLs. hf:// reads the Hugging Face hub, s3:// needs the extra s3 and AWS's usual variables (AWS_PROFILE,
+AWS_ENDPOINT_URL); other URLs are opened by fsspec."""
 
-_input = click.option(
-    "--input",
-    "inputs",
-    multiple=True,
-    required=True,
-    metavar="FILE...",
-    help="Text files, folders, globs; hf://datasets/OWNER/NAME/…, s3://BUCKET/…",
-)
-# What a shell makes of --input data/*.txt: the first file is the option's, the others stand free.
-_more = click.argument("more", nargs=-1, metavar="")
+_path = click.Path(path_type=Path)
 
 
 def takes_text(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a command the parameters `inputs` and `more`, strings that together are what find_files takes."""
-    return _input(_more(command))
-
-
-# The options of `kisl corpus build` that say where its tasks run.
-
-if TYPE_CHECKING:
-    from kisl_plugin.corpus.executors import Runner
-
-WHERE, CLUSTER, SLURM, RAY = "Where it runs", "Slurm and Ray", "Slurm", "Ray"
-
-
-def _option(group: str, *args: Any, **kwargs: Any) -> Callable[..., Any]:
-    return click.option(*args, cls=GroupedOption, group=group, **kwargs)
-
-
-OPTIONS = (
-    _option(
-        WHERE, "--executor", default="local", show_default=True, type=click.Choice(["local", "slurm", "ray"]),
-        help="Processes of this machine, or a cluster.",
-    ),
-    _option(
-        WHERE, "--tasks", type=click.IntRange(min=1),
-        help="Into how many shards the work is cut; the result is the same.  [default and at most: one a piece (a "
-        "file or 128 MB of Parquet), 1000]",
-    ),
-    _option(
-        WHERE, "--workers", type=click.IntRange(min=1),
-        help="Tasks at a time.  [default: the cores of this machine; on a cluster what it has room for]",
-    ),
-    _option(CLUSTER, "--cpus-per-task", type=click.IntRange(min=1), help="Cores of a task.  [default: 1]"),
-    _option(CLUSTER, "--mem-per-cpu", metavar="GB", type=click.IntRange(min=1), help="[default: 2]"),
-    _option(SLURM, "--partition", help="[default: the cluster's]"),
-    _option(SLURM, "--time", help="Limit of a task, such as 12:00:00.  [default: the partition's]"),
-    _option(SLURM, "--sbatch", multiple=True, metavar="KEY=VALUE", help="Any other option of sbatch: account=lab"),
-    _option(SLURM, "--env-command", help="What a job runs first.  [default: find this very environment]"),
-    _option(RAY, "--address", help="Of the cluster.  [default: RAY_ADDRESS, else one that is started here]"),
-)  # fmt: skip
-ONLY_FOR = {
-    "cpus_per_task": ("slurm", "ray"),
-    "mem_per_cpu": ("slurm", "ray"),
-    "partition": ("slurm",),
-    "time": ("slurm",),
-    "sbatch": ("slurm",),
-    "env_command": ("slurm",),
-    "address": ("ray",),
-}
-
-
-def takes_executor(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a command the parameters that `runner_of` takes, and `tasks`."""
-    for option in reversed(OPTIONS):
-        command = option(command)
-    return command
-
-
-def runner_of(executor: str, workers: int | None, given: dict[str, Any]) -> "Runner":
-    """What runs the tasks.
-
-    Raises:
-        InputError: an option of another executor is given.
-    """
-    for name, executors in ONLY_FOR.items():
-        if given[name] not in (None, ()) and executor not in executors:
-            raise InputError(
-                f"--{name.replace('_', '-')} goes with --executor {' or '.join(executors)}, not {executor}"
-            )
-    if executor == "local":
-        from kisl_plugin.corpus.executors import LocalRunner
-
-        return LocalRunner(workers or cores())
-    return (_slurm if executor == "slurm" else _ray)(workers or -1, given)
+    """Give a command the parameters `inputs` and `more`, strings that together are what find_files takes."""
+    inputs = click.option(
+        "--input", "inputs", multiple=True, required=True, metavar="FILE...",
+        help="Text files, folders, patterns; hf://datasets/OWNER/NAME/…, s3://BUCKET/…",
+    )  # fmt: skip
+    # A shell expands --input data/*.txt: the first file is the option's value, the others are arguments.
+    return inputs(click.argument("more", nargs=-1, metavar="")(command))
 
 
 def cores() -> int:
@@ -119,46 +48,72 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _slurm(workers: int, given: dict[str, Any]) -> "Runner":
-    from kisl_plugin.corpus.slurm import SlurmOptions, SlurmRunner
+# Where the tasks of a build run: the executors that an option belongs to, its group in the help, and itself.
+EXECUTOR_OPTIONS: tuple[tuple[tuple[str, ...], str, str, dict[str, Any]], ...] = (
+    ((), "Where it runs", "--executor", {
+        "default": "local", "show_default": True, "type": click.Choice(["local", "slurm", "ray"]),
+        "help": "Processes of this machine, or a cluster.",
+    }),
+    ((), "Where it runs", "--tasks", {
+        "type": click.IntRange(min=1),
+        "help": "Number of shards; the result is the same.  [default and at most: one a piece (a file or 128 MB of "
+        "Parquet), 1000]",
+    }),
+    ((), "Where it runs", "--workers", {
+        "type": click.IntRange(min=1),
+        "help": "Tasks at a time.  [default: the cores of this machine; on a cluster no limit]",
+    }),
+    (("slurm", "ray"), "Slurm and Ray", "--cpus-per-task", {
+        "type": click.IntRange(min=1), "help": "Cores of a task.  [default: 1]",
+    }),
+    (("slurm", "ray"), "Slurm and Ray", "--mem-per-cpu", {
+        "type": click.IntRange(min=1), "metavar": "GB", "help": "[default: 2]",
+    }),
+    (("slurm",), "Slurm", "--partition", {"help": "[default: the cluster's]"}),
+    (("slurm",), "Slurm", "--time", {"help": "Limit of a task, such as 12:00:00.  [default: the partition's]"}),
+    (("slurm",), "Slurm", "--sbatch", {
+        "multiple": True, "metavar": "KEY=VALUE", "help": "Any other option of sbatch: account=lab",
+    }),
+    (("slurm",), "Slurm", "--env-command", {
+        "help": "Shell command that a job runs first.  [default: put this environment on the PATH]",
+    }),
+    (("ray",), "Ray", "--address", {"help": "HOST:PORT.  [default: RAY_ADDRESS, else a Ray started here]"}),
+)  # fmt: skip
 
+
+def takes_executor(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options by which `runner_of` chooses, and `tasks`."""
+    for _, group, name, settings in reversed(EXECUTOR_OPTIONS):
+        command = click.option(name, cls=GroupedOption, group=group, **settings)(command)
+    return command
+
+
+def runner_of(executor: str, workers: int | None, options: dict[str, Any]) -> "Runner":
+    """What runs the tasks; `options` are those that belong to one executor.
+
+    Raises:
+        InputError: an option of another executor was passed, or a library is missing.
+    """
+    for executors, _, name, _ in EXECUTOR_OPTIONS:
+        value = options.get(name.removeprefix("--").replace("-", "_"))
+        if executors and value not in (None, ()) and executor not in executors:
+            raise InputError(f"{name} is an option of --executor {' or '.join(executors)}, not of {executor}")
+    with needs_extra("corpus", "kisl corpus build"):
+        from kisl_plugin.corpus.executors import LocalRunner, RayRunner, SlurmOptions, SlurmRunner
+    if executor == "local":
+        return LocalRunner(workers or cores())
+    cpus, memory = options["cpus_per_task"] or 1, options["mem_per_cpu"] or 2
+    if executor == "ray":
+        return RayRunner(options["address"], workers or -1, cpus, memory)
+    sbatch = {}
+    for item in options["sbatch"]:
+        key, _, value = item.partition("=")
+        if not key or "=" not in item:
+            raise InputError(f"--sbatch {item}: expected KEY=VALUE, such as account=lab")
+        sbatch[key.removeprefix("--")] = value
     return SlurmRunner(
-        SlurmOptions(
-            partition=given["partition"],
-            time=given["time"],
-            cpus_per_task=given["cpus_per_task"] or 1,
-            mem_per_cpu_gb=given["mem_per_cpu"] or 2,
-            workers=workers,
-            sbatch=dict(map(_pair, given["sbatch"])),
-            env_command=given["env_command"],
-        )
+        SlurmOptions(options["partition"], options["time"], cpus, memory, workers or -1, sbatch, options["env_command"])
     )
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not (key and equals):
-        raise InputError(f"--sbatch {text}: expected KEY=VALUE, such as account=lab")
-    return key.removeprefix("--"), value
-
-
-def _ray(workers: int, given: dict[str, Any]) -> "Runner":
-    from kisl_plugin.corpus.executors import RayRunner
-
-    return RayRunner(given["address"], workers, given["cpus_per_task"] or 1, given["mem_per_cpu"] or 2)
-
-
-MEGABYTE = 1_000_000
-
-# `kisl corpus build`: background text without the facts under test, in GPT-NeoX's format.
-
-if TYPE_CHECKING:
-    from kisl_plugin.corpus.build import Done, Pending
-    from kisl_plugin.corpus.shards import Corpus
-
-UNSEARCHABLE_SHOWN = 3
-
-_path = click.Path(path_type=Path)
 
 
 @click.command(cls=GroupedCommand, epilog=FORMATS)
@@ -173,11 +128,11 @@ _path = click.Path(path_type=Path)
     help="pair: subject and object of a fact; subject: stricter, the subject alone; or a matcher that a plugin adds.",
 )
 @click.option(
-    "--min-length", default=4, show_default=True, type=click.IntRange(min=1), help="Shorter aliases are passed over."
+    "--min-length", default=4, show_default=True, type=click.IntRange(min=1), help="Shorter aliases are ignored."
 )
-@click.option("--stop-list", metavar="FILE", type=_path, help="Aliases, one a line, that are passed over too.")
+@click.option("--stop-list", metavar="FILE", type=_path, help="Aliases, one a line, that are ignored too.")
 @click.option("--weighted", is_flag=True, help="Do not merge the shards: list them with weights in OUTPUT.yml.")
-@click.option("--force", is_flag=True, help="Replace an output that is there already, or start a build anew.")
+@click.option("--force", is_flag=True, help="Replace an existing output, or start a build again from the beginning.")
 @takes_executor
 def build(
     inputs: tuple[str, ...],
@@ -193,14 +148,14 @@ def build(
     executor: str,
     tasks: int | None,
     workers: int | None,
-    **given: Any,
+    **executor_options: Any,
 ) -> None:
     """Remove documents that state a fact, and tokenise the others.
 
     A document states a fact when it names its subject and its object, by label or alias, as whole words. Every other
     document ends in <|endoftext|>. The removed ones go to OUTPUT.excluded/, the counts to OUTPUT.triples.csv.
 
-    Interrupted or killed, the same command goes on with the shards that are not finished. The result does not depend
+    After an interruption the same command continues with the shards that are not finished. The result does not depend
     on tasks, workers or executor.
 
     Example: kisl corpus build --input data/fineweb_edu --triples wikidata_six
@@ -210,78 +165,57 @@ def build(
     --tokenizer data/tokenizer.json --output data/fineweb_edu_text_document
     --executor slurm --partition cpu --time 12:00:00 --workers 64
     """
-    from kisl_plugin.corpus.build import Build, Done, run_build
+    from kisl_plugin.corpus.build import BuildOptions, Submitted, run_build
 
-    runner = runner_of(executor, workers, given)
+    aliases: list[str] = []
+    if stop_list:
+        try:
+            aliases = [line.strip() for line in stop_list.read_text(encoding="utf-8-sig").splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{stop_list}: cannot be read ({error}); expected UTF-8 text, one alias a line") from None
+    runner = runner_of(executor, workers, executor_options)
     local = executor == "local"
-    asked = Build(
+    options = BuildOptions(
         inputs=[*inputs, *more],
         triples=triples,
         tokenizer=tokenizer,
         output=output,
-        rules=MatchRules(match=match, min_length=min_length, stop_list=_stop_list(stop_list)),
+        rules=MatchRules(match=match, min_length=min_length, stop_list=tuple(filter(None, aliases))),
         tasks=tasks,
         workers=(workers or cores()) if local else 1,
-        cores=cores() if local else given["cpus_per_task"] or 1,
+        cores=cores() if local else executor_options["cpus_per_task"] or 1,
         weighted=weighted,
         force=force,
     )
-    found = run_build(asked, runner)
-    click.echo("\n".join(_done(found, asked.output, weighted) if isinstance(found, Done) else _pending(found)))
-
-
-def _stop_list(path: Path | None) -> tuple[str, ...]:
-    if path is None:
-        return ()
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); expected a text file in UTF-8, one alias a line") from None
-    return tuple(line.strip() for line in lines if line.strip())
-
-
-def _done(found: "Done", output: Path, weighted: bool) -> list[str]:
-    made = found.corpus
+    result = run_build(options, runner)
+    if isinstance(result, Submitted):
+        state = "submitted" if result.now else "still running"
+        click.echo("\n".join(result.lines))
+        click.echo(f"{state}; watch with squeue --me; the same command shows the progress, and resubmits what failed")
+        return
+    made = result.corpus
     files = "_*.bin, .idx, .yml" if weighted else ".bin, .idx"
-    lines = [f"{output}{files}, .json · {made.documents:,} documents · {made.tokens:,} tokens"]
-    if made.triples != "none":
-        lines.append(_removed(made, output))
+    click.echo(f"{output}{files}, .json · {made.documents:,} documents · {made.tokens:,} tokens")
+    if made.left_out:
+        share = made.left_out / (made.documents + made.left_out)
+        by_relation = ", ".join(f"{relation} {count:,}" for relation, count in made.relations.items())
+        click.echo(
+            f"{made.left_out:,} removed ({share:.2%}) because they state a fact: {by_relation} · {output}.excluded/, "
+            f"{output}.triples.csv"
+        )
+    elif triples != "none":
+        click.echo("no document states a fact")
     if made.empty:
-        lines.append(f"{made.empty:,} empty documents skipped")
+        click.echo(f"{made.empty:,} empty documents skipped")
     if made.unsearchable:
-        lines += _unsearchable(made, file_of(output, ".triples.csv"))
-    if found.size:
-        speed = found.size / MEGABYTE / max(found.seconds, 1e-9)
-        lines.append(f"{found.size / MEGABYTE:,.0f} MB of text in {duration(found.seconds)}: {speed:,.1f} MB/s")
-    return lines
-
-
-def _removed(made: "Corpus", output: Path) -> str:
-    share = made.left_out / (made.documents + made.left_out)
-    by_relation = ", ".join(f"{relation} {count:,}" for relation, count in made.relations.items())
-    told = f"{made.left_out:,} removed ({share:.2%}) since they state a fact"
-    return f"{told}: {by_relation} · {output}.excluded/, {output}.triples.csv" if by_relation else told
-
-
-def _unsearchable(made: "Corpus", table: Path) -> list[str]:
-    from kisl_plugin.corpus.shards import first_unsearchable
-
-    first = first_unsearchable(table, UNSEARCHABLE_SHOWN)
-    more = [f"  … all in {table}, column unsearchable"] if made.unsearchable > len(first) else []
-    triples = "triple" if made.unsearchable == 1 else "triples"
-    told = f"{made.unsearchable:,} {triples} cannot be searched for, or not everywhere"
-    return [told, *(f"  {one}" for one in first), *more]
-
-
-def _pending(found: "Pending") -> list[str]:
-    said = "submitted; look with squeue --me" if found.submitted else "still at work; look with squeue --me"
-    return [*found.lines, f"{said}; the same command says later how far it is, and goes on with what failed"]
-
-
-# `kisl corpus`: a tokenizer, and the background text in GPT-NeoX's format.
-
-PADDED_TO = 128  # make_vocab_size_divisible_by, GPT-NeoX's default
-CORPUS_SAMPLE = 4000
+        triple = "triple" if made.unsearchable == 1 else "triples"
+        table = file_of(output, ".triples.csv")
+        click.echo(
+            f"{made.unsearchable:,} {triple} cannot be searched for everywhere; see {table}, column unsearchable"
+        )
+    if result.size:
+        size, seconds = result.size / MEGABYTE, max(result.seconds, 1e-9)
+        click.echo(f"{size:,.0f} MB of text in {duration(seconds)}: {size / seconds:,.1f} MB/s")
 
 
 @click.group()
@@ -294,17 +228,17 @@ def corpus() -> None:
 
 @corpus.command(cls=Command, epilog=FORMATS)
 @takes_text
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="The file, such as data/tokenizer.json.")
+@click.option("--output", required=True, type=_path, help="The file, such as data/tokenizer.json.")
 @click.option("--vocab-size", default=32_000, show_default=True, type=click.IntRange(min=1), help="Tokens in all.")
 @click.option(
     "--sample",
-    default=CORPUS_SAMPLE,
+    default=4000,
     show_default=True,
     metavar="MB",
     type=click.IntRange(min=1),
     help="Of larger inputs train on so many megabytes of text, taken evenly from all of them.",
 )
-@click.option("--force", is_flag=True, help="Replace an output that is there already.")
+@click.option("--force", is_flag=True, help="Replace an existing output.")
 def tokenizer(
     inputs: tuple[str, ...], more: tuple[str, ...], output: Path, vocab_size: int, sample: int, force: bool
 ) -> None:
@@ -317,29 +251,25 @@ def tokenizer(
     Example: kisl corpus tokenizer --sample 2000 --output data/tokenizer.json
     --input hf://datasets/HuggingFaceFW/fineweb-edu/sample/10BT
     """
-    from kisl_plugin.corpus.readers import check_writable, cut_into_pieces, find_files, read_documents, total_size
+    from kisl_plugin.corpus.inputs import check_writable, cut_into_pieces, find_files, read_documents
     from kisl_plugin.corpus.tokenizer import train_tokenizer
 
     if output.exists() and not force:
-        raise InputError(f"{output}: is there already; choose another --output, or --force to replace it")
+        raise InputError(f"{output}: already exists; choose another --output, or --force to replace it")
     check_writable(output)
     pieces = cut_into_pieces(find_files([*inputs, *more]))
     texts = read_documents(pieces, "training the tokenizer", sample * MEGABYTE)
     reached = train_tokenizer((document.text for document in texts), vocab_size, output).get_vocab_size()
     click.echo(f"{output} · {reached:,} tokens")
-    whole = total_size(pieces) // MEGABYTE
+    whole = sum(piece.size for piece in pieces) // MEGABYTE
     if whole > sample:
-        click.echo(f"trained on about {sample:,} of {whole:,} MB, taken evenly; --sample MB takes more or less")
+        click.echo(f"trained on about {sample:,} of {whole:,} MB, taken evenly; --sample MB changes how many")
     if reached < vocab_size:
-        click.echo(_shortage(vocab_size, reached))
-
-
-def _shortage(asked: int, reached: int) -> str:
-    padded = -(-reached // PADDED_TO) * PADDED_TO
-    return (
-        f"asked were {asked:,}, but the text holds no more pairs to merge; GPT-NeoX will pad {reached:,} to "
-        f"{padded:,}, the next multiple of {PADDED_TO} (make_vocab_size_divisible_by); more text gives more tokens"
-    )
+        padded = -(-reached // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+        click.echo(
+            f"--vocab-size is {vocab_size:,}, but the text has no more pairs to merge; more text gives more tokens. "
+            f"GPT-NeoX pads {reached:,} to {padded:,}, a multiple of {VOCABULARY_MULTIPLE}"
+        )
 
 
 corpus.add_command(build)

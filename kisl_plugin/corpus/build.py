@@ -1,53 +1,64 @@
-"""Documents → GPT-NeoX's .bin/.idx, without those that state a fact under test."""
+"""Background text → GPT-NeoX's .bin/.idx, without the documents that state a fact under test.
+
+A build is planned once; the same call after a kill goes on with that plan, and one that would give other bytes is
+refused. Datatrove is loaded when a build runs.
+"""
 
 import re
+import sys
 import time
+import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kisl_plugin.corpus.readers import cut_into_pieces, find_files, refuse_url
+from kisl_plugin import __version__
+from kisl_plugin.corpus.inputs import MEGABYTE, URL, Piece, cut_into_pieces, find_files
 from kisl_plugin.corpus.shards import (
-    MOST_PATHS,
+    LARGEST_BLEND,
     NO_TRIPLES,
-    BuildProgress,
+    BuildPaths,
+    Corpus,
     Plan,
-    Work,
-    claimed,
-    difference,
-    discard,
-    empty,
-    holds_nothing,
-    merge_note_of,
+    Stamp,
+    claim,
     not_written,
-    note_of,
     read_plan,
-    read_stamp,
-    remove,
-    versions,
     write_plan,
     write_sources,
 )
-from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.files import sha256
 from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import file_of
 from kisl_plugin.matching import MatchRules, matcher_of
+from kisl_plugin.progress import Progress
 from kisl_plugin.triples import read_triples, triples_to_jsonl
 
-# What a call is to work by: the plan that an earlier call began, if it is the same, else a new one.
+if TYPE_CHECKING:
+    from kisl_plugin.corpus.executors import Runner, Stage
+
+__all__ = ["BuildOptions", "Finished", "Submitted", "build_corpus", "run_build"]
 
 MOST_TASKS = 1000
-MOST_WEIGHTED = MOST_PATHS + 1  # one is held out
 RESULTS = (".json", ".idx", ".bin", ".yml", ".triples.csv", ".bin.part", ".idx.part")
 
 
-@dataclass(frozen=True)
-class Build:
-    """What is asked of a build. `tasks` None: as many as there are pieces, at most 1,000.
+class InterruptedBuildError(KislError):
+    """Ctrl-C; finished shards are kept."""
 
-    `workers` tasks share `cores`; what tasks leave of them the tokenizer uses.
+    exit_status = 130
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What a build reads and writes, and how it is divided.
+
+    `triples` is a source of `read_triples`, or "none" to keep every document. `tasks` None: one for each piece, at most
+    1,000. `workers` tasks share `cores`; the tokenizer uses the cores that they leave. `weighted`: the shards are not
+    merged but listed in a YAML. `force`: an earlier result, or a build that was begun, is replaced.
     """
 
     inputs: Sequence[str | Path]
@@ -61,154 +72,25 @@ class Build:
     weighted: bool = False
     force: bool = False
 
-    def threads(self, tasks: int) -> int:
-        """How many threads each of so many tasks tokenises with."""
-        return max(1, self.cores // min(self.workers, tasks))
-
-    @property
-    def work(self) -> Work:
-        """Where its parts lie."""
-        return Work(self.output.absolute())
-
-
-def refuse_existing(build: Build) -> None:
-    """Nothing is replaced that was not asked to be.
-
-    Raises:
-        InputError: a result is there, and neither `force` is given nor a build begun; or `output` names no local file.
-    """
-    refuse_url(build.output)
-    if build.output.name in ("", ".."):
-        raise InputError(
-            f"--output {build.output}: is a folder; expected the beginning of files: {build.output}/corpus"
-        )
-    if build.output.suffix in (".bin", ".idx"):
-        raise InputError(
-            f"--output {build.output}: {build.output.suffix} is appended; give the beginning of the files alone: "
-            f"{build.output.with_suffix('')}"
-        )
-    there = next(_results(build.work), None)
-    if there and not build.force and not build.work.plan.exists():
-        if build.work.folder.exists():  # of a build that was killed when it had only its folder left to take away
-            with claimed(build.work):
-                pass
-        raise InputError(f"{there}: is there already; choose another --output, or --force to replace")
-
-
-def begun(build: Build) -> Plan | None:
-    """The plan of an earlier call, which may have ended since; None without one, or where `force` may break it.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        return read_plan(build.work)
-    except InputError:
-        if not build.force:
-            raise
-        return None
-
-
-def planned(build: Build, old: Plan | None) -> Plan:
-    """The plan to work by: `old`, if the same is asked, else a new one in its place.
-
-    Raises:
-        InputError: an input is bad; or another build was begun and would be lost.
-    """
-    encoder, _ = read_tokenizer(build.tokenizer)
-    facts = [] if build.triples == NO_TRIPLES else read_triples(build.triples)
-    matcher_of([], build.rules)  # an unknown one is told before any work
-    tokenizer_json, triples_jsonl = encoder.to_str(), triples_to_jsonl(facts)
-    asked = Plan(
-        files=tuple(find_files(build.inputs)),
-        pieces=(),
-        tasks=0,
-        triples=build.triples,
-        triples_sha256=sha256(triples_jsonl),
-        rules=build.rules,
-        tokenizer=str(build.tokenizer),
-        tokenizer_sha256=sha256(tokenizer_json),
-        vocab_size=max(encoder.get_vocab().values()) + 1,
-        versions=versions(),
-    )
-    if old and not build.force and not _is_another(build, old, asked):
-        write_sources(build.work, triples_jsonl, tokenizer_json)
-        return old
-    pieces = tuple(cut_into_pieces(asked.files))
-    plan = replace(asked, pieces=pieces, tasks=_tasks(build, len(pieces)))
-    _clear(build.work)
-    write_plan(build.work, plan, triples_jsonl, tokenizer_json)
-    return plan
-
-
-def _tasks(build: Build, pieces: int) -> int:
-    if build.weighted:
-        return min(build.tasks or MOST_WEIGHTED, MOST_WEIGHTED, pieces)
-    return min(build.tasks or MOST_TASKS, pieces)
-
-
-def _is_another(build: Build, old: Plan, asked: Plan) -> bool:
-    """Whether what was begun is another build, and nothing is lost without it."""
-    work = build.work
-    changed = difference(old, asked)
-    if changed is None and build.tasks and _tasks(build, len(old.pieces)) != old.tasks:
-        changed = ("--tasks", old.tasks, build.tasks)
-    if changed is None:
-        return False
-    if work.manifest.exists() or not holds_nothing(work, old):
-        what, was, is_now = changed
-        raise InputError(
-            f"{file_of(build.output, '.work')}: a build was begun there with {what} {was}, now it is {is_now}; go on "
-            "with the old value, or add --force to start anew"
-        )
-    return True
-
-
-def _clear(work: Work) -> None:
-    """Take away what an earlier build left."""
-    for path in list(_results(work)):
-        path.unlink()
-    empty(work)
-
-
-def _results(work: Work) -> Iterator[Path]:
-    """The files there that a build writes, and that a new one replaces."""
-    yield from (path for ending in RESULTS if (path := file_of(work.output, ending)).exists())
-    shard = re.compile(re.escape(work.output.name) + r"_\d{5}\.(bin|idx)")
-    if work.output.parent.is_dir():
-        yield from sorted(path for path in work.output.parent.iterdir() if shard.fullmatch(path.name))
-    yield from sorted(work.excluded.glob("[0-9]*[0-9].jsonl"))
-
-
-# Documents → GPT-NeoX's .bin/.idx, without those that state a fact under test.
-
-if TYPE_CHECKING:
-    from kisl_plugin.corpus.executors import Runner, Stage
-    from kisl_plugin.corpus.shards import Corpus
-    from kisl_plugin.corpus.slurm import StageStatus
-
-ATTEMPTS = 3
-
-
-class InterruptedBuildError(KislError):
-    """Ctrl-C; nothing that is finished is lost."""
-
-    exit_status = 130
+    def tasks_for(self, pieces: int) -> int:
+        """The number of tasks that so many pieces are divided into."""
+        most = LARGEST_BLEND + 1 if self.weighted else MOST_TASKS  # of a weighted corpus one shard is held out
+        return min(self.tasks or most, most, pieces)
 
 
 @dataclass(frozen=True)
-class Pending:
-    """A build that a cluster works at: how its stages stand, and whether this call submitted them."""
+class Submitted:
+    """A build that a cluster works on: its status in lines, and whether this call submitted jobs."""
 
     lines: list[str]
-    submitted: bool
+    now: bool
 
 
 @dataclass(frozen=True)
-class Done:
+class Finished:
     """A build that is done; this call read `size` bytes of text in `seconds`."""
 
-    corpus: "Corpus"
+    corpus: Corpus
     size: int
     seconds: float
 
@@ -224,145 +106,255 @@ def build_corpus(
     workers: int = 1,
     weighted: bool = False,
     force: bool = False,
-) -> "Corpus":
-    """Build on this machine, `workers` tasks at a time; see `run_build`.
+) -> Corpus:
+    """Build on this machine, `workers` tasks at a time; see `BuildOptions` and `run_build`.
 
     With several workers a script needs `if __name__ == "__main__":`, as with Python's own multiprocessing.
     """
-    _check_installed()
-    from kisl_plugin.corpus.executors import LocalRunner
-
-    build = Build(
+    with needs_extra("corpus", "building a corpus"):
+        from kisl_plugin.corpus.executors import LocalRunner
+    options = BuildOptions(
         inputs, triples, tokenizer, output, rules or MatchRules(), tasks, workers, weighted=weighted, force=force
     )
-    found = run_build(build, LocalRunner(workers))
-    if isinstance(found, Pending):
-        raise KislError(f"{output}: {'; '.join(found.lines)}; wait for these jobs of an earlier call")
-    return found.corpus
+    result = run_build(options, LocalRunner(workers))
+    if isinstance(result, Submitted):
+        raise KislError(f"{output}: {'; '.join(result.lines)}; wait for these jobs of an earlier call")
+    return result.corpus
 
 
-def run_build(build: Build, runner: "Runner") -> Done | Pending:
-    """Write OUTPUT.bin and .idx (`weighted`: shards and a .yml), the removed documents, a table, and OUTPUT.json last.
+def run_build(options: BuildOptions, runner: "Runner") -> Finished | Submitted:
+    """Write OUTPUT.bin and .idx (weighted: shards and a .yml), the removed documents, a table, and OUTPUT.json last.
 
-    The same inputs, triples, rules and tokenizer give the same bytes, whatever the tasks and workers. A build that was
-    killed goes on when it is called again: only shards that are not finished are made. There is no .idx before its
-    documents. `triples` is a source of `read_triples`, or "none" to keep every document.
+    The same inputs, triples, rules and tokenizer give the same bytes, whatever the tasks and workers. The same call
+    after a kill makes only the shards that are not finished. There is no .idx before its documents.
 
     Raises:
-        InputError: an input is bad, no document is left, `output` is there already, or what was begun there is another
-            build; without `force`.
-        KislError: another build is at work there, a task failed, or something cannot be written.
+        InputError: an input is bad, no document is left, `output` exists already, or what was begun there is another
+            build; without `force`. Or datatrove is not installed.
+        KislError: another build is running there, a task failed, or something cannot be written.
     """
-    _check_installed()
-    work = build.work
-    refuse_existing(build)
-    with claimed(work):
+    with needs_extra("corpus", "building a corpus"):
+        from kisl_plugin.corpus.executors import read_slurm_status
+    output, paths = options.output, BuildPaths(options.output.absolute())
+    _refuse_output(options, paths)
+    began = time.monotonic()
+    with claim(paths):
         try:
-            return _build(build, work, runner)
+            old = read_plan_to_resume(options, paths)
+            old_stages = _stages(options, paths, old) if old else []
+            jobs, lines = read_slurm_status(old_stages)
+            if jobs and options.force:
+                raise InputError(f"{output}: {'; '.join(lines)}; cancel these jobs before --force")
+            plan = _plan(options, paths, old)
+            progress = _BuildProgress(paths, plan)
+            if jobs:
+                return Submitted([*lines, progress.line()], now=False)
+            if not paths.manifest.exists():
+                stages = _stages(options, paths, plan)
+                left = _forget_unfinished(paths, plan, stages)
+                size = sum(piece.size for rank in left for piece in plan.shares[rank])
+                try:
+                    complete = runner.run(stages, progress)
+                finally:
+                    progress.close()
+                if not complete:
+                    failed = [f"before: {line}" for line in lines if " failed: " in line]
+                    return Submitted([*failed, *read_slurm_status(stages)[1]], now=True)
+            else:
+                size = 0
+            corpus = Corpus.read(paths.manifest)
+            paths.plan.unlink()  # without a plan the folder is removed
+            return Finished(corpus, size, time.monotonic() - began)
         except OSError as error:
-            raise not_written(str(build.output), error) from error
+            raise not_written(str(output), error) from error
         except KeyboardInterrupt:
+            begun = read_plan(paths)
+            done = sum(Stamp.read(paths, begun, rank) is not None for rank in range(begun.tasks)) if begun else 0
+            tasks = f" with {done} of {begun.tasks} tasks done" if begun else ""
             raise InterruptedBuildError(
-                f"{build.output}: interrupted{_done(work)}; the same command without --force goes on from here"
+                f"{output}: interrupted{tasks}; the same command without --force goes on from here"
             ) from None
 
 
-def stages_of(work: Work, plan: Plan, threads: int = 1, weighted: bool = False) -> "list[Stage]":
+def _refuse_output(options: BuildOptions, paths: BuildPaths) -> None:
+    """Refuse an output that names no local file, or whose files exist without a build that was begun."""
+    output = options.output
+    if URL.match(str(output)):
+        raise InputError(f"{output}: is a URL; results are written to this machine: give a path, then copy them")
+    if output.name in ("", ".."):
+        raise InputError(f"--output {output}: is a folder; expected the beginning of file names: {output}/corpus")
+    if output.suffix in (".bin", ".idx"):
+        raise InputError(f"--output {output}: {output.suffix} is appended; expected {output.with_suffix('')}")
+    existing = next(_results(paths), None)
+    if existing and not options.force and not paths.plan.exists():
+        if paths.folder.exists():  # of a build that was killed when it had only its folder left to remove
+            with claim(paths):
+                pass
+        raise InputError(f"{existing}: already exists; choose another --output, or --force to replace it")
+
+
+def _results(paths: BuildPaths) -> Iterator[Path]:
+    """The files there that a build writes, and that a new one replaces; the manifest first."""
+    yield from (path for ending in RESULTS if (path := file_of(paths.output, ending)).exists())
+    shard = re.compile(re.escape(paths.output.name) + r"_\d{5}\.(bin|idx)")
+    if paths.output.parent.is_dir():
+        yield from sorted(path for path in paths.output.parent.iterdir() if shard.fullmatch(path.name))
+    yield from sorted(paths.excluded.glob("[0-9]*[0-9].jsonl"))
+
+
+def read_plan_to_resume(options: BuildOptions, paths: BuildPaths) -> Plan | None:
+    """The plan of an earlier call; None without one, or where it cannot be read and `force` may replace it."""
+    try:
+        return read_plan(paths)
+    except InputError:
+        if options.force:
+            return None
+        raise
+
+
+def _plan(options: BuildOptions, paths: BuildPaths, old: Plan | None) -> Plan:
+    """The plan to work by: `old`, if it gives the same bytes, else a new one in its place.
+
+    Raises:
+        InputError: an input is bad; or another build was begun, and finished shards would be lost.
+    """
+    tokenizer, _ = read_tokenizer(options.tokenizer)
+    triples = [] if options.triples == NO_TRIPLES else read_triples(options.triples)
+    matcher_of([], options.rules)  # an unknown matcher is refused before any work
+    tokenizer_json, triples_jsonl = tokenizer.to_str(), triples_to_jsonl(triples)
+    files = find_files(options.inputs)
+
+    def plan_of(shares: Sequence[Sequence[Piece]]) -> Plan:
+        return Plan(
+            triples=options.triples,
+            triples_sha256=sha256(triples_jsonl),
+            rules=options.rules,
+            tokenizer=str(options.tokenizer),
+            tokenizer_sha256=sha256(tokenizer_json),
+            vocab_size=max(tokenizer.get_vocab().values()) + 1,
+            versions=_library_versions(),
+            shares=shares,
+        )
+
+    if old and not options.force:
+        changed = _difference(old, plan_of([[Piece(file.path, file.version, file.size) for file in files]]))
+        pieces = sum(map(len, old.shares))
+        if changed is None and options.tasks and options.tasks_for(pieces) != old.tasks:
+            changed = ("--tasks", old.tasks, options.tasks)
+        if changed is None:
+            write_sources(paths, triples_jsonl, tokenizer_json)
+            return old
+        stamps = (Stamp.read(paths, old, rank) for rank in range(old.tasks))
+        if paths.manifest.exists() or any(stamp.documents for stamp in stamps if stamp):
+            what, before, now = changed
+            raise InputError(
+                f"{file_of(options.output, '.work')}: a build was begun there with {what} {before}, now it is {now}; "
+                "go on with the old value, or add --force to start again"
+            )
+    pieces_now = cut_into_pieces(files)
+    for path in list(_results(paths)):
+        path.unlink()
+    paths.clear()
+    shares = share_out(pieces_now, options.tasks_for(len(pieces_now)))
+    return write_plan(paths, plan_of(shares), triples_jsonl, tokenizer_json)
+
+
+def share_out(pieces: Sequence[Piece], tasks: int) -> list[list[Piece]]:
+    """Consecutive runs of pieces of about the same size, one a task, none empty."""
+    shares, start, left = list[list[Piece]](), 0, sum(piece.size for piece in pieces)
+    for remaining in range(tasks, 1, -1):
+        stop, size = start + 1, pieces[start].size
+        # Take the next piece if that brings the share nearer to an equal part of what is left.
+        while len(pieces) - stop >= remaining and size + pieces[stop].size / 2 <= left / remaining:
+            size += pieces[stop].size
+            stop += 1
+        shares.append(list(pieces[start:stop]))
+        start, left = stop, left - size
+    return [*shares, list(pieces[start:])]
+
+
+def _difference(old: Plan, new: Plan) -> tuple[str, object, object] | None:
+    """What decides the bytes and is not the same, with both values; None if nothing is."""
+    pairs: list[tuple[str, object, object]] = [
+        (f"{name} version", old.versions.get(name), new.versions.get(name)) for name in new.versions
+    ]
+    for (before, old_version), (now, new_version) in zip(old.files.items(), new.files.items(), strict=False):
+        pairs += [("--input", before, now), (f"the version of {before}", old_version, new_version)]
+    pairs += [
+        ("--input", f"{len(old.files)} files", f"{len(new.files)} files"),
+        ("--triples", f"{old.triples} ({old.triples_sha256[:12]})", f"{new.triples} ({new.triples_sha256[:12]})"),
+        ("--tokenizer", old.tokenizer_sha256[:12], new.tokenizer_sha256[:12]),
+        *((f"--{key.replace('_', '-')}", value, asdict(new.rules)[key]) for key, value in asdict(old.rules).items()),
+    ]
+    return next((pair for pair in pairs if pair[1] != pair[2]), None)
+
+
+def _library_versions() -> dict[str, str]:
+    """The releases that decide which documents are removed and which tokens the others become."""
+    try:
+        tokenizers = version("tokenizers")
+    except PackageNotFoundError:  # reading the tokenizer raises the error
+        tokenizers = ""
+    return {"kisl-plugin": __version__, "tokenizers": tokenizers, "Unicode": unicodedata.unidata_version}
+
+
+def _stages(options: BuildOptions, paths: BuildPaths, plan: Plan) -> "list[Stage]":
     """The stage that makes shards, and the one that makes the result of them."""
     from kisl_plugin.corpus.executors import Stage
-    from kisl_plugin.corpus.filter import Exclusions, FactFilter, MergeShards, ReadPieces, TokenizeShard
+    from kisl_plugin.corpus.filter import FactFilter, MergeShards, ReadPieces, TokenizeShard, exclusion_writer
 
-    facts = [FactFilter(work.triples, plan.rules, Exclusions(work.excluded), work.shards)] if plan.filters else []
-    pipeline = [ReadPieces(work), *facts, TokenizeShard(work, threads)]
+    threads = max(1, options.cores // min(options.workers, plan.tasks))
+    pipeline = [ReadPieces(paths), TokenizeShard(paths, threads)]
+    if plan.filters:
+        pipeline.insert(1, FactFilter(paths.triples, plan.rules, exclusion_writer(paths.excluded), paths.shards))
     return [
-        Stage("shards", pipeline, plan.tasks, work.folder / "stage_shards"),
-        Stage("merge", [MergeShards(work, weighted)], 1, work.folder / "stage_merge"),
+        Stage("shards", pipeline, plan.tasks, paths.folder / "stage_shards"),
+        Stage("merge", [MergeShards(paths, options.weighted)], 1, paths.folder / "stage_merge"),
     ]
 
 
-def _check_installed() -> None:
-    try:
-        import datatrove  # noqa: F401
-    except ImportError:
-        raise InputError("building a corpus needs datatrove; pip install 'kisl-plugin[corpus]'") from None
-
-
-def _build(build: Build, work: Work, runner: "Runner") -> Done | Pending:
-    from kisl_plugin.corpus.shards import Corpus
-
-    began = time.monotonic()
-    old = begun(build)
-    jobs = _jobs(stages_of(work, old)) if old else []
-    active = any(stage.jobs for stage in jobs)
-    if active and build.force:
-        raise InputError(f"{build.output}: {'; '.join(_lines(jobs))}; cancel these jobs before --force")
-    plan = planned(build, old)
-    if active:
-        return Pending([*_lines(jobs), BuildProgress(work, plan).line()], submitted=False)
-    size = 0 if work.manifest.exists() else _run(work, plan, build, runner)
-    if size is None:
-        failed = [f"before: {line}" for stage in jobs if stage.failed for line in stage.lines()]
-        return Pending([*failed, *_lines(_jobs(stages_of(work, plan)))], submitted=True)
-    corpus = Corpus.read(work.manifest)
-    remove(work)
-    return Done(corpus, size, time.monotonic() - began)
-
-
-def _run(work: Work, plan: Plan, build: Build, runner: "Runner") -> int | None:
-    """Run what is not done; the bytes of text that were read, or None where a cluster goes on.
-
-    Shards that the merge finds damaged are made again.
-    """
-    stages = stages_of(work, plan, build.threads(plan.tasks), build.weighted)
-    read = 0
-    for attempt in range(1, ATTEMPTS + 1):
-        _forget_unfinished(work, plan, stages)
-        progress = BuildProgress(work, plan)
-        try:
-            done = runner.run(stages, progress)
-            if not done:
-                return None
-            progress.finish()
-            return read + progress.fresh()
-        except KislError:
-            if attempt == ATTEMPTS or not work.damaged.exists():
-                raise
-            read += progress.fresh()
-        finally:
-            progress.close()
-    raise AssertionError("the last attempt returns or raises")
-
-
-def _forget_unfinished(work: Work, plan: Plan, stages: "Sequence[Stage]") -> None:
-    from kisl_plugin.corpus.executors import forget
-
+def _forget_unfinished(paths: BuildPaths, plan: Plan, stages: "Sequence[Stage]") -> list[int]:
+    """Let tasks whose shard is not finished, or is damaged, run again; their ranks."""
     shards, merge = stages
-    for rank in range(plan.tasks):
-        if read_stamp(work, plan, rank) is None:
-            discard(work, rank)
-            note_of(work, rank).unlink(missing_ok=True)
-            forget(shards.folder, rank)
-    forget(merge.folder, 0)
-    for path in (work.damaged, merge_note_of(work)):
-        path.unlink(missing_ok=True)
+    left = [rank for rank in range(plan.tasks) if Stamp.read(paths, plan, rank) is None]
+    for rank in left:
+        file_of(paths.shard(rank), ".json").unlink(missing_ok=True)
+        paths.read_bytes(rank).unlink(missing_ok=True)
+        shards.forget(rank)
+    merge.forget(0)
+    return left
 
 
-def _jobs(stages: "Sequence[Stage]") -> "list[StageStatus]":
-    """How stages stand that were submitted to Slurm; empty if none was."""
-    if not any((stage.folder / "jobs.json").exists() for stage in stages):
-        return []
-    from kisl_plugin.corpus.slurm import status
+class _BuildProgress:
+    """Shows the sum of what the tasks have noted that they read."""
 
-    return status(stages)
+    def __init__(self, paths: BuildPaths, plan: Plan) -> None:
+        self._paths, self._tasks = paths, plan.tasks
+        self._total = sum(piece.size for share in plan.shares for piece in share)
+        # During a run sys.stderr leads nowhere.
+        self._progress = Progress("building the corpus, MB", max(1, self._total // MEGABYTE), stream=sys.stderr)
+        self._done = False
 
+    def __call__(self) -> None:
+        """Show how far it is. The last update is always written, and there must be only one."""
+        finished = self._tasks if self._paths.manifest.exists() else len(list(self._paths.shards.glob("*[0-9].json")))
+        if not self._done:
+            self._done = finished == self._tasks
+            total = self._progress.total
+            done = total if self._done else min(self._read() // MEGABYTE, total - 1)
+            self._progress.update(done, f"{finished:,} of {self._tasks:,} tasks done")
 
-def _lines(jobs: "Sequence[StageStatus]") -> list[str]:
-    return [line for stage in jobs for line in stage.lines()]
+    def line(self) -> str:
+        """How far it is, at once."""
+        return f"{self._read() // MEGABYTE:,} of {self._total // MEGABYTE:,} MB of text read"
 
+    def close(self) -> None:
+        """End the line."""
+        self._progress.close()
 
-def _done(work: Work) -> str:
-    plan = read_plan(work)
-    if plan is None:
-        return ""
-    done = sum(read_stamp(work, plan, rank) is not None for rank in range(plan.tasks))
-    return f" with {done} of {plan.tasks} tasks done"
+    def _read(self) -> int:
+        total = 0
+        for rank in range(self._tasks):
+            note = self._paths.read_bytes(rank)
+            total += int(note.read_text(encoding="utf-8") or 0) if note.exists() else 0
+        return total

@@ -1,69 +1,124 @@
-"""Where tasks run: in this process, in processes of this machine, on a Slurm or on a Ray cluster."""
+"""Where tasks run: processes of this machine, job arrays of a Slurm cluster, or a Ray cluster.
 
-from __future__ import annotations
+The clusters are datatrove's own executors. Its local one waits forever when a worker is killed, for want of memory for
+example; here a pool of the standard library runs the tasks instead. What a task raised is read from the log file that
+datatrove writes for each task, so that it reaches the user from any process or machine.
+"""
 
-import importlib
 import json
 import logging
 import multiprocessing
 import os
+import re
+import shlex
 import signal
-import socket
+import subprocess
+import sysconfig
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor
-from datatrove.executor.base import PipelineExecutor
+from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
 from datatrove.utils.logging import setup_default_logger
-from datatrove.utils.stats import PipelineStats
 
-from kisl_plugin.errors import InputError, KislError
-
-# A stage of the work, cut into tasks; what runs stages; the markers by which a restart knows what is done.
+from kisl_plugin.errors import InputError, KislError, needs_extra
 
 if TYPE_CHECKING:
     from datatrove.pipeline.base import PipelineStep
+
+__all__ = ["LocalRunner", "RayRunner", "Runner", "SlurmOptions", "SlurmRunner", "Stage"]
+
+TICK_SECONDS = 1.0
+LISTED = 8
 
 
 @dataclass(frozen=True)
 class Stage:
     """A datatrove pipeline that `tasks` tasks run, each on its share: rank 0 … tasks - 1.
 
-    `folder` is datatrove's logging_dir: completions/, stats/, logs/, and our errors/. On a cluster it must lie where
-    every node sees it.
+    `folder` is datatrove's logging_dir. On a cluster every node must see it under the same path.
     """
 
     name: str
-    pipeline: list[PipelineStep]
+    pipeline: "list[PipelineStep]"
     tasks: int
     folder: Path
 
     def done(self) -> int:
-        """How many of the tasks are done."""
+        """The number of tasks that are done."""
         return self.tasks - len(self.left())
 
     def left(self) -> list[int]:
         """The ranks of the tasks that are not done, ascending."""
-        return [rank for rank in range(self.tasks) if not marker(self.folder, rank).exists()]
+        return [rank for rank in range(self.tasks) if not self._marker(rank).exists()]
+
+    def forget(self, rank: int) -> None:
+        """Let a task run again."""
+        self._marker(rank).unlink(missing_ok=True)
+
+    def log(self, rank: int) -> Path:
+        """The file in which datatrove logs what a task does."""
+        return self.folder / "logs" / f"task_{rank:05d}.log"
+
+    def clear_logs(self) -> None:
+        """Remove the logs of tasks that are not done, so that they are not mistaken for those of the next run."""
+        for rank in self.left():
+            self.log(rank).unlink(missing_ok=True)
+
+    def failures(self) -> dict[int, KislError]:
+        """The errors of the tasks that failed, by rank; not of those that run or were killed."""
+        errors: dict[int, KislError] = {}
+        for rank in self.left():
+            log = self.log(rank)
+            lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []
+            if not any(line.startswith("Traceback (most recent call last)") for line in lines):
+                continue
+            # A traceback ends with "package.module.Kind: message".
+            kind, _, message = next(line for line in reversed(lines) if line).partition(": ")
+            if kind.startswith("kisl_plugin."):
+                errors[rank] = (InputError if kind.endswith(".InputError") else KislError)(message)
+            else:
+                errors[rank] = KislError(f"{self.name}: task {rank} failed with {kind}: {message}; its log: {log}")
+        return errors
+
+    def raise_failure(self) -> None:
+        """Raise the first error of a stage that is not done and no longer runs.
+
+        Raises:
+            KislError: what a task raised; or that tasks were killed or never began.
+        """
+        if not (left := self.left()):
+            return
+        for error in self.failures().values():
+            raise error
+        killed = [rank for rank in left if self.log(rank).exists()]
+        ranks = ", ".join(map(str, (killed or left)[:LISTED])) + (" …" if len(killed or left) > LISTED else "")
+        what = "was killed (out of memory?) while it ran" if killed else "ended before it began"
+        raise KislError(
+            f"{self.name}: a process {what} task {ranks} of {self.tasks}; the same command goes on from here, with "
+            f"fewer workers if memory was short; logs: {self.folder / 'logs'}"
+        )
+
+    def _marker(self, rank: int) -> Path:
+        return self.folder / "completions" / f"{rank:05d}"  # datatrove's
 
 
 class Runner(Protocol):
     """Runs stages one after the other, each only when the one before is done."""
 
     def run(self, stages: Sequence[Stage], progress: Callable[[], None] | None = None) -> bool:
-        """Run what is not done yet; True when all is done, False when a cluster goes on without us.
+        """Run what is not done yet; True when all is done, False when a cluster goes on without this process.
 
-        `progress` is called about once a second, from another thread, while we wait. It must hold the
-        stream it writes to: during a run sys.stdout and sys.stderr are a log file.
+        `progress` is called about once a second, from another thread, and at the end. It must keep the stream it
+        writes to: during a run sys.stderr leads nowhere.
 
         Raises:
             KislError: what a task raised, in whatever process; or, naming task and log, that it failed otherwise.
@@ -71,264 +126,109 @@ class Runner(Protocol):
         ...
 
 
-def marker(folder: Path, rank: int) -> Path:
-    """The file by which datatrove knows that task `rank` of the stage in `folder` is done."""
-    return folder / "completions" / f"{rank:05d}"
-
-
-def forget(folder: Path, rank: int) -> None:
-    """Have task `rank` of the stage in `folder` run again."""
-    marker(folder, rank).unlink(missing_ok=True)
-
-
-# Where tasks run: in this process, in processes of this machine, on a Slurm or on a Ray cluster.
-
-__all__ = ["Runner", "Stage", "forget"]
-
-
-# What datatrove and the tasks say goes to log files, not to the user's terminal; what we say while we wait.
-
-TICK_SECONDS = 1.0
-
-
-def executor_log(folder: Path) -> Path:
-    """Where a stage's processes log what is no single task's."""
-    return folder / "logs" / "executor.log"
-
-
-def task_log(folder: Path, rank: int) -> Path:
-    """Where datatrove logs what task `rank` does."""
-    return folder / "logs" / f"task_{rank:05d}.log"
-
-
 @contextmanager
-def output_to(file: Path) -> Iterator[None]:
-    """What this process prints, datatrove's log with it, goes to the end of `file`."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", encoding="utf-8", buffering=1) as stream, redirect_stdout(stream), redirect_stderr(stream):
-        setup_default_logger()  # it takes hold of sys.stderr as it is now
-        try:
+def _quiet() -> Iterator[None]:
+    """Datatrove logs to standard error as well as to each task's log file; the terminal is for progress and results."""
+    try:
+        with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
+            setup_default_logger()  # it keeps what sys.stderr is now
             yield
-        finally:
-            stream.flush()
-    setup_default_logger()
+    finally:
+        setup_default_logger()
 
 
 @contextmanager
-def ticking(progress: Callable[[], None] | None) -> Iterator[None]:
+def _ticking(progress: Callable[[], None] | None) -> Iterator[None]:
     """Call `progress` about once a second until the block ends, and once then."""
-    if progress is None:
-        yield
-        return
+    call = progress or (lambda: None)
     over = threading.Event()
-    thread = threading.Thread(target=_tick, args=(progress, over), daemon=True)
+
+    def tick() -> None:
+        while not over.wait(TICK_SECONDS):
+            call()
+
+    thread = threading.Thread(target=tick, daemon=True)
     thread.start()
     try:
         yield
     finally:
         over.set()
         thread.join()
-    progress()
+        call()
 
 
-def _tick(progress: Callable[[], None], over: threading.Event) -> None:
-    while not over.wait(TICK_SECONDS):
-        progress()
-
-
-# A note for each task: an error in another process, or on another machine, reaches the user as its own one line.
-
-
-class NotedTasks(PipelineExecutor):
-    """To be put before a datatrove executor: every task keeps its note in errors/ of the stage's folder."""
-
-    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> PipelineStats:
-        with noting(Path(self.logging_dir.path), rank):
-            # Not super(): Ray's logs to a folder of /tmp that a node's users share; a killed task's log is lost there.
-            return PipelineExecutor._run_for_rank(self, rank, local_rank, node_rank)
-
-    def succeeds(self, rank: int) -> bool:
-        """Run one task on a pipeline of its own; False where it fails: its error is noted."""
-        task = deepcopy(self)
-        try:
-            task._run_for_rank(rank)
-        except KislError:
-            return False
-        return True
-
-
-@contextmanager
-def noting(folder: Path, rank: int) -> Iterator[None]:
-    """Keep a note while task `rank` runs: withdrawn when it is done, its error where it fails.
-
-    The note is there from the start, so that a task which is killed leaves it behind.
-
-    Raises:
-        KislError: the task's own, or one that names the task and its log.
-    """
-    note = _note(folder, rank)
-    _write(note, {"state": "running"})
-    try:
-        yield
-    except Exception as error:
-        known = error if isinstance(error, KislError) else _unexpected(folder, rank, error)
-        _write(note, {"state": "failed", "message": str(known), "exit_status": known.exit_status})
-        raise known from error
-    except BaseException:  # Ctrl-C is no failure of the task
-        note.unlink(missing_ok=True)
-        raise
-    note.unlink(missing_ok=True)
-
-
-def clear_notes(stage: Stage) -> None:
-    """Take away what earlier runs noted."""
-    for rank in range(stage.tasks):
-        _note(stage.folder, rank).unlink(missing_ok=True)
-
-
-def failures(stage: Stage) -> dict[int, KislError]:
-    """The noted errors of the tasks that are not done, by rank."""
-    notes = {rank: _read(_note(stage.folder, rank)) for rank in stage.left()}
-    return {rank: _error(note) for rank, note in notes.items() if note.get("state") == "failed"}
-
-
-def unfinished(stage: Stage) -> list[int]:
-    """The tasks that began and neither ended nor failed: they run, or were killed."""
-    return [rank for rank in stage.left() if _read(_note(stage.folder, rank)).get("state") == "running"]
-
-
-def raise_failure(stage: Stage) -> None:
-    """Raise the first noted error of a stage that is not done and runs no more.
-
-    Raises:
-        KislError: that error; or that tasks were killed or never began.
-    """
-    left = stage.left()
-    if not left:
-        return
-    failed = failures(stage)
-    if failed:
-        raise failed[min(failed)]
-    killed = unfinished(stage)
-    what = "was killed (out of memory?) while it ran" if killed else "ended before it began"
-    raise KislError(
-        f"{stage.name}: a process {what} task {_listed(killed or left)} of {stage.tasks}; the same command goes on "
-        f"from here, with fewer workers if memory was short; logs: {stage.folder / 'logs'}"
-    )
-
-
-def _listed(ranks: list[int], shown: int = 8) -> str:
-    return ", ".join(map(str, ranks[:shown])) + (" …" if len(ranks) > shown else "")
-
-
-def _unexpected(folder: Path, rank: int, error: Exception) -> KislError:
-    said = (str(error).strip().splitlines() or [""])[0]
-    return KislError(
-        f"{folder.name}: task {rank} failed with {type(error).__name__}: {said}; its log: {task_log(folder, rank)}"
-    )
-
-
-def _error(note: dict[str, Any]) -> KislError:
-    kind = InputError if note["exit_status"] == InputError.exit_status else KislError
-    return kind(note["message"])
-
-
-def _note(folder: Path, rank: int) -> Path:
-    return folder / "errors" / f"{rank:05d}.json"
-
-
-def _read(note: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(note.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return {}
-
-
-def _write(note: Path, content: dict[str, Any]) -> None:
-    note.parent.mkdir(parents=True, exist_ok=True)
-    fresh = note.with_suffix(".tmp")
-    fresh.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-    fresh.replace(note)
-
-
-# Tasks on this machine: in this process, or in some processes beside it.
+# ---- this machine ----
 
 
 @dataclass(frozen=True)
 class LocalRunner:
-    """Runs `workers` tasks at a time on this machine; one at a time needs no other process."""
+    """Runs `workers` tasks at a time on this machine; a single one in this process."""
 
     workers: int = 1
 
     def run(self, stages: Sequence[Stage], progress: Callable[[], None] | None = None) -> bool:
-        """Run what is not done yet; True. Raises what `Runner.run` says."""
+        """Run what is not done yet; True. After the first task that fails no other is begun."""
         for stage in stages:
-            clear_notes(stage)
-            executor = LocalExecutor(
-                stage.pipeline, stage.tasks, self.workers, str(stage.folder), start_method="forkserver"
-            )
-            with ticking(progress), output_to(executor_log(stage.folder)):
-                executor.run()
-            raise_failure(stage)
+            stage.clear_logs()
+            ranks = stage.left()
+            executor = LocalPipelineExecutor(stage.pipeline, stage.tasks, logging_dir=str(stage.folder))
+            with _ticking(progress), _quiet():
+                if min(self.workers, len(ranks)) > 1:
+                    _run_in_pool(executor, ranks, min(self.workers, len(ranks)))
+                else:
+                    all(_succeeds(executor, rank) for rank in ranks)
+            stage.raise_failure()
         return True
 
 
-class LocalExecutor(NotedTasks, LocalPipelineExecutor):
-    """datatrove's executor, but it ends, and does not wait for ever, when one of its processes is killed."""
-
-    def run(self) -> None:
-        """Run the tasks that are not done; after the first that fails no other is begun."""
-        ranks = self.get_incomplete_ranks()
-        workers = min(self.workers, len(ranks))
-        if ranks:
-            self.save_executor_as_json()
-        if workers > 1:
-            self._run_in_processes(ranks, workers)
-        else:
-            all(self.succeeds(rank) for rank in ranks)
-
-    def _run_in_processes(self, ranks: list[int], workers: int) -> None:
-        context = multiprocessing.get_context(self.start_method)
-        held, leash = context.Pipe(duplex=False)
-        pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(self, held))
-        try:
-            tasks = [pool.submit(_succeeds_in_worker, rank) for rank in ranks]
-            all(task.result() for task in as_completed(tasks))
-        except BrokenProcessPool:  # one was killed: the notes tell what it was at
-            pass
-        except BaseException:  # Ctrl-C: the workers end with the leash
-            leash.close()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
-            leash.close()
+def _succeeds(executor: LocalPipelineExecutor, rank: int) -> bool:
+    """Run one task, on a pipeline of its own; an error is in its log."""
+    try:
+        deepcopy(executor)._run_for_rank(rank)
+    except Exception:
+        return False
+    return True
 
 
-_executor: LocalExecutor
+def _run_in_pool(executor: LocalPipelineExecutor, ranks: Sequence[int], workers: int) -> None:
+    context = multiprocessing.get_context("forkserver")
+    parent_alive, leash = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(executor, parent_alive))
+    try:
+        tasks = [pool.submit(_succeeds_in_worker, rank) for rank in ranks]
+        all(task.result() for task in as_completed(tasks))
+    except BrokenProcessPool:  # one was killed: its log has no end
+        pass
+    except BaseException:  # Ctrl-C: the workers end with the leash
+        leash.close()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+        leash.close()
 
 
-def _start_worker(executor: LocalExecutor, held: Connection) -> None:
+_executor: LocalPipelineExecutor
+
+
+def _start_worker(executor: LocalPipelineExecutor, parent_alive: Connection) -> None:
     global _executor
     _executor = executor
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and drops the leash
-    threading.Thread(target=_leave_with_parent, args=(held,), daemon=True).start()
 
+    def leave_with_parent() -> None:
+        """End when the parent closes its end or dies: this process must not write what a restart writes."""
+        parent_alive.poll(None)
+        os._exit(1)
 
-def _leave_with_parent(held: Connection) -> None:
-    """End this process when the parent closes its end or dies: it must not write what a restart writes."""
-    held.poll(None)
-    os._exit(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent receives Ctrl-C and drops the leash
+    threading.Thread(target=leave_with_parent, daemon=True).start()
 
 
 def _succeeds_in_worker(rank: int) -> bool:
-    with output_to(executor_log(Path(_executor.logging_dir.path))):
-        return _executor.succeeds(rank)
+    with _quiet():
+        return _succeeds(_executor, rank)
 
 
-# Tasks on a Ray cluster, or on one that is started on this machine for as long as they run.
-
-GIB = 2**30
-CONNECT_SECONDS = 10.0
+# ---- Ray ----
 
 
 @dataclass(frozen=True)
@@ -347,111 +247,188 @@ class RayRunner:
         """Run what is not done yet; True.
 
         Raises:
-            InputError: there is no ray, no cluster at the address, or no node of it can hold a task.
-            KislError: what `Runner.run` says.
+            InputError: ray is not installed, or there is no cluster at the address.
+            KislError: see Runner.run.
         """
-        if any(stage.left() for stage in stages):
-            with output_to(executor_log(stages[0].folder)), _cluster(self.address) as ray, ticking(progress):
-                self._refuse_if_too_large(ray)
+        with needs_extra("corpus,ray", "the ray executor"):
+            import ray
+        connected = ray.is_initialized()
+        with _ticking(progress), _quiet():
+            if not connected:
+                os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+                try:
+                    ray.init(self.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+                except (ConnectionError, ValueError) as error:
+                    reason = str(error).splitlines()[0]
+                    raise InputError(f"no Ray cluster at {self.address or 'this machine'}: {reason}") from None
+            try:
                 for stage in stages:
-                    self._run(stage)
+                    stage.clear_logs()
+                    RayPipelineExecutor(
+                        stage.pipeline,
+                        stage.tasks,
+                        self.workers,
+                        logging_dir=str(stage.folder),
+                        cpus_per_task=self.cpus_per_task,
+                        mem_per_cpu_gb=self.mem_per_cpu_gb,
+                    ).run()
+                    stage.raise_failure()
+            finally:
+                if not connected:
+                    ray.shutdown()  # ends the tasks that still run
         return True
 
-    def _run(self, stage: Stage) -> None:
-        clear_notes(stage)
-        RayExecutor(
-            stage.pipeline,
-            stage.tasks,
-            self.workers,
-            logging_dir=str(stage.folder),
-            cpus_per_task=self.cpus_per_task,
-            mem_per_cpu_gb=self.mem_per_cpu_gb,
-        ).run()
-        raise_failure(stage)
 
-    def _refuse_if_too_large(self, ray: Any) -> None:
-        """Ray would wait for ever, without a word, for a node that is large enough."""
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        cpus, memory = self.cpus_per_task, self.cpus_per_task * self.mem_per_cpu_gb * GIB
-        if not any(node.get("CPU", 0) >= cpus and node.get("memory", 0) >= memory for node in nodes):
-            has = "; ".join(f"{node.get('CPU', 0):.0f} CPUs, {node.get('memory', 0) / GIB:.1f} GB" for node in nodes)
+# ---- Slurm ----
+
+
+@dataclass(frozen=True)
+class SlurmOptions:
+    """What a job requests from the cluster; None leaves it to the cluster.
+
+    `sbatch` contains further options of sbatch (account, constraint …), which take precedence; `workers` tasks run at a
+    time, -1: as many as there is room for; `env_command` is run first in every job; by default it puts the programs of
+    this environment on the PATH.
+    """
+
+    partition: str | None = None
+    time: str | None = None
+    cpus_per_task: int = 1
+    mem_per_cpu_gb: int = 2
+    workers: int = -1
+    sbatch: Mapping[str, str] = field(default_factory=dict)
+    env_command: str | None = None
+
+
+@dataclass(frozen=True)
+class SlurmRunner:
+    """Submits each stage as job arrays that wait for those of the stage before."""
+
+    options: SlurmOptions
+
+    def run(self, stages: Sequence[Stage], progress: Callable[[], None] | None = None) -> bool:
+        """Submit what is not done; False: the cluster runs it; True if there is nothing left to do.
+
+        Raises:
+            InputError: jobs of these stages are still queued or running, or the path is not one for a Slurm script.
+            KislError: a Slurm command fails.
+        """
+        folder = str(stages[0].folder.parent)
+        if shlex.quote(folder) != folder:
+            raise InputError(f"{folder}: datatrove's Slurm scripts need a path without spaces and special characters")
+        jobs, _ = read_slurm_status(stages)
+        if jobs:
             raise InputError(
-                f"a task asks for {cpus} CPUs with {self.mem_per_cpu_gb:g} GB each and no node of the Ray cluster has "
-                f"that (they have: {has}); ask for less"
+                f"{folder}: Slurm jobs {', '.join(jobs)} of an earlier call are still queued or running; wait for "
+                f"them, or: scancel {' '.join(jobs)}"
             )
+        options, submitted = self.options, list[str]()
+        # A larger array is submitted in parts, one after the other. 1001 is Slurm's default.
+        limit = re.search(r"^MaxArraySize\s*=\s*(\d+)", _slurm("scontrol", "show", "config"), re.MULTILINE)
+        for stage in stages:
+            if not stage.left():
+                continue
+            stage.clear_logs()
+            executor = _SlurmExecutor(
+                stage.pipeline,
+                stage.tasks,
+                options.time,
+                options.partition,
+                cpus_per_task=options.cpus_per_task,
+                mem_per_cpu_gb=options.mem_per_cpu_gb,
+                workers=options.workers,
+                job_name=f"kisl_{stage.name}",
+                qos=None,
+                env_command=options.env_command
+                or f"export PATH={shlex.quote(sysconfig.get_path('scripts'))}{os.pathsep}$PATH",
+                # Otherwise a job whose dependency failed stays in the queue forever.
+                sbatch_args={"kill-on-invalid-dep": "yes", **options.sbatch},
+                max_array_size=int(limit[1]) if limit else 1001,
+                depends_job_id=":".join(submitted) or None,
+                logging_dir=str(stage.folder),
+            )
+            try:
+                with _quiet():
+                    executor.launch_job()
+            except subprocess.CalledProcessError as error:
+                raise KislError(
+                    f"{stage.name}: sbatch failed with exit status {error.returncode}; its message is printed above"
+                ) from None
+            finally:  # also what was submitted before an error or Ctrl-C
+                _jobs_file(stage).write_text(json.dumps(executor.jobs), encoding="utf-8")
+            submitted = executor.jobs
+        return not submitted
 
 
-class RayExecutor(NotedTasks, RayPipelineExecutor):
-    """datatrove's executor, but a task runs in Ray's own process: a killed one ends the run."""
+class _SlurmExecutor(SlurmPipelineExecutor):
+    """datatrove's executor, which remembers its job ids and leaves out options that are None."""
 
-    def run(self) -> None:
-        """Run the tasks that are not done; after the first that fails no other is begun."""
-        import ray
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.jobs: list[str] = []
+        super().__init__(*args, job_id_retriever=self._remember, **kwargs)
 
-        waiting = deque(self.get_incomplete_ranks())
-        memory = int(self.mem_per_cpu_gb * self.cpus_per_task * GIB)
-        task = ray.remote(RayExecutor.succeeds).options(num_cpus=self.cpus_per_task, memory=memory)
-        shared = ray.put(self)
-        running: list[Any] = []
-        try:
-            while waiting or running:
-                while waiting and len(running) < self.workers:
-                    running.append(task.remote(shared, waiting.popleft()))
-                ended, running = ray.wait(running)
-                if not _succeeded(ended[0]):
-                    waiting.clear()
-        finally:  # after Ctrl-C too: none must go on to write what a restart writes
-            for left in running:
-                ray.cancel(left, force=True)
+    def _remember(self, output: str) -> str:
+        """The id of the array that sbatch has submitted, from "Submitted batch job ID"."""
+        self.jobs.append(output.split()[-1])
+        return self.jobs[-1]
+
+    def get_sbatch_args(self, max_array: int = 1) -> dict[str, Any]:
+        """Without the options that are left to the cluster."""
+        return {key: value for key, value in super().get_sbatch_args(max_array).items() if value is not None}
+
+    def launch_merge_stats(self) -> None:
+        """No job that adds up datatrove's statistics: the results have their own."""
 
 
-def _succeeded(ended: Any) -> bool:
-    import ray
+def read_slurm_status(stages: Sequence[Stage]) -> tuple[list[str], list[str]]:
+    """The ids of these stages' jobs that are in the queue, and the status in lines: each stage, each failed task.
 
+    Both are empty where nothing was submitted to Slurm.
+
+    Raises:
+        InputError: squeue is not installed.
+        KislError: it fails.
+    """
+    jobs_of = {
+        stage.name: json.loads(_jobs_file(stage).read_text(encoding="utf-8"))
+        for stage in stages
+        if _jobs_file(stage).exists()
+    }
+    if not jobs_of:
+        return [], []
+    queue = [line.split("|") for line in _slurm("squeue", "--me", "--array", "--noheader", "--format=%F|%T").split()]
+    active, lines = list[str](), list[str]()
+    for stage in stages:
+        ours = [(job, state) for job, state in queue if job in jobs_of.get(stage.name, [])]
+        jobs = sorted({job for job, _ in ours}, key=int)
+        active += jobs
+        states = Counter("queued" if state == "PENDING" else "running" for _, state in ours)
+        failures: dict[int, str] = {rank: str(error) for rank, error in stage.failures().items()}
+        if not jobs:
+            killed = (rank for rank in stage.left() if rank not in failures and stage.log(rank).exists())
+            failures |= {rank: f"it was killed (out of memory or time?); its log: {stage.log(rank)}" for rank in killed}
+        done = stage.done()
+        # datatrove fills up the last array with tasks that have nothing to do.
+        queued = min(states["queued"], stage.tasks - done - states["running"])
+        counts = ((done, "done"), (states["running"], "running"), (queued, "queued"), (len(failures), "failed"))
+        summary = ", ".join(f"{count:,} {state}" for count, state in counts if count > 0) or "none begun"
+        in_queue = f" (jobs {', '.join(jobs)})" if jobs else ""
+        lines.append(f"{stage.name}: of {stage.tasks:,} tasks {summary}{in_queue}")
+        lines += [f"{stage.name}: task {rank} failed: {message}" for rank, message in sorted(failures.items())]
+    return active, lines
+
+
+def _jobs_file(stage: Stage) -> Path:
+    return stage.folder / "jobs.json"
+
+
+def _slurm(*command: str) -> str:
+    """The output of a Slurm command."""
     try:
-        return bool(ray.get(ended))
-    except ray.exceptions.RayTaskError as error:  # before the task was ours: kisl is not there
-        raise KislError(f"a Ray node cannot run the task ({str(error).strip().splitlines()[-1]})") from None
-    except ray.exceptions.RayError:  # it was killed, as often as Ray tried it: its note tells
-        return False
-
-
-@contextmanager
-def _cluster(address: str | None) -> Iterator[Any]:
-    """Ray, connected and quiet; a connection that the caller has already is used and kept."""
-    ray = _ray()
-    if ray.is_initialized():
-        yield ray
-        return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    address = address or os.environ.get("RAY_ADDRESS")
-    if address:
-        _refuse_if_silent(address)
-    try:
-        ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError) as error:
-        raise InputError(f"no Ray cluster at {address or 'this machine'}: {str(error).splitlines()[0]}") from None
-    try:
-        yield ray
-    finally:
-        ray.shutdown()  # with it end the tasks that still run
-
-
-def _refuse_if_silent(address: str) -> None:
-    """Ray itself would try a wrong address for many minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not port.isdigit():
-        return  # auto, local
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
-        raise InputError(
-            f"no Ray cluster answers at {address} ({error}); give the HOST:PORT of its head node"
-        ) from None
-
-
-def _ray() -> Any:
-    try:
-        return importlib.import_module("ray")
-    except ImportError:
-        raise InputError("the ray executor needs ray; install it with: pip install 'kisl-plugin[corpus,ray]'") from None
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise InputError(f"no {command[0]} on this machine; --executor slurm submits from a login node") from None
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise KislError(f"{' '.join(command)}: {reason}")
+    return done.stdout

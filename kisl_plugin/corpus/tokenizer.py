@@ -1,56 +1,53 @@
-"""Train a byte-level BPE tokenizer for GPT-NeoX's HFTokenizer."""
+"""Texts and tokens: training a byte-level BPE tokenizer for GPT-NeoX's HFTokenizer, and encoding documents with one."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.files import write_atomically
 from kisl_plugin.huggingface import EOD_TOKEN, PADDING
+from kisl_plugin.indexed import IndexedWriter
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-SMALLEST = 256 + 2  # every byte, and the two special tokens
+__all__ = ["train_tokenizer", "write_documents"]
+
+SMALLEST_VOCABULARY = 256 + 2  # every byte, and the two special tokens
+
+
+def write_documents(texts: Sequence[str], tokenizer: "Tokenizer", eod: int, writer: IndexedWriter) -> int:
+    """Append the texts to a .bin, encoded without special tokens, each followed by `eod`; the number of tokens.
+
+    This is the only place where documents become tokens.
+    """
+    tokens = 0
+    for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False):
+        ids = [*encoding.ids, eod]
+        writer.add(ids)
+        tokens += len(ids)
+    return tokens
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, path: Path) -> "Tokenizer":
-    """Train on `texts` and write `path`, a tokenizer.json. A pure function of texts and size: same bytes every time.
+    """Train on `texts` and write `path`, a tokenizer.json. The same texts and size give the same bytes.
 
-    The vocabulary has `vocab_size` tokens, `<|endoftext|>` (id 0), `<|padding|>` (id 1) and the 256 bytes among them;
-    fewer where the texts hold no more pairs to merge.
+    The vocabulary has `vocab_size` tokens, among them `<|endoftext|>` (id 0), `<|padding|>` (id 1) and the 256 bytes;
+    fewer where the texts contain no more pairs to merge.
 
     Raises:
         InputError: the tokenizers library is missing, or `vocab_size` is below 258.
         KislError: `path` cannot be written.
     """
-    if vocab_size < SMALLEST:
+    if vocab_size < SMALLEST_VOCABULARY:
         raise InputError(
-            f"{path}: a vocabulary of {vocab_size}; {SMALLEST} are needed for the bytes and special tokens"
+            f"{path}: vocabulary size {vocab_size}; must be at least {SMALLEST_VOCABULARY}, for 256 bytes and two "
+            "special tokens"
         )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with needs_extra("corpus", f"{path}: training a tokenizer"):
-            tokenizer = _trained(texts, vocab_size)
-        write_atomically(path, _as_older_releases_write_it(tokenizer))
-    except OSError as error:
-        raise KislError(f"{path}: cannot be written ({error.strerror or error})") from None
-    return tokenizer
-
-
-def _as_older_releases_write_it(tokenizer: "Tokenizer") -> str:
-    """With merges as "a b": releases before 0.20, as GPT-NeoX pins one, read no other form; newer ones read both."""
-    content = json.loads(tokenizer.to_str())
-    merges = content["model"]["merges"]
-    # No token of a byte-level vocabulary holds a space.
-    content["model"]["merges"] = [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
-    return json.dumps(content, indent=2, ensure_ascii=False)
-
-
-def _trained(texts: Iterable[str], vocab_size: int) -> "Tokenizer":
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
+    with needs_extra("corpus", "training a tokenizer"):
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -61,4 +58,15 @@ def _trained(texts: Iterable[str], vocab_size: int) -> "Tokenizer":
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+
+    # Merges are written as "a b": tokenizers before 0.20, which GPT-NeoX pins, reads no other form; newer ones read
+    # both. No token of a byte-level vocabulary contains a space.
+    content = json.loads(tokenizer.to_str())
+    merges = content["model"]["merges"]
+    content["model"]["merges"] = [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False))
+    except OSError as error:
+        raise KislError(f"{path}: cannot be written ({error.strerror or error})") from None
     return tokenizer

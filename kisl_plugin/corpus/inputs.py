@@ -1,0 +1,331 @@
+"""Where documents come from: files, folders and URLs are found, cut into pieces, and refused if they change.
+
+A Parquet file is cut by row groups, so that the work does not depend on how large the files are; datatrove's readers
+split work by file.
+"""
+
+import glob
+import io
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from kisl_plugin.corpus.readers import (
+    BUFFER,
+    ENDINGS,
+    READERS,
+    TextDocument,
+    ending_of,
+    open_parquet,
+    read_parquet,
+    text_sizes,
+)
+from kisl_plugin.errors import InputError, KislError, needs_extra
+from kisl_plugin.progress import Progress
+
+__all__ = ["MEGABYTE", "Piece", "check_writable", "cut_into_pieces", "find_files", "read_documents", "read_piece"]
+
+MEGABYTE = 1_000_000
+PIECE_BYTES = 128 * MEGABYTE
+FOOTERS_AT_ONCE = 16
+URL = re.compile(r"(?P<protocol>[A-Za-z][A-Za-z0-9+.-]*):/")  # a Path leaves one of two slashes
+LIBRARIES = {"s3": ("s3fs", "corpus,s3"), "s3a": ("s3fs", "corpus,s3"), "hf": ("huggingface_hub", "corpus")}
+ACCESS = {
+    "s3": "; credentials come from AWS_PROFILE or AWS_ACCESS_KEY_ID; public buckets need FSSPEC_S3_ANON=true",
+    "hf": "; expected hf://datasets/OWNER/NAME/…; private and gated data sets need hf auth login or HF_TOKEN",
+}
+# What tells one state of a file from the next, the most reliable first: S3, the hub, web servers, local files.
+VERSIONS = ("ETag", "blob_id", "etag", "oid", "md5Hash", "LastModified", "mtime", "modified", "created")
+
+
+class SourceFile(NamedTuple):
+    """A file that is read, `size` bytes long; its `version` is another once its content is."""
+
+    path: str
+    size: int
+    version: str
+
+
+def _protocol(path: str) -> str:
+    match = URL.match(path)
+    return match["protocol"].casefold() if match else "file"
+
+
+@contextmanager
+def _one_line_errors(path: str) -> Iterator[None]:
+    """Turn what goes wrong with a file into one line; every storage library raises errors of its own."""
+    protocol = _protocol(path)
+    try:
+        yield
+    except KislError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        if isinstance(error, FileNotFoundError):
+            raise InputError(f"{path}: no such file or folder ({reason}){ACCESS.get(protocol, '')}") from error
+        if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
+            raise InputError(f"{path}: no access ({reason}){ACCESS.get(protocol, '')}") from error
+        if protocol == "file" and isinstance(error, OSError):
+            raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+        if isinstance(error, (ValueError, ImportError)):
+            raise InputError(
+                f"{path}: {reason}; expected a path, hf://datasets/OWNER/NAME/… or s3://BUCKET/…"
+            ) from error
+        if protocol == "file" or isinstance(error, TypeError):
+            raise
+        raise KislError(f"{path}: cannot be reached or read ({reason}); try again") from error
+
+
+def _file_system(path: str) -> tuple[Any, str]:
+    """The fsspec file system of a path or URL, and the name it has there."""
+    library, extra = LIBRARIES.get(_protocol(path), ("fsspec", "corpus"))
+    with needs_extra(extra, path):
+        import fsspec
+
+        import_module(library)
+    if "::" in path and _protocol(path) != "file":
+        raise InputError(f"{path}: chained URLs (::) are not supported; name the file itself")
+    system, name = fsspec.url_to_fs(path)
+    return system, name
+
+
+def _source_file(path: str, info: Mapping[str, Any]) -> SourceFile:
+    """A file as its storage describes it."""
+    if info["type"] != "file":
+        raise InputError(f"{path}: not a regular file; expected text that can be read again")
+    size = int(info.get("size") or 0)
+    version = next((info[key] for key in VERSIONS if info.get(key)), "")
+    # A listing may give seconds where the file's own entry gives a date.
+    version = version.timestamp() if isinstance(version, datetime) else str(version).strip('"')
+    return SourceFile(path, size, f"{version}-{size}")
+
+
+@contextmanager
+def _opened(path: str, by_line: bool) -> Iterator[IO[bytes]]:
+    """The file as a binary stream: read ahead for lines, in the requested ranges only for Parquet."""
+    with _one_line_errors(path):
+        system, name = _file_system(path)
+        with system.open(name, "rb", cache_type="readahead" if by_line else "none") as stream:
+            # The readline of fsspec's files takes no limit.
+            yield io.BufferedReader(stream, BUFFER) if by_line else stream
+
+
+def find_files(inputs: Sequence[str | Path]) -> list[SourceFile]:
+    """The files of `inputs`, in their order; a folder or a pattern stands for its readable files, sorted by name.
+
+    Raises:
+        InputError: nothing is found, an ending is unknown, a file would be read twice, or access is denied.
+        KislError: a storage cannot be reached.
+    """
+    files: dict[str, SourceFile] = {}
+    for item in inputs:
+        path = str(item).removeprefix("file://")
+        with _one_line_errors(path):
+            for file in _local_files(path) if _protocol(path) == "file" else _remote_files(path):
+                key = file.path if URL.match(file.path) else os.path.realpath(file.path)
+                if key in files:
+                    raise InputError(f"{file.path}: is listed twice, its documents would be in the corpus twice")
+                files[key] = file
+    return list(files.values())
+
+
+def _local_files(path: str) -> Iterator[SourceFile]:
+    if Path(path).is_dir():
+        roots = [path]
+    elif path and (matches := sorted(glob.glob(path, recursive=True))) and not Path(path).exists():  # noqa: PTH207
+        roots = matches
+    elif not path or not Path(path).exists():
+        raise InputError(
+            f"{path or '--input'}: no such file or folder; expected text files ({ENDINGS}), folders, patterns or URLs "
+            "(hf://datasets/OWNER/NAME/…, s3://BUCKET/…)"
+        )
+    elif not ending_of(path):
+        raise InputError(f"{path}: unknown ending; expected {ENDINGS}")
+    else:
+        roots = [path]
+    paths = {file: None for root in roots for file in ([root] if not Path(root).is_dir() else _below(root))}
+    readable = [file for file in paths if ending_of(file)]
+    if not readable:
+        raise InputError(f"{path}: no file ends in {ENDINGS}")
+    for file in readable:
+        folder = Path(file).parent
+        if folder.suffix in (".work", ".excluded") and folder.suffix not in path:
+            raise InputError(
+                f"{file}: lies in a folder named like the output of a build, whose documents would be in the corpus "
+                f"twice; name the texts themselves: --input '{path.rstrip('/')}/*.jsonl', or name {folder}"
+            )
+        system, name = _file_system(file)
+        with _one_line_errors(file):
+            yield _source_file(file, system.info(name))
+
+
+def _below(root: str) -> list[str]:
+    """All files below a folder, sorted; links to folders are followed once."""
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror}); its documents would be missing")
+
+    files, visited = [], set()
+    for folder, folders, names in os.walk(root, onerror=refuse, followlinks=True):
+        folders.sort()  # which of two links to a folder is followed must not depend on the disk
+        if (real := os.path.realpath(folder)) in visited:
+            folders.clear()
+        else:
+            files += [os.path.join(folder, name) for name in names]  # noqa: PTH118
+        visited.add(real)
+    return sorted(files)
+
+
+def _remote_files(url: str) -> Iterator[SourceFile]:
+    system, name = _file_system(url)
+    if glob.has_magic(name):
+        infos: dict[str, Any] = {}
+        for match, info in sorted(system.glob(name, detail=True).items()):
+            infos.update(system.find(match, detail=True) if info["type"] == "directory" else {match: info})
+    elif (info := system.info(name))["type"] == "directory":
+        infos = system.find(name, detail=True)
+    elif not ending_of(url):
+        raise InputError(f"{url}: unknown ending; expected {ENDINGS}")
+    else:
+        infos = {name: info}
+    readable = {name: info for name, info in sorted(infos.items()) if info["type"] == "file" and ending_of(name)}
+    if not readable:
+        raise InputError(f"{url}: no file ends in {ENDINGS}")
+    for name, info in readable.items():
+        yield _source_file(system.unstrip_protocol(name), info)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A file, or its Parquet row groups start … stop-1; `size` is about the bytes of its text, for balance."""
+
+    file: str
+    version: str
+    size: int
+    start: int | None = None
+    stop: int | None = None
+
+
+def cut_into_pieces(files: Sequence[SourceFile]) -> list[Piece]:
+    """The pieces of `files`, in their order; of a Parquet file only the footer is read, of many files at once.
+
+    Raises:
+        InputError: a Parquet file cannot be read, or has no column text of strings.
+        KislError: a storage cannot be reached.
+    """
+    progress = Progress("listing the inputs", len(files))
+    pieces: list[Piece] = []
+    pool = ThreadPoolExecutor(FOOTERS_AT_ONCE)
+    try:
+        for done, cut in enumerate(pool.map(_cut, files)):
+            pieces.extend(cut)
+            progress.update(done)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        progress.close()
+    return pieces
+
+
+def _cut(file: SourceFile) -> list[Piece]:
+    ending = ending_of(file.path)
+    if ending != ".parquet":
+        unpacked = 3 if ending in (".jsonl.gz", ".jsonl.zst") else 1  # text compresses to about a third
+        return [Piece(file.path, file.version, file.size * unpacked)]
+    with _opened(file.path, by_line=False) as stream, open_parquet(stream, file.path, lambda: 0) as table:
+        sizes = text_sizes(table)
+    # Runs of row groups of at most PIECE_BYTES, or a single larger one; a file without row groups is one empty run.
+    pieces = []
+    start = size = 0
+    for group, group_size in enumerate(sizes):
+        if group > start and size + group_size > PIECE_BYTES:
+            pieces.append(Piece(file.path, file.version, size, start, group))
+            start, size = group, 0
+        size += group_size
+    return [*pieces, Piece(file.path, file.version, size, start, len(sizes))]
+
+
+def read_piece(piece: Piece) -> Iterator[TextDocument]:
+    """The documents of a piece, in the order of its file.
+
+    Raises:
+        InputError: a document cannot be read (the error names its line or row), or the file has changed since it was
+            cut.
+        KislError: the storage cannot be reached.
+    """
+    _check_version(piece)
+    ending = ending_of(piece.file)
+    with _opened(piece.file, by_line=ending != ".parquet") as stream:
+        if piece.start is None:
+            yield from READERS[ending](stream, piece.file)
+        else:
+            yield from read_parquet(stream, piece.file, piece.start, piece.stop)
+    _check_version(piece)
+
+
+def _check_version(piece: Piece) -> None:
+    with _one_line_errors(piece.file):
+        system, name = _file_system(piece.file)
+        system.invalidate_cache(name)
+        version = _source_file(piece.file, system.info(name)).version
+    if version != piece.version:
+        raise InputError(
+            f"{piece.file}: has changed since the plan was made (version {version}, then {piece.version}); start again "
+            "with --force, or put the old file back"
+        )
+
+
+def read_documents(pieces: Sequence[Piece], label: str, sample: int | None = None) -> Iterator[TextDocument]:
+    """The documents of `pieces`, with progress in megabytes.
+
+    With `sample`, about that many bytes: every piece gives its first documents, in proportion to its size.
+
+    Raises:
+        InputError, KislError: as read_piece.
+    """
+    whole = max(1, sum(piece.size for piece in pieces))
+    share = 1.0 if sample is None else min(1.0, sample / whole)
+    progress = Progress(f"{label}, MB", max(1, round(share * whole) // MEGABYTE))
+    documents = size = 0
+    goal = 0.0
+    try:
+        for piece in pieces:
+            goal += share * piece.size
+            if share < 1 and size >= goal:  # a long document of the piece before
+                continue
+            for document in read_piece(piece):
+                documents, size = documents + 1, size + document.size
+                # The last update is always written, and there must be only one.
+                progress.update(min(size // MEGABYTE, progress.total - 1), f"{documents:,} documents")
+                yield document
+                if share < 1 and size >= goal:
+                    break
+        progress.update(progress.total, f"{documents:,} documents")
+    finally:
+        progress.close()
+
+
+def check_writable(path: Path) -> None:
+    """Check before hours of work that a result can be written to `path`. Its folder is made.
+
+    Raises:
+        InputError: `path` is a URL, or exists and is no regular file.
+        KislError: its folder cannot be made or written to.
+    """
+    if URL.match(str(path)):
+        raise InputError(f"{path}: is a URL; results are written to this machine: give a path, then copy them")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: not a regular file; expected the name of a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise KislError(f"{path}: cannot be written ({error.strerror or error})") from None
