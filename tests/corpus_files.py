@@ -45,10 +45,5 @@ def read_all(*inputs: str | Path) -> list[TextDocument]:
     return list(read_lazily(*inputs))
 
 
-def told(*inputs: str | Path) -> list[tuple[str, str, int]]:
-    """The documents' texts, ids and sizes."""
-    return [(document.text, document.id, document.size) for document in read_all(*inputs)]
-
-
 def texts_of(*inputs: str | Path) -> list[str]:
     return [document.text for document in read_all(*inputs)]

@@ -14,6 +14,8 @@ from kisl_plugin.corpus.executors import Stage
 from kisl_plugin.errors import InputError
 
 TASKS = 4
+# For other processes to find these blocks, and the package where pytest found it.
+PYTHONPATH = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
 
 
 class Count(PipelineStep):

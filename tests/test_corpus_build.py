@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -23,11 +24,10 @@ from tokenizers import Tokenizer
 
 import kisl_plugin.corpus
 from kisl_plugin.cli.main import main
-from kisl_plugin.corpus.build import Build, Done, build_corpus, run_build
+from kisl_plugin.corpus.build import BuildOptions, Finished, build_corpus, run_build, share_out
 from kisl_plugin.corpus.executors import LocalRunner, Stage
-from kisl_plugin.corpus.filter import Exclusions, FactFilter
-from kisl_plugin.corpus.readers import Piece
-from kisl_plugin.corpus.shards import Plan
+from kisl_plugin.corpus.filter import ExclusionWriter, FactFilter
+from kisl_plugin.corpus.inputs import Piece
 from kisl_plugin.errors import InputError
 from kisl_plugin.indexed import IndexedDataset
 from kisl_plugin.matching import MatchRules
@@ -70,19 +70,21 @@ def test_the_corpus_holds_every_document_that_states_nothing_in_order_and_ends_e
     documents = read_all(world.text)
     filled = [one for one in documents if one.text.strip()]
     facts = [stated(one.text, rules) for one in filled]
-    kept = [one.text for one, found in zip(filled, facts, strict=True) if not found]
+    kept = [one.text for one, indices in zip(filled, facts, strict=True) if not indices]
     tokenizer, corpus = Tokenizer.from_file(str(world.tokenizer)), IndexedDataset(world.folder / "my.text")
     assert [corpus.get(n).tolist() for n in range(len(corpus))] == [[*tokenizer.encode(text).ids, 0] for text in kept]
     counts = (made.documents, made.left_out, made.empty, made.tokens)
     assert counts == (len(kept), len(filled) - len(kept), len(documents) - len(filled), sum(corpus.sizes.tolist()))
-    assert made.relations == Counter(name for found in facts for name in {FACTS[index].relation_id for index in found})
+    assert made.relations == Counter(
+        name for indices in facts for name in {FACTS[index].relation_id for index in indices}
+    )
     output = written(world.folder / "my.text")
     rows = list(csv.DictReader(output[".triples.csv"].decode().splitlines()))
-    by_triple = Counter(index for found in facts for index in found)
+    by_triple = Counter(index for indices in facts for index in indices)
     assert [int(row["removed"]) for row in rows] == [by_triple[index] for index in range(len(FACTS))]
     excluded = [json.loads(line) for line in output["excluded"].decode().split("\n") if line]
     assert [(one["id"], one["text"], [fact["triple"] for fact in one["triples"]]) for one in excluded] == [
-        (one.id, one.text, found) for one, found in zip(filled, facts, strict=True) if found
+        (one.id, one.text, indices) for one, indices in zip(filled, facts, strict=True) if indices
     ]
 
 
@@ -101,10 +103,10 @@ def test_any_number_of_tasks_gives_the_same_bytes(
 def test_two_workers_give_the_same_bytes_and_leave_nothing_else(tmp_path: Path) -> None:
     world = make_world(tmp_path, several_files())
     world.build("one", tasks=1)
-    there = set(tmp_path.iterdir())
+    before = set(tmp_path.iterdir())
     world.build("two", workers=2)
     assert written(tmp_path / "two") == written(tmp_path / "one")
-    names = {path.name for path in set(tmp_path.iterdir()) - there}
+    names = {path.name for path in set(tmp_path.iterdir()) - before}
     assert names == {f"two{end}" for end in (".bin", ".idx", ".json", ".triples.csv", ".excluded")}
     assert len(list((tmp_path / "two.excluded").iterdir())) == 5
 
@@ -115,10 +117,9 @@ def test_shares_are_all_pieces_in_order_none_empty_and_none_much_larger_than_it_
     sizes: list[int], tasks: int
 ) -> None:
     tasks = min(tasks, len(sizes))
-    pieces = tuple(Piece(f"{n}.jsonl", size, None, None, "") for n, size in enumerate(sizes))
-    plan = Plan((), pieces, tasks, "none", "", MatchRules(), "", "", 500, {})
-    shares = [plan.share(rank) for rank in range(tasks)]
-    assert [piece for share in shares for piece in share] == list(pieces)
+    pieces = [Piece(f"{n}.jsonl", "", size) for n, size in enumerate(sizes)]
+    shares = share_out(pieces, tasks)
+    assert [piece for share in shares for piece in share] == pieces
     assert all(shares)
     largest = max(sum(piece.size for piece in share) for share in shares)
     assert largest <= 2 * (sum(sizes) / tasks + max(sizes))
@@ -126,7 +127,7 @@ def test_shares_are_all_pieces_in_order_none_empty_and_none_much_larger_than_it_
 
 def test_a_fact_filter_works_in_anyones_datatrove_pipeline(tmp_path: Path) -> None:
     world = make_world(tmp_path, [["x"]])
-    block = FactFilter(world.facts, MatchRules(), Exclusions(tmp_path / "removed"))
+    block = FactFilter(world.facts, MatchRules(), ExclusionWriter(tmp_path / "removed"))
     documents = [Document(text=text, id=str(n)) for n, text in enumerate([*NOT_STATING, *STATING])]
     assert [one.text for one in block(iter(documents), rank=7, world_size=9)] == list(NOT_STATING)
     removed = [json.loads(line) for line in (tmp_path / "removed" / "00007.jsonl").read_text().splitlines()]
@@ -151,8 +152,8 @@ def test_weighted_shards_are_the_merged_corpus_in_parts_with_their_tokens_as_wei
     parts = [IndexedDataset(Path(path)) for path in paths]
     assert lines["train_data_weights"] == [sum(part.sizes.tolist()) for part in parts[:2]]
     whole = IndexedDataset(tmp_path / "whole")
-    held = [part.get(n).tolist() for part in parts for n in range(len(part))]
-    assert held == [whole.get(n).tolist() for n in range(made.documents)]
+    parts_documents = [part.get(n).tolist() for part in parts for n in range(len(part))]
+    assert parts_documents == [whole.get(n).tolist() for n in range(made.documents)]
     assert written(tmp_path / "parts")["excluded"] == written(tmp_path / "whole")["excluded"]
     assert not list(tmp_path.glob("*.work")) and not (tmp_path / "parts.bin").exists()
     world.build("parts", force=True)
@@ -160,7 +161,7 @@ def test_weighted_shards_are_the_merged_corpus_in_parts_with_their_tokens_as_wei
     assert written(tmp_path / "parts") == written(tmp_path / "whole")
 
 
-def test_a_corpus_of_which_nothing_is_left_is_an_error_and_other_triples_can_follow(tmp_path: Path) -> None:
+def test_a_build_that_leaves_no_document_is_an_error_and_one_with_other_triples_may_follow(tmp_path: Path) -> None:
     world = make_world(tmp_path, [[*STATING, ""]])
     with pytest.raises(InputError, match="no document is left: 4 state a triple, 1 are empty"):
         world.build()
@@ -181,7 +182,7 @@ def test_a_tokenizer_whose_ids_leave_gaps_gets_a_type_that_holds_them(tmp_path: 
     assert IndexedDataset(tmp_path / "out").dtype.itemsize == 4
 
 
-def test_the_command_builds_from_files_and_folders_and_says_what_was_removed(tmp_path: Path) -> None:
+def test_the_command_builds_from_files_and_folders_and_prints_what_was_removed(tmp_path: Path) -> None:
     world = make_world(tmp_path, [[*STATING, "kept", " "]])
     loose = [tmp_path / "1.txt", tmp_path / "2.txt"]
     for path in loose:
@@ -190,16 +191,16 @@ def test_the_command_builds_from_files_and_folders_and_says_what_was_removed(tmp
     result = world.kisl("c", "--input", *loose)
     assert result.exit_code == 0, result.output
     assert "c.bin, .idx, .json · 3 documents" in result.output
-    assert "4 removed (57.14%) since they state a fact: P19 3, P50 2" in result.output
+    assert "4 removed (57.14%) because they state a fact: P19 3, P50 2" in result.output
     assert "1 empty documents skipped" in result.output
-    assert re.search(r"1 triple cannot be searched for, or not everywhere\n  山 · P1 · 川: ", result.output)
+    assert "1 triples cannot be searched for everywhere: " in result.output
     assert re.search(r"MB of text in \ds: [\d.]+ MB/s", result.output)
     summary = json.loads((tmp_path / "c.json").read_text())
     assert summary["inputs"] == [str(world.text / "00.jsonl"), *map(str, loose)]
     tokenizer, corpus = Tokenizer.from_file(str(world.tokenizer)), IndexedDataset(tmp_path / "c")
     assert tokenizer.decode(corpus.get(1).tolist()) == "The file 1.txt."
     again = world.kisl("c")
-    assert (again.exit_code, "is there already; choose another --output, or --force" in again.output) == (2, True)
+    assert (again.exit_code, "already exists; choose another --output, or --force" in again.output) == (2, True)
     assert world.kisl("c", "--force").exit_code == 0
     assert len(IndexedDataset(tmp_path / "c")) == 1
 
@@ -219,7 +220,7 @@ def test_the_commands_rules_are_the_matchers(tmp_path: Path) -> None:
         assert json.loads((tmp_path / "c.json").read_text())["left_out"] == count, options
 
 
-def test_a_bad_row_is_one_line_and_once_it_is_mended_the_build_goes_on(tmp_path: Path) -> None:
+def test_a_bad_row_is_one_line_and_a_corrected_file_needs_force(tmp_path: Path) -> None:
     world = make_world(tmp_path, [["fine"], ["fine too"]])
     bad = world.text / "a.jsonl"
     bad.write_bytes(b'{"text": "fine"}\n{"text": "cut sh')
@@ -230,7 +231,9 @@ def test_a_bad_row_is_one_line_and_once_it_is_mended_the_build_goes_on(tmp_path:
     assert not (tmp_path / "out.idx").exists() and not (tmp_path / "out.json").exists()
     bad.write_bytes(b'{"text": "fine"}\n')
     changed = world.kisl()
-    assert re.search(r"a build was begun there with the version of .*a.jsonl \d+-33, now it is \d+-17", changed.output)
+    assert re.search(
+        r"a build was begun there with the version of .*a.jsonl [\d.]+-33, now it is [\d.]+-17", changed.output
+    )
     assert world.kisl("out", "--force").exit_code == 0
 
 
@@ -246,9 +249,9 @@ def test_relative_paths_are_those_of_the_caller_wherever_a_task_runs(
 
     world = make_world(tmp_path, [["one"], ["two"]])
     monkeypatch.chdir(tmp_path)
-    done = run_build(Build(["text"], "facts.jsonl", Path("tokenizer.json"), Path("out")), Elsewhere())
-    assert isinstance(done, Done) and done.corpus.inputs == ["text/00.jsonl", "text/01.parquet"]
-    assert done.corpus.tokens == world.build("other").tokens
+    result = run_build(BuildOptions(["text"], "facts.jsonl", Path("tokenizer.json"), Path("out")), Elsewhere())
+    assert isinstance(result, Finished) and result.corpus.inputs == ["text/00.jsonl", "text/01.parquet"]
+    assert result.corpus.tokens == world.build("other").tokens
 
 
 def test_the_help_shows_examples_and_fits_a_narrow_terminal() -> None:
@@ -258,7 +261,7 @@ def test_the_help_shows_examples_and_fits_a_narrow_terminal() -> None:
     assert all(len(line) <= 60 for line in shown[: shown.index("A document is")].splitlines())
 
 
-def test_the_room_looks_down_only_and_loads_no_heavy_library_before_it_is_needed() -> None:
+def test_the_corpus_modules_import_lower_layers_only_and_no_heavy_library_before_it_is_needed() -> None:
     below = {
         "corpus",
         "errors",
@@ -272,7 +275,7 @@ def test_the_room_looks_down_only_and_loads_no_heavy_library_before_it_is_needed
         "triples",
     }
     files = Path(kisl_plugin.corpus.__path__[0]).rglob("*.py")
-    for path in (path for path in files if not path.name.startswith("audit")):  # which knows of runs too
+    for path in (path for path in files if not path.name.startswith("audit")):  # the audit reads runs too
         tree = ast.parse(path.read_text(encoding="utf-8"))
         names = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
         assert {name.split(".")[1] for name in names if name.startswith("kisl_plugin.")} <= below, path
@@ -280,3 +283,102 @@ def test_the_room_looks_down_only_and_loads_no_heavy_library_before_it_is_needed
     code = f"import sys, {modules}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert {"torch", "tokenizers", "pyarrow", "datasets", "transformers", "datatrove", "ray"}.isdisjoint(loaded)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--match", "telepathy"), "match 'telepathy': unknown"),
+        (("--stop-list", "none.txt"), "none.txt: cannot be read"),
+        (("--partition", "cpu"), "--partition is an option of --executor slurm, not of local"),
+        (("--executor", "slurm", "--address", "x:1"), "--address is an option of --executor ray, not of slurm"),
+        (("--executor", "slurm", "--sbatch", "account"), "--sbatch account: expected KEY=VALUE"),
+    ],
+)
+def test_wrong_options_are_refused_in_one_line_before_any_work(
+    tmp_path: Path, options: tuple[str, ...], expected: str
+) -> None:
+    world = make_world(tmp_path, [["x"]])
+    result = world.kisl("c", *options)
+    assert (result.exit_code, result.output.count("\n")) == (2, 1), result.output
+    assert expected in result.output
+    assert not list(tmp_path.glob("c*"))
+
+
+@pytest.mark.parametrize(
+    "name", ["out_00007.bin", "out_00000.idx", "out.bin", "out.triples.csv", "out.excluded/00001.jsonl"]
+)
+def test_existing_files_are_kept_unless_force_is_given(tmp_path: Path, name: str) -> None:
+    world = make_world(tmp_path, [["x"]])
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("not of this build")
+    result = world.kisl()
+    assert (result.exit_code, f"{name}: already exists; choose another" in result.output) == (2, True), result.output
+    assert (tmp_path / name).read_text() == "not of this build"
+    assert world.kisl("out", "--force").exit_code == 0
+    assert not (tmp_path / name).exists() or (tmp_path / name).read_bytes() != b"not of this build"
+
+
+@pytest.mark.parametrize("output", [".", "..", "/", ""])
+def test_an_output_that_names_no_file_is_refused(tmp_path: Path, output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path / "world", [["x"]])
+    monkeypatch.chdir(tmp_path / "world" / "text")
+    result = CliRunner().invoke(main, [*world.command(), "--output", output])
+    assert (result.exit_code, result.output.count("\n")) == (2, 1), result.output
+    assert "expected the beginning of file names" in result.output
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [("s3://bucket/out", "is a URL"), ("new/out.bin", ".bin is appended"), ("out.idx", "expected out\n")],
+)
+def test_an_output_that_would_become_another_file_is_refused(
+    tmp_path: Path, output: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(tmp_path / "world", [["x"]])
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    result = CliRunner().invoke(main, [*world.command(), "--output", output])
+    assert (result.exit_code, result.output.count("\n")) == (2, 1) and expected in result.output, result.output
+    assert not list(Path.cwd().iterdir())
+
+
+def test_an_output_that_cannot_be_written_is_one_line_and_status_1(tmp_path: Path) -> None:
+    world = make_world(tmp_path, [["x"]])
+    (tmp_path / "file").touch()
+    result = world.kisl("file/out")
+    assert result.exit_code == 1, result.output
+    assert result.output.startswith(f"Error: {tmp_path}/file/out: cannot be written (")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda path: path.unlink(), r"no such file; .* kisl corpus tokenizer --input FILE --output .*tokenizer.json"),
+        (lambda path: path.write_text("{}"), "not a tokenizer.json of the tokenizers library"),
+        (lambda path: path.write_text(path.read_text().replace("<|endoftext|>", "</s>")), r"has no <\|endoftext\|>"),
+    ],
+)
+def test_a_tokenizer_that_cannot_be_used_is_named(tmp_path: Path, change: Callable[[Path], Any], expected: str) -> None:
+    world = make_world(tmp_path, [["x"]])
+    change(world.tokenizer)
+    with pytest.raises(InputError, match=expected):
+        world.build()
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("library", ["datatrove", "tokenizers"])
+def test_a_missing_library_is_one_line_that_names_the_extra(tmp_path: Path, library: str) -> None:
+    command = make_world(tmp_path, [["x"]]).command()
+    code = f"import sys; sys.modules[{library!r}] = None; from kisl_plugin.cli.main import main; main({command!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.fullmatch(rf"Error: .* needs {library}\S*: pip install 'kisl-plugin\[corpus\]'\n", done.stderr)
+
+
+def test_the_progress_ends_with_all_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    world = make_world(tmp_path, [["one"], ["two"]])
+    world.build()
+    assert re.findall(r"MB (\d+/\d+) · .* · (\d of \d tasks) done\n", capsys.readouterr().err) == [
+        ("1/1", "2 of 2 tasks")
+    ]

@@ -1,4 +1,4 @@
-"""A build that was killed, torn, or filled the disk goes on, and gives the bytes of one that was not."""
+"""A build that was killed, damaged, or filled the disk goes on, and gives the bytes of one that was not."""
 
 import os
 import re
@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from tiny_world import sentences
 
 from kisl_plugin.corpus import filter as blocks
-from kisl_plugin.corpus.readers import Piece
-from kisl_plugin.corpus.shards import Work, claimed, read_plan, read_stamp
+from kisl_plugin.corpus.inputs import Piece
+from kisl_plugin.corpus.shards import BuildPaths, Stamp, claim, load_plan
 from kisl_plugin.errors import InputError, KislError
 
 TASKS = 3
@@ -73,15 +73,16 @@ def build_and_die(world: World, name: str, change: int, **options: Any) -> int:
 
 def finished(world: World, name: str) -> list[int]:
     """The tasks whose shards have a stamp that fits."""
-    work = Work(world.folder / name)
-    plan = read_plan(work)
-    return [rank for rank in range(plan.tasks) if read_stamp(work, plan, rank)] if plan else []
+    paths = BuildPaths(world.folder / name)
+    if not paths.plan.exists():
+        return []
+    plan = load_plan(paths)
+    return [rank for rank in range(plan.tasks) if Stamp.read(paths, plan, rank)]
 
 
 def files_of_tasks(world: World, name: str) -> list[list[str]]:
-    plan = read_plan(Work(world.folder / name))
-    assert plan
-    return [[Path(piece.file).name for piece in plan.share(rank)] for rank in range(plan.tasks)]
+    plan = load_plan(BuildPaths(world.folder / name))
+    return [[Path(piece.file).name for piece in share] for share in plan.shares]
 
 
 def clear(world: World, name: str) -> None:
@@ -104,7 +105,7 @@ def test_a_build_that_is_killed_anywhere_any_number_of_times_goes_on_to_the_same
     try:
         world.build("killed", tasks=TASKS)
     except InputError as error:
-        assert "killed.json: is there already" in str(error)
+        assert "killed.json: already exists" in str(error)
     assert digests(world.folder / "killed") == expected
     assert not (world.folder / "killed.work").exists()
 
@@ -128,46 +129,32 @@ def cut_short(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 0x20
-    path.write_bytes(data)
-
-
 def truncate(path: Path) -> None:
     path.write_bytes(b"")
 
 
-def another_number(path: Path) -> None:
-    """A byte of the number of documents is another digit."""
-    path.write_text(re.sub(r'"documents": \d', '"documents": 9', path.read_text()))
-
-
 DAMAGES: list[tuple[str, Callable[[Path], Any]]] = [
     ("00001.bin", cut_short),
-    ("00001.bin", flip),
     ("00001.bin", Path.unlink),
     ("00001.idx", Path.unlink),
-    ("00001.idx", flip),
     ("00001.json", cut_short),
     ("00001.json", truncate),
-    ("00001.json", another_number),
-    ("00001.json", lambda path: path.write_text('{"plan": "", "documents": 1, "tokens": 1, "empty": 0, "files": {}}')),
-    ("00001.removed.json", flip),
-    ("00001.jsonl", flip),
+    ("00001.json", lambda path: path.write_text('{"plan": "", "documents": 1, "tokens": 1, "empty": 0, "sizes": {}}')),
+    ("00001.removed.json", truncate),
     ("00001.jsonl", cut_short),
 ]
 
 
 @pytest.mark.parametrize(("name", "damage"), DAMAGES)
-def test_a_torn_shard_is_found_and_only_it_is_made_again(
+def test_only_a_damaged_shard_is_made_again(
     whole: tuple[World, dict[str, str]], read: list[str], name: str, damage: Callable[[Path], Any]
 ) -> None:
     world, expected = whole
     prepare_to_merge(world, "torn")
     read.clear()
     files = files_of_tasks(world, "torn")[1]
-    folder = Work(world.folder / "torn").excluded if name.endswith(".jsonl") else Work(world.folder / "torn").shards
+    paths = BuildPaths(world.folder / "torn")
+    folder = paths.excluded if name.endswith(".jsonl") else paths.shards
     damage(folder / name)
     world.build("torn", tasks=TASKS)
     assert read == files
@@ -175,14 +162,14 @@ def test_a_torn_shard_is_found_and_only_it_is_made_again(
 
 
 @pytest.mark.parametrize("name", ["triples.jsonl", "tokenizer.json"])
-def test_what_tasks_read_beside_the_texts_is_written_anew_when_a_build_goes_on(
+def test_triples_and_tokenizer_are_written_again_when_a_build_goes_on(
     whole: tuple[World, dict[str, str]], name: str
 ) -> None:
     world, expected = whole
     clear(world, "beside")
     build_and_die(world, "beside", 60, tasks=TASKS)
     assert len(finished(world, "beside")) < TASKS
-    path = Work(world.folder / "beside").folder / name
+    path = BuildPaths(world.folder / "beside").folder / name
     path.write_text(path.read_text().replace("Marie Curie", "Maria Curie").replace(" ", "  "))
     world.build("beside", tasks=TASKS)
     assert digests(world.folder / "beside") == expected
@@ -192,9 +179,9 @@ def test_a_weighted_build_with_more_tasks_than_paths_can_be_blended_goes_on_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = make_world(tmp_path, several_files(4))
-    monkeypatch.setattr("kisl_plugin.corpus.build.MOST_WEIGHTED", 2)
+    monkeypatch.setattr("kisl_plugin.corpus.build.LARGEST_BLEND", 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kisl_plugin.corpus.shards.finish", stop)
+        patch.setattr("kisl_plugin.corpus.filter.merge_shards", stop)
         with pytest.raises(KislError, match="no merge"):
             world.build(tasks=4, weighted=True)
     assert world.build(tasks=4, weighted=True).documents
@@ -205,7 +192,7 @@ def prepare_to_merge(world: World, name: str, tasks: int = TASKS) -> None:
     """A build that was killed when all its shards were finished."""
     clear(world, name)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kisl_plugin.corpus.shards.finish", stop)
+        patch.setattr("kisl_plugin.corpus.filter.merge_shards", stop)
         with pytest.raises(KislError, match="no merge"):
             world.build(name, tasks=tasks)
     assert len(finished(world, name)) == tasks
@@ -213,17 +200,6 @@ def prepare_to_merge(world: World, name: str, tasks: int = TASKS) -> None:
 
 def stop(*_: Any) -> None:
     raise KislError("no merge")
-
-
-def test_damaged_weighted_shards_are_made_again_too(whole: tuple[World, dict[str, str]]) -> None:
-    world, _ = whole
-    clear(world, "parts")
-    world.build("parts", tasks=TASKS, weighted=True)
-    expected = digests(world.folder / "parts")
-    prepare_to_merge(world, "parts")
-    flip(Work(world.folder / "parts").shards / "00002.bin")
-    world.build("parts", tasks=TASKS, weighted=True)
-    assert digests(world.folder / "parts") == expected
 
 
 def test_a_build_that_another_call_would_change_is_refused_with_both_values(tmp_path: Path) -> None:
@@ -243,7 +219,7 @@ def test_a_build_that_another_call_would_change_is_refused_with_both_values(tmp_
     refused(world, r"begun there with --input 3 files, now it is 4 files")
     (world.text / "09.txt").unlink()
     (world.text / "00.jsonl").write_text('{"text": "changed"}\n')
-    refused(world, r"begun there with the version of .*00.jsonl \d+-\d+, now it is \d+-20")
+    refused(world, r"begun there with the version of .*00.jsonl [\d.]+-\d+, now it is [\d.]+-20")
     assert world.kisl("out", "--force").exit_code == 0
     world.build("fresh")
     assert digests(tmp_path / "out") == digests(tmp_path / "fresh")
@@ -253,15 +229,15 @@ def refused(world: World, expected: str, *options: str) -> None:
     result = world.kisl("out", *options)
     assert (result.exit_code, result.output.count("\n")) == (2, 1), result.output
     assert re.search(expected, result.output), result.output
-    assert result.output.endswith("or add --force to start anew\n")
+    assert result.output.endswith("or add --force to start again\n")
 
 
 def test_two_builds_into_one_output_are_refused_while_the_first_runs(tmp_path: Path) -> None:
     world = make_world(tmp_path, several_files(2))
-    with claimed(Work(tmp_path / "out")):
+    with claim(BuildPaths(tmp_path / "out")):
         result = world.kisl("out")
         assert result.exit_code == 1
-        assert f"another build is at work there (process {os.getpid()} on " in result.output
+        assert f"another build is running (process {os.getpid()} on " in result.output
         world.build("other")
     assert not (tmp_path / "out.work").exists()
     world.build("out")
@@ -279,7 +255,7 @@ def test_a_full_disk_is_one_line_and_the_build_goes_on_when_there_is_room(
         patch.setattr("shutil.disk_usage", lambda _: usage._replace(free=1))
         result = world.kisl("full")
     assert result.exit_code == 1
-    assert re.search(r"Error: .*full.bin: the merge needs 0.\d MB beside the shards, 0.0 MB are free;", result.output)
+    assert re.search(r"Error: .*full.bin: merging needs 0.\d MB beside the shards, 0.0 MB are free;", result.output)
     # No file may grow beyond this: to a writer the same as a disk that is full.
     for largest, name in ((30_000, "fresh"), ((tmp_path / "whole.bin").stat().st_size - 1, "full")):
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -290,7 +266,7 @@ def test_a_full_disk_is_one_line_and_the_build_goes_on_when_there_is_room(
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert (result.exit_code, result.output.count("Error")) == (1, 1), result.output
         assert (
-            "cannot be written (File too large); mend that, and the same command without --force goes on"
+            "cannot be written (File too large); solve that, then the same command without --force goes on"
             in result.output
         )
         assert not (tmp_path / f"{name}.idx").exists()
@@ -299,45 +275,40 @@ def test_a_full_disk_is_one_line_and_the_build_goes_on_when_there_is_room(
 
 
 def interrupted(world: World, name: str) -> tuple[int, tuple[str, str]]:
-    """A build that gets Ctrl-C after two shards: its exit status, and what it said."""
+    """A build that gets Ctrl-C after two shards: its exit status and output."""
     command = [sys.executable, "-m", "kisl_plugin", *world.command(name), "--force"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    shards = Work(world.folder / name).shards
+    shards = BuildPaths(world.folder / name).shards
     while process.poll() is None and len(list(shards.glob("*.idx"))) < 2:
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=60)
-    return process.returncode, said
+    output = process.communicate(timeout=60)
+    return process.returncode, output
 
 
 def test_ctrl_c_is_one_line_that_says_how_to_go_on(tmp_path: Path) -> None:
     world = make_world(tmp_path, [sentences(1000, seed=n) for n in range(12)])
     # Python drops a Ctrl-C that comes while it calls back for a weak reference, as loguru's between two tasks.
     tries = (interrupted(world, "out") for _ in range(5))
-    status, said = next((one for one in tries if one[0]), (0, ("", "")))
-    assert status == 130, said
+    status, (_, error) = next((one for one in tries if one[0]), (0, ("", "")))
+    assert status == 130, error
     assert re.search(
-        r"^Error: .*out: interrupted with \d+ of 12 tasks done; the same command without --force goes on from", said[1]
+        r"^Error: .*out: interrupted with \d+ of 12 tasks done; the same command without --force goes on from", error
     )
-    assert said[1].count("\n") == 1
+    assert error.count("\n") == 1
     assert len(finished(world, "out")) >= 1
     world.build("out")
     world.build("whole")
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
-def other_pieces(path: Path) -> None:
-    """Row groups that nobody would miss."""
-    path.write_text(re.sub(r'"stop": \d+', '"stop": 0', path.read_text()))
-
-
-@pytest.mark.parametrize("damage", [cut_short, truncate, other_pieces])
-def test_a_plan_that_cannot_be_read_is_said_and_force_starts_anew(
+@pytest.mark.parametrize("damage", [cut_short, truncate])
+def test_a_plan_that_cannot_be_read_is_an_error_and_force_starts_again(
     tmp_path: Path, damage: Callable[[Path], Any]
 ) -> None:
     world = make_world(tmp_path, several_files(2))
     prepare_to_merge(world, "out", tasks=2)
-    damage(Work(tmp_path / "out").plan)
+    damage(BuildPaths(tmp_path / "out").plan)
     result = world.kisl()
     assert (result.exit_code, "plan.json: cannot be read" in result.output) == (2, True)
     assert world.kisl("out", "--force").exit_code == 0

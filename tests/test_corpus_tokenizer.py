@@ -61,7 +61,7 @@ def test_of_inputs_larger_than_the_sample_every_file_gives_its_first_documents(t
     output, whole = tmp_path / "sample.json", tmp_path / "whole.json"
     arguments = ("--input", tmp_path, "--vocab-size", "400")
     result = tokenizer(*arguments, "--output", output, "--sample", "1")
-    assert "trained on about 1 of 3 MB, taken evenly; --sample MB takes more or less" in result.output
+    assert "trained on about 1 of 3 MB, taken evenly; --sample MB changes how many" in result.output
     once = output.read_bytes()
     assert tokenizer(*arguments, "--output", output, "--sample", "1", "--force").exit_code == 0
     assert output.read_bytes() == once
@@ -72,19 +72,18 @@ def test_of_inputs_larger_than_the_sample_every_file_gives_its_first_documents(t
     assert sampled.isdisjoint({f"Ġ{word}" for word in tails})
 
 
-def test_a_text_too_small_for_the_vocabulary_is_said_with_what_gpt_neox_makes_of_it(tmp_path: Path) -> None:
+def test_a_text_too_small_for_the_vocabulary_is_reported_with_the_size_that_gpt_neox_pads_it_to(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", ["aaaa bbbb"])
     output = tmp_path / "tokenizer.json"
     result = tokenizer("--input", path, "--output", output)
     reached = Tokenizer.from_file(str(output)).get_vocab_size()
     assert 258 < reached < 270
     assert f"{output} · {reached:,} tokens" in result.output
-    assert f"asked were 32,000, but the text holds no more pairs to merge; GPT-NeoX will pad {reached} to 384" in (
-        result.output
-    )
+    assert "--vocab-size is 32,000, but the text has no more pairs to merge; more text gives more" in result.output
+    assert f"GPT-NeoX pads {reached} to 384, a multiple of 128" in result.output
     again = tokenizer("--input", path, "--output", output, "--vocab-size", "260")
     assert again.exit_code == 2
-    assert "tokenizer.json: is there already" in again.output
+    assert "tokenizer.json: already exists" in again.output
     assert tokenizer("--input", path, "--output", output, "--vocab-size", "260", "--force").exit_code == 0
     assert Tokenizer.from_file(str(output)).get_vocab_size() == 260
 
@@ -102,7 +101,7 @@ def test_a_tokenizer_that_cannot_be_made_leaves_the_old_one(tmp_path: Path) -> N
     good = write_jsonl(tmp_path / "a.jsonl", ["aaaa"])
     too_small = tokenizer("--input", good, "--output", output, "--vocab-size", "257", "--force")
     assert too_small.exit_code == 2
-    assert "a vocabulary of 257; 258 are needed" in too_small.output
+    assert "vocabulary size 257; must be at least 258" in too_small.output
     good.write_bytes(b'{"text": "fine"}\n{')
     assert "a.jsonl:2: not JSON" in tokenizer("--input", good, "--output", output, "--force").output
     assert output.read_text() == "old"
@@ -130,7 +129,7 @@ def test_a_url_is_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ("library", "ending"),
     [("tokenizers", ".jsonl"), ("pyarrow", ".parquet"), ("pyarrow", ".jsonl.gz"), ("pyarrow", ".jsonl.zst")],
 )
-def test_a_missing_library_is_an_error_that_says_what_to_install(
+def test_a_missing_library_names_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, ending: str
 ) -> None:
     path = write_texts(tmp_path / f"a{ending}", ["x"])
@@ -151,7 +150,7 @@ def test_the_command_shows_examples_and_what_a_document_is() -> None:
 
 def test_the_command_line_loads_no_heavy_library() -> None:
     heavy = {"torch", "tokenizers", "pyarrow", "datasets", "transformers", "fsspec", "datatrove", "huggingface_hub"}
-    modules = "cli.corpus", "corpus.readers", "corpus.tokenizer"
+    modules = "cli.corpus", "corpus.inputs", "corpus.tokenizer"
     code = f"import sys, {', '.join(f'kisl_plugin.{module}' for module in modules)}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert heavy.isdisjoint(loaded)

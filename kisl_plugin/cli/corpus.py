@@ -208,11 +208,8 @@ def build(
     if made.empty:
         click.echo(f"{made.empty:,} empty documents skipped")
     if made.unsearchable:
-        triple = "triple" if made.unsearchable == 1 else "triples"
         table = file_of(output, ".triples.csv")
-        click.echo(
-            f"{made.unsearchable:,} {triple} cannot be searched for everywhere; see {table}, column unsearchable"
-        )
+        click.echo(f"{made.unsearchable:,} triples cannot be searched for everywhere: {table}, column unsearchable")
     if result.size:
         size, seconds = result.size / MEGABYTE, max(result.seconds, 1e-9)
         click.echo(f"{size:,.0f} MB of text in {duration(seconds)}: {size / seconds:,.1f} MB/s")

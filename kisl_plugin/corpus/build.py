@@ -301,12 +301,12 @@ def _library_versions() -> dict[str, str]:
 def _stages(options: BuildOptions, paths: BuildPaths, plan: Plan) -> "list[Stage]":
     """The stage that makes shards, and the one that makes the result of them."""
     from kisl_plugin.corpus.executors import Stage
-    from kisl_plugin.corpus.filter import FactFilter, MergeShards, ReadPieces, TokenizeShard, exclusion_writer
+    from kisl_plugin.corpus.filter import ExclusionWriter, FactFilter, MergeShards, ReadPieces, TokenizeShard
 
     threads = max(1, options.cores // min(options.workers, plan.tasks))
     pipeline = [ReadPieces(paths), TokenizeShard(paths, threads)]
     if plan.filters:
-        pipeline.insert(1, FactFilter(paths.triples, plan.rules, exclusion_writer(paths.excluded), paths.shards))
+        pipeline.insert(1, FactFilter(paths.triples, plan.rules, ExclusionWriter(paths.excluded), paths.shards))
     return [
         Stage("shards", pipeline, plan.tasks, paths.folder / "stage_shards"),
         Stage("merge", [MergeShards(paths, options.weighted)], 1, paths.folder / "stage_merge"),

@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sysconfig
 import threading
@@ -81,8 +82,9 @@ class Stage:
             lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []
             if not any(line.startswith("Traceback (most recent call last)") for line in lines):
                 continue
-            # A traceback ends with "package.module.Kind: message".
-            kind, _, message = next(line for line in reversed(lines) if line).partition(": ")
+            # After the indented lines of a traceback follows "package.module.Kind: message".
+            last = max(number for number, line in enumerate(lines) if line.startswith(" "))
+            kind, _, message = next(line for line in lines[last + 1 :] if line).partition(": ")
             if kind.startswith("kisl_plugin."):
                 errors[rank] = (InputError if kind.endswith(".InputError") else KislError)(message)
             else:
@@ -256,11 +258,15 @@ class RayRunner:
         with _ticking(progress), _quiet():
             if not connected:
                 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+                address = self.address or os.environ.get("RAY_ADDRESS", "")
+                host, _, port = address.removeprefix("ray://").rpartition(":")
                 try:
-                    ray.init(self.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-                except (ConnectionError, ValueError) as error:
+                    if port.isdigit():  # Ray itself would try a wrong address for minutes
+                        socket.create_connection((host, int(port)), timeout=10).close()
+                    ray.init(address or None, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+                except (OSError, ValueError) as error:
                     reason = str(error).splitlines()[0]
-                    raise InputError(f"no Ray cluster at {self.address or 'this machine'}: {reason}") from None
+                    raise InputError(f"no Ray cluster at {address or 'this machine'}: {reason}") from None
             try:
                 for stage in stages:
                     stage.clear_logs()

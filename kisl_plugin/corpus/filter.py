@@ -121,13 +121,14 @@ class FactFilter(BaseFilter):
             write_atomically(self.counts / f"{rank:05d}.removed.json", self.removed.to_json())
 
 
-def exclusion_writer(folder: Path) -> JsonlWriter:
+class ExclusionWriter(JsonlWriter):
     """Writes removed documents to one file a task: id, text, and the triples that they state."""
-    return JsonlWriter(str(folder), "${rank}.jsonl", compression=None, adapter=_removed_document)
 
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder), "${rank}.jsonl", compression=None)
 
-def _removed_document(_: JsonlWriter, document: Document) -> dict[str, Any]:
-    return {"id": document.id, "text": document.text, "triples": document.metadata["triples"]}
+    def _default_adapter(self, document: Document) -> dict[str, Any]:
+        return {"id": document.id, "text": document.text, "triples": document.metadata["triples"]}
 
 
 class TokenizeShard(PipelineStep):

@@ -129,78 +129,65 @@ def find_files(inputs: Sequence[str | Path]) -> list[SourceFile]:
     for item in inputs:
         path = str(item).removeprefix("file://")
         with _one_line_errors(path):
-            for file in _local_files(path) if _protocol(path) == "file" else _remote_files(path):
-                key = file.path if URL.match(file.path) else os.path.realpath(file.path)
+            system, name = _file_system(path)
+            if _protocol(path) == "file":
+                infos = {file: system.info(file) for file in _local_paths(path)}
+            else:
+                infos = _remote_infos(system, name)
+            if not infos:
+                raise InputError(f"{path}: no file to read; expected names that end in {ENDINGS}")
+            for name, info in infos.items():
+                file = _source_file(name, info)
+                key = name if URL.match(name) else os.path.realpath(name)
                 if key in files:
-                    raise InputError(f"{file.path}: is listed twice, its documents would be in the corpus twice")
+                    raise InputError(f"{name}: is listed twice, its documents would be in the corpus twice")
                 files[key] = file
     return list(files.values())
 
 
-def _local_files(path: str) -> Iterator[SourceFile]:
-    if Path(path).is_dir():
-        roots = [path]
-    elif path and (matches := sorted(glob.glob(path, recursive=True))) and not Path(path).exists():  # noqa: PTH207
-        roots = matches
-    elif not path or not Path(path).exists():
-        raise InputError(
-            f"{path or '--input'}: no such file or folder; expected text files ({ENDINGS}), folders, patterns or URLs "
-            "(hf://datasets/OWNER/NAME/…, s3://BUCKET/…)"
-        )
-    elif not ending_of(path):
-        raise InputError(f"{path}: unknown ending; expected {ENDINGS}")
-    else:
-        roots = [path]
-    paths = {file: None for root in roots for file in ([root] if not Path(root).is_dir() else _below(root))}
-    readable = [file for file in paths if ending_of(file)]
-    if not readable:
-        raise InputError(f"{path}: no file ends in {ENDINGS}")
-    for file in readable:
-        folder = Path(file).parent
-        if folder.suffix in (".work", ".excluded") and folder.suffix not in path:
-            raise InputError(
-                f"{file}: lies in a folder named like the output of a build, whose documents would be in the corpus "
-                f"twice; name the texts themselves: --input '{path.rstrip('/')}/*.jsonl', or name {folder}"
-            )
-        system, name = _file_system(file)
-        with _one_line_errors(file):
-            yield _source_file(file, system.info(name))
-
-
-def _below(root: str) -> list[str]:
-    """All files below a folder, sorted; links to folders are followed once."""
+def _local_paths(path: str) -> list[str]:
+    roots = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))  # noqa: PTH110, PTH207
+    if not roots:
+        raise FileNotFoundError(f"expected text files ({ENDINGS}), folders, patterns or hf://datasets/OWNER/NAME/…")
 
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename}: cannot be read ({error.strerror}); its documents would be missing")
 
-    files, visited = [], set()
-    for folder, folders, names in os.walk(root, onerror=refuse, followlinks=True):
-        folders.sort()  # which of two links to a folder is followed must not depend on the disk
-        if (real := os.path.realpath(folder)) in visited:
-            folders.clear()
-        else:
-            files += [os.path.join(folder, name) for name in names]  # noqa: PTH118
-        visited.add(real)
-    return sorted(files)
+    found: list[str] = []
+    for root in roots:
+        if not os.path.isdir(root):  # noqa: PTH112
+            found.append(root)
+            continue
+        below, visited = [], set()
+        for folder, folders, names in os.walk(root, onerror=refuse, followlinks=True):
+            folders.sort()  # which of two links to a folder is followed must not depend on the disk
+            if (real := os.path.realpath(folder)) in visited:
+                folders.clear()
+            else:
+                below += [os.path.join(folder, name) for name in names]  # noqa: PTH118
+            visited.add(real)
+        found += sorted(below)
+    readable = [file for file in dict.fromkeys(found) if ending_of(file)]
+    for file in readable:
+        ending = Path(file).parent.suffix
+        if ending in (".work", ".excluded") and ending not in path:
+            raise InputError(
+                f"{file}: lies in a folder named like the output of a build, whose documents would be in the corpus "
+                f"twice; name the texts themselves, or this folder: --input {Path(file).parent}"
+            )
+    return readable
 
 
-def _remote_files(url: str) -> Iterator[SourceFile]:
-    system, name = _file_system(url)
-    if glob.has_magic(name):
-        infos: dict[str, Any] = {}
-        for match, info in sorted(system.glob(name, detail=True).items()):
-            infos.update(system.find(match, detail=True) if info["type"] == "directory" else {match: info})
-    elif (info := system.info(name))["type"] == "directory":
-        infos = system.find(name, detail=True)
-    elif not ending_of(url):
-        raise InputError(f"{url}: unknown ending; expected {ENDINGS}")
-    else:
-        infos = {name: info}
-    readable = {name: info for name, info in sorted(infos.items()) if info["type"] == "file" and ending_of(name)}
-    if not readable:
-        raise InputError(f"{url}: no file ends in {ENDINGS}")
-    for name, info in readable.items():
-        yield _source_file(system.unstrip_protocol(name), info)
+def _remote_infos(system: Any, name: str) -> dict[str, Mapping[str, Any]]:
+    matches = system.glob(name, detail=True) if glob.has_magic(name) else {name: system.info(name)}
+    infos: dict[str, Any] = {}
+    for match, info in matches.items():
+        infos.update(system.find(match, detail=True) if info["type"] == "directory" else {match: info})
+    return {
+        system.unstrip_protocol(match): info
+        for match, info in sorted(infos.items())
+        if info["type"] == "file" and ending_of(match)
+    }
 
 
 @dataclass(frozen=True)
@@ -322,7 +309,7 @@ def check_writable(path: Path) -> None:
     if URL.match(str(path)):
         raise InputError(f"{path}: is a URL; results are written to this machine: give a path, then copy them")
     if path.exists() and not path.is_file():
-        raise InputError(f"{path}: not a regular file; expected the name of a file")
+        raise InputError(f"{path}: is no regular file; expected the name of a file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):

@@ -1,4 +1,4 @@
-"""What the formats give, and what they refuse, each in one line that names file and line or row."""
+"""The documents that each format contains, and what is refused, each in one line that names file and line or row."""
 
 import gzip
 import json
@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from corpus_files import packed, read_all, read_lazily, texts_of, told, write_jsonl, write_parquet, write_texts
+from corpus_files import packed, read_all, read_lazily, texts_of, write_jsonl, write_parquet, write_texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kisl_plugin.corpus import readers as documents
+from kisl_plugin.corpus import readers
 from kisl_plugin.errors import InputError
 
 character = st.characters(exclude_categories=["Cs"])
@@ -23,21 +23,21 @@ texts = st.lists(st.text(character, max_size=12), max_size=8)
 
 @settings(max_examples=80, deadline=None)
 @given(written=texts, ending=st.sampled_from([".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet"]))
-def test_every_format_gives_the_documents_that_were_written(
+def test_every_format_returns_the_documents_that_were_written(
     tmp_path_factory: pytest.TempPathFactory, written: list[str], ending: str
 ) -> None:
     path = write_texts(tmp_path_factory.mktemp("text") / f"part{ending}", written)
-    assert told(path) == [(text, str(n), len(text.encode())) for n, text in enumerate(written)]
+    assert read_all(path) == [(text, str(n), len(text.encode())) for n, text in enumerate(written)]
 
 
-def test_line_ends_byte_order_marks_and_blank_lines_are_no_part_of_a_document(tmp_path: Path) -> None:
+def test_line_ends_byte_order_marks_and_blank_lines_are_not_part_of_a_document(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_bytes("\ufeffOne.\r\n\r\nTwo: é.".encode())
     (tmp_path / "c.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "1"}\r\n\r\n  \n{"text": "2\\r\\n"}')
     (tmp_path / "d.txt").write_bytes(b"")
     assert texts_of(tmp_path) == ["One.\n\nTwo: é.", "1", "2\r\n", ""]
 
 
-def test_a_packed_file_of_several_members_is_read_to_its_end(tmp_path: Path) -> None:
+def test_a_compressed_file_of_several_members_is_read_to_its_end(tmp_path: Path) -> None:
     lines = [b'{"text": "%d"}\n' % n for n in range(3)]
     (tmp_path / "a.jsonl.gz").write_bytes(b"".join(map(gzip.compress, lines)))
     (tmp_path / "b.jsonl.zst").write_bytes(b"".join(packed(line, ".zst") for line in lines))
@@ -45,7 +45,7 @@ def test_a_packed_file_of_several_members_is_read_to_its_end(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("row_id", "expected"),
     [
         ("a b", "a b"),
         (12, "12"),
@@ -54,9 +54,9 @@ def test_a_packed_file_of_several_members_is_read_to_its_end(tmp_path: Path) -> 
         *((odd, "PATH:2") for odd in (None, True, {"a": 1}, [1])),
     ],
 )
-def test_the_id_is_the_rows_own_if_it_is_a_string_or_a_number(tmp_path: Path, given: Any, expected: str) -> None:
+def test_the_id_is_the_rows_own_if_it_is_a_string_or_a_number(tmp_path: Path, row_id: Any, expected: str) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_text("\n" + json.dumps({"id": given, "text": "x"}) + "\n")
+    path.write_text("\n" + json.dumps({"id": row_id, "text": "x"}) + "\n")
     assert [document.id for document in read_all(path)] == [expected.replace("PATH", str(path))]
 
 
@@ -68,35 +68,29 @@ def write_table(table: pa.Table, path: Path, **options: Any) -> None:
 
 
 ID_COLUMNS: dict[str, tuple[pa.Array, list[str]]] = {
-    "string": (pa.array(["x", None]), ["x", "#2"]),
     "view": (pa.array(["x", "y"], pa.string_view()), ["x", "y"]),
     "dictionary": (pa.array(["x", None]).dictionary_encode(), ["x", "#2"]),
     "integer": (pa.array([7, 2**64 - 1], pa.uint64()), ["7", "18446744073709551615"]),
-    "float": (pa.array([0.5, None]), ["0.5", "#2"]),
-    "list": (pa.array([["x"], []]), ["#1", "#2"]),
     "struct": (pa.array([{"a": 1, "b": [{"c": None}]}, None]), ["#1", "#2"]),
     "bytes": (pa.array([b"\xff", b"x"]), ["#1", "#2"]),
-    "bad": (pa.array([b"\xff", b"x"]).view(pa.string()), ["#1", "x"]),
-    "truth": (pa.array([True, False]), ["#1", "#2"]),
     "nothing": (pa.nulls(2), ["#1", "#2"]),
 }
 
 
 @pytest.mark.parametrize("kind", ID_COLUMNS)
-def test_an_id_column_of_any_type_leaves_the_texts_readable(tmp_path: Path, kind: str) -> None:
+def test_an_id_column_may_have_any_type(tmp_path: Path, kind: str) -> None:
     column, expected = ID_COLUMNS[kind]
     path = tmp_path / "a.parquet"
     write_table(pa.table({"id": column, "text": ["one", "twö"], "id.more": [1, 2], "text.more": [1, 2]}), path)
     ids = [f"{path}{one}" if one.startswith("#") else one for one in expected]
-    assert told(path) == [("one", ids[0], 3), ("twö", ids[1], 4)]
+    assert read_all(path) == [("one", ids[0], 3), ("twö", ids[1], 4)]
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view(), "dictionary"])
-@pytest.mark.parametrize("compression", ["zstd", "snappy", "none"])
-def test_a_text_column_of_any_string_type_is_read(tmp_path: Path, kind: Any, compression: str) -> None:
+def test_a_text_column_of_any_string_type_is_read(tmp_path: Path, kind: Any) -> None:
     written = ["", "é" * 5, "same", "same", "x" * 300]
     column = pa.array(written).dictionary_encode() if kind == "dictionary" else pa.array(written, kind)
-    write_table(pa.table({"text": column}), tmp_path / "a.parquet", compression=compression, row_group_size=2)
+    write_table(pa.table({"text": column}), tmp_path / "a.parquet", row_group_size=2)
     assert [(one.text, one.size) for one in read_all(tmp_path)] == [(text, len(text.encode())) for text in written]
 
 
@@ -119,14 +113,14 @@ BAD: dict[str, tuple[bytes, str]] = {
     "null.jsonl": (b'{"text": null}\n', r"null.jsonl:1: text is None; expected a string"),
     "number.jsonl": (b'{"text": 3}\n', r"number.jsonl:1: text is 3; expected a string"),
     "latin.jsonl": (ROW * 2 + b'{"text": "\xe9"}\n', r"latin.jsonl:3: byte 0xe9 is not UTF-8"),
-    "half.jsonl": (b'{"text": "a \\ud83d b"}\n', r"half.jsonl:1: text holds \\ud83d, half of a character"),
+    "half.jsonl": (b'{"text": "a \\ud83d b"}\n', r"half.jsonl:1: text contains \\ud83d, half of a surrogate pair"),
     "surrogate.jsonl": (b'{"text": "\xed\xa0\xbd"}\n', r"surrogate.jsonl:1: byte 0xed is not UTF-8"),
     "deep.jsonl": (b"[" * 100_000, r"deep.jsonl:1: not JSON"),
     "latin.txt": (b"one\ntwo\nthr\xe9e\n", r"latin.txt:3: byte 0xe9 is not UTF-8"),
-    "plain.jsonl.gz": (ROW, r"plain.jsonl.gz:1: the file is cut short or damaged here"),
-    "nothing.jsonl.gz": (b"", r"nothing.jsonl.gz: an empty file is no gzip file"),
-    "nothing.jsonl.zst": (b"", r"nothing.jsonl.zst: an empty file is no zstd file"),
-    "plain.jsonl.zst": (ROW, r"plain.jsonl.zst:1: the file is cut short or damaged here"),
+    "plain.jsonl.gz": (ROW, r"plain.jsonl.gz:1: the file is cut short or damaged near here"),
+    "nothing.jsonl.gz": (b"", r"nothing.jsonl.gz: the file is empty; expected gzip"),
+    "nothing.jsonl.zst": (b"", r"nothing.jsonl.zst: the file is empty; expected zstd"),
+    "plain.jsonl.zst": (ROW, r"plain.jsonl.zst:1: the file is cut short or damaged"),
     "text.parquet": (ROW, r"text.parquet: cannot be read as Parquet after row 0"),
     "nothing.parquet": (b"", r"nothing.parquet: cannot be read as Parquet after row 0"),
     **{
@@ -152,24 +146,26 @@ def test_a_bad_file_is_one_line_that_names_file_and_line(tmp_path: Path, name: s
     assert "\n" not in str(caught.value)
 
 
-def test_what_stands_before_a_bad_line_is_given(tmp_path: Path) -> None:
+def test_the_documents_before_a_bad_line_are_returned(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a", "b", None, "d"]}), tmp_path / "a.parquet")
     (tmp_path / "b.jsonl").write_bytes(ROW * 2 + b"{")
     for name, count, where in (("a.parquet", 2, "row 3"), ("b.jsonl", 2, "b.jsonl:3")):
-        found = read_lazily(tmp_path / name)
-        assert len([next(found) for _ in range(count)]) == count
+        documents = read_lazily(tmp_path / name)
+        assert len([next(documents) for _ in range(count)]) == count
         with pytest.raises(InputError, match=where):
-            next(found)
+            next(documents)
 
 
 BAD_COLUMNS: dict[str, tuple[Callable[[], pa.Table], str]] = {
-    "missing": (lambda: pa.table({"content": ["x"], "n": [1]}), r"no column 'text'; its columns are 'content', 'n'"),
+    "missing": (lambda: pa.table({"content": ["x"], "n": [1]}), r"no column 'text'; the columns are 'content', 'n'"),
     "binary": (lambda: pa.table({"text": [b"x"]}), r"column 'text' is of type binary; expected string"),
     "nested": (lambda: pa.table({"text": [{"a": "x"}]}), r"column 'text' is of type struct<a: string>; expected str"),
     "numbers": (lambda: pa.table({"text": [1]}), r"column 'text' is of type int64; expected string"),
-    "twice": (lambda: pa.Table.from_arrays([pa.array(["x"])] * 2, ["text", "text"]), r"column 'text' is there twice"),
+    "twice": (
+        lambda: pa.Table.from_arrays([pa.array(["x"])] * 2, ["text", "text"]),
+        r"there are several columns 'text'",
+    ),
     "null": (lambda: pa.table({"text": ["x", None]}), r"row 2: text is None; expected a string"),
-    "nulls": (lambda: pa.table({"text": pa.nulls(3)}), r"row 1: text is None; expected a string"),
     "latin": (
         lambda: pa.table({"text": pa.array([b"x", b"y", b"\xe9"]).view(pa.string())}),
         r"row 3: byte 0xe9 is not UTF-8",
@@ -198,17 +194,17 @@ def test_a_torn_parquet_file_is_refused_wherever_it_is_torn(tmp_path: Path) -> N
         read_all(tmp_path)
 
 
-def test_a_document_that_memory_would_not_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "LARGEST", 1 << 20)
+def test_a_document_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "LARGEST_DOCUMENT", 1 << 20)
     (tmp_path / "a.txt").write_text("a" * (1 << 20))
     assert len(texts_of(tmp_path / "a.txt")[0]) == 1 << 20
     (tmp_path / "a.txt").write_text("a" * ((1 << 20) + 1))
-    with pytest.raises(InputError, match=r"a.txt: above 1 MiB, and a .txt file is one document; .*\.jsonl"):
+    with pytest.raises(InputError, match=r"a.txt: larger than 1 MiB, and a .txt file is one document; .*\.jsonl"):
         read_all(tmp_path / "a.txt")
     for ending in (".jsonl", ".jsonl.gz", ".jsonl.zst"):
-        with pytest.raises(InputError, match=r"b.jsonl.*:2: above 1 MiB, and a line is one document"):
+        with pytest.raises(InputError, match=r"b.jsonl.*:2: larger than 1 MiB, and a line is one document"):
             read_all(write_jsonl(tmp_path / f"b{ending}", ["", "b" * (1 << 20)]))
-    with pytest.raises(InputError, match=r"c.parquet: row 1: above 1 MiB"):
+    with pytest.raises(InputError, match=r"c.parquet: row 1: larger than 1 MiB"):
         read_all(write_parquet(tmp_path / "c.parquet", ["é" * (1 << 20)]))
 
 
