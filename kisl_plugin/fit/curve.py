@@ -32,6 +32,7 @@ from kisl_plugin.fit.text import (
     NOT_UNIMODAL,
     OK,
     TOO_FEW_POINTS,
+    f_star_in_words,
     probability,
 )
 
@@ -316,8 +317,7 @@ def _message(verdicts: Verdicts) -> str:
     advice = "" if seeds else "; run-to-run noise could cause this too: train more seeds"
     status = str(verdicts.status[0])
     if status == OK:
-        f_star = np.exp(verdicts.fits.theta[0, LOG_F_STAR])
-        return f"collapse point {f_star:.4g} (95 % interval {low:.4g} to {high:.4g})"
+        return f_star_in_words(np.exp(verdicts.fits.theta[0, LOG_F_STAR]), (low, high))
     if status == NOT_UNIMODAL:
         return f"accuracy does not rise once and then fall ({probability(verdicts.unimodal_p[0])}){advice}"
     if status == FORM_REJECTED:

@@ -137,7 +137,7 @@ _CURVE_HEADINGS = (
     "peak P (95 %)",
     "b",
     "floor",
-    "F asked",
+    "F range",
     "runs",
     "tau",
     "df",
@@ -199,12 +199,12 @@ def _number(value: float, form: str) -> str:
     return format(value, form) if math.isfinite(value) else "–"
 
 
-_LAW_HEADINGS = ("form", "alpha (95 %)", "E (95 %)", "A", "R²", "by chance", "scatter", "left-one-out error")
+_LAW_HEADINGS = ("form", "alpha (95 %)", "E (95 %)", "A", "R²", "by chance", "scatter", "leave-one-out error")
 _FORM_HEADINGS = (
     "F* =",
     "AIC",
     "weight",
-    "left-one-out error",
+    "leave-one-out error",
     _tag("th", "parameters (95 %)", scope="col", class_="text"),
 )
 _LEFT_OUT_HEADINGS = ("left out", "measured F*", "predicted by the others (95 %)", "off by")

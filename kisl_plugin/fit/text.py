@@ -26,6 +26,7 @@ __all__ = [
     "count",
     "estimate",
     "estimated",
+    "f_star_in_words",
     "frequency",
     "interval",
     "parameter",
@@ -245,7 +246,7 @@ def joint_sentences(law: "JointLaw") -> list[str]:
     weights = whole_percent(best.weight) + (f" ({others})" if others else "")
     return [
         f"joint law of {law.points} points: F* = {best.formula} with {numbers}, Akaike weight {weights}",
-        f"d log F* / d log D = {estimated(law.gamma, law.gamma_interval, parameter)} at {at}",
+        f"the slope d log F* / d log D is {estimated(law.gamma, law.gamma_interval, parameter)} at {at}",
         *law.caveats,
     ]
 
