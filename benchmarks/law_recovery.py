@@ -22,8 +22,9 @@ from scipy.optimize import minimize
 from scipy.special import huber
 
 from kisl_plugin.fit import fit_infusion_law
+from kisl_plugin.fit.collapse_points import CollapsePoint
 from kisl_plugin.fit.joint import fit_joint_law
-from kisl_plugin.fit.law import CollapsePoint, share_by_chance
+from kisl_plugin.fit.law import share_by_chance
 
 FloatArray = NDArray[np.float64]
 FIVE, SMALL = (137e6, 300e6, 562e6, 1.05e9, 3e9), (14e6, 31e6, 70e6)

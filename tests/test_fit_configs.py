@@ -82,7 +82,7 @@ def test_frequencies_that_coincide_are_written_once_and_the_header_says_so(
     assert ("round to F" in paths[0].read_text(encoding="utf-8")) == (len(expected) < 3)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.floats(math.log(5e6), math.log(80e9)), st.floats(math.log(1e8), math.log(4e12)), st.floats(0.5, 5000.0))
 def test_every_written_yaml_is_accepted_and_says_what_was_asked(
     tmp_path_factory: pytest.TempPathFactory, log_params: float, log_tokens: float, f_star: float
@@ -197,7 +197,7 @@ def test_the_sweep_of_a_cpu_is_tested_on_a_cpu(tmp_path: Path) -> None:
         assert shape_in(config, 4096).parameters == 2_000_000
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.floats(math.log(40e6), math.log(80e9)), st.sampled_from([4096, 32_000, 50_304]))
 def test_a_size_between_those_of_the_table_has_their_proportions(log_params: float, vocabulary: int) -> None:
     params = round(math.exp(log_params))

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.fit.collapse_points import CollapsePoint
 from kisl_plugin.fit.hold_out import Verdict, hold_out, law_verdicts
-from kisl_plugin.fit.law import CollapsePoint, fit_infusion_law
+from kisl_plugin.fit.law import fit_infusion_law
 
 SIZES = (137_000_000, 300_000_000, 562_000_000, 1_050_000_000, 3_000_000_000)
 TOKENS = 100_000_000_000

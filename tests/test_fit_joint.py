@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.fit.collapse_points import CollapsePoint
 from kisl_plugin.fit.joint import JointLaw, fit_data_law, fit_joint_law
-from kisl_plugin.fit.law import CollapsePoint
 
 SIZES = (137_000_000, 300_000_000, 562_000_000, 1_050_000_000, 3_000_000_000)
 BUDGETS = (58_000_000_000, 75_000_000_000, 100_000_000_000)
@@ -172,9 +172,9 @@ def test_the_data_law_gives_an_exact_exponent_back(gamma: float) -> None:
     points = [point(SIZES[1], tokens, 200 * (tokens / 1e11) ** gamma, 0.1) for tokens in BUDGETS]
     law = fit_data_law(points)
     assert law.gamma == pytest.approx(gamma)
-    assert law.predict(1e12) == pytest.approx(200 * 10**gamma)
-    low, high = law.interval(1e12)
-    assert low is not None and high is not None and low < law.predict(1e12) < high
+    assert law.predict(SIZES[1], 1e12).f_star == pytest.approx(200 * 10**gamma)
+    f_star, (low, high), _ = law.predict(SIZES[1], 1e12)
+    assert low is not None and high is not None and low < f_star < high
     spread = np.std(np.log(BUDGETS)) * np.sqrt(3)
     assert law.gamma_interval == pytest.approx((gamma - 0.196 / spread, gamma + 0.196 / spread), rel=1e-3)
 
@@ -183,7 +183,7 @@ def test_two_budgets_without_intervals_have_an_exponent_but_no_interval() -> Non
     points = [CollapsePoint(params=1, tokens=tokens, f_star=float(tokens)) for tokens in (10, 100)]
     law = fit_data_law(points)
     assert law.gamma == pytest.approx(1)
-    assert law.gamma_interval == law.interval(1000) == (None, None)
+    assert law.gamma_interval == law.predict(1, 1000).interval == (None, None)
     assert "no measure of error" in law.caveats[0]
 
 

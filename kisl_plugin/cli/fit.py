@@ -73,7 +73,7 @@ def main(
     figures as PNG and PDF. An observations.csv can be given as RESULTS again. Files that are not used are listed with
     the reason; if no file can be used, the exit status is 1.
     """
-    from kisl_plugin.fit.predict import parse_size, parse_target, parse_triples
+    from kisl_plugin.fit.predict import parse_count, parse_target
     from kisl_plugin.fit.report import FitOptions, fit_results
     from kisl_plugin.fit.text import render_report
     from kisl_plugin.fit.writing import write_planned, write_report
@@ -83,9 +83,9 @@ def main(
     if triples is not None and not predict:
         raise click.UsageError("--triples needs --predict params=N,tokens=D")
     options = FitOptions(
-        hold_out=None if hold_out is None else parse_size(hold_out),
+        hold_out=None if hold_out is None else parse_count(hold_out, f"--hold-out {hold_out!r}", "1.05e9 or 3B"),
         predict=tuple(map(parse_target, predict)),
-        triples=None if triples is None else parse_triples(triples),
+        triples=None if triples is None else parse_count(triples, f"--triples {triples!r}", "1e5 or 100K"),
     )
     bars: dict[str, Progress] = {}
 

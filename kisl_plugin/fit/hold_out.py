@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.fit.collapse_points import CollapsePoint, FloatArray, Interval, log_errors
 from kisl_plugin.fit.joint import FEWEST_POINTS, fit_joint_law
-from kisl_plugin.fit.law import FEWEST_MODELS, CollapsePoint, FloatArray, Interval, fit_infusion_law, log_errors
+from kisl_plugin.fit.law import FEWEST_MODELS, fit_infusion_law
 from kisl_plugin.fit.text import NOT_UNIMODAL, OK, count
 
 __all__ = ["HeldOut", "Verdict", "hold_out", "law_verdicts"]
@@ -59,16 +60,14 @@ def hold_out(points: Sequence[CollapsePoint], params: int) -> tuple[HeldOut, ...
             C, F = [other.compute for other in at_budget], [other.f_star for other in at_budget]
             law = fit_infusion_law(C, F, [other.interval for other in at_budget])
             predicted, interval = law.predict(point.compute), law.interval(point.compute)
-            held_out.append(
-                _compared(point, predicted, interval, f"the infusion law F*(C) of {len(C)} other models at its D")
-            )
-            continue
-        try:
-            joint = fit_joint_law(others).predict(point.params, point.tokens)
-        except InputError:
-            continue
-        source = f"the law of N and D of {len(others)} models of other sizes"
-        held_out.append(_compared(point, joint.f_star, joint.interval, source))
+            source = f"the infusion law F*(C) of {len(C)} other models at its D"
+        else:
+            try:
+                predicted, interval, _ = fit_joint_law(others).predict(point.params, point.tokens)
+            except InputError:
+                continue
+            source = f"the law of N and D of {len(others)} models of other sizes"
+        held_out.append(_compared(point, predicted, interval, source))
     if not held_out:
         raise InputError(
             f"hold_out {params}: the other sizes make no law; it needs collapse points of {FEWEST_MODELS} of them at "

@@ -8,7 +8,7 @@ errors are linearised.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from math import nan
 from typing import NamedTuple
@@ -17,10 +17,8 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.law import (
-    LARGEST_ALPHA,
+from kisl_plugin.fit.collapse_points import (
     OPEN,
-    SMALLEST_ALPHA,
     CollapsePoint,
     FloatArray,
     Interval,
@@ -29,11 +27,11 @@ from kisl_plugin.fit.law import (
     log_errors,
     positive,
 )
+from kisl_plugin.fit.law import LARGEST_ALPHA, SMALLEST_ALPHA
 
 __all__ = [
     "FEWEST_BUDGETS",
     "FEWEST_POINTS",
-    "DataLaw",
     "JointForm",
     "JointLaw",
     "JointPrediction",
@@ -155,107 +153,137 @@ class _Points:
         return theta, float(weight @ (self.y - form.log_f_star(theta, self.n, self.d)) ** 2)
 
 
-@dataclass(frozen=True)
-class _Fitted:
-    """A form's parameters `theta` [P] and their covariance [P, P]; that of a parameter at its bound is 0."""
-
-    form: _Form
-    theta: FloatArray
-    covariance: FloatArray
-    deviance: float
-
-    @classmethod
-    def of(cls, form: _Form, points: _Points, weight: FloatArray, start: FloatArray | None = None) -> "_Fitted":
-        """Fit the form; the covariance is the inverse of the Fisher information, parameters at their bounds held."""
-        theta, deviance = points.fit(form, weight, start)
-        lower, upper = np.array([_BOUNDS[name] for name in form.parameters]).T
-        free = (theta > lower + 1e-4) & (theta < upper - 1e-4) | ("rho" not in form.parameters)
-        gradients = [
-            form.log_f_star(theta + step, points.n, points.d) - form.log_f_star(theta - step, points.n, points.d)
-            for step in np.diag(np.full(len(theta), _STEP))[free]
-        ]
-        slopes = np.array(gradients) / (2 * _STEP)
-        covariance = np.zeros((len(theta), len(theta)))
-        covariance[np.ix_(free, free)] = np.linalg.pinv((slopes * weight) @ slopes.T, hermitian=True)
-        return cls(form, theta, covariance, deviance)
-
-    def log_f_star(self, n: FloatArray, d: FloatArray) -> tuple[float, float]:
-        """The value of log F* and its standard error."""
-        return self._with_error(lambda theta: float(self.form.log_f_star(theta, n, d)))
-
-    def gamma(self, n: FloatArray, d: FloatArray) -> tuple[float, float]:
-        """The exponent d log F* / d log D and its standard error."""
-
-        def slope(theta: FloatArray) -> float:
-            more, less = (self.form.log_f_star(theta, n, d + step) for step in (_STEP_OF_D, -_STEP_OF_D))
-            return float(more - less) / (2 * _STEP_OF_D)
-
-        return self._with_error(slope)
-
-    def _with_error(self, quantity: Callable[[FloatArray], float]) -> tuple[float, float]:
-        gradient = np.zeros(len(self.theta))
-        for at in np.flatnonzero(np.diag(self.covariance)):
-            step = np.zeros(len(self.theta))
-            step[at] = _STEP
-            gradient[at] = (quantity(self.theta + step) - quantity(self.theta - step)) / (2 * _STEP)
-        variance = float(gradient @ self.covariance @ gradient)
-        return quantity(self.theta), max(variance, 0.0) ** 0.5
-
-    def intervals(self, noise: Noise) -> dict[str, Interval]:
-        """95 % intervals of gamma and alpha; open at a bound."""
-        intervals = {}
-        for name, value, variance in zip(self.form.parameters, self.theta, np.diag(self.covariance), strict=True):
-            if name in ("gamma", "alpha"):
-                reach = noise.quantile * float(variance) ** 0.5
-                intervals[name] = (float(value) - reach, float(value) + reach) if reach else OPEN
-        return intervals
-
-
 def _full_rank(n: FloatArray, d: FloatArray) -> bool:
     """Whether points at n, d [M] separate the effects of N and D."""
     return bool(np.linalg.matrix_rank(_POWER.design(n, d), 1e-8) == 3)
 
 
-# The law of D at one N.
+# The law.
+
+
+class JointPrediction(NamedTuple):
+    """F* with its 95 % interval (a model's scatter included), and the least and largest F* of the forms that count."""
+
+    f_star: float
+    interval: Interval
+    spread: tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataLaw:
-    """F* ∝ D^gamma at N = `params`.
+class JointForm:
+    """One form as fitted. `intervals` (95 %) are of alpha and gamma; open where the parameter is at a bound.
 
-    `scatter` and `df` as in the infusion law. From two budgets with intervals of F* the intervals contain the curves'
-    errors only; without any measure of error they are open.
+    `aic` is deviance + 2·parameters, `weight` Akaike's. `leave_one_out_error` is the root mean square of
+    log(predicted / measured) of each point by the form fitted to the others; NaN where those never separate N from D.
     """
 
-    params: int
-    gamma: float
-    gamma_interval: Interval
+    name: str
+    formula: str
+    parameters: dict[str, float]
+    intervals: dict[str, Interval]
+    deviance: float
+    aic: float
+    weight: float
+    leave_one_out_error: float
+    _form: _Form = field(repr=False, compare=False)
+    _theta: FloatArray = field(repr=False, compare=False)
+    _covariance: FloatArray = field(repr=False, compare=False)  # [P, P]; 0 for a parameter at its bound
+
+    def log_f_star(self, n: FloatArray, d: FloatArray) -> tuple[float, float]:
+        """Return log F* at n, d and its standard error."""
+        return self._with_error(lambda theta: float(self._form.log_f_star(theta, n, d)))
+
+    def gamma(self, n: FloatArray, d: FloatArray) -> tuple[float, float]:
+        """Return d log F* / d log D at n, d and its standard error."""
+
+        def slope(theta: FloatArray) -> float:
+            more, less = (self._form.log_f_star(theta, n, d + step) for step in (_STEP_OF_D, -_STEP_OF_D))
+            return float(more - less) / (2 * _STEP_OF_D)
+
+        return self._with_error(slope)
+
+    def _with_error(self, quantity: Callable[[FloatArray], float]) -> tuple[float, float]:
+        gradient = np.zeros(len(self._theta))
+        for at in np.flatnonzero(np.diag(self._covariance)):
+            step = np.zeros(len(self._theta))
+            step[at] = _STEP
+            gradient[at] = (quantity(self._theta + step) - quantity(self._theta - step)) / (2 * _STEP)
+        variance = float(gradient @ self._covariance @ gradient)
+        return quantity(self._theta), max(variance, 0.0) ** 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointLaw:
+    """F*(N, D), averaged over `forms` (best first), or F*(D) of one N.
+
+    `gamma` is d log F* / d log D at `gamma_at`, the largest model. `scatter` and `df` as in the infusion law. From two
+    budgets of one N the intervals contain the curves' errors only; without any measure of error they are open.
+    """
+
+    forms: tuple[JointForm, ...]
+    gamma_at: tuple[int, int]
     scatter: float
     df: float
     points: int
     tokens_range: tuple[int, int]
     caveats: tuple[str, ...]
     noise: Noise = field(repr=False, compare=False)
-    _fit: _Fitted = field(repr=False, compare=False)
+    _reference: tuple[int, int] = field(repr=False, compare=False)
 
-    def predict(self, tokens: float) -> float:
-        """F* of the model trained on D = `tokens`."""
-        return float(np.exp(self._at(tokens)[0]))
+    @property
+    def best(self) -> JointForm:
+        """The form with the least AIC."""
+        return self.forms[0]
 
-    def interval(self, tokens: float) -> Interval:
-        """The 95 % interval of that F*, a model's scatter included."""
-        if not self.noise.known:
-            return OPEN
-        log, error = self._at(tokens)
-        reach = self.noise.quantile * np.hypot(error, self.scatter)
-        return float(np.exp(log - reach)), float(np.exp(log + reach))
+    @property
+    def params(self) -> int:
+        """N of the largest model."""
+        return self.gamma_at[0]
 
-    def _at(self, tokens: float) -> tuple[float, float]:
-        d = np.log(positive("tokens", [tokens])[0] / self.tokens_range[1])
-        return self._fit.log_f_star(np.asarray(0.0), d)
+    @property
+    def gamma(self) -> float:
+        """The exponent of D at the largest model."""
+        return self.gamma_of(*self.gamma_at)[0]
+
+    @property
+    def gamma_interval(self) -> Interval:
+        """Its 95 % interval."""
+        return self.gamma_of(*self.gamma_at)[1]
+
+    def predict(self, params: float, tokens: float) -> JointPrediction:
+        """F* of a model with N = `params` trained on D = `tokens`."""
+        n, d = self._relative(params, tokens)
+        logs = [form.log_f_star(n, d) for form in self.forms]
+        mean, error = self._average(logs)
+        shown = [log for (log, _), form in zip(logs, self.forms, strict=True) if form.weight >= LEAST_WEIGHT]
+        with np.errstate(over="ignore"):  # points that hardly separate N from D give an infinite end
+            low, high = (float(np.exp(end)) for end in self._interval(mean, np.hypot(error, self.noise.scatter)))
+            interval = (low, high) if self.noise.known else OPEN
+            return JointPrediction(
+                float(np.exp(mean)), interval, (float(np.exp(min(shown))), float(np.exp(max(shown))))
+            )
+
+    def gamma_of(self, params: float, tokens: float) -> tuple[float, Interval]:
+        """The exponent d log F* / d log D at N, D with its 95 % interval, averaged over the forms."""
+        n, d = self._relative(params, tokens)
+        mean, error = self._average([form.gamma(n, d) for form in self.forms])
+        return mean, self._interval(mean, error) if self.noise.known else OPEN
+
+    def _interval(self, mean: float, error: float) -> tuple[float, float]:
+        return mean - self.noise.quantile * error, mean + self.noise.quantile * error
+
+    def _relative(self, params: float, tokens: float) -> FloatArray:
+        model = np.array([positive("params", [params])[0], positive("tokens", [tokens])[0]])
+        return np.asarray(np.log(model / np.array(self._reference, dtype=np.float64)))
+
+    def _average(self, each: Sequence[tuple[float, float]]) -> tuple[float, float]:
+        """The Akaike-weighted mean of values with standard errors, and its own, the spread of the values included."""
+        weight, (values, errors) = np.array([form.weight for form in self.forms]), np.array(each).T
+        mean = float(weight @ values)
+        return mean, float(np.sqrt(weight @ (errors**2 + (values - mean) ** 2)))
 
 
-def fit_data_law(points: Sequence[CollapsePoint]) -> DataLaw:
+def fit_data_law(points: Sequence[CollapsePoint]) -> JointLaw:
     """Fit F* ∝ D^gamma to collapse points of one N at two D or more.
 
     Raises:
@@ -266,109 +294,13 @@ def fit_data_law(points: Sequence[CollapsePoint]) -> DataLaw:
         raise InputError(
             f"collapse points of {len(sizes)} N and {len(budgets)} D; the law of D needs one N and two D or more"
         )
-    data = _Points.of(points)
-    noise = estimate_noise(data.errors, len(points), 2, lambda weight: data.fit(_OF_D, weight)[1])
-    fit = _Fitted.of(_OF_D, data, noise.weights(len(points)))
+    law = _fit((_OF_D,), _Points.of(points), points)
     caveats: tuple[str, ...] = ()
-    if not noise.known:
+    if not law.noise.known:
         caveats = ("two points without intervals of F* give no measure of error",)
     elif len(points) == 2:
         caveats = ("two points: the line fits by construction, and scatter about it cannot be seen",)
-    return DataLaw(
-        params=points[0].params,
-        gamma=float(fit.theta[1]),
-        gamma_interval=fit.intervals(noise)["gamma"] if noise.known else OPEN,
-        scatter=noise.scatter if noise.known else nan,
-        df=noise.df,
-        points=len(points),
-        tokens_range=(min(budgets), max(budgets)),
-        caveats=caveats,
-        noise=noise,
-        _fit=fit,
-    )
-
-
-# The law of N and D.
-
-
-class JointPrediction(NamedTuple):
-    """F* with its 95 % interval (a model's scatter included), and the least and largest F* of the forms that count."""
-
-    f_star: float
-    interval: tuple[float, float]
-    spread: tuple[float, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class JointForm:
-    """One form as fitted. `intervals` (95 %) are of alpha and gamma; open where the parameter is at a bound."""
-
-    name: str
-    formula: str
-    parameters: dict[str, float]
-    intervals: dict[str, Interval]
-    deviance: float
-    aic: float
-    weight: float
-    leave_one_out_error: float
-    fit: _Fitted = field(repr=False, compare=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class JointLaw:
-    """F*(N, D), averaged over `forms` (best first). `reference` are the largest N and D."""
-
-    forms: tuple[JointForm, ...]
-    gamma_at: tuple[int, int]
-    scatter: float
-    df: float
-    points: int
-    reference: tuple[int, int]
-    caveats: tuple[str, ...]
-    noise: Noise = field(repr=False, compare=False)
-
-    @property
-    def best(self) -> JointForm:
-        """The form with the least AIC."""
-        return self.forms[0]
-
-    @property
-    def gamma(self) -> float:
-        """The exponent d log F* / d log D at `gamma_at`, the largest model."""
-        return self.gamma_of(*self.gamma_at)[0]
-
-    @property
-    def gamma_interval(self) -> tuple[float, float]:
-        """Its 95 % interval."""
-        return self.gamma_of(*self.gamma_at)[1]
-
-    def predict(self, params: float, tokens: float) -> JointPrediction:
-        """F* of a model with N = `params` trained on D = `tokens`."""
-        n, d = self._relative(params, tokens)
-        logs = [form.fit.log_f_star(n, d) for form in self.forms]
-        mean, error = self._average(logs)
-        reach = self.noise.quantile * np.hypot(error, self.scatter)
-        shown = [log for (log, _), form in zip(logs, self.forms, strict=True) if form.weight >= LEAST_WEIGHT]
-        with np.errstate(over="ignore"):  # points that hardly separate N from D give an infinite end
-            ends = np.exp([mean, mean - reach, mean + reach, min(shown), max(shown)]).tolist()
-        return JointPrediction(ends[0], (ends[1], ends[2]), (ends[3], ends[4]))
-
-    def gamma_of(self, params: float, tokens: float) -> tuple[float, tuple[float, float]]:
-        """The exponent d log F* / d log D at N, D with its 95 % interval, averaged over the forms."""
-        n, d = self._relative(params, tokens)
-        mean, error = self._average([form.fit.gamma(n, d) for form in self.forms])
-        reach = self.noise.quantile * error
-        return mean, (mean - reach, mean + reach)
-
-    def _relative(self, params: float, tokens: float) -> FloatArray:
-        model = np.array([positive("params", [params])[0], positive("tokens", [tokens])[0]])
-        return np.asarray(np.log(model / np.array(self.reference, dtype=np.float64)))
-
-    def _average(self, each: Sequence[tuple[float, float]]) -> tuple[float, float]:
-        """The Akaike-weighted mean of values with standard errors, and its own, the spread of the values included."""
-        weight, (values, errors) = np.array([form.weight for form in self.forms]), np.array(each).T
-        mean = float(weight @ values)
-        return mean, float(np.sqrt(weight @ (errors**2 + (values - mean) ** 2)))
+    return replace(law, caveats=caveats)
 
 
 def fit_joint_law(points: Sequence[CollapsePoint]) -> JointLaw:
@@ -389,14 +321,16 @@ def fit_joint_law(points: Sequence[CollapsePoint]) -> JointLaw:
             f"N and D vary together in all {len(points)} collapse points, as D = N^k does, so their effects on F* "
             "cannot be separated: add a model of another D at one of these N"
         )
-    candidates: tuple[_Form, ...] = (_POWER, _NESTED)
-    caveats: tuple[str, ...] = (
-        f"below {FEWEST_FOR_ALL_FORMS} points only the forms without E are tried: where F* levels off at an E, "
-        "predictions for larger N are too low and their intervals too narrow",
-    )
     if len(points) >= FEWEST_FOR_ALL_FORMS:
-        candidates, caveats = (_POWER, _SCALED, _OFFSET, _NESTED), ()
+        return _fit((_POWER, _SCALED, _OFFSET, _NESTED), data, points)
+    caveat = (
+        f"below {FEWEST_FOR_ALL_FORMS} points only the forms without E are tried: where F* levels off at an E, "
+        "predictions for larger N are too low and their intervals too narrow"
+    )
+    return replace(_fit((_POWER, _NESTED), data, points), caveats=(caveat,))
 
+
+def _fit(candidates: Sequence[_Form], data: _Points, points: Sequence[CollapsePoint]) -> JointLaw:
     # One scatter for all forms, the least that any of them needs.
     even = np.ones(len(points)) if data.errors is None else data.errors**-2.0
     starts = [data.fit(form, even)[0] for form in candidates]
@@ -406,61 +340,73 @@ def fit_joint_law(points: Sequence[CollapsePoint]) -> JointLaw:
 
     noise = min(map(noise_about, candidates, starts), key=lambda noise: noise.scatter)
     weights = noise.weights(len(points))
-    fits = [_Fitted.of(form, data, weights, start) for form, start in zip(candidates, starts, strict=True)]
-
-    aic = np.array([fit.deviance + 2 * len(fit.theta) for fit in fits])
-    weight = np.exp(-(aic - aic.min()) / 2)
-    forms = [
-        JointForm(
-            name=fit.form.name,
-            formula=fit.form.formula,
-            parameters=_parameters(fit, data.reference),
-            intervals=fit.intervals(noise),
-            deviance=fit.deviance,
-            aic=float(aic[at]),
-            weight=float(weight[at] / weight.sum()),
-            leave_one_out_error=_leave_one_out_error(fit, data, weights),
-            fit=fit,
-        )
-        for at, fit in enumerate(fits)
-    ]
+    forms = [_fit_form(form, data, weights, start, noise) for form, start in zip(candidates, starts, strict=True)]
+    relative = np.exp((min(form.aic for form in forms) - np.array([form.aic for form in forms])) / 2)
+    forms = [replace(form, weight=float(share)) for form, share in zip(forms, relative / relative.sum(), strict=True)]
     largest = max(points, key=lambda point: (point.params, point.tokens))
+    budgets = [point.tokens for point in points]
     return JointLaw(
         forms=tuple(sorted(forms, key=lambda form: form.aic)),
         gamma_at=(largest.params, largest.tokens),
-        scatter=noise.scatter,
+        scatter=noise.scatter if noise.known else nan,
         df=noise.df,
         points=len(points),
-        reference=data.reference,
-        caveats=caveats,
+        tokens_range=(min(budgets), max(budgets)),
+        caveats=(),
         noise=noise,
+        _reference=data.reference,
     )
 
 
-def _parameters(fit: _Fitted, reference: tuple[int, int]) -> dict[str, float]:
-    """A, gamma, alpha and E as the form's formula has them, with N and D no longer relative to `reference`."""
-    fitted = dict(zip(fit.form.parameters, fit.theta.tolist(), strict=True))
-    log_N, log_D = (float(np.log(value)) for value in reference)
-    level, gamma, rho = fitted["log F*"], fitted["gamma"], fitted.get("rho", 0.0)
-    with np.errstate(divide="ignore"):
-        log_A = level + np.log1p(-rho) + fitted.get("alpha", gamma) * log_N - gamma * log_D
-    parameters = {"A": float(np.exp(log_A)), "gamma": gamma}
-    if "alpha" in fitted:
-        parameters["alpha"] = fitted["alpha"]
-    if "rho" in fitted:
-        parameters["E"] = float(rho * np.exp(level - (0.0 if fit.form is _OFFSET else gamma * log_D)))
-    return parameters
+def _fit_form(form: _Form, data: _Points, weights: FloatArray, start: FloatArray, noise: Noise) -> JointForm:
+    """One form under the noise; its Akaike weight is not known yet."""
+    theta, deviance = data.fit(form, weights, start)
 
+    # The covariance is the inverse of the Fisher information; parameters at their bounds are held there.
+    lower, upper = np.array([_BOUNDS[name] for name in form.parameters]).T
+    free = (theta > lower + 1e-4) & (theta < upper - 1e-4) | ("rho" not in form.parameters)
+    steps = np.diag(np.full(len(theta), _STEP))[free]
+    more, less = (
+        np.array([form.log_f_star(theta + sign * step, data.n, data.d) for step in steps]) for sign in (1, -1)
+    )
+    slopes = (more - less) / (2 * _STEP)
+    covariance = np.zeros((len(theta), len(theta)))
+    covariance[np.ix_(free, free)] = np.linalg.pinv((slopes * weights) @ slopes.T, hermitian=True)
 
-def _leave_one_out_error(fit: _Fitted, data: _Points, weights: FloatArray) -> float:
-    """Root mean square of log(predicted / measured) of each point by the form fitted to the others.
-
-    Points without which N and D vary together are not predicted; NaN where there is no other.
-    """
     errors = []
     for at in range(len(data.y)):
         others = np.arange(len(data.y)) != at
         if _full_rank(data.n[others], data.d[others]):
-            theta, _ = data.fit(fit.form, weights * others, fit.theta)
-            errors.append(float(fit.form.log_f_star(theta, data.n[at], data.d[at]) - data.y[at]))
-    return float(np.sqrt(np.mean(np.square(errors)))) if errors else nan
+            without, _ = data.fit(form, weights * others, theta)
+            errors.append(float(form.log_f_star(without, data.n[at], data.d[at]) - data.y[at]))
+
+    # A, gamma, alpha and E as the formula has them, with N and D no longer relative to the largest.
+    fitted = dict(zip(form.parameters, theta.tolist(), strict=True))
+    log_N, log_D = (float(np.log(value)) for value in data.reference)
+    level, gamma, rho = fitted["log F*"], fitted["gamma"], fitted.get("rho", 0.0)
+    alpha = fitted.get("alpha", gamma if form is _NESTED else 0.0)
+    with np.errstate(divide="ignore"):
+        parameters = {"A": float(np.exp(level + np.log1p(-rho) + alpha * log_N - gamma * log_D)), "gamma": gamma}
+    if "alpha" in fitted:
+        parameters["alpha"] = alpha
+    if "rho" in fitted:
+        parameters["E"] = float(rho * np.exp(level - (0.0 if form is _OFFSET else gamma * log_D)))
+
+    intervals: dict[str, Interval] = {}
+    for name, value, variance in zip(form.parameters, theta.tolist(), np.diag(covariance).tolist(), strict=True):
+        if name in ("gamma", "alpha"):
+            reach = noise.quantile * variance**0.5
+            intervals[name] = (value - reach, value + reach) if reach else OPEN
+    return JointForm(
+        name=form.name,
+        formula=form.formula,
+        parameters=parameters,
+        intervals=intervals,
+        deviance=deviance,
+        aic=deviance + 2 * len(theta),
+        weight=nan,
+        leave_one_out_error=float(np.sqrt(np.mean(np.square(errors)))) if errors else nan,
+        _form=form,
+        _theta=theta,
+        _covariance=covariance,
+    )

@@ -1,8 +1,8 @@
 """The infusion law F*(C) = A/C^alpha + E of models trained on the same D (arXiv 2509.19371), C = 6·N·D.
 
 Hidden here: how the law is estimated and how sure it is. The estimate is weighted least squares of log F*; each log F*
-has the variance error² + scatter², the error from its curve's interval and one scatter for all models (`Noise`).
-Intervals are profile-likelihood intervals.
+has the variance error² + scatter², the error from its curve's interval and one scatter for all models. Intervals are
+profile-likelihood intervals.
 
 The law is written in alpha, the mean slope s of log F* against log C over the measured range, and the level, log F* at
 the largest measured C. With 0 ≤ s ≤ alpha this is every law with A, E ≥ 0: s = alpha is E = 0, s = 0 is A = 0. Data
@@ -10,173 +10,24 @@ determine s best while alpha is the bend, so the two are far less correlated tha
 (alpha, s) the best level is a weighted mean.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from math import inf, nan
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq, least_squares
-from scipy.special import chdtri, stdtrit
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.fit.collapse_points import OPEN, FloatArray, Interval, Noise, estimate_noise, log_errors, positive
 
-__all__ = [
-    "FEWEST_MODELS",
-    "LARGEST_ALPHA",
-    "OPEN",
-    "SMALLEST_ALPHA",
-    "CollapsePoint",
-    "FloatArray",
-    "InfusionLaw",
-    "Interval",
-    "LeftOut",
-    "Noise",
-    "estimate_noise",
-    "fit_infusion_law",
-    "log_errors",
-    "positive",
-    "training_compute",
-]
+__all__ = ["FEWEST_MODELS", "LARGEST_ALPHA", "SMALLEST_ALPHA", "InfusionLaw", "LeftOut", "fit_infusion_law"]
 
-FloatArray = NDArray[np.float64]
-Interval = tuple[float | None, float | None]  # None: an open end
-
-OPEN: Interval = (None, None)
 FEWEST_MODELS = 3
 FEWEST_WITH_R2 = 4
 SMALLEST_ALPHA, LARGEST_ALPHA = 1e-3, 3.0
-NORMAL_95 = 1.959963984540054
-SMALLEST_ERROR = 1e-3  # no collapse point is known better than to 0.1 %, whatever its interval says
-LARGEST_SCATTER = 10.0  # in log F*: a factor of 20,000
 SEQUENCES, SEED = 10_000, 2509
-
-
-def training_compute(params: float, tokens: float) -> float:
-    """C = 6·N·D in floating-point operations (Kaplan et al. 2020)."""
-    return 6.0 * params * tokens
-
-
-@dataclass(frozen=True, kw_only=True)
-class CollapsePoint:
-    """F* of the model with N = `params` trained on D = `tokens`, with its 95 % interval."""
-
-    params: int
-    tokens: int
-    f_star: float
-    interval: Interval = OPEN
-
-    @property
-    def compute(self) -> float:
-        """C in floating-point operations."""
-        return training_compute(self.params, self.tokens)
-
-
-def positive(name: str, values: ArrayLike) -> FloatArray:
-    """`values` as a row of finite numbers above 0.
-
-    Raises:
-        InputError: there is none, or one is not a finite number above 0.
-    """
-    row = np.asarray(values, dtype=np.float64)
-    if row.ndim != 1 or not len(row):
-        raise InputError(f"{name} has shape {row.shape}; expected a row of numbers")
-    for at, value in enumerate(row.tolist()):
-        if not 0 < value < inf:
-            raise InputError(f"{name}[{at}] is {value:g}; expected a finite number above 0")
-    return row
-
-
-# What is known of the errors of collapse points.
-
-
-def log_errors(f_star: ArrayLike, intervals: Sequence[Interval] | None) -> FloatArray | None:
-    """Standard errors [M] of log F* from 95 % intervals; None where no interval has a closed end.
-
-    An interval with one open end counts as its closed side, but no less than the median of the closed intervals.
-
-    Raises:
-        InputError: the numbers of intervals and F* differ, or an interval does not contain its F*.
-    """
-    values = np.asarray(f_star, dtype=np.float64)
-    if intervals is None:
-        return None
-    if len(intervals) != len(values):
-        raise InputError(f"{len(intervals)} intervals for {len(values)} F*; expected one each")
-    sides = np.full((len(values), 2), nan)  # from F* to the ends, in logs
-    for at, (value, (low, high)) in enumerate(zip(values.tolist(), intervals, strict=True)):
-        if (low is not None and not 0 < low <= value) or (high is not None and not value <= high < inf):
-            raise InputError(
-                f"intervals[{at}] is {(low, high)} around F* = {value:g}; expected low <= F* <= high (None: open)"
-            )
-        sides[at] = nan if low is None else np.log(value / low), nan if high is None else np.log(high / value)
-    if np.isnan(sides).all():
-        return None
-    half = sides.mean(axis=1)
-    closed = half[~np.isnan(half)] if not np.isnan(half).all() else sides[~np.isnan(sides)]
-    one_sided = np.fmax(np.fmax(sides[:, 0], sides[:, 1]), np.median(closed))
-    return np.asarray(np.maximum(np.where(np.isnan(half), one_sided, half) / NORMAL_95, SMALLEST_ERROR))
-
-
-@dataclass(frozen=True)
-class Noise:
-    """`errors` [M] of log F* from the curves (None: unknown), the scatter about the law and its degrees of freedom.
-
-    `df` is infinite where there is no scatter.
-    """
-
-    errors: FloatArray | None
-    scatter: float
-    df: float
-
-    @property
-    def known(self) -> bool:
-        """Whether there is a measure of the noise, from the curves or from the scatter."""
-        return self.errors is not None or np.isfinite(self.df)
-
-    def weights(self, models: int) -> FloatArray:
-        """1 / variance [M] of each log F*."""
-        own = np.zeros(models) if self.errors is None else self.errors
-        return np.asarray(1 / np.maximum(own**2 + self.scatter**2, SMALLEST_ERROR**2))
-
-    @property
-    def quantile(self) -> float:
-        """The 97.5 % point of Student's t at `df`. Its square is the rise of the deviance that bounds an interval."""
-        return float(stdtrit(self.df, 0.975)) if np.isfinite(self.df) else NORMAL_95
-
-
-def estimate_noise(
-    errors: FloatArray | None, models: int, parameters: int, deviance: Callable[[FloatArray], float]
-) -> Noise:
-    """The noise under which the deviance of the best law is what chance lets expect.
-
-    The scatter solves deviance = median of chi-square with M - p degrees of freedom; it is 0 where the errors alone
-    explain the misfit. With the mean in place of the median (Paule and Mandel 1982) it is 0 too often with few models:
-    intervals cover 0.91–0.93 where these cover 0.93–0.95 (benchmarks/law_recovery.py). Without errors the scatter is
-    the root of deviance / (M - p). Degrees of freedom are Satterthwaite's: M - p where there is nothing but scatter.
-
-    Args:
-        errors: standard errors [M] of log F*, None where unknown.
-        models: M.
-        parameters: p.
-        deviance: the least Σ weight·residual² of log F* for given weights [M].
-    """
-    df = models - parameters
-    if df < 1:
-        return Noise(errors, 0.0 if errors is not None else 1.0, inf)
-    if errors is None:
-        return Noise(None, float(np.sqrt(deviance(np.ones(models)) / df)), float(df))
-
-    def excess(scatter: float) -> float:
-        return deviance(Noise(errors, scatter, inf).weights(models)) - float(chdtri(df, 0.5))
-
-    if excess(0.0) <= 0:
-        return Noise(errors, 0.0, inf)
-    scatter = float(brentq(excess, 0.0, LARGEST_SCATTER, xtol=1e-8))
-    own = float(np.mean(errors**2))
-    return Noise(errors, scatter, df * ((own + scatter**2) / scatter**2) ** 2)
-
 
 # The least-squares problem in alpha and slope.
 

@@ -6,7 +6,6 @@ budget's own law. The joint law is narrower there but assumes more: where F* lev
 """
 
 import math
-import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,15 +13,9 @@ from typing import Any, NamedTuple
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit import text as human
-from kisl_plugin.fit.joint import DataLaw, JointLaw
-from kisl_plugin.fit.law import (
-    FEWEST_MODELS,
-    OPEN,
-    CollapsePoint,
-    InfusionLaw,
-    Interval,
-    training_compute,
-)
+from kisl_plugin.fit.collapse_points import OPEN, CollapsePoint, Interval, training_compute
+from kisl_plugin.fit.joint import JointLaw
+from kisl_plugin.fit.law import FEWEST_MODELS, InfusionLaw
 from kisl_plugin.fit.text import UNITS
 from kisl_plugin.grid import percent
 from kisl_plugin.plan import InjectionSettings
@@ -34,12 +27,9 @@ __all__ = [
     "Prediction",
     "Sweep",
     "Target",
-    "as_json",
-    "parse_size",
+    "parse_count",
     "parse_target",
-    "parse_triples",
     "predict",
-    "render",
     "same",
     "share_of_budget",
     "sweep_of",
@@ -49,7 +39,6 @@ EXAMPLE = "params=7e9,tokens=2e12 (or 7B, 2T)"
 LARGEST = 1e18  # parameters, tokens or triples: beyond any model or corpus
 SAME = 0.01  # sizes and budgets that differ by no more are called equal
 MAX_FRACTION = InjectionSettings.max_fraction
-WIDTH, INDENT = 80, 19
 
 
 # What a prediction is asked for.
@@ -83,32 +72,19 @@ def parse_target(text: str) -> Target:
             )
         if key in values:
             raise InputError(f"--predict {text!r}: {key} is given twice; give {EXAMPLE}")
-        values[key] = _whole(value, f"--predict {text!r}: {key} is {value!r}", EXAMPLE)
+        values[key] = parse_count(value, f"--predict {text!r}: {key} is {value!r}", EXAMPLE)
     for key in ("params", "tokens"):
         if key not in values:
             raise InputError(f"--predict {text!r}: {key} is missing; give {EXAMPLE}")
     return Target(**values)
 
 
-def parse_triples(text: str) -> int:
-    """Read a number of triples: 100000, 1e5, 100K.
+def parse_count(text: str, where: str, example: str) -> int:
+    """Read a whole number: 3000000000, 1.05e9, 3B. `where` and `example` are for the message.
 
     Raises:
         InputError: it is not a whole number of at least 1.
     """
-    return _whole(text, f"--triples {text!r}", "1e5 or 100K")
-
-
-def parse_size(text: str) -> int:
-    """Read a number of parameters: 3000000000, 1.05e9, 3B.
-
-    Raises:
-        InputError: it is not a whole number of at least 1.
-    """
-    return _whole(text, f"--hold-out {text!r}", "1.05e9 or 3B")
-
-
-def _whole(text: str, where: str, example: str) -> int:
     powers = {unit: round(math.log10(size)) for size, unit in UNITS}
     power = powers.get(text[-1:].upper())
     try:
@@ -246,7 +222,7 @@ class Laws:
 
     joint: JointLaw | None = None
     infusion: Sequence[tuple[int, InfusionLaw]] = ()
-    data: Sequence[DataLaw] = ()
+    data: Sequence[JointLaw] = ()
 
 
 def same(one: int, other: int) -> bool:
@@ -307,20 +283,20 @@ class _Guess(NamedTuple):
 def _guess(target: Target, points: Sequence[CollapsePoint], laws: Laws) -> _Guess | None:
     """The prediction of the target's own budget, else of the joint law, else of the nearest budget or its own size."""
     at_budget = [pair for pair in laws.infusion if same(pair[0], target.tokens)]
+    of_size = [law for law in laws.data if same(law.params, target.params)]
     if laws.joint is not None and not any(_usable(law.interval(target.compute)) for _, law in at_budget):
-        joint = laws.joint
-        prediction = joint.predict(target.params, target.tokens)
-        forms = ", ".join(f"{form.formula} {form.weight:.0%}" for form in joint.forms)
+        prediction = laws.joint.predict(target.params, target.tokens)
+        forms = ", ".join(f"{form.formula} {form.weight:.0%}" for form in laws.joint.forms)
         spread = f"the joint forms ({forms}) give F* = {human.interval(*prediction.spread)}, before their own errors"
+        number, through = len(laws.joint.forms), f"{laws.joint.points} collapse points"
         return _Guess(
             f_star=prediction.f_star,
             interval=_usable(prediction.interval),
             interval_missing="the points give no measure of error",
-            source=f"{len(joint.forms)} joint laws of N and D through {joint.points} collapse points, weighted by AIC",
+            source=f"{number} joint laws of N and D through {through}, weighted by AIC",
             points=tuple(points),
-            caveats=(spread, *joint.caveats),
+            caveats=(spread, *laws.joint.caveats),
         )
-    of_size = [law for law in laws.data if same(law.params, target.params)]
     if at_budget or (laws.infusion and not of_size):
         tokens, law = min(at_budget or laws.infusion, key=lambda pair: abs(math.log(pair[0] / target.tokens)))
         at, interval, caveats = human.count(tokens), _usable(law.interval(target.compute)), law.caveats
@@ -341,14 +317,14 @@ def _guess(target: Target, points: Sequence[CollapsePoint], laws: Laws) -> _Gues
             caveats=caveats,
         )
     if of_size:
-        own = of_size[0]
+        prediction = of_size[0].predict(target.params, target.tokens)
         return _Guess(
-            f_star=own.predict(target.tokens),
-            interval=_usable(own.interval(target.tokens)),
+            f_star=prediction.f_star,
+            interval=_usable(prediction.interval),
             interval_missing="two budgets without intervals of F* give no measure of error",
-            source=f"F*(D) ∝ D^gamma of N = {human.count(own.params)} at {own.points} budgets",
-            points=tuple(point for point in points if point.params == own.params),
-            caveats=own.caveats,
+            source=f"F*(D) ∝ D^gamma of N = {human.count(of_size[0].params)} at {of_size[0].points} budgets",
+            points=tuple(point for point in points if point.params == of_size[0].params),
+            caveats=of_size[0].caveats,
         )
     return None
 
@@ -409,8 +385,6 @@ def _caveats(
         if same(point.params, target.params) and same(point.tokens, target.tokens):
             measured = f"{human.estimate(point.f_star)} (95 %: {human.interval(*point.interval)})"
             yield f"this model was measured: F* = {measured}; a law is for models that were not"
-    if guess.f_star < 1:
-        yield "F* is below 1: stating a triple once is already beyond it"
     if triples is None:
         yield "the run cards do not say how many triples there are, so exposures are unknown"
     elif sweep.triples not in (None, triples):
@@ -418,49 +392,3 @@ def _caveats(
             f"F* was measured with {sweep.triples:,} triples, and no law includes their number: that it holds for "
             f"{triples:,} is an assumption"
         )
-
-
-def render(prediction: Prediction) -> str:
-    """Lines of at most 80 columns: the prediction, what it costs, how far it reaches, and its caveats."""
-    best = f"not known: {prediction.words}"
-    if prediction.f_star is not None:
-        best = f"{human.estimate(prediction.f_star)} ({prediction.ends})"
-    rows = [("best F", best)]
-    if prediction.exposures is not None:
-        rows.append(("exposures", f"{human.count(prediction.exposures)}: F × {prediction.triples:,} triples"))
-    if prediction.injected_tokens is not None and prediction.injected_fraction is not None:
-        share = share_of_budget(prediction.injected_fraction)
-        rows.append(("injected tokens", f"{human.count(prediction.injected_tokens)}, {share}"))
-    if prediction.f_star is not None:
-        rows += [("by", prediction.source), ("reach", prediction.words)]
-    model = f"N = {human.count(prediction.params)}, D = {human.count(prediction.tokens)}"
-    lines = [f"Prediction for {model} (C = {prediction.compute:.3g})"]
-    for name, text in rows:
-        first = f"  {name}".ljust(INDENT)
-        lines.append(textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=" " * INDENT))
-    for caveat in prediction.caveats:
-        lines.append(textwrap.fill(caveat, WIDTH, initial_indent="  - ", subsequent_indent="    "))
-    return "\n".join(lines)
-
-
-def as_json(prediction: Prediction) -> dict[str, Any]:
-    """The prediction as fit.json has it; None where a value is not known."""
-    entry = {
-        "params": prediction.params,
-        "tokens": prediction.tokens,
-        "compute": prediction.compute,
-        "f_star": prediction.f_star,
-        "f_star_interval": prediction.interval and list(prediction.interval),
-        "interval_missing": prediction.interval_missing or None,
-        "source": prediction.source,
-        "decades": prediction.decades,
-        "words": prediction.words,
-        "triples": prediction.triples,
-        "exposures": prediction.exposures,
-        "injected_tokens": prediction.injected_tokens,
-        "injected_fraction": prediction.injected_fraction,
-        "caveats": list(prediction.caveats),
-    }
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in entry.items()
-    }

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.fit.collapse_points import CollapsePoint
 from kisl_plugin.fit.curve import CollapseCurve, fit_collapse_curve, wilson
 from kisl_plugin.fit.hold_out import HeldOut, Verdict, hold_out, law_verdicts
-from kisl_plugin.fit.joint import FEWEST_BUDGETS, DataLaw, JointLaw, fit_data_law, fit_joint_law
-from kisl_plugin.fit.law import FEWEST_MODELS, CollapsePoint, InfusionLaw, fit_infusion_law
+from kisl_plugin.fit.joint import FEWEST_BUDGETS, JointLaw, fit_data_law, fit_joint_law
+from kisl_plugin.fit.law import FEWEST_MODELS, InfusionLaw, fit_infusion_law
 from kisl_plugin.fit.observations import (
     AUTO,
     Chance,
@@ -144,7 +145,7 @@ class FitReport:
     set_aside: tuple[SetAside, ...]
     curves: tuple[CurveReport, ...]
     laws: tuple[LawReport, ...]
-    data_laws: tuple[DataLaw, ...]
+    data_laws: tuple[JointLaw, ...]
     joint: JointLaw | None
     held_out: tuple[HeldOut, ...]
     verdicts: tuple[Verdict, ...]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kisl_plugin.fit.hold_out import HeldOut, Verdict
-    from kisl_plugin.fit.joint import DataLaw, JointLaw
+    from kisl_plugin.fit.joint import JointLaw
+    from kisl_plugin.fit.predict import Prediction
     from kisl_plugin.fit.report import CurveReport, FitReport, LawReport
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "parameter",
     "plural",
     "probability",
+    "render_prediction",
     "render_report",
     "sentence",
 ]
@@ -226,7 +228,7 @@ def _law_sentence(report: "LawReport") -> str:
     return f"{name}: {'; '.join([*parts, *law.caveats])}."
 
 
-def data_law_sentence(law: "DataLaw") -> str:
+def data_law_sentence(law: "JointLaw") -> str:
     """How F* of one size changes with D."""
     budgets = "–".join(count(tokens) for tokens in law.tokens_range)
     gamma = estimated(law.gamma, law.gamma_interval, parameter)
@@ -266,6 +268,7 @@ def verdict_word(verdict: "Verdict") -> str:
 # What kisl-fit prints
 
 _WIDTH = 80
+_INDENT = 19
 _FLOOR = 4  # the column that is left out where the table would be too wide; the remarks have it anyway
 _HEADINGS = ("N", "D", "seeds", "F", "floor", "peak P", "F* (95 % interval)")
 _LEGEND = (
@@ -277,8 +280,6 @@ _LEGEND = (
 
 def render_report(report: "FitReport") -> str:
     """The table, its legend, the remarks on the curves, the laws and predictions, and every file that was set aside."""
-    from kisl_plugin.fit.predict import render as render_prediction
-
     observations, curves = plural(len(report.observations), "observation"), plural(len(report.curves), "curve")
     parts = [f"Task {report.task}: {observations}, {curves}"]
     if report.curves:
@@ -300,6 +301,31 @@ def render_report(report: "FitReport") -> str:
         files = [f"  {name}\n    {one.reason}" for name, one in zip(names, report.set_aside, strict=True)]
         parts.append("\n".join([f"Set aside: {len(files)}", *files]))
     return "\n\n".join(part for part in parts if part)
+
+
+def render_prediction(prediction: "Prediction") -> str:
+    """Lines of at most 80 columns: the prediction, what it costs, how far it reaches, and its caveats."""
+    from kisl_plugin.fit.predict import share_of_budget
+
+    best = f"not known: {prediction.words}"
+    if prediction.f_star is not None:
+        best = f"{estimate(prediction.f_star)} ({prediction.ends})"
+    rows = [("best F", best)]
+    if prediction.exposures is not None:
+        rows.append(("exposures", f"{count(prediction.exposures)}: F × {prediction.triples:,} triples"))
+    if prediction.injected_tokens is not None and prediction.injected_fraction is not None:
+        share = share_of_budget(prediction.injected_fraction)
+        rows.append(("injected tokens", f"{count(prediction.injected_tokens)}, {share}"))
+    if prediction.f_star is not None:
+        rows += [("by", prediction.source), ("reach", prediction.words)]
+    model = f"N = {count(prediction.params)}, D = {count(prediction.tokens)}"
+    lines = [f"Prediction for {model} (C = {prediction.compute:.3g})"]
+    for name, text in rows:
+        first = f"  {name}".ljust(_INDENT)
+        lines.append(textwrap.fill(text, _WIDTH, initial_indent=first, subsequent_indent=" " * _INDENT))
+    for caveat in prediction.caveats:
+        lines.append(textwrap.fill(caveat, _WIDTH, initial_indent="  - ", subsequent_indent="    "))
+    return "\n".join(lines)
 
 
 def curve_table(curves: "Sequence[CurveReport]") -> str:

@@ -16,8 +16,7 @@ from kisl_plugin import __version__
 from kisl_plugin.errors import InputError
 from kisl_plugin.files import write_atomically
 from kisl_plugin.fit.observations import Observation, Point
-from kisl_plugin.fit.predict import as_json as prediction_entry
-from kisl_plugin.fit.predict import sweep_of
+from kisl_plugin.fit.predict import Prediction, sweep_of
 from kisl_plugin.fit.report import CurveReport, FitReport, LawReport, Watch
 from kisl_plugin.fit.tables import write_observations
 
@@ -35,6 +34,10 @@ _LAW_KEYS = (
 _DATA_LAW_KEYS = ("params", "gamma", "gamma_interval", "scatter", "df", "points", "tokens_range", "caveats")
 _JOINT_KEYS = ("gamma", "gamma_interval", "gamma_at", "scatter", "df", "points", "caveats")
 _FORM_KEYS = ("name", "formula", "parameters", "intervals", "deviance", "aic", "weight", "leave_one_out_error")
+_PREDICTION_KEYS = (
+    *("params", "tokens", "compute", "f_star", "source", "decades", "words", "triples", "exposures"),
+    *("injected_tokens", "injected_fraction", "caveats"),
+)
 _CSV_COLUMNS = (
     *("params", "tokens", "status", "f_star", "f_star_low", "f_star_high", "peak", "peak_low", "peak_high"),
     *("a", "b", "c", "floor", "tau", "tau_source", "df", "fall_p", "unimodal_p", "form_p", "largest_fall"),
@@ -109,7 +112,7 @@ def report_entries(report: FitReport) -> dict[str, Any]:
         and {**_fields(report.joint, _JOINT_KEYS), "forms": [_fields(form, _FORM_KEYS) for form in report.joint.forms]},
         "held_out": [asdict(one) for one in report.held_out],
         "verdicts": [asdict(verdict) for verdict in report.verdicts],
-        "predictions": [prediction_entry(prediction) for prediction in report.predictions],
+        "predictions": [_prediction(prediction) for prediction in report.predictions],
         "notes": list(report.notes),
         "set_aside": [{"path": one.path, "reason": one.reason} for one in report.set_aside],
     }
@@ -179,6 +182,11 @@ def _law(one: LawReport) -> dict[str, Any]:
         "leave_one_out": [asdict(left) for left in one.law.leave_one_out],
         "leave_one_out_error": one.law.leave_one_out_error,
     }
+
+
+def _prediction(one: Prediction) -> dict[str, Any]:
+    entry = _fields(one, _PREDICTION_KEYS)
+    return {**entry, "f_star_interval": one.interval, "interval_missing": one.interval_missing or None}
 
 
 def _fields(value: Any, keys: Iterable[str]) -> dict[str, Any]:
