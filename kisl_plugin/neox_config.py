@@ -1,4 +1,4 @@
-"""What kisl must know of GPT-NeoX's YAMLs: how they are merged, which keys it cannot honour and why, Llama's shape.
+"""What kisl must know of GPT-NeoX's YAMLs: how they are merged, which keys it cannot honour and why.
 
 The table `KEY_RULES` is the one place that says which keys stop an injection, a run of the embedded engine, an audit of
 rows or an export. Also here, since every engine needs it: what a run may do with the folder that it saves to.
@@ -18,7 +18,6 @@ from kisl_plugin.files import hold_lock
 __all__ = [
     "KEY_RULES",
     "KeyRule",
-    "LlamaShape",
     "Purpose",
     "Yamls",
     "hold_save",
@@ -272,33 +271,6 @@ def unused_keys(yamls: Yamls, honoured: Iterable[str]) -> tuple[str, ...]:
         if hint and key not in _LOOK_ALIKE:
             raise InputError(f"{yamls.file_of(key)}: {key} is unknown; {hint}")
     return tuple(unused)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LlamaShape:
-    """rmsnorm, rotary embeddings, swiglu of width `inner`, no biases, input and output embeddings of their own."""
-
-    layers: int
-    hidden: int
-    heads: int
-    inner: int
-    vocabulary: int
-
-    @property
-    def parameters(self) -> int:
-        """N, all parameters: those of the layers, and `vocabulary` × `hidden` going in and again going out."""
-        return self.parameters_non_embedding + 2 * self.vocabulary * self.hidden
-
-    @property
-    def parameters_non_embedding(self) -> int:
-        """The parameters of the layers (q, k, v, o; gate, up, down; two norms) and of the last norm."""
-        layer = 4 * self.hidden**2 + 3 * self.hidden * self.inner + 2 * self.hidden
-        return self.layers * layer + self.hidden
-
-    @property
-    def intermediate_size(self) -> int:
-        """GPT-NeoX's intermediate_size for this inner width (with mlp_multiple_of 1); see `swiglu_width`."""
-        return 3 * self.inner
 
 
 def swiglu_width(intermediate_size: int | None, hidden_size: int, multiple_of: int) -> int:
