@@ -43,4 +43,7 @@ def needs_extra(extra: str, what: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise InputError(f"{what} needs {error.name or error}: pip install 'kisl-plugin[{extra}]'") from error
+        library = error.name.partition(".")[0] if error.name else str(error)
+        if library == __package__:
+            raise  # a mistake in this package, not a missing library
+        raise InputError(f"{what} needs {library}: pip install 'kisl-plugin[{extra}]'") from error

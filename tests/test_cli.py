@@ -38,6 +38,28 @@ def test_a_users_mistake_is_one_line_and_status_2(tmp_path: Path) -> None:
     assert "--engine 'steam': no such engine" in engine.output
 
 
+@pytest.mark.parametrize(
+    ("words", "library", "extra"),
+    [
+        (("probe", "MODEL", "--output", "out"), "lm_eval", "eval"),
+        (("demo",), "lm_eval", "demo"),
+        (("demo", "--only-data"), "tokenizers", "corpus"),
+        (("train", "MODEL/run.yml"), "torch", "local"),
+    ],
+)
+def test_a_missing_library_is_one_line_that_names_the_extra_to_install(
+    words: tuple[str, ...], library: str, extra: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    words = tuple(word.replace("MODEL", str(tmp_path)) for word in words)
+    program = f"import sys; sys.modules[{library!r}] = None; from kisl_plugin.cli.main import main; main({words!r})"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("Error: ") and "Traceback" not in done.stderr
+    assert error.endswith(f"needs {library}: pip install 'kisl-plugin[{extra}]'")
+
+
 def test_kisl_train_trains_and_names_the_model(tmp_path: Path, world: Path) -> None:
     config = write_yaml(tmp_path / "run.yml", settings(world, tmp_path / "run", num_workers=2))
     result = CliRunner().invoke(main, ["train", str(config)])
