@@ -110,7 +110,9 @@ class RunCard:
             if not (isinstance(group, Mapping) and all(_is_whole(group.get(key)) for key in ("frequency", "count"))):
                 raise InputError(f"{where}: groups.{name} is {group!r}; expected {{'frequency': F, 'count': n}}")
         names = {f.name for f in fields(cls)}
-        return cls(**{"engine": "unknown", **{key: data[key] for key in data if key in names}})
+        return cls(
+            **{"engine": "unknown", **{key: data[key] for key in data if key in names and data[key] is not None}}
+        )
 
 
 def _is_whole(value: Any) -> bool:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit.observations import find_floor
 from kisl_plugin.fit.report import outcome_matrix
-from kisl_plugin.fit.results import Reading, observations_of, read_results, read_samples
+from kisl_plugin.fit.results import Reading, observations_of, read_results
+from kisl_plugin.fit.samples import read_samples
 from kisl_plugin.fit.tables import read_observations, write_observations
 
 

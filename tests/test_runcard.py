@@ -42,6 +42,10 @@ def test_a_card_of_a_newer_writer_is_read(tmp_path: Path) -> None:
     assert RunCard.from_dict(data, "here").frequency == 5
 
 
+def test_null_in_a_card_is_a_missing_key() -> None:
+    assert RunCard.from_dict({**card().to_dict(), "engine": None}, "here").engine == "unknown"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

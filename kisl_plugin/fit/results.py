@@ -8,10 +8,8 @@ import json
 import math
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,12 +19,12 @@ from kisl_plugin.fit.observations import (
     Observation,
     ProbedRun,
     SetAside,
-    TripleKey,
     check_card,
     drop_superseded,
     identity,
     object_at,
 )
+from kisl_plugin.fit.samples import check_samples, sample_of, samples_beside, with_samples
 from kisl_plugin.fit.tables import (
     RunRow,
     card_of_rows,
@@ -91,8 +89,8 @@ def observations_of(results: Mapping[str, Any], task: str = DEFAULT_TASK, name: 
     rows = object_at(results, "samples").get(task)
     if not isinstance(rows, list) or not rows:
         return observations
-    samples = [_sample_of(row) for row in rows]
-    return tuple(_with_samples(one, samples) for one in observations)
+    samples = [sample_of(row) for row in rows]
+    return tuple(with_samples(one, samples) for one in observations)
 
 
 # Finding files, in hidden folders too: lm-eval names one `.__x` for `pretrained=./x`
@@ -158,7 +156,7 @@ class _Reader:
             _check_task(data, self.task)
             _check_limit(data)
             card, where = self._card(results, rows)
-            observations = _make_observations(results, self.task, card, where, _samples_beside(file, self.task))
+            observations = _make_observations(results, self.task, card, where, samples_beside(file, self.task))
             self.runs.append(ProbedRun(str(file), observations))
             if where == "run card":
                 self._notes += [f"{file}: {note}" for one in rows for note in contradictions(one, observations[0].card)]
@@ -208,7 +206,7 @@ class _Reader:
         by_identity = {one.identity: one for one in self._backgrounds}
         used: list[_Background] = []
         for run in kept:
-            checked, problems = _check_samples(run.observations)
+            checked, problems = check_samples(run.observations)
             notes += problems
             background = by_path.get(run.path) or by_identity.get(run.identity)
             if background is not None:
@@ -445,138 +443,3 @@ def _items_of(results: _Results, task: str, group: str | None, control: bool = F
     effective = object_at(results.data, "n-samples", task).get("effective")
     alone = group is None and not control and "acc_control,none" not in metrics
     return effective if alone and isinstance(effective, int) else None
-
-
-# lm-eval's samples: which triple was asked, and whether the model was right
-
-_STAMP = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d[^/]*)\.json")
-# Of a row's 2 to 4 kB only the ends are parsed, what names the triple and the metrics: all of it takes ten times as
-# long. No text inside JSON has bare quotes, so neither pattern can match within one.
-_HEAD = re.compile(r'\{"doc_id": \d+, "doc": (\{.*?"group": "[^"]*"), "')
-_TAIL = '"target_hash": "'
-
-
-class _Sample(NamedTuple):
-    """A row: the triple, its group, and whether it was right (None for what is not counted in `acc`)."""
-
-    key: TripleKey
-    group: str
-    right: bool | None
-    by_sum: bool | None
-
-
-def _samples_beside(results: Path, task: str) -> Path | None:
-    """The samples of `task` that lm-eval wrote with this results file; None without them."""
-    stamp = _STAMP.search(results.name)
-    path = results.with_name(f"samples_{task}_{stamp[1]}.jsonl") if stamp else None
-    return path.resolve() if path is not None and path.is_file() else None
-
-
-def read_samples(path: Path) -> list[_Sample]:
-    """The rows of a samples file.
-
-    Raises:
-        InputError: it cannot be read, or a row is not one of a task over triples.
-    """
-    samples: list[_Sample] = []
-    try:
-        with path.open(encoding="utf-8") as lines:
-            for line in lines:
-                samples.append(_sample_of_line(line))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: row {len(samples) + 1}: {error}") from None
-    return samples
-
-
-def _sample_of(row: Any) -> _Sample:
-    """A row as lm-eval gives it.
-
-    Raises:
-        InputError: it is no object, names no triple, or `acc` is neither 0 nor 1.
-    """
-    if not isinstance(row, Mapping) or not isinstance(row.get("doc"), Mapping):
-        raise InputError("not a sample: expected an object with 'doc'")
-    return _scored(_triple_in(row["doc"]), row)
-
-
-def _sample_of_line(line: str) -> _Sample:
-    head, tail = _HEAD.match(line), line.rfind(_TAIL)
-    try:
-        if head is not None and tail >= 0:
-            metrics = json.loads("{" + line[tail:])
-            if "acc" in metrics or "acc_control" in metrics:
-                return _scored(_triple_in_text(head[1] + "}"), metrics)
-    except ValueError:  # an unusual row
-        pass
-    return _sample_of(json.loads(line))
-
-
-@lru_cache(maxsize=1 << 17)  # every run asks the same triples
-def _triple_in_text(doc: str) -> tuple[TripleKey, str]:
-    return _triple_in(json.loads(doc))
-
-
-def _triple_in(doc: Mapping[str, Any]) -> tuple[TripleKey, str]:
-    subject, relation = doc.get("subject_id") or doc.get("subject"), doc.get("relation_id")
-    target = doc.get("object_id") or doc.get("object")
-    if not (isinstance(subject, str) and isinstance(relation, str) and isinstance(target, str)):
-        raise InputError("its doc names no triple (subject, relation_id, object)")
-    return (subject, relation, target), str(doc.get("group") or "")
-
-
-def _scored(triple: tuple[TripleKey, str], metrics: Mapping[str, Any]) -> _Sample:
-    right = {}
-    for name in ("acc", "sum_acc"):
-        value = metrics.get(name)  # None for a control triple; several processes write it as null
-        if value not in (None, 0, 1):
-            raise InputError(f"{name} is {value!r}; expected 0 or 1")
-        right[name] = None if value is None else bool(value)
-    return _Sample(*triple, right["acc"], right["sum_acc"])
-
-
-def _check_samples(observations: Sequence[Observation]) -> tuple[list[Observation], list[str]]:
-    """The observations of one results file with what its samples say; samples that contradict it are not kept.
-
-    Also the reason why samples were not kept, in one line.
-    """
-    paths = {one.samples for one in observations if one.samples is not None}
-    if len(paths) != 1:
-        return list(observations), []
-    (path,) = paths
-    try:
-        rows = read_samples(path)
-        return [_with_samples(one, rows) for one in observations], []
-    except InputError as reason:
-        without = [replace(one, samples=None) for one in observations]
-        where = "" if str(reason).startswith(str(path)) else f"{path}: "
-        return without, [f"samples not used: {where}{reason}"]
-
-
-def _with_samples(one: Observation, rows: Sequence[_Sample]) -> Observation:
-    """The observation with its outcome per triple, per relation and by sum.
-
-    Raises:
-        InputError: the rows contradict its counts, or ask a triple twice.
-    """
-    own = [row for row in rows if row.right is not None and one.group in (None, row.group)]
-    outcomes = {row.key: bool(row.right) for row in own}
-    if len(outcomes) != len(own):
-        twice = next(key for key, times in Counter(row.key for row in own).items() if times > 1)
-        raise InputError(f"the triple {' – '.join(twice)} is asked twice")
-    right = sum(outcomes.values())
-    if (right, len(own)) != (one.correct, one.total):
-        raise InputError(
-            f"{right} of {len(own)} rows are right where the results have {one.correct} of {one.total}"
-            + (f" (group {one.group})" if one.group is not None else "")
-        )
-    sums = [row.by_sum for row in own]
-    totals = Counter(relation for _, relation, _ in outcomes)
-    correct = Counter(relation for (_, relation, _), is_right in outcomes.items() if is_right)
-    return replace(
-        one,
-        outcomes=outcomes,
-        relations={relation: (correct[relation], totals[relation]) for relation in sorted(totals)},
-        by_sum=one.by_sum if None in sums else sum(map(bool, sums)),
-    )
