@@ -88,6 +88,7 @@ def log_errors(f_star: ArrayLike, intervals: Sequence[Interval] | None) -> Float
         sides[at] = nan if low is None else np.log(value / low), nan if high is None else np.log(high / value)
     if np.isnan(sides).all():
         return None
+    # A closed interval is ± 1.96 standard errors on average of its two sides; NaN where an end is open.
     half = sides.mean(axis=1)
     closed = half[~np.isnan(half)] if not np.isnan(half).all() else sides[~np.isnan(sides)]
     one_sided = np.fmax(np.fmax(sides[:, 0], sides[:, 1]), np.median(closed))
@@ -152,5 +153,7 @@ def estimate_noise(
         return Noise(errors, 0.0, inf)
     enough = float(np.sqrt(deviance(np.ones(models)) / median))  # explains the misfit without the errors
     scatter = float(brentq(excess, 0.0, enough, xtol=1e-8))
+    # Satterthwaite: of the variance error² + scatter² only the scatter's share is uncertain, and the smaller that share,
+    # the more degrees of freedom the sum has.
     own = float(np.mean(errors**2))
     return Noise(errors, scatter, df * ((own + scatter**2) / scatter**2) ** 2)

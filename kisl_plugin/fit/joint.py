@@ -136,7 +136,9 @@ class _Points:
             theta = np.asarray(np.linalg.lstsq(design, root * self.y, rcond=None)[0], dtype=np.float64)
         else:
             lower, upper = np.array([_BOUNDS[name] for name in form.parameters]).T
-            linear = self.fit(_POWER, weight)[0][:2]  # log F* and gamma to start from
+            # These forms bend, so the least-squares problem has several minima: starts over alpha and rho, with log F*
+            # and gamma from the log-linear form.
+            linear = self.fit(_POWER, weight)[0][:2]
             fits = [
                 least_squares(
                     lambda theta: root * (self.y - form.log_f_star(theta, self.n, self.d)),
@@ -203,6 +205,7 @@ class JointForm:
         return self._with_error(slope)
 
     def _with_error(self, quantity: Callable[[FloatArray], float]) -> tuple[float, float]:
+        # Delta method: variance of q(theta) = gradient' · covariance · gradient, by central differences.
         gradient = np.zeros(len(self._theta))
         for at in np.flatnonzero(np.diag(self._covariance)):
             step = np.zeros(len(self._theta))
@@ -279,6 +282,7 @@ class JointLaw:
     def _average(self, each: Sequence[tuple[float, float]]) -> tuple[float, float]:
         """The Akaike-weighted mean of values with standard errors, and its own, the spread of the values included."""
         weight, (values, errors) = np.array([form.weight for form in self.forms]), np.array(each).T
+        # The variance of a mixture: Σ weight·(error² + (value - mean)²).
         mean = float(weight @ values)
         return mean, float(np.sqrt(weight @ (errors**2 + (values - mean) ** 2)))
 
@@ -341,6 +345,7 @@ def _fit(candidates: Sequence[_Form], data: _Points, points: Sequence[CollapsePo
     noise = min(map(noise_about, candidates, starts), key=lambda noise: noise.scatter)
     weights = noise.weights(len(points))
     forms = [_fit_form(form, data, weights, start, noise) for form, start in zip(candidates, starts, strict=True)]
+    # Akaike weights: exp(-AIC/2) over their sum, relative to the least AIC so that none underflows.
     relative = np.exp((min(form.aic for form in forms) - np.array([form.aic for form in forms])) / 2)
     forms = [replace(form, weight=float(share)) for form, share in zip(forms, relative / relative.sum(), strict=True)]
     largest = max(points, key=lambda point: (point.params, point.tokens))

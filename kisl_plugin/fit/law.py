@@ -43,6 +43,7 @@ def _log_shares(alpha: FloatArray, slope: FloatArray, width: float) -> tuple[Flo
     """
     slope = np.minimum(slope, alpha)  # against rounding
     with np.errstate(divide="ignore"):
+        # expm1 keeps the digits of a small alpha; logs keep those of a law that is extrapolated far.
         whole = np.log(np.expm1(alpha * width))
         falling = np.log(np.expm1(slope * width)) - whole
         constant = slope * width + np.log(np.expm1((alpha - slope) * width)) - whole
@@ -75,6 +76,7 @@ class _Problem:
 
     def line(self) -> tuple[float, float]:
         """The alpha of the best law with E = 0, a straight line in logs, and the curvature of its deviance."""
+        # Weighted linear regression of log F* on depth; the deviance is curvature·(alpha - best)² above its least.
         away = self.depth - self.weight @ self.depth / self.weight.sum()
         curvature = float(self.weight @ away**2)
         alpha = float((self.weight * away) @ self.log_f_star) / curvature
@@ -82,6 +84,7 @@ class _Problem:
 
     def best_slope(self, alpha: FloatArray) -> FloatArray:
         """The best slope for each alpha [K]: the best of a grid, then golden section between its neighbours."""
+        # For one alpha the deviance can have two minima in the slope where points do not fall; the grid picks one.
         best = self.deviance(alpha[:, None], alpha[:, None] * _SHARES).argmin(axis=1)
         low, high = (_SHARES[np.clip(best + step, 0, len(_SHARES) - 1)] for step in (-1, 1))
         for _ in range(40):
@@ -95,7 +98,8 @@ class _Problem:
         line = np.array([self.line()[0]])
         if not free_E:
             return line, line
-        # Bends: least squares in alpha and slope / alpha from the local minima of a grid, and the bound of alpha.
+        # Bends: least squares in alpha and slope / alpha, whose bounds are a box, from the local minima of a grid over
+        # alpha. The optimiser stays inside the box, so the bound of alpha is tried for itself.
         grid = self.deviance(_ALPHAS[:, None], _ALPHAS[:, None] * _SHARES)
         lowest = np.pad(grid.min(axis=1), 1, constant_values=inf)
         minima = np.flatnonzero((lowest[1:-1] <= lowest[:-2]) & (lowest[1:-1] < lowest[2:]))
@@ -137,7 +141,8 @@ class _Region:
     def of(cls, problem: _Problem, best: tuple[FloatArray, FloatArray], rise: float, free_E: bool) -> "_Region":
         """The region about the best shape; of laws with E = 0 only, unless E is free."""
         threshold = float(problem.deviance(*best)[0]) + rise
-        # E = 0: the deviance is a parabola in alpha.
+        # E = 0: the deviance is a parabola in alpha, so the ends are known. They are added to the bends below, which
+        # would find them only where their grid of alphas meets the edge s = alpha.
         line, curvature = problem.line()
         spare = threshold - float(problem.deviance(np.array([line]), np.array([line]))[0])
         reach = np.sqrt(max(spare, 0.0) / curvature)
@@ -155,6 +160,7 @@ class _Region:
                     fits = problem.deviance(alphas, half) <= threshold
                     near, far = np.where(fits, half, near), np.where(fits, far, half)
                 ends.append(np.where(problem.deviance(alphas, bound) <= threshold, bound, near))
+            # A quantity is extreme near the rim of the region, where the slack ends like a square root: a cosine spacing.
             part = (1 - np.cos(np.linspace(0, np.pi, 61))) / 2
             slopes = ends[0][:, None] + (ends[1] - ends[0])[:, None] * part
             alpha = np.concatenate([alpha, np.repeat(alphas, len(part)), best[0]])
@@ -297,6 +303,7 @@ class InfusionLaw:
         best = float(np.log(self.predict(compute)))
         if self._region is None:
             return OPEN
+        # The two are independent, so each side of the interval adds them as standard errors add.
         low, high = self._region.log_f_star(float(np.log(self.compute_range[1] / compute)))
         scatter = self.noise.quantile * self.noise.scatter
         return float(np.exp(best - np.hypot(best - low, scatter))), float(np.exp(best + np.hypot(high - best, scatter)))

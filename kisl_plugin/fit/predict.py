@@ -8,7 +8,7 @@ budget's own law. The joint law is narrower there but assumes more: where F* lev
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from kisl_plugin.errors import InputError
@@ -65,17 +65,13 @@ def parse_target(text: str) -> Target:
     """
     values: dict[str, int] = {}
     for part in text.split(","):
-        key, sign, value = (piece.strip() for piece in part.partition("="))
-        if not sign or key not in ("params", "tokens"):
-            raise InputError(
-                f"--predict {text!r}: {part.strip()!r} is not one of params=… and tokens=…; give {EXAMPLE}"
-            )
-        if key in values:
-            raise InputError(f"--predict {text!r}: {key} is given twice; give {EXAMPLE}")
+        key, _, value = (piece.strip() for piece in part.partition("="))
+        if key not in ("params", "tokens") or key in values:
+            problem = "is given twice" if key in values else "is not one of params=… and tokens=…"
+            raise InputError(f"--predict {text!r}: {part.strip()!r} {problem}; give {EXAMPLE}")
         values[key] = parse_count(value, f"--predict {text!r}: {key} is {value!r}", EXAMPLE)
-    for key in ("params", "tokens"):
-        if key not in values:
-            raise InputError(f"--predict {text!r}: {key} is missing; give {EXAMPLE}")
+    for key in {"params", "tokens"} - set(values):
+        raise InputError(f"--predict {text!r}: {key} is missing; give {EXAMPLE}")
     return Target(**values)
 
 
@@ -173,15 +169,15 @@ class Prediction:
     params: int
     tokens: int
     compute: float
-    f_star: float | None
-    interval: Interval | None
-    interval_missing: str
-    source: str
-    decades: float | None
-    words: str
+    f_star: float | None = None
+    interval: Interval | None = None
+    interval_missing: str = "there is no law"
+    source: str = "no law"
+    decades: float | None = None
+    words: str = ""
     triples: int | None
     tokens_per_statement: float | None
-    caveats: tuple[str, ...]
+    caveats: tuple[str, ...] = ()
 
     @property
     def exposures(self) -> float | None:
@@ -238,34 +234,27 @@ def predict(
     `points` are those that the laws were fitted to. Without a law there is no number: `words` say what is needed.
     """
     guess, planned = _guess(target, points, laws), sweep.triples if triples is None else triples
-    decades: float | None = None
-    caveats: tuple[str, ...] = ()
-    if guess is None or not 0 < guess.f_star < math.inf:
-        words = (
-            f"needs collapse points (status ok) from {FEWEST_MODELS} model sizes at one token budget, best at "
-            f"D = {human.count(target.tokens)}; you have none"
-        )
-        if points:
-            tokens, most = Counter(point.tokens for point in points).most_common(1)[0]
-            sizes = ", ".join(human.count(size) for size in sorted({p.params for p in points if p.tokens == tokens}))
-            words = f"{words.removesuffix('none')}{most} at D = {human.count(tokens)}: {sizes}"
-        guess = _Guess(math.nan, None, "there is no law", "no law", (), ())
-    else:
-        decades, words = _distance(target, guess.points)
-        caveats = (*_caveats(target, guess, points, sweep, planned), *guess.caveats)
-    return Prediction(
+    prediction = Prediction(
         params=target.params,
         tokens=target.tokens,
         compute=target.compute,
-        f_star=None if math.isnan(guess.f_star) else guess.f_star,
+        triples=planned,
+        tokens_per_statement=sweep.tokens_per_statement,
+    )
+    if guess is None:
+        tokens, _ = next(iter(Counter(point.tokens for point in points).most_common(1)), (0, 0))
+        sizes = sorted(point.params for point in points if point.tokens == tokens)
+        return replace(prediction, words=human.needs_sizes(FEWEST_MODELS, sizes, tokens))
+    decades, words = _distance(target, guess.points)
+    return replace(
+        prediction,
+        f_star=guess.f_star,
         interval=guess.interval,
         interval_missing="" if guess.interval else guess.interval_missing,
         source=guess.source,
         decades=decades,
         words=words,
-        triples=planned,
-        tokens_per_statement=sweep.tokens_per_statement,
-        caveats=caveats,
+        caveats=(*_caveats(target, guess, points, sweep, planned), *guess.caveats),
     )
 
 
@@ -276,57 +265,49 @@ class _Guess(NamedTuple):
     interval: Interval | None
     interval_missing: str
     source: str
-    points: tuple[CollapsePoint, ...]
+    points: Sequence[CollapsePoint]
     caveats: tuple[str, ...]
 
 
 def _guess(target: Target, points: Sequence[CollapsePoint], laws: Laws) -> _Guess | None:
-    """The prediction of the target's own budget, else of the joint law, else of the nearest budget or its own size."""
+    """The prediction of the target's own budget, else of the joint law, else of the nearest budget or its own size.
+
+    None without a law, and where its F* is not a number.
+    """
     at_budget = [pair for pair in laws.infusion if same(pair[0], target.tokens)]
     of_size = [law for law in laws.data if same(law.params, target.params)]
     if laws.joint is not None and not any(_usable(law.interval(target.compute)) for _, law in at_budget):
-        prediction = laws.joint.predict(target.params, target.tokens)
-        forms = ", ".join(f"{form.formula} {form.weight:.0%}" for form in laws.joint.forms)
-        spread = f"the joint forms ({forms}) give F* = {human.interval(*prediction.spread)}, before their own errors"
-        number, through = len(laws.joint.forms), f"{laws.joint.points} collapse points"
-        return _Guess(
-            f_star=prediction.f_star,
-            interval=_usable(prediction.interval),
-            interval_missing="the points give no measure of error",
-            source=f"{number} joint laws of N and D through {through}, weighted by AIC",
-            points=tuple(points),
-            caveats=(spread, *laws.joint.caveats),
-        )
-    if at_budget or (laws.infusion and not of_size):
+        joint = laws.joint
+        f_star, ends, spread = joint.predict(target.params, target.tokens)
+        forms = ", ".join(f"{form.formula} {form.weight:.0%}" for form in joint.forms)
+        each = f"the joint forms ({forms}) give F* = {human.interval(*spread)}, before their own errors"
+        caveats: tuple[str, ...] = (each, *joint.caveats)
+        source = f"{len(joint.forms)} joint laws of N and D through {joint.points} collapse points, weighted by AIC"
+        missing = "the points give no measure of error"
+    elif at_budget or (laws.infusion and not of_size):
         tokens, law = min(at_budget or laws.infusion, key=lambda pair: abs(math.log(pair[0] / target.tokens)))
-        at, interval, caveats = human.count(tokens), _usable(law.interval(target.compute)), law.caveats
-        if interval and law.models == FEWEST_MODELS:
+        f_star, ends = law.predict(target.compute), law.interval(target.compute)
+        points = [point for point in points if point.tokens == tokens]
+        source = f"the infusion law F*(C) of {law.models} models at D = {human.count(tokens)}"
+        missing, caveats = law.interval_method.removeprefix("none: "), law.caveats
+        if _usable(ends) and law.models == FEWEST_MODELS:
             caveats = (f"errors of the interval: {law.interval_method}", *caveats)
-        if not same(tokens, target.tokens):
+        if not at_budget:
             other_budget = (
-                f"all models were trained on D = {at}, and the effect of D was not measured: F* falls with N and rises "
-                "with D, so a law of C alone can be wrong at another D (by 0.19 to 0.70 in log F* in simulations)"
+                f"all models were trained on D = {human.count(tokens)}, and the effect of D was not measured: F* falls "
+                "with N and rises with D, so a law of C alone can be wrong at another D (by 0.19 to 0.70 in log F* in "
+                "simulations)"
             )
             caveats = (other_budget, *caveats)
-        return _Guess(
-            f_star=law.predict(target.compute),
-            interval=interval,
-            interval_missing=law.interval_method.removeprefix("none: "),
-            source=f"the infusion law F*(C) of {law.models} models at D = {at}",
-            points=tuple(point for point in points if point.tokens == tokens),
-            caveats=caveats,
-        )
-    if of_size:
-        prediction = of_size[0].predict(target.params, target.tokens)
-        return _Guess(
-            f_star=prediction.f_star,
-            interval=_usable(prediction.interval),
-            interval_missing="two budgets without intervals of F* give no measure of error",
-            source=f"F*(D) ∝ D^gamma of N = {human.count(of_size[0].params)} at {of_size[0].points} budgets",
-            points=tuple(point for point in points if point.params == of_size[0].params),
-            caveats=of_size[0].caveats,
-        )
-    return None
+    elif of_size:
+        own = of_size[0]
+        f_star, ends, _ = own.predict(target.params, target.tokens)
+        points = [point for point in points if point.params == own.params]
+        source = f"F*(D) ∝ D^gamma of N = {human.count(own.params)} at {own.points} budgets"
+        missing, caveats = "two budgets without intervals of F* give no measure of error", own.caveats
+    else:
+        return None
+    return _Guess(f_star, _usable(ends), missing, source, points, caveats) if 0 < f_star < math.inf else None
 
 
 def _usable(interval: Interval) -> Interval | None:

@@ -34,7 +34,7 @@ from kisl_plugin.fit.observations import (
 )
 from kisl_plugin.fit.predict import Laws, Prediction, Target, predict, sweep_of
 from kisl_plugin.fit.results import DEFAULT_TASK, read_results
-from kisl_plugin.fit.text import NOT_IDENTIFIED, count, missing_law
+from kisl_plugin.fit.text import NOT_IDENTIFIED, count, needs_sizes
 
 __all__ = ["CurveReport", "FitOptions", "FitReport", "LawReport", "fit_observations", "fit_results"]
 
@@ -165,7 +165,10 @@ class FitReport:
     @property
     def missing_law(self) -> str:
         """What a law needs that is not there; empty where there is a law."""
-        return missing_law(self, FEWEST_MODELS)
+        if self.headline:
+            return ""
+        sizes, tokens = (self.laws[0].params, self.laws[0].tokens) if self.laws else ((), 0)
+        return f"no infusion law: {needs_sizes(FEWEST_MODELS, sizes, tokens)}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,7 @@ __all__ = [
     "f_star_in_words",
     "frequency",
     "interval",
+    "needs_sizes",
     "parameter",
     "plural",
     "probability",
@@ -201,16 +202,12 @@ def curve_remarks(report: "CurveReport") -> list[str]:
 # Laws
 
 
-def missing_law(report: "FitReport", fewest: int) -> str:
-    """What a law needs that the report does not have; empty where it has one."""
-    if report.headline:
-        return ""
-    needs = f"no infusion law: needs collapse points from {fewest} model sizes at one token budget"
-    if not report.laws or not report.laws[0].params:
+def needs_sizes(fewest: int, sizes: Sequence[int], tokens: int) -> str:
+    """What a law needs where only models of these N have collapse points, all at D = `tokens`."""
+    needs = f"needs collapse points from {fewest} model sizes at one token budget"
+    if not sizes:
         return f"{needs}; you have none"
-    most = report.laws[0]
-    sizes = ", ".join(count(params) for params in most.params)
-    return f"{needs}; you have {len(most.params)} at D = {count(most.tokens)}: {sizes}"
+    return f"{needs}; you have {len(sizes)} at D = {count(tokens)}: {', '.join(map(count, sizes))}"
 
 
 def _law_sentence(report: "LawReport") -> str:
