@@ -84,7 +84,7 @@ class _Problem:
 
     def best_slope(self, alpha: FloatArray) -> FloatArray:
         """The best slope for each alpha [K]: the best of a grid, then golden section between its neighbours."""
-        # For one alpha the deviance can have two minima in the slope where points do not fall; the grid picks one.
+        # A grid first, since nothing says that the deviance has only one minimum in the slope.
         best = self.deviance(alpha[:, None], alpha[:, None] * _SHARES).argmin(axis=1)
         low, high = (_SHARES[np.clip(best + step, 0, len(_SHARES) - 1)] for step in (-1, 1))
         for _ in range(40):
@@ -160,7 +160,7 @@ class _Region:
                     fits = problem.deviance(alphas, half) <= threshold
                     near, far = np.where(fits, half, near), np.where(fits, far, half)
                 ends.append(np.where(problem.deviance(alphas, bound) <= threshold, bound, near))
-            # A quantity is extreme near the rim of the region, where the slack ends like a square root: a cosine spacing.
+            # Quantities are extreme near the rim, where the slack ends like a square root: a cosine spacing.
             part = (1 - np.cos(np.linspace(0, np.pi, 61))) / 2
             slopes = ends[0][:, None] + (ends[1] - ends[0])[:, None] * part
             alpha = np.concatenate([alpha, np.repeat(alphas, len(part)), best[0]])
