@@ -153,7 +153,7 @@ def estimate_noise(
         return Noise(errors, 0.0, inf)
     enough = float(np.sqrt(deviance(np.ones(models)) / median))  # explains the misfit without the errors
     scatter = float(brentq(excess, 0.0, enough, xtol=1e-8))
-    # Satterthwaite: of the variance error² + scatter² only the scatter's share is uncertain, and the smaller that share,
-    # the more degrees of freedom the sum has.
+    # Satterthwaite: of the variance error² + scatter² only the part scatter² is uncertain. The smaller that part, the
+    # more degrees of freedom the sum has.
     own = float(np.mean(errors**2))
     return Noise(errors, scatter, df * ((own + scatter**2) / scatter**2) ** 2)
