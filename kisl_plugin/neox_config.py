@@ -190,7 +190,7 @@ KEY_RULES: tuple[KeyRule, ...] = (
     KeyRule("train_data_paths", None, (None,), _OWN_ROWS, "only GPT-NeoX draws rows from weighted corpora"),
     KeyRule("train_epochs", None, (None,), _OWN_ROWS,
             "only GPT-NeoX knows how many rows there are in an epoch; give train_iters"),
-    KeyRule("tokenizer_type", "GPT2BPETokenizer", ("HFTokenizer",), _OWN_ROWS, "it reads only tokenizer.json"),
+    KeyRule("tokenizer_type", "GPT2BPETokenizer", ("HFTokenizer",), _OWN_ROWS, "only a tokenizer.json is read"),
     KeyRule("eod_mask_loss", False, (False,), _INJECTION | _LOCAL,
             "the first token of a statement, after the end of a document, would not be learned"),
     # Which model is trained
