@@ -1,4 +1,4 @@
-"""What keeping freed memory gives on a CPU: training steps of the demo's model with and without it, in turn.
+"""The speed that keeping freed memory gives on a CPU: training steps of the demo's model with and without it, in turn.
 
     python benchmarks/memory.py
 
@@ -40,15 +40,15 @@ def steps(keep: bool) -> None:
 
 
 def main() -> None:
-    speeds: dict[str, list[float]] = {"given back": [], "kept": []}
+    speeds: dict[str, list[float]] = {"returned": [], "kept": []}
     for _ in range(3):
         for name in speeds:
             run = [sys.executable, __file__, name]
             out = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split()
             speeds[name].append(float(out[0]))
             print(f"{name:>10}: {float(out[0]):>8,.0f} tokens/s, {int(out[1]):>9,} page faults")
-    ratio = statistics.median(speeds["kept"]) / statistics.median(speeds["given back"])
-    print(f"kept / given back: {ratio:.2f}")
+    ratio = statistics.median(speeds["kept"]) / statistics.median(speeds["returned"])
+    print(f"kept / returned: {ratio:.2f}")
 
 
 if __name__ == "__main__":

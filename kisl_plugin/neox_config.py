@@ -321,9 +321,9 @@ def refuse_mixed_runs(
     """Check that a run which does not resume keeps its checkpoints apart from those of other runs.
 
     Args:
-        save: GPT-NeoX's key.
-        load: GPT-NeoX's key.
-        finetune: GPT-NeoX's key.
+        save: the folder that the run saves to.
+        load: the folder that it loads from.
+        finetune: whether it takes only the weights from there and is a new run.
         own: the newest checkpoint in `save`, if any.
         parent: the newest checkpoint in `load`, if any.
         where: the run's YAMLs, for messages.

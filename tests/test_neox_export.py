@@ -229,20 +229,10 @@ def test_weights_too_large_for_float16_are_refused(world: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("norm", "layernorm"),
-        ("activation", "gelu"),
-        ("pos-emb", "learned"),
         ("pos-emb", None),
-        ("rotary_pct", 0.25),
         ("use_bias_in_mlp", None),
-        ("use_bias_in_attn_linear", True),
         ("gpt-j-residual", True),
-        ("use_qk_layernorm", True),
-        ("sliding_window_width", 128),
-        ("moe_num_experts", 8),
-        ("use_mup", True),
         ("train_impl", "rm"),
-        ("te_columnparallel", True),
         ("attention_config", [[["global", "local"], 1]]),
     ],
 )
