@@ -21,7 +21,7 @@ __all__ = [
     "Purpose",
     "Yamls",
     "hold_save",
-    "is_same",
+    "is_same_folder",
     "is_same_value",
     "read_yamls",
     "refuse_keys",
@@ -282,6 +282,7 @@ def swiglu_width(intermediate_size: int | None, hidden_size: int, multiple_of: i
     Raises:
         InputError: they do not fit.
     """
+    # `wide`: the outputs of the first projection, gate and values together; `narrow`: the inputs of the second.
     both = int((intermediate_size or 4 * hidden_size) * 2 / 3)
     wide = 2 * multiple_of * -(-both // (2 * multiple_of))
     narrow = multiple_of * -(-(both // 2) // multiple_of)
@@ -310,7 +311,7 @@ def hold_save(save: Path, where: str) -> Iterator[None]:
         yield
 
 
-def is_same(load: str | None, save: Path) -> bool:
+def is_same_folder(load: str | None, save: Path) -> bool:
     """Whether `load` is the run's own `save`."""
     return load is not None and Path(load).resolve() == save.resolve()
 
@@ -332,14 +333,14 @@ def refuse_mixed_runs(
         InputError: `finetune` without a checkpoint to start from, or with `load` and `save` the same folder; or `save`
             contains checkpoints, and `load` is another folder.
     """
-    if save is not None and finetune and is_same(load, save):
+    if save is not None and finetune and is_same_folder(load, save):
         raise InputError(
             f"{where}: finetune is true and load and save are both {load!r}; choose another save, so that the parent's "
             "checkpoints stay"
         )
     if finetune and parent is None:
         raise InputError(f"{where}: finetune is true and load ({load}) contains no checkpoint to start from")
-    if save is not None and own is not None and not is_same(load, save):
+    if save is not None and own is not None and not is_same_folder(load, save):
         raise InputError(
             f"{where}: save ({save}) already contains checkpoints ({own.name}) and load is {load!r}; set load to "
             f"{str(save)!r} to resume that run, or choose another save"

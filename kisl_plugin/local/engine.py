@@ -22,7 +22,7 @@ from kisl_plugin.local.config import LocalConfig, read_config
 from kisl_plugin.local.data import RunData, read_data
 from kisl_plugin.local.model import build_model, build_optimizer, count_parameters
 from kisl_plugin.local.training import Metrics, exposures_of, held_out_loss, keep_freed_memory, train_steps
-from kisl_plugin.neox_config import hold_save, is_same, refuse_mixed_runs
+from kisl_plugin.neox_config import hold_save, is_same_folder, refuse_mixed_runs
 from kisl_plugin.progress import Progress
 from kisl_plugin.runcard import CARD_NAME, RunCard, check_resume, read_run_card, schedule_difference, write_run_card
 from kisl_plugin.triples import triples_to_jsonl
@@ -119,14 +119,14 @@ class _Run:
         config, load, finetune = self.config, self.config["load"], self.config["finetune"]
         own = latest_checkpoint(self.folder)
         # A continued run (finetune) that was interrupted goes on from its own checkpoint, not again from its parent's.
-        if own is not None and finetune != is_same(load, self.folder):
+        if own is not None and finetune != is_same_folder(load, self.folder):
             checkpoint: Path | None = own
             continues = True
         else:
             checkpoint, continues = latest_checkpoint(Path(load)) if load is not None else None, not finetune
             refuse_mixed_runs(self.folder, load, finetune=finetune, own=own, parent=checkpoint, where=config.where)
         if checkpoint is None:
-            if load is not None and not is_same(load, self.folder):
+            if load is not None and not is_same_folder(load, self.folder):
                 self.say(f"load ({load}) contains no checkpoint: starting from the beginning")
             return None
         weights, optimizer_state, iteration, settings = _load_checkpoint(checkpoint)

@@ -11,7 +11,7 @@ from typing import Any
 import kisl_plugin
 from kisl_plugin.errors import InputError
 from kisl_plugin.neox.install import commit_of, find_neox
-from kisl_plugin.neox_config import is_same, refuse_mixed_runs
+from kisl_plugin.neox_config import is_same_folder, refuse_mixed_runs
 from kisl_plugin.plan import Encode, InjectionPlan, make_plan, read_settings
 from kisl_plugin.runcard import CARD_NAME, RunCard, check_resume, read_run_card, write_run_card
 from kisl_plugin.triples import triples_to_jsonl
@@ -82,7 +82,7 @@ def resume_continued(neox_args: Any) -> None:
     Only for a run with a section: its card shows what it goes on from.
     """
     newest = _checkpoint(neox_args.save, None)
-    if neox_args.finetune and newest is not None and not is_same(neox_args.load, Path(neox_args.save)):
+    if neox_args.finetune and newest is not None and not is_same_folder(neox_args.load, Path(neox_args.save)):
         print(f"kisl: finetune is true and save holds {newest}: resuming this continued run")
         # `iteration` is one of the parent's.
         neox_args.update_values({"finetune": False, "load": neox_args.save, "iteration": None})
