@@ -78,7 +78,7 @@ def test_what_is_asked_for_is_held_out_predicted_and_planned(sizes: Path, tmp_pa
     assert all(f"Wrote {path}" in outcome.output for path in yamls)
     page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     assert "7B on 2.6B tokens" in page
-    assert f"best F = {large['f_star']:.3g}".lower() in page.lower()
+    assert f"Best F: {large['f_star']:.3g} (95 %" in page
     assert max(map(len, outcome.output.partition("Wrote into")[0].splitlines())) <= 80
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from kisl_plugin import __version__
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit.law import InfusionLaw
-from kisl_plugin.fit.predict import Prediction, share_of_budget
+from kisl_plugin.fit.predict import Prediction
 from kisl_plugin.fit.report import CurveReport, FitReport, LawReport
 from kisl_plugin.fit.text import (
     STATUS_HELP,
@@ -28,6 +28,7 @@ from kisl_plugin.fit.text import (
     joint_sentences,
     parameter,
     plural,
+    prediction_rows,
     sentence,
     verdict_word,
     whole_percent,
@@ -303,15 +304,8 @@ def _factor(log_error: float) -> str:
 def _prediction(one: Prediction) -> _Html:
     """A prediction with its interval, what it costs, how far it reaches, and what may be wrong with it."""
     model = f"{count(one.params)} on {count(one.tokens)} tokens (C = {one.compute:.3g})"
-    if one.f_star is None:
-        return _joined([_tag("h3", model), _tag("p", sentence(f"no prediction: {one.words}"), class_="best")])
-    best = f"best F = {estimate(one.f_star)} ({one.ends}), by {one.source}"
-    facts = []
-    if one.exposures is not None:
-        facts.append(f"{count(one.exposures)} exposures: F × {one.triples:,} triples")
-    if one.injected_tokens is not None and one.injected_fraction is not None:
-        facts.append(f"{count(one.injected_tokens)} injected tokens, {share_of_budget(one.injected_fraction)}")
-    lines = _bullets(map(sentence, [*facts, one.words, *one.caveats]))
+    best, *rows = (f"{name}: {text}" for name, text in prediction_rows(one))
+    lines = _bullets(map(sentence, [*rows, *one.caveats]))
     return _joined([_tag("h3", model), _tag("p", sentence(best), class_="best"), lines])
 
 

@@ -302,27 +302,29 @@ def render_report(report: "FitReport") -> str:
 
 def render_prediction(prediction: "Prediction") -> str:
     """Lines of at most 80 columns: the prediction, what it costs, how far it reaches, and its caveats."""
-    from kisl_plugin.fit.predict import share_of_budget
-
-    best = f"not known: {prediction.words}"
-    if prediction.f_star is not None:
-        best = f"{estimate(prediction.f_star)} ({prediction.ends})"
-    rows = [("best F", best)]
-    if prediction.exposures is not None:
-        rows.append(("exposures", f"{count(prediction.exposures)}: F × {prediction.triples:,} triples"))
-    if prediction.injected_tokens is not None and prediction.injected_fraction is not None:
-        share = share_of_budget(prediction.injected_fraction)
-        rows.append(("injected tokens", f"{count(prediction.injected_tokens)}, {share}"))
-    if prediction.f_star is not None:
-        rows += [("by", prediction.source), ("reach", prediction.words)]
     model = f"N = {count(prediction.params)}, D = {count(prediction.tokens)}"
     lines = [f"Prediction for {model} (C = {prediction.compute:.3g})"]
-    for name, text in rows:
+    for name, text in prediction_rows(prediction):
         first = f"  {name}".ljust(_INDENT)
         lines.append(textwrap.fill(text, _WIDTH, initial_indent=first, subsequent_indent=" " * _INDENT))
     for caveat in prediction.caveats:
         lines.append(textwrap.fill(caveat, _WIDTH, initial_indent="  - ", subsequent_indent="    "))
     return "\n".join(lines)
+
+
+def prediction_rows(prediction: "Prediction") -> list[tuple[str, str]]:
+    """What is predicted, by name: the best F first, then what it costs, the law, and how far it reaches."""
+    from kisl_plugin.fit.predict import share_of_budget
+
+    if prediction.f_star is None:
+        return [("best F", f"not known: {prediction.words}")]
+    rows = [("best F", f"{estimate(prediction.f_star)} ({prediction.ends})")]
+    if prediction.exposures is not None:
+        rows.append(("exposures", f"{count(prediction.exposures)}: F × {prediction.triples:,} triples"))
+    if prediction.injected_tokens is not None and prediction.injected_fraction is not None:
+        share = share_of_budget(prediction.injected_fraction)
+        rows.append(("injected tokens", f"{count(prediction.injected_tokens)}, {share}"))
+    return [*rows, ("by", prediction.source), ("reach", prediction.words)]
 
 
 def curve_table(curves: "Sequence[CurveReport]") -> str:
