@@ -10,7 +10,7 @@ import time
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -140,19 +140,25 @@ def run_build(options: BuildOptions, runner: "Runner") -> Finished | Submitted:
     began = time.monotonic()
     with claim(paths):
         try:
-            old = read_plan_to_resume(options, paths)
-            old_stages = _stages(options, paths, old) if old else []
-            jobs, lines = read_slurm_status(old_stages)
+            old = read_plan(paths, ignore_damage=options.force)
+            jobs, lines = read_slurm_status(_stages(options, paths, old) if old else [])
             if jobs and options.force:
                 raise InputError(f"{output}: {'; '.join(lines)}; cancel these jobs before --force")
             plan = _plan(options, paths, old)
             progress = _BuildProgress(paths, plan)
             if jobs:
                 return Submitted([*lines, progress.line()], now=False)
+            size = 0
             if not paths.manifest.exists():
-                stages = _stages(options, paths, plan)
-                left = _forget_unfinished(paths, plan, stages)
-                size = sum(piece.size for rank in left for piece in plan.shares[rank])
+                shards, merge = stages = _stages(options, paths, plan)
+                merge.forget(0)
+                # Tasks whose shard is not finished, or is damaged, run again.
+                for rank, share in enumerate(plan.shares):
+                    if Stamp.read(paths, plan, rank) is None:
+                        file_of(paths.shard(rank), ".json").unlink(missing_ok=True)
+                        paths.read_bytes(rank).unlink(missing_ok=True)
+                        shards.forget(rank)
+                        size += sum(piece.size for piece in share)
                 try:
                     complete = runner.run(stages, progress)
                 finally:
@@ -160,8 +166,6 @@ def run_build(options: BuildOptions, runner: "Runner") -> Finished | Submitted:
                 if not complete:
                     failed = [f"before: {line}" for line in lines if " failed: " in line]
                     return Submitted([*failed, *read_slurm_status(stages)[1]], now=True)
-            else:
-                size = 0
             corpus = Corpus.read(paths.manifest)
             paths.plan.unlink()  # without a plan the folder is removed
             return Finished(corpus, size, time.monotonic() - began)
@@ -202,16 +206,6 @@ def _results(paths: BuildPaths) -> Iterator[Path]:
     yield from sorted(paths.excluded.glob("[0-9]*[0-9].jsonl"))
 
 
-def read_plan_to_resume(options: BuildOptions, paths: BuildPaths) -> Plan | None:
-    """The plan of an earlier call; None without one, or where it cannot be read and `force` may replace it."""
-    try:
-        return read_plan(paths)
-    except InputError:
-        if options.force:
-            return None
-        raise
-
-
 def _plan(options: BuildOptions, paths: BuildPaths, old: Plan | None) -> Plan:
     """The plan to work by: `old`, if it gives the same bytes, else a new one in its place.
 
@@ -232,7 +226,12 @@ def _plan(options: BuildOptions, paths: BuildPaths, old: Plan | None) -> Plan:
             tokenizer=str(options.tokenizer),
             tokenizer_sha256=sha256(tokenizer_json),
             vocab_size=max(tokenizer.get_vocab().values()) + 1,
-            versions=_library_versions(),
+            # The releases that decide which documents are removed, and which tokens the others become.
+            versions={
+                "kisl-plugin": __version__,
+                "tokenizers": version("tokenizers"),
+                "Unicode": unicodedata.unidata_version,
+            },
             shares=shares,
         )
 
@@ -289,15 +288,6 @@ def _difference(old: Plan, new: Plan) -> tuple[str, object, object] | None:
     return next((pair for pair in pairs if pair[1] != pair[2]), None)
 
 
-def _library_versions() -> dict[str, str]:
-    """The releases that decide which documents are removed and which tokens the others become."""
-    try:
-        tokenizers = version("tokenizers")
-    except PackageNotFoundError:  # reading the tokenizer raises the error
-        tokenizers = ""
-    return {"kisl-plugin": __version__, "tokenizers": tokenizers, "Unicode": unicodedata.unidata_version}
-
-
 def _stages(options: BuildOptions, paths: BuildPaths, plan: Plan) -> "list[Stage]":
     """The stage that makes shards, and the one that makes the result of them."""
     from kisl_plugin.corpus.executors import Stage
@@ -311,18 +301,6 @@ def _stages(options: BuildOptions, paths: BuildPaths, plan: Plan) -> "list[Stage
         Stage("shards", pipeline, plan.tasks, paths.folder / "stage_shards"),
         Stage("merge", [MergeShards(paths, options.weighted)], 1, paths.folder / "stage_merge"),
     ]
-
-
-def _forget_unfinished(paths: BuildPaths, plan: Plan, stages: "Sequence[Stage]") -> list[int]:
-    """Let tasks whose shard is not finished, or is damaged, run again; their ranks."""
-    shards, merge = stages
-    left = [rank for rank in range(plan.tasks) if Stamp.read(paths, plan, rank) is None]
-    for rank in left:
-        file_of(paths.shard(rank), ".json").unlink(missing_ok=True)
-        paths.read_bytes(rank).unlink(missing_ok=True)
-        shards.forget(rank)
-    merge.forget(0)
-    return left
 
 
 class _BuildProgress:

@@ -153,10 +153,10 @@ def _local_paths(path: str) -> list[str]:
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename}: cannot be read ({error.strerror}); its documents would be missing")
 
-    found: list[str] = []
+    paths: list[str] = []
     for root in roots:
         if not os.path.isdir(root):  # noqa: PTH112
-            found.append(root)
+            paths.append(root)
             continue
         below, visited = [], set()
         for folder, folders, names in os.walk(root, onerror=refuse, followlinks=True):
@@ -166,8 +166,8 @@ def _local_paths(path: str) -> list[str]:
             else:
                 below += [os.path.join(folder, name) for name in names]  # noqa: PTH118
             visited.add(real)
-        found += sorted(below)
-    readable = [file for file in dict.fromkeys(found) if ending_of(file)]
+        paths += sorted(below)
+    readable = [file for file in dict.fromkeys(paths) if ending_of(file)]
     for file in readable:
         ending = Path(file).parent.suffix
         if ending in (".work", ".excluded") and ending not in path:

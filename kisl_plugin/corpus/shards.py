@@ -38,16 +38,31 @@ WEIGHTED_HEADER = """\
 """
 
 
-@dataclass(frozen=True)
 class BuildPaths:
-    """Where the parts of a build of `output` lie."""
+    """Where the parts of a build of `output` lie.
 
-    output: Path
+    `folder`, OUTPUT.work, is removed when the build is done. In it are the `plan`, the `triples` and the `tokenizer` as
+    they were when the build began, and the folder `shards`. Results are the folder `excluded`, with the removed
+    documents of each task, and the `manifest`, which is written last.
+    """
 
-    @property
-    def folder(self) -> Path:
-        """OUTPUT.work, which is removed when the build is done."""
-        return file_of(self.output, ".work")
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.folder = file_of(output, ".work")
+        self.plan = self.folder / "plan.json"
+        self.triples = self.folder / "triples.jsonl"
+        self.tokenizer = self.folder / "tokenizer.json"
+        self.shards = self.folder / "shards"
+        self.excluded = file_of(output, ".excluded")
+        self.manifest = file_of(output, ".json")
+
+    def shard(self, rank: int) -> Path:
+        """The files of a task's shard (.bin, .idx, .removed.json and its stamp, .json) without their endings."""
+        return self.shards / f"{rank:05d}"
+
+    def read_bytes(self, rank: int) -> Path:
+        """The file in which a task notes how many bytes of its pieces it has read."""
+        return self.folder / "read" / f"{rank:05d}"
 
     def clear(self) -> None:
         """Remove what the folder contains but its lock."""
@@ -56,44 +71,6 @@ class BuildPaths:
                 shutil.rmtree(path)
             elif path.name != "lock":
                 path.unlink()
-
-    @property
-    def plan(self) -> Path:
-        """The plan; it is written after the triples and the tokenizer."""
-        return self.folder / "plan.json"
-
-    @property
-    def triples(self) -> Path:
-        """The triples as they were when the build began."""
-        return self.folder / "triples.jsonl"
-
-    @property
-    def tokenizer(self) -> Path:
-        """The tokenizer as it was when the build began."""
-        return self.folder / "tokenizer.json"
-
-    @property
-    def shards(self) -> Path:
-        """The folder of the shards: .bin, .idx, the counts of what was removed, and the stamp of each task."""
-        return self.folder / "shards"
-
-    def shard(self, rank: int) -> Path:
-        """The files of a task's shard without their endings."""
-        return self.shards / f"{rank:05d}"
-
-    def read_bytes(self, rank: int) -> Path:
-        """The file in which a task notes how many bytes of its pieces it has read."""
-        return self.folder / "read" / f"{rank:05d}"
-
-    @property
-    def excluded(self) -> Path:
-        """The folder of the removed documents, a file a task."""
-        return file_of(self.output, ".excluded")
-
-    @property
-    def manifest(self) -> Path:
-        """What was made, as a Corpus; it is written last."""
-        return file_of(self.output, ".json")
 
 
 def not_written(what: str, error: OSError) -> KislError:
@@ -159,8 +136,8 @@ class Plan:
         return {piece.file: piece.version for share in self.shares for piece in share}
 
 
-def read_plan(paths: BuildPaths) -> Plan | None:
-    """The plan of a build that was begun; None where there is none.
+def read_plan(paths: BuildPaths, ignore_damage: bool = False) -> Plan | None:
+    """The plan of a build that was begun; None where there is none, or where `ignore_damage` and it cannot be read.
 
     Raises:
         InputError: it cannot be read.
@@ -173,6 +150,8 @@ def read_plan(paths: BuildPaths) -> Plan | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
+        if ignore_damage:
+            return None
         raise InputError(
             f"{paths.plan}: cannot be read ({type(error).__name__}: {error}); --force starts the build again"
         ) from None
@@ -307,9 +286,8 @@ def merge_shards(paths: BuildPaths, plan: Plan, weighted: bool) -> None:
         InputError: no document is left.
         KislError: a shard is damaged, there is no room, or the result cannot be written.
     """
-    found = {rank: Stamp.read(paths, plan, rank) for rank in range(plan.tasks)}
-    stamps = {rank: stamp for rank, stamp in found.items() if stamp}
-    if damaged := sorted(found.keys() - stamps.keys()):
+    stamps = {rank: stamp for rank in range(plan.tasks) if (stamp := Stamp.read(paths, plan, rank))}
+    if damaged := sorted(set(range(plan.tasks)) - stamps.keys()):
         listed = ", ".join(map(str, damaged[:8])) + (" …" if len(damaged) > 8 else "")
         raise KislError(f"{paths.shards}: shards {listed} are damaged; the same command makes them again")
     removed = Removed()

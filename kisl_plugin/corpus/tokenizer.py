@@ -1,34 +1,20 @@
-"""Texts and tokens: training a byte-level BPE tokenizer for GPT-NeoX's HFTokenizer, and encoding documents with one."""
+"""Training a byte-level BPE tokenizer for GPT-NeoX's HFTokenizer."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.files import write_atomically
 from kisl_plugin.huggingface import EOD_TOKEN, PADDING
-from kisl_plugin.indexed import IndexedWriter
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["train_tokenizer", "write_documents"]
+__all__ = ["train_tokenizer"]
 
 SMALLEST_VOCABULARY = 256 + 2  # every byte, and the two special tokens
-
-
-def write_documents(texts: Sequence[str], tokenizer: "Tokenizer", eod: int, writer: IndexedWriter) -> int:
-    """Append the texts to a .bin, encoded without special tokens, each followed by `eod`; the number of tokens.
-
-    This is the only place where documents become tokens.
-    """
-    tokens = 0
-    for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False):
-        ids = [*encoding.ids, eod]
-        writer.add(ids)
-        tokens += len(ids)
-    return tokens
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, path: Path) -> "Tokenizer":
