@@ -18,14 +18,14 @@ from corpus_builds import make_world, several_files
 from corpus_toy_blocks import PYTHONPATH, TASKS, began, expected, merged, stages
 from datatrove.executor import SlurmPipelineExecutor
 
-from kisl_plugin.corpus.executors import LocalRunner, SlurmOptions, SlurmRunner, Stage, read_slurm_status
+from kisl_plugin.corpus.executors import LocalRunner, SlurmRunner, Stage, read_slurm_status
 from kisl_plugin.errors import InputError, KislError
 
 sys.path.insert(0, str(Path(__file__).parent / "slurm"))
 from one_machine import missing_programs, one_machine_slurm
 
 SECONDS = 90.0
-SMALL = SlurmRunner(SlurmOptions(mem_per_cpu_gb=1))
+SMALL = SlurmRunner(mem_per_cpu_gb=1)
 
 # ---- the real one ----
 
@@ -58,21 +58,6 @@ def test_a_failed_task_on_slurm_is_reported_and_the_next_call_submits_only_what_
     assert SMALL.run(work) is True
     assert LocalRunner(1).run(stages(tmp_path / "local"))
     assert merged(tmp_path / "slurm") == merged(tmp_path / "local") == expected()
-
-
-@pytest.mark.usefixtures("cluster")
-def test_a_task_that_slurm_ends_is_reported_and_runs_again(tmp_path: Path) -> None:
-    work = stages(tmp_path, "hang", troubled=True)
-    SMALL.run(work)
-    _eventually(lambda: (tmp_path / "hanging").exists())
-    jobs, lines = read_slurm_status(work)
-    assert "running" in lines[0] and "1 queued" in lines[1]
-    subprocess.run(["scancel", f"{jobs[0]}_2"], check=True)
-    assert any(line.startswith("shards: task 2 failed: it was killed (out of memory") for line in _at_rest(work))
-    (tmp_path / "trouble").unlink()
-    SMALL.run(work)
-    _at_rest(work)
-    assert merged(tmp_path) == expected()
 
 
 @pytest.mark.usefixtures("cluster")
@@ -137,7 +122,7 @@ def test_the_script_is_datatrove_s_own_but_for_what_is_named_here(pretended: Pat
         "workers": 3,
     }
     ours, theirs = stages(tmp_path / "ours")[0], stages(tmp_path / "theirs")[0]
-    SlurmRunner(SlurmOptions(**options, sbatch={"account": "a1"})).run([ours])
+    SlurmRunner(**options, sbatch={"account": "a1"}).run([ours])
     SlurmPipelineExecutor(
         theirs.pipeline,
         TASKS,
@@ -198,7 +183,7 @@ def test_jobs_that_were_submitted_before_sbatch_failed_are_remembered(
 
 
 def test_only_the_options_that_were_passed_reach_slurm(pretended: Path, tmp_path: Path) -> None:
-    SlurmRunner(SlurmOptions(env_command="module load python")).run(stages(tmp_path / "out"))
+    SlurmRunner(env_command="module load python").run(stages(tmp_path / "out"))
     script = (pretended / "script_1").read_text()
     assert "\nmodule load python\n" in script.replace("  ", "")
     assert "PATH" not in script
@@ -210,10 +195,3 @@ def test_without_slurm_the_error_says_where_to_submit(tmp_path: Path, monkeypatc
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="no scontrol on this machine; --executor slurm submits from a login node"):
         SMALL.run(stages(tmp_path / "out"))
-
-
-def test_a_slurm_that_does_not_answer_is_one_line(pretended: Path, tmp_path: Path) -> None:
-    SMALL.run(stages(tmp_path / "out"))
-    (pretended / "squeue").write_text("#!/bin/bash\necho 'slurm_load_jobs error: Unable to contact' >&2; exit 1\n")
-    with pytest.raises(KislError, match=r"squeue --me .*: slurm_load_jobs error: Unable to contact"):
-        read_slurm_status(stages(tmp_path / "out"))

@@ -17,9 +17,11 @@ from kisl_plugin.progress import duration
 if TYPE_CHECKING:
     from kisl_plugin.corpus.executors import Runner
 
-MEGABYTE = 1_000_000
-VOCABULARY_MULTIPLE = 128  # make_vocab_size_divisible_by, GPT-NeoX's default
-FORMATS = """\b
+__all__ = ["corpus"]
+
+_MEGABYTE = 1_000_000
+_VOCABULARY_MULTIPLE = 128  # make_vocab_size_divisible_by, GPT-NeoX's default
+_FORMATS = """\b
 A document is
   a .txt file, whole;
   the key "text" of a line of .jsonl,
@@ -33,7 +35,7 @@ AWS_ENDPOINT_URL); other URLs are opened by fsspec."""
 _path = click.Path(path_type=Path)
 
 
-def takes_text(command: Callable[..., Any]) -> Callable[..., Any]:
+def _takes_text(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the parameters `inputs` and `more`, strings that together are what find_files takes."""
     inputs = click.option(
         "--input", "inputs", multiple=True, required=True, metavar="FILE...",
@@ -43,13 +45,13 @@ def takes_text(command: Callable[..., Any]) -> Callable[..., Any]:
     return inputs(click.argument("more", nargs=-1, metavar="")(command))
 
 
-def cores() -> int:
+def _cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 # Where the tasks of a build run: the executors that an option belongs to, its group in the help, and itself.
-EXECUTOR_OPTIONS: tuple[tuple[tuple[str, ...], str, str, dict[str, Any]], ...] = (
+_EXECUTOR_OPTIONS: tuple[tuple[tuple[str, ...], str, str, dict[str, Any]], ...] = (
     ((), "Where it runs", "--executor", {
         "default": "local", "show_default": True, "type": click.Choice(["local", "slurm", "ray"]),
         "help": "Processes of this machine, or a cluster.",
@@ -81,27 +83,27 @@ EXECUTOR_OPTIONS: tuple[tuple[tuple[str, ...], str, str, dict[str, Any]], ...] =
 )  # fmt: skip
 
 
-def takes_executor(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options by which `runner_of` chooses, and `tasks`."""
-    for _, group, name, settings in reversed(EXECUTOR_OPTIONS):
+def _takes_executor(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options by which `_runner_of` chooses, and `tasks`."""
+    for _, group, name, settings in reversed(_EXECUTOR_OPTIONS):
         command = click.option(name, cls=GroupedOption, group=group, **settings)(command)
     return command
 
 
-def runner_of(executor: str, workers: int | None, options: dict[str, Any]) -> "Runner":
+def _runner_of(executor: str, workers: int | None, options: dict[str, Any]) -> "Runner":
     """What runs the tasks; `options` are those that belong to one executor.
 
     Raises:
         InputError: an option of another executor was passed, or a library is missing.
     """
-    for executors, _, name, _ in EXECUTOR_OPTIONS:
+    for executors, _, name, _ in _EXECUTOR_OPTIONS:
         value = options.get(name.removeprefix("--").replace("-", "_"))
         if executors and value not in (None, ()) and executor not in executors:
             raise InputError(f"{name} is an option of --executor {' or '.join(executors)}, not of {executor}")
     with needs_extra("corpus", "kisl corpus build"):
-        from kisl_plugin.corpus.executors import LocalRunner, RayRunner, SlurmOptions, SlurmRunner
+        from kisl_plugin.corpus.executors import LocalRunner, RayRunner, SlurmRunner
     if executor == "local":
-        return LocalRunner(workers or cores())
+        return LocalRunner(workers or _cores())
     cpus, memory = options["cpus_per_task"] or 1, options["mem_per_cpu"] or 2
     if executor == "ray":
         return RayRunner(options["address"], workers or -1, cpus, memory)
@@ -112,12 +114,12 @@ def runner_of(executor: str, workers: int | None, options: dict[str, Any]) -> "R
             raise InputError(f"--sbatch {item}: expected KEY=VALUE, such as account=lab")
         sbatch[key.removeprefix("--")] = value
     return SlurmRunner(
-        SlurmOptions(options["partition"], options["time"], cpus, memory, workers or -1, sbatch, options["env_command"])
+        options["partition"], options["time"], cpus, memory, workers or -1, sbatch, options["env_command"]
     )
 
 
-@click.command(cls=GroupedCommand, epilog=FORMATS)
-@takes_text
+@click.command(cls=GroupedCommand, epilog=_FORMATS)
+@_takes_text
 @click.option("--triples", required=True, help="The facts under test: a file, a bundled name; none keeps everything.")
 @click.option("--tokenizer", required=True, type=_path, help="A tokenizer.json.")
 @click.option("--output", required=True, type=_path, help="Where .bin, .idx, … are appended: data_path in the YAML.")
@@ -133,7 +135,7 @@ def runner_of(executor: str, workers: int | None, options: dict[str, Any]) -> "R
 @click.option("--stop-list", metavar="FILE", type=_path, help="Aliases, one a line, that are ignored too.")
 @click.option("--weighted", is_flag=True, help="Do not merge the shards: list them with weights in OUTPUT.yml.")
 @click.option("--force", is_flag=True, help="Replace an existing output, or start a build again from the beginning.")
-@takes_executor
+@_takes_executor
 def build(
     inputs: tuple[str, ...],
     more: tuple[str, ...],
@@ -173,7 +175,7 @@ def build(
             aliases = [line.strip() for line in stop_list.read_text(encoding="utf-8-sig").splitlines()]
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{stop_list}: cannot be read ({error}); expected UTF-8 text, one alias a line") from None
-    runner = runner_of(executor, workers, executor_options)
+    runner = _runner_of(executor, workers, executor_options)
     local = executor == "local"
     options = BuildOptions(
         inputs=[*inputs, *more],
@@ -182,8 +184,8 @@ def build(
         output=output,
         rules=MatchRules(match=match, min_length=min_length, stop_list=tuple(filter(None, aliases))),
         tasks=tasks,
-        workers=(workers or cores()) if local else 1,
-        cores=cores() if local else executor_options["cpus_per_task"] or 1,
+        workers=(workers or _cores()) if local else 1,
+        cores=_cores() if local else executor_options["cpus_per_task"] or 1,
         weighted=weighted,
         force=force,
     )
@@ -211,7 +213,7 @@ def build(
         table = file_of(output, ".triples.csv")
         click.echo(f"{made.unsearchable:,} triples cannot be searched for everywhere: {table}, column unsearchable")
     if result.size:
-        size, seconds = result.size / MEGABYTE, max(result.seconds, 1e-9)
+        size, seconds = result.size / _MEGABYTE, max(result.seconds, 1e-9)
         click.echo(f"{size:,.0f} MB of text in {duration(seconds)}: {size / seconds:,.1f} MB/s")
 
 
@@ -223,8 +225,8 @@ def corpus() -> None:
     """
 
 
-@corpus.command(cls=Command, epilog=FORMATS)
-@takes_text
+@corpus.command(cls=Command, epilog=_FORMATS)
+@_takes_text
 @click.option("--output", required=True, type=_path, help="The file, such as data/tokenizer.json.")
 @click.option("--vocab-size", default=32_000, show_default=True, type=click.IntRange(min=1), help="Tokens in all.")
 @click.option(
@@ -255,17 +257,17 @@ def tokenizer(
         raise InputError(f"{output}: already exists; choose another --output, or --force to replace it")
     check_writable(output)
     pieces = cut_into_pieces(find_files([*inputs, *more]))
-    texts = read_documents(pieces, "training the tokenizer", sample * MEGABYTE)
+    texts = read_documents(pieces, "training the tokenizer", sample * _MEGABYTE)
     reached = train_tokenizer((document.text for document in texts), vocab_size, output).get_vocab_size()
     click.echo(f"{output} · {reached:,} tokens")
-    whole = sum(piece.size for piece in pieces) // MEGABYTE
+    whole = sum(piece.size for piece in pieces) // _MEGABYTE
     if whole > sample:
         click.echo(f"trained on about {sample:,} of {whole:,} MB, taken evenly; --sample MB changes how many")
     if reached < vocab_size:
-        padded = -(-reached // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+        padded = -(-reached // _VOCABULARY_MULTIPLE) * _VOCABULARY_MULTIPLE
         click.echo(
             f"--vocab-size is {vocab_size:,}, but the text has no more pairs to merge; more text gives more tokens. "
-            f"GPT-NeoX pads {reached:,} to {padded:,}, a multiple of {VOCABULARY_MULTIPLE}"
+            f"GPT-NeoX pads {reached:,} to {padded:,}, a multiple of {_VOCABULARY_MULTIPLE}"
         )
 
 

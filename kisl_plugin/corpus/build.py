@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BuildOptions", "Finished", "Submitted", "build_corpus", "run_build"]
 
-MOST_TASKS = 1000
+_MOST_TASKS = 1000
 RESULTS = (".json", ".idx", ".bin", ".yml", ".triples.csv", ".bin.part", ".idx.part")
 
 
@@ -74,7 +74,7 @@ class BuildOptions:
 
     def tasks_for(self, pieces: int) -> int:
         """The number of tasks that so many pieces are divided into."""
-        most = LARGEST_BLEND + 1 if self.weighted else MOST_TASKS  # of a weighted corpus one shard is held out
+        most = LARGEST_BLEND + 1 if self.weighted else _MOST_TASKS  # of a weighted corpus one shard is held out
         return min(self.tasks or most, most, pieces)
 
 
@@ -135,8 +135,7 @@ def run_build(options: BuildOptions, runner: "Runner") -> Finished | Submitted:
     """
     with needs_extra("corpus", "building a corpus"):
         from kisl_plugin.corpus.executors import read_slurm_status
-    output, paths = options.output, BuildPaths(options.output.absolute())
-    _refuse_output(options, paths)
+    output, paths = options.output, _checked_paths(options)
     began = time.monotonic()
     with claim(paths):
         try:
@@ -180,7 +179,7 @@ def run_build(options: BuildOptions, runner: "Runner") -> Finished | Submitted:
             ) from None
 
 
-def _refuse_output(options: BuildOptions, paths: BuildPaths) -> None:
+def _checked_paths(options: BuildOptions) -> BuildPaths:
     """Refuse an output that names no local file, or whose files exist without a build that was begun."""
     output = options.output
     if URL.match(str(output)):
@@ -189,12 +188,14 @@ def _refuse_output(options: BuildOptions, paths: BuildPaths) -> None:
         raise InputError(f"--output {output}: is a folder; expected the beginning of file names: {output}/corpus")
     if output.suffix in (".bin", ".idx"):
         raise InputError(f"--output {output}: {output.suffix} is appended; expected {output.with_suffix('')}")
+    paths = BuildPaths(output.absolute())
     existing = next(_results(paths), None)
     if existing and not options.force and not paths.plan.exists():
         if paths.folder.exists():  # of a build that was killed when it had only its folder left to remove
             with claim(paths):
                 pass
         raise InputError(f"{existing}: already exists; choose another --output, or --force to replace it")
+    return paths
 
 
 def _results(paths: BuildPaths) -> Iterator[Path]:

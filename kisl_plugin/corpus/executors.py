@@ -35,10 +35,10 @@ from kisl_plugin.errors import InputError, KislError, needs_extra
 if TYPE_CHECKING:
     from datatrove.pipeline.base import PipelineStep
 
-__all__ = ["LocalRunner", "RayRunner", "Runner", "SlurmOptions", "SlurmRunner", "Stage"]
+__all__ = ["LocalRunner", "RayRunner", "Runner", "SlurmRunner", "Stage"]
 
 TICK_SECONDS = 1.0
-LISTED = 8
+_LISTED = 8
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Stage:
         for error in self.failures().values():
             raise error
         killed = [rank for rank in left if self.log(rank).exists()]
-        ranks = ", ".join(map(str, (killed or left)[:LISTED])) + (" …" if len(killed or left) > LISTED else "")
+        ranks = ", ".join(map(str, (killed or left)[:_LISTED])) + (" …" if len(killed or left) > _LISTED else "")
         what = "was killed (out of memory?) while it ran" if killed else "ended before it began"
         raise KislError(
             f"{self.name}: a process {what} task {ranks} of {self.tasks}; the same command goes on from here, with "
@@ -289,12 +289,12 @@ class RayRunner:
 
 
 @dataclass(frozen=True)
-class SlurmOptions:
-    """What a job requests from the cluster; None leaves it to the cluster.
+class SlurmRunner:
+    """Submits each stage as job arrays that wait for those of the stage before; None leaves an option to the cluster.
 
-    `sbatch` contains further options of sbatch (account, constraint …), which take precedence; `workers` tasks run at a
-    time, -1: as many as there is room for; `env_command` is run first in every job; by default it puts the programs of
-    this environment on the PATH.
+    `workers` tasks run at a time, -1: as many as there is room for; `sbatch` contains further options of sbatch
+    (account, constraint …), which take precedence; `env_command` is run first in every job; by default it puts the
+    programs of this environment on the PATH.
     """
 
     partition: str | None = None
@@ -304,13 +304,6 @@ class SlurmOptions:
     workers: int = -1
     sbatch: Mapping[str, str] = field(default_factory=dict)
     env_command: str | None = None
-
-
-@dataclass(frozen=True)
-class SlurmRunner:
-    """Submits each stage as job arrays that wait for those of the stage before."""
-
-    options: SlurmOptions
 
     def run(self, stages: Sequence[Stage], progress: Callable[[], None] | None = None) -> bool:
         """Submit what is not done; False: the cluster runs it; True if there is nothing left to do.
@@ -328,7 +321,7 @@ class SlurmRunner:
                 f"{folder}: Slurm jobs {', '.join(jobs)} of an earlier call are still queued or running; wait for "
                 f"them, or: scancel {' '.join(jobs)}"
             )
-        options, submitted = self.options, list[str]()
+        submitted = list[str]()
         # A larger array is submitted in parts, one after the other. 1001 is Slurm's default.
         limit = re.search(r"^MaxArraySize\s*=\s*(\d+)", _slurm("scontrol", "show", "config"), re.MULTILINE)
         for stage in stages:
@@ -338,17 +331,17 @@ class SlurmRunner:
             executor = _SlurmExecutor(
                 stage.pipeline,
                 stage.tasks,
-                options.time,
-                options.partition,
-                cpus_per_task=options.cpus_per_task,
-                mem_per_cpu_gb=options.mem_per_cpu_gb,
-                workers=options.workers,
+                self.time,
+                self.partition,
+                cpus_per_task=self.cpus_per_task,
+                mem_per_cpu_gb=self.mem_per_cpu_gb,
+                workers=self.workers,
                 job_name=f"kisl_{stage.name}",
                 qos=None,
-                env_command=options.env_command
+                env_command=self.env_command
                 or f"export PATH={shlex.quote(sysconfig.get_path('scripts'))}{os.pathsep}$PATH",
                 # Otherwise a job whose dependency failed stays in the queue forever.
-                sbatch_args={"kill-on-invalid-dep": "yes", **options.sbatch},
+                sbatch_args={"kill-on-invalid-dep": "yes", **self.sbatch},
                 max_array_size=int(limit[1]) if limit else 1001,
                 depends_job_id=":".join(submitted) or None,
                 logging_dir=str(stage.folder),

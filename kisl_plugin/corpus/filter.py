@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FactFilter"]
 
-BATCH_DOCUMENTS, BATCH_CHARACTERS = 128, 4_000_000
-NOTE_SECONDS = 1.0
+BATCH_DOCUMENTS, BATCH_CHARACTERS = 64, 4_000_000
+_NOTE_SECONDS = 1.0
 
 Documents = Iterator[Document]
 
@@ -57,7 +57,7 @@ class ReadPieces(PipelineStep):
                 read = min(read + document.size, end)
                 if time.monotonic() >= due:
                     note.write_text(str(read), encoding="utf-8")
-                    due = time.monotonic() + NOTE_SECONDS
+                    due = time.monotonic() + _NOTE_SECONDS
             read = end
         note.write_text(str(read), encoding="utf-8")
 

@@ -35,15 +35,15 @@ __all__ = ["MEGABYTE", "Piece", "check_writable", "cut_into_pieces", "find_files
 
 MEGABYTE = 1_000_000
 PIECE_BYTES = 128 * MEGABYTE
-FOOTERS_AT_ONCE = 16
+_FOOTERS_AT_ONCE = 16
 URL = re.compile(r"(?P<protocol>[A-Za-z][A-Za-z0-9+.-]*):/")  # a Path leaves one of two slashes
-LIBRARIES = {"s3": ("s3fs", "corpus,s3"), "s3a": ("s3fs", "corpus,s3"), "hf": ("huggingface_hub", "corpus")}
-ACCESS = {
+_LIBRARIES = {"s3": ("s3fs", "corpus,s3"), "s3a": ("s3fs", "corpus,s3"), "hf": ("huggingface_hub", "corpus")}
+_ACCESS = {
     "s3": "; credentials come from AWS_PROFILE or AWS_ACCESS_KEY_ID; public buckets need FSSPEC_S3_ANON=true",
     "hf": "; expected hf://datasets/OWNER/NAME/…; private and gated data sets need hf auth login or HF_TOKEN",
 }
 # What tells one state of a file from the next, the most reliable first: S3, the hub, web servers, local files.
-VERSIONS = ("ETag", "blob_id", "etag", "oid", "md5Hash", "LastModified", "mtime", "modified", "created")
+_VERSIONS = ("ETag", "blob_id", "etag", "oid", "md5Hash", "LastModified", "mtime", "modified", "created")
 
 
 class SourceFile(NamedTuple):
@@ -70,9 +70,9 @@ def _one_line_errors(path: str) -> Iterator[None]:
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         if isinstance(error, FileNotFoundError):
-            raise InputError(f"{path}: no such file or folder ({reason}){ACCESS.get(protocol, '')}") from error
+            raise InputError(f"{path}: no such file or folder ({reason}){_ACCESS.get(protocol, '')}") from error
         if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
-            raise InputError(f"{path}: no access ({reason}){ACCESS.get(protocol, '')}") from error
+            raise InputError(f"{path}: no access ({reason}){_ACCESS.get(protocol, '')}") from error
         if protocol == "file" and isinstance(error, OSError):
             raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
         if isinstance(error, (ValueError, ImportError)):
@@ -86,7 +86,7 @@ def _one_line_errors(path: str) -> Iterator[None]:
 
 def _file_system(path: str) -> tuple[Any, str]:
     """The fsspec file system of a path or URL, and the name it has there."""
-    library, extra = LIBRARIES.get(_protocol(path), ("fsspec", "corpus"))
+    library, extra = _LIBRARIES.get(_protocol(path), ("fsspec", "corpus"))
     with needs_extra(extra, path):
         import fsspec
 
@@ -102,7 +102,7 @@ def _source_file(path: str, info: Mapping[str, Any]) -> SourceFile:
     if info["type"] != "file":
         raise InputError(f"{path}: not a regular file; expected text that can be read again")
     size = int(info.get("size") or 0)
-    version = next((info[key] for key in VERSIONS if info.get(key)), "")
+    version = next((info[key] for key in _VERSIONS if info.get(key)), "")
     # A listing may give seconds where the file's own entry gives a date.
     version = version.timestamp() if isinstance(version, datetime) else str(version).strip('"')
     return SourceFile(path, size, f"{version}-{size}")
@@ -210,7 +210,7 @@ def cut_into_pieces(files: Sequence[SourceFile]) -> list[Piece]:
     """
     progress = Progress("listing the inputs", len(files))
     pieces: list[Piece] = []
-    pool = ThreadPoolExecutor(FOOTERS_AT_ONCE)
+    pool = ThreadPoolExecutor(_FOOTERS_AT_ONCE)
     try:
         for done, cut in enumerate(pool.map(_cut, files)):
             pieces.extend(cut)

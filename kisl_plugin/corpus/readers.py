@@ -18,7 +18,7 @@ __all__ = ["READERS", "ending_of"]
 LARGEST_DOCUMENT = 64 << 20
 BATCH_BYTES, BATCH_ROWS = 8_000_000, 1000
 BUFFER = 1 << 20
-STRINGS = ("string", "large_string", "string_view", "null")
+_STRINGS = ("string", "large_string", "string_view", "null")
 
 
 class TextDocument(NamedTuple):
@@ -165,7 +165,7 @@ def open_parquet(stream: IO[bytes], name: str, rows_read: Callable[[], int]) -> 
                 raise InputError(f"{name}: no column 'text'; the columns are {', '.join(map(repr, schema.names))}")
             kind = schema.field("text").type
             kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-            if str(kind) not in STRINGS:
+            if str(kind) not in _STRINGS:
                 raise InputError(f"{name}: column 'text' is of type {kind}; expected string")
             yield table
     except UnicodeDecodeError as error:

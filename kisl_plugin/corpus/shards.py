@@ -30,9 +30,9 @@ __all__ = ["NO_TRIPLES", "Corpus"]
 
 NO_TRIPLES = "none"
 LARGEST_BLEND = 254  # paths that GPT-NeoX blends
-COPY_BYTES = 8 << 20
-TABLE_COLUMNS = ("triple", "subject", "relation_id", "object", "group", "removed", "unsearchable")
-WEIGHTED_HEADER = """\
+_COPY_BYTES = 8 << 20
+_TABLE_COLUMNS = ("triple", "subject", "relation_id", "object", "group", "removed", "unsearchable")
+_WEIGHTED_HEADER = """\
 # Use these lines in place of data_path and split. Weights are the shards' tokens; the last shard (of several) is held
 # out, since GPT-NeoX needs paths for validation and test too.
 """
@@ -326,7 +326,7 @@ def merge_shards(paths: BuildPaths, plan: Plan, weighted: bool) -> None:
         if plan.filters:
             table = io.StringIO()
             rows = csv.writer(table, lineterminator="\n")
-            rows.writerow(TABLE_COLUMNS)
+            rows.writerow(_TABLE_COLUMNS)
             for index, triple in enumerate(triples):
                 labels = map(no_formula, (triple.subject, triple.relation_id, triple.object, triple.group))
                 rows.writerow((index, *labels, removed.triples[index], reasons.get(index, "")))
@@ -352,7 +352,7 @@ def _concatenate(paths: BuildPaths, plan: Plan, stamps: Mapping[int, Stamp]) -> 
     with data.open("wb") as target:
         for shard in shards:
             with file_of(shard, ".bin").open("rb") as source:
-                while block := source.read(COPY_BYTES):
+                while block := source.read(_COPY_BYTES):
                     target.write(block)
                     progress.update(min(target.tell() // MEGABYTE, progress.total - 1))
         target.flush()
@@ -388,4 +388,4 @@ def _link(paths: BuildPaths, stamps: Mapping[int, Stamp]) -> None:
         "valid_data_paths": [str(prefixes[held_out])],
         "test_data_paths": [str(prefixes[held_out])],
     }
-    write_atomically(file_of(paths.output, ".yml"), WEIGHTED_HEADER + yaml.safe_dump(lines, sort_keys=False))
+    write_atomically(file_of(paths.output, ".yml"), _WEIGHTED_HEADER + yaml.safe_dump(lines, sort_keys=False))

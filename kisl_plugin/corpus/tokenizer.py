@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["train_tokenizer"]
 
-SMALLEST_VOCABULARY = 256 + 2  # every byte, and the two special tokens
+_SMALLEST_VOCABULARY = 256 + 2  # every byte, and the two special tokens
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, path: Path) -> "Tokenizer":
@@ -27,9 +27,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, path: Path) -> "Token
         InputError: the tokenizers library is missing, or `vocab_size` is below 258.
         KislError: `path` cannot be written.
     """
-    if vocab_size < SMALLEST_VOCABULARY:
+    if vocab_size < _SMALLEST_VOCABULARY:
         raise InputError(
-            f"{path}: vocabulary size {vocab_size}; must be at least {SMALLEST_VOCABULARY}, for 256 bytes and two "
+            f"{path}: vocabulary size {vocab_size}; must be at least {_SMALLEST_VOCABULARY}, for 256 bytes and two "
             "special tokens"
         )
     with needs_extra("corpus", "training a tokenizer"):
