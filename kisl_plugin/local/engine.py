@@ -118,7 +118,7 @@ class _Run:
         """Load the weights to start from, if any. Returns the optimizer's state where the run goes on from its own."""
         config, load, finetune = self.config, self.config["load"], self.config["finetune"]
         own = latest_checkpoint(self.folder)
-        # A continued run (finetune) that was interrupted goes on from its own checkpoint, not again from its parent's.
+        # A run resumes in its own folder where `load` names it, and where a continued run (finetune) was interrupted.
         if own is not None and finetune != is_same_folder(load, self.folder):
             checkpoint: Path | None = own
             continues = True
