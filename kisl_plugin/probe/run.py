@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.resources import resource
 
@@ -54,7 +52,7 @@ def probe_models(
     """Ask each model (a local Hugging Face folder, in float32) and write what lm_eval writes with --log_samples.
 
     Results go to `output`/<model's absolute path, sanitised>/results_<time>.json, so models of the same name from two
-    places stay apart. A task that is named twice, or by a group too, is asked once. `on_done` is called after each
+    places stay apart. A task that is named twice is asked once. `on_done` is called after each
     model. If a model fails, `on_failed` is called and the others are asked; without `on_failed` its error is raised.
     lm_eval prints nothing unless `verbose`; then it writes to standard error.
 
@@ -73,7 +71,10 @@ def probe_models(
             raise InputError(f"{model}: no config.json; expected the folder of a Hugging Face model")
         folders.append(model.resolve())
     with needs_extra("eval", "kisl probe"), redirected():
-        names = _distinct_tasks(tasks, _task_manager().all_tasks)
+        available = _task_manager().all_tasks
+    for name in tasks or ("",):
+        if name not in available:
+            raise InputError(f"task {name!r} is unknown; expected one of {', '.join(available)}")
     usable_device = _usable_device(device)
     # lm_eval would report an output that cannot be written to only after the last answer.
     if output.suffix == ".json":
@@ -88,7 +89,7 @@ def probe_models(
     for model, folder in zip(models, folders, strict=True):
         try:
             with redirected():
-                results, scores = _probe(folder, output, names, batch_size, usable_device)
+                results, scores = _probe(folder, output, list(dict.fromkeys(tasks)), batch_size, usable_device)
         except KislError as error:
             if on_failed is None:
                 raise
@@ -106,18 +107,6 @@ def _task_manager() -> Any:
     from lm_eval.tasks import TaskManager
 
     return TaskManager(include_path=str(resource("tasks")), include_defaults=False)
-
-
-def _distinct_tasks(names: Sequence[str], available: Sequence[str]) -> list[str]:
-    """The named tasks, each once: lm_eval refuses one that is also in a group that is asked."""
-    if not names:
-        raise InputError(f"no task is named; expected one of {', '.join(available)}")
-    for name in names:
-        if name not in available:
-            raise InputError(f"task {name!r} is unknown; expected one of {', '.join(available)}")
-    group = yaml.safe_load((resource("tasks") / "kisl_wikidata" / "kisl.yaml").read_text(encoding="utf-8"))
-    contained = group["task"] if group["group"] in names else []
-    return [name for name in dict.fromkeys(names) if name not in contained]
 
 
 def _usable_device(name: str | None) -> str:
