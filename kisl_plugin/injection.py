@@ -25,7 +25,7 @@ class Rows(Protocol):
 class InjectedDataset:
     """`base` with the schedule's statements spliced in; as long as the schedule has samples.
 
-    Row i is base row i modulo len(base). Each statement stands between two end-of-document tokens, which neighbours
+    Row i is base row i modulo len(base). Each statement is put between two end-of-document tokens, which neighbours
     share; the row's tail is cut to make room. No statement is ever cut, and all its tokens are training targets (it
     never begins at token 0). A pure function of i, so workers, ranks and pipeline stages may read rows in any order.
 

@@ -25,7 +25,7 @@ __all__ = [
 _SCHEMA = 1
 CARD_NAME = "kisl.json"
 TRIPLES_NAME = "kisl_triples.jsonl"
-# Keys of the card that decide which rows a run sees. A resume must not change them.
+# Keys of the card that decide which rows a run trains on. A resume must not change them.
 DECIDES_THE_SCHEDULE = (
     "seq_length",
     "samples",
@@ -44,10 +44,10 @@ DECIDES_THE_SCHEDULE = (
 
 @dataclass(frozen=True, kw_only=True)
 class RunCard:
-    """One training run at one checkpoint. `tokens` is D so far (samples seen × seq_length).
+    """One training run at one checkpoint. `tokens` is D so far (samples so far × seq_length).
 
-    Exactly one of `frequency` (every injected triple alike) and `groups` ({name: {"frequency", "count"}}) is given.
-    `seed` is the injection's, `train_seed` that of initialisation and row order.
+    Exactly one of `frequency` (of every injected triple) and `groups` ({name: {"frequency", "count"}}) is set. `seed`
+    is the injection's, `train_seed` that of initialisation and row order.
     """
 
     engine: str
@@ -75,7 +75,7 @@ class RunCard:
     created: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
     def to_dict(self) -> dict[str, Any]:
-        """The card as JSON holds it; what was not recorded is left out."""
+        """The card as a JSON object; fields that are None are left out."""
         kept = {key: value for key, value in asdict(self).items() if value is not None}
         return {"schema": _SCHEMA, **kept}
 

@@ -549,10 +549,3 @@ def test_a_chat_template_or_a_system_instruction_is_refused(
     template = "{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}<assistant>"
     write_tokenizer_settings(tmp_path, {"chat_template": template})
     refused("ask without a chat template, a system instruction and examples", tmp_path, task, **settings)
-
-
-def test_own_facts_without_four_options_are_refused(model: Path, tmp_path: Path) -> None:
-    empty = {"subject": "Zoë", "relation_id": "P103", "object": " "}
-    refused(r"facts\.jsonl:19: object is empty", model, **own_facts(tmp_path, empty))
-    three = [{"subject": f"S{k}", "relation_id": "P57", "object": f"Director {'ABC'[k]}"} for k in range(3)]
-    refused("'P57': 'S0' .* has fewer than 3 possible wrong options", model, **own_facts(tmp_path, *three))
