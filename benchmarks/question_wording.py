@@ -46,7 +46,7 @@ def shares(folder: Path) -> dict[tuple[int, bool], float]:
         for template in (0, 1):
             right = is_right(model, tokenizer, question(triple, template), choices)
             hits[template, triple.group == CONTROL].append(right)
-    return {key: sum(found) / len(found) for key, found in hits.items()}
+    return {key: sum(rights) / len(rights) for key, rights in hits.items()}
 
 
 def main() -> None:
@@ -55,8 +55,8 @@ def main() -> None:
     runs = sorted(parser.parse_args().demo.glob("runs/*/hf"))
     print("  F  begins the answer  control  ends with 'Answer:'  control")
     for folder in runs:
-        found = shares(folder)
-        first, last = (f"{found[k, False]:.3f}{found[k, True]:>9.3f}" for k in (0, 1))
+        right = shares(folder)
+        first, last = (f"{right[k, False]:.3f}{right[k, True]:>9.3f}" for k in (0, 1))
         print(f"{read_run_card(folder).frequency:>3}{first:>28}{last:>30}")
 
 

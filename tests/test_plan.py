@@ -180,6 +180,7 @@ def wheel_of(folder: Path) -> Path:
 
 
 def test_a_package_installed_beside_adds_a_spacing_and_a_way_to_verbalise(tmp_path: Path) -> None:
+    pytest.importorskip("pip")
     site = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "install", "--no-index", "--no-deps", "--target", str(site)]
     subprocess.run([*pip, str(wheel_of(tmp_path))], check=True, capture_output=True)

@@ -145,6 +145,7 @@ def test_a_task_follows_the_models_that_are_evaluated_one_after_another(model: P
         assert len(results["samples"][TASK]) == count
         assert results["configs"][TASK]["metadata"]["kisl"] == card
         assert tasks[TASK].dump_config()["metadata"]["kisl"] == card
+    write_card(other, some_triples())
     (other / "kisl_triples.jsonl").write_text("")
     with pytest.raises(InputError, match=r"kisl_triples\.jsonl"):
         run(other)

@@ -27,9 +27,11 @@ from kisl_plugin.probe.items import (
     aggregation_of,
     all_names,
     exp,
+    find_card_folder,
     measures,
     measures_by_name,
     nats_per_token,
+    read_card_json,
     read_items,
 )
 from kisl_plugin.probe.scoring import REQUEST
@@ -54,7 +56,7 @@ class KislTask(ConfigurableTask):  # type: ignore[misc]
         own = {key: value for key, value in (config or {}).items() if key != "class"}
         passed = {**(getattr(_caller_of(TaskManager), "metadata", None) or {}), **(own.pop("metadata", None) or {})}
         self._passed_metadata = {key: value for key, value in passed.items() if value is not None}
-        self._is_read = False
+        self._read_for_model: tuple[Any, Any] | None = None  # the metadata and run card of the documents
         self._processes = 1
         super().__init__(config={"test_split": "test", **self.SETTINGS, **own, "metadata": {"version": self.VERSION}})
 
@@ -85,14 +87,17 @@ class KislTask(ConfigurableTask):  # type: ignore[misc]
         return dumped
 
     def _read_for(self, lm: Any) -> None:
-        if lm is None and self._is_read:
+        if lm is None and self._read_for_model is not None:
             return
-        folder = None if lm is None else _model_folder(lm)
-        metadata = {**self._passed_metadata, **({"pretrained": folder} if folder is not None else {})}
-        self._is_read = False
-        self.config.metadata = {"version": self.VERSION, **metadata}
-        self.dataset = {"test": Dataset.from_list([dict(doc) for doc in self.read(metadata)])}
-        self._is_read = True
+        name = None if lm is None else _model_folder(lm)
+        metadata = {**self._passed_metadata, **({"pretrained": name} if name is not None else {})}
+        folder = find_card_folder(metadata)
+        key = (metadata, None if folder is None else read_card_json(folder))
+        if key != self._read_for_model:  # another model, or another run in the same folder
+            self._read_for_model = None
+            self.config.metadata = {"version": self.VERSION, **metadata}
+            self.dataset = {"test": Dataset.from_list([dict(doc) for doc in self.read(metadata)])}
+            self._read_for_model = key
         if lm is not None:
             adapter = {"adapter": _adapter_of(lm)} if _adapter_of(lm) else {}
             self.config.metadata["kisl_probe"] = {"backend": type(lm).__name__, "dtype": _dtype_of(lm), **adapter}
