@@ -253,15 +253,24 @@ class ProfileLikelihood:
 
     def _crossing(self, index: int, curves: FloatArray, inside: BoolArray, drop: FloatArray) -> FloatArray:
         """Where the profile first rises above the threshold along the grid; NaN where it begins above it."""
-        crossing = np.full(len(curves), np.nan)
-        first = inside.argmax(axis=1)
+        first, threshold = inside.argmax(axis=1), self.maximum - drop
+        # A curve of the grid may be a local maximum: go on while its place, reached from inside, is inside too.
         rows = np.flatnonzero(first > 0)
+        while len(rows):
+            start = curves[rows, first[rows]]
+            start[:, index] = curves[rows, first[rows] - 1, index]
+            theta, value = self.likelihood.take(rows).maximise(start, index, _COARSE)
+            rows, theta = rows[value >= threshold[rows]], theta[value >= threshold[rows]]
+            first[rows] -= 1
+            curves[rows, first[rows]] = theta
+            rows = rows[first[rows] > 0]
+        crossing, rows = np.full(len(curves), np.nan), np.flatnonzero(first > 0)
         if not len(rows):
             return crossing
         below, above = curves[rows, first[rows] - 1], curves[rows, first[rows]]
+        threshold = threshold[rows]
         every = np.repeat(np.arange(len(rows)), _SECTIONS + 1)
         likelihood, best = self.likelihood.take(rows[every]), self.best[rows[every]]
-        threshold = (self.maximum - drop)[rows]
         part = np.linspace(0, 1, _SECTIONS + 1)[:, None]
         concave = index == LOG_F_STAR and not likelihood.floor  # so that one start is enough
         # Divide the section in which the profile crosses the threshold, again and again, and interpolate in the last.
