@@ -35,7 +35,7 @@ from kisl_plugin.fit.text import NO_COLLAPSE, OK
 FloatArray = NDArray[np.float64]
 GRID = np.array([10.0, 50, 100, 200, 500, 1000, 2000, 5000])
 SEED = 25091937
-SURE = 0.999
+CONFIDENCE = 0.999
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(60)
 FORM, NOISE, NEVER, TWO, OTHER = "form", "noise", "never falls", "two peaks", "one peak, other shape"
 
@@ -238,15 +238,15 @@ def other_estimator(name: str, truth: Truth, shares: FloatArray) -> tuple[float,
 Row = tuple[str, str, str, list[str]]
 
 
-def shares_row(what: str, asked: tuple[float, float], results: Sequence[Measured], counts: Sequence[int]) -> Row:
-    """That every truth's share lies in `asked`, or that chance in the draws may be why it does not."""
+def shares_row(what: str, target: tuple[float, float], results: Sequence[Measured], counts: Sequence[int]) -> Row:
+    """That every truth's share lies in `target`, or that chance in the draws may be why it does not."""
     misses = []
     for result, count in zip(results, counts, strict=True):
-        interval = binomtest(count, result.draws).proportion_ci(SURE, "exact")
-        if interval.high < asked[0] or interval.low > asked[1]:
+        interval = binomtest(count, result.draws).proportion_ci(CONFIDENCE, "exact")
+        if interval.high < target[0] or interval.low > target[1]:
             misses.append(f"{what}: {result.truth.name}: {count} of {result.draws}")
     share = np.array(counts) / [result.draws for result in results]
-    words = f"{asked[0]:g} … {asked[1]:g}" if asked[0] else f"≤ {asked[1]:g}"
+    words = f"{target[0]:g} … {target[1]:g}" if target[0] else f"≤ {target[1]:g}"
     return (
         f"{what} ({len(results)} truths)",
         words,
@@ -309,9 +309,9 @@ def main() -> int:
     else:
         results = [work(truth) for truth in every]
     table = rows(results)
-    print("| | asked | measured |\n| --- | --- | --- |")
-    for what, asked, measured, _ in table:
-        print(f"| {what} | {asked} | {measured} |")
+    print("| | target | measured |\n| --- | --- | --- |")
+    for what, target, measured, _ in table:
+        print(f"| {what} | {target} | {measured} |")
     print(f"\n{comparison(results)}\n")
     misses = [miss for *_, of_row in table for miss in of_row]
     print("\n".join(f"missed: {miss}" for miss in misses))

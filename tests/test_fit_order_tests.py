@@ -65,5 +65,5 @@ def test_flat_shares_are_rarely_said_to_fall_and_falling_ones_always() -> None:
 
 def test_noise_estimated_from_few_degrees_of_freedom_makes_p_larger() -> None:
     correct, total = np.array([[150.0, 200, 230, 225, 195, 205]]), np.full((1, 6), 400.0)
-    known, estimated = p_of_falls(correct, total)[0], p_of_falls(correct, total, noise_share=0.9, df=3)[0]
-    assert known < 0.05 < estimated
+    exact, estimated = p_of_falls(correct, total)[0], p_of_falls(correct, total, noise_share=0.9, df=3)[0]
+    assert exact < 0.05 < estimated

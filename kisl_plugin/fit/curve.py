@@ -299,10 +299,10 @@ def _check_counts(
     right = np.asarray(outcomes, dtype=np.float64)
     if right.ndim != 2 or right.shape[1] != len(k):
         raise InputError(f"outcomes have shape {right.shape}; expected a row per triple and {len(k)} columns")
-    asked = np.isfinite(right)
-    if not np.isin(right[asked], (0.0, 1.0)).all():
+    answered = np.isfinite(right)
+    if not np.isin(right[answered], (0.0, 1.0)).all():
         raise InputError("outcomes have other values than 1 (right), 0 (wrong) and NaN (not asked)")
-    for name, sums, expected_sums in (("items", asked.sum(axis=0), n), ("right", np.nansum(right, axis=0), k)):
+    for name, sums, expected_sums in (("items", answered.sum(axis=0), n), ("right", np.nansum(right, axis=0), k)):
         if (sums != expected_sums).any():
             at = int(np.argmax(sums != expected_sums))
             raise InputError(f"outcomes of run {at} have {sums[at]:g} {name}; its counts have {expected_sums[at]:g}")

@@ -164,7 +164,11 @@ class BinomialLikelihood:
             if fixed is not None:
                 still[:, fixed] = True
             expected, observed = _without(expected, still), _without(observed, still)
-            matrix = np.where(_positive_definite(observed)[:, None, None], observed, expected)
+            # Positive definite by the leading minors, with a margin that keeps steps finite.
+            a, b, c = (observed[:, i, i] for i in range(3))
+            concave = (a > 0) & (a * b > (1 + 1e-9) * observed[:, 0, 1] ** 2)
+            concave &= np.linalg.det(observed) > 1e-9 * a * b * c
+            matrix = np.where(concave[:, None, None], observed, expected)
             matrix[:, range(3), range(3)] *= 1 + 1e-9
             step = np.linalg.solve(matrix, np.where(still, 0.0, gradient)[:, :, None])[:, :, 0]
             step *= np.minimum(1.0, _LONGEST_STEP / np.maximum(np.abs(step).max(axis=1, keepdims=True), 1e-300))
@@ -192,14 +196,6 @@ def _without(information: FloatArray, still: BoolArray) -> FloatArray:
     information = np.where(still[:, :, None] | still[:, None, :], 0.0, information)
     information[:, range(3), range(3)] += np.where(still, 1.0, 1e-10)
     return information
-
-
-def _positive_definite(matrix: FloatArray) -> BoolArray:
-    """Whether [M, 3, 3] are positive definite, by their leading minors, with a margin that keeps steps finite."""
-    a, b, c = (matrix[:, i, i] for i in range(3))
-    ab, ac, bc = matrix[:, 0, 1] ** 2, matrix[:, 0, 2] ** 2, matrix[:, 1, 2] ** 2
-    determinant = a * b * c + 2 * matrix[:, 0, 1] * matrix[:, 0, 2] * matrix[:, 1, 2] - a * bc - b * ac - c * ab
-    return np.asarray((a > 0) & (a * b > ab * (1 + 1e-9)) & (determinant > 1e-9 * a * b * c))
 
 
 def maximise_from(

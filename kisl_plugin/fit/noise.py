@@ -96,10 +96,10 @@ def with_pairing(counts: Counts, frequency: FloatArray, outcomes: FloatArray) ->
     item was right, or none, shows no variance; its share is taken to be binomial.
     """
     _, member = _membership(frequency)
-    asked = np.isfinite(outcomes)
-    items = asked.sum(axis=0)
+    answered = np.isfinite(outcomes)
+    items = answered.sum(axis=0)
     mean = np.nansum(outcomes, axis=0) / items
-    deviation = np.where(asked, outcomes - mean, 0.0) / np.sqrt(items * np.maximum(items - 1, 1))
+    deviation = np.where(answered, outcomes - mean, 0.0) / np.sqrt(items * np.maximum(items - 1, 1))
     of_runs = deviation.T @ deviation  # covariance [R, R] of the runs' shares
     one_run = np.diag(of_runs) @ member / counts.runs
     pairs = np.maximum(counts.runs * (counts.runs - 1), 1)
