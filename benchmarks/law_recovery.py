@@ -155,7 +155,7 @@ def row(design: Design, truths: Sequence[Truth], draws: int) -> str:
     rng = np.random.default_rng(SEED)
     outcomes = np.array([[draw(design, truth, rng) for _ in range(draws)] for truth in truths], dtype=np.float64)
     holds = outcomes[:, :, :2].mean(axis=1)  # [truths, 2]
-    coverage = [f"{mean:.2f}, {worst:.2f}" for mean, worst in zip(holds.mean(axis=0), holds.min(axis=0), strict=True)]
+    coverage = [f"{mean:.3f}, {worst:.2f}" for mean, worst in zip(holds.mean(axis=0), holds.min(axis=0), strict=True)]
     low, high = np.median(outcomes[:, :, 2:4], axis=(0, 1))
     errors = np.sqrt((outcomes[:, :, 4:] ** 2).mean(axis=(0, 1)))
     return ROW.format(

@@ -24,33 +24,35 @@ def points(f_star: list[float], error: float | None = 0.1, tokens: int = TOKENS)
     ]
 
 
-def falls_with_size(seen: list[CollapsePoint]) -> bool | None:
-    return law_verdicts([], seen)[1].passed
+def falls_with_size(models: list[CollapsePoint]) -> bool | None:
+    return law_verdicts([], models)[1].passed
 
 
-def extrapolates(seen: list[CollapsePoint]) -> Verdict:
-    return law_verdicts([], seen)[2]
+def extrapolates(models: list[CollapsePoint]) -> Verdict:
+    return law_verdicts([], models)[2]
 
 
 def test_what_is_held_out_is_predicted_by_the_others_alone() -> None:
-    seen = points(LAW)
-    (held,) = hold_out(seen, SIZES[-1])
-    law = fit_infusion_law([found.compute for found in seen[:-1]], LAW[:-1], [found.interval for found in seen[:-1]])
-    assert held.predicted == law.predict(seen[-1].compute)
-    assert held.interval == law.interval(seen[-1].compute)
-    assert held.ratio == pytest.approx(1)
-    assert held.inside is True
-    moved = [*seen[:-1], *points([*LAW[:-1], 10 * LAW[-1]])[-1:]]
+    models = points(LAW)
+    (result,) = hold_out(models, SIZES[-1])
+    law = fit_infusion_law(
+        [point.compute for point in models[:-1]], LAW[:-1], [point.interval for point in models[:-1]]
+    )
+    assert result.predicted == law.predict(models[-1].compute)
+    assert result.interval == law.interval(models[-1].compute)
+    assert result.ratio == pytest.approx(1)
+    assert result.inside is True
+    moved = [*models[:-1], *points([*LAW[:-1], 10 * LAW[-1]])[-1:]]
     (missed,) = hold_out(moved, SIZES[-1])
-    assert missed.predicted == held.predicted
-    assert missed.ratio == pytest.approx(held.ratio / 10)
+    assert missed.predicted == result.predicted
+    assert missed.ratio == pytest.approx(result.ratio / 10)
     assert missed.inside is False
     assert "90.0 % too low, outside the intervals" in missed.words
 
 
 def test_a_size_is_held_out_at_each_budget_that_has_three_others() -> None:
-    seen = [*points(LAW), *points(LAW, tokens=2 * TOKENS)]
-    assert [held.tokens for held in hold_out(seen, SIZES[0])] == [2 * TOKENS, TOKENS]
+    models = [*points(LAW), *points(LAW, tokens=2 * TOKENS)]
+    assert [result.tokens for result in hold_out(models, SIZES[0])] == [2 * TOKENS, TOKENS]
 
 
 def test_holding_out_a_size_that_is_not_there_names_those_that_are() -> None:
@@ -61,19 +63,19 @@ def test_holding_out_a_size_that_is_not_there_names_those_that_are() -> None:
 
 
 def test_where_no_budget_has_three_other_sizes_the_law_of_n_and_d_predicts() -> None:
-    seen = [*points(LAW[:3]), *points([2 * value for value in LAW[:3]], tokens=2 * TOKENS)]
-    held = hold_out(seen, SIZES[2])
-    assert [found.tokens for found in held] == [2 * TOKENS, TOKENS]
-    assert [found.ratio for found in held] == pytest.approx([1, 1], rel=0.05)
-    assert all("law of N and D of 4 models" in found.source for found in held)
+    models = [*points(LAW[:3]), *points([2 * value for value in LAW[:3]], tokens=2 * TOKENS)]
+    result = hold_out(models, SIZES[2])
+    assert [point.tokens for point in result] == [2 * TOKENS, TOKENS]
+    assert [point.ratio for point in result] == pytest.approx([1, 1], rel=0.05)
+    assert all("law of N and D of 4 models" in point.source for point in result)
     assert "F*(C) of 4 other models" in hold_out(points(LAW), SIZES[0])[0].source
 
 
 def test_three_other_models_without_intervals_predict_without_one() -> None:
-    (held,) = hold_out(points(LAW[:4], None), SIZES[3])
-    assert held.inside is None
-    assert held.interval == (None, None)
-    assert "without an interval" in held.words
+    (result,) = hold_out(points(LAW[:4], None), SIZES[3])
+    assert result.inside is None
+    assert result.interval == (None, None)
+    assert "without an interval" in result.words
 
 
 @pytest.mark.parametrize(

@@ -26,18 +26,18 @@ def within(f_star: Any, error: float) -> list[Interval]:
     return [(float(value * np.exp(-1.96 * error)), float(value * np.exp(1.96 * error))) for value in f_star]
 
 
-def least_deviance(law: InfusionLaw, f_star: Any, error: float, **held: float) -> float:
-    """The least deviance of laws with alpha, E, F*(LARGER) or nothing held, by scipy from several starts."""
+def least_deviance(law: InfusionLaw, f_star: Any, error: float, **fixed: float) -> float:
+    """The least deviance of laws with alpha, E, F*(LARGER) or nothing fixed, by scipy from several starts."""
     y, far = np.log(f_star), np.log(COMPUTE[-1] / LARGER)
 
     def residual(theta: np.ndarray) -> np.ndarray:
-        alpha, rho = held.get("alpha", theta[0]), theta[1]
+        alpha, rho = fixed.get("alpha", theta[0]), theta[1]
         z, beyond = (np.log((1 - rho) * np.exp(alpha * depth) + rho) for depth in (DEPTH, far))
         level = np.mean(y - z)
-        if "target" in held:
-            level = np.log(held["target"]) - beyond
-        if "E" in held:
-            level = np.log(held["E"] / rho)
+        if "target" in fixed:
+            level = np.log(fixed["target"]) - beyond
+        if "E" in fixed:
+            level = np.log(fixed["E"] / rho)
         return (y - level - z) / np.hypot(error, law.scatter)
 
     starts = [(alpha, rho) for alpha in (0.02, 0.1, 0.4, 1.2, 2.5) for rho in (0.02, 0.4, 0.8, 0.98)]
@@ -178,15 +178,15 @@ def test_at_the_ends_of_an_interval_the_best_other_law_is_just_at_the_threshold(
     )
     ends = [("target", low), ("target", high)]
     ends += [(name, end) for name in ("alpha", "E") for end in getattr(law, f"{name}_interval")]
-    held = [{name: end} for name, end in ends if end]
-    assert len(held) >= 4
-    for fixed in held:
-        assert least_deviance(law, f_star, error, **fixed) - best == pytest.approx(threshold, rel=0.01)
+    reached = [{name: end} for name, end in ends if end]
+    assert len(reached) >= 4
+    for end in reached:
+        assert least_deviance(law, f_star, error, **end) - best == pytest.approx(threshold, rel=0.01)
 
 
 @settings(deadline=None, max_examples=10)
 @given(st.lists(st.floats(20.0, 2000.0), min_size=4, max_size=6), st.floats(0.02, 0.4), st.floats(1e18, 1e24))
-def test_an_interval_holds_its_estimate(values: list[float], error: float, at: float) -> None:
+def test_an_interval_contains_its_estimate(values: list[float], error: float, at: float) -> None:
     law = fit_infusion_law(np.geomspace(1e20, 1e22, len(values)), values, within(values, error))
     low, high = law.interval(at)
     assert low is not None and high is not None and low <= law.predict(at) <= high
@@ -223,7 +223,7 @@ def test_an_end_of_alpha_that_reaches_its_bound_is_open() -> None:
     assert law.alpha_interval == (0.0, None)
 
 
-def test_e_is_told_from_zero_only_where_the_data_show_it() -> None:
+def test_e_is_distinguishable_from_zero_only_where_the_data_show_it() -> None:
     bent = 300 * (COMPUTE / COMPUTE[0]) ** -1.5 + 100
     straight = 400 * (COMPUTE / COMPUTE[0]) ** -0.4
     for f_star, error, distinguishable in ((bent, 0.02, True), (bent, 0.5, False), (straight, 0.02, False)):
@@ -261,7 +261,7 @@ def test_errors_come_from_both_ends_and_an_open_one_counts_as_at_least_the_other
 # R²
 
 
-def test_three_models_have_no_r2_and_are_said_to_fit_by_construction() -> None:
+def test_three_models_have_no_r2_and_a_caveat_says_that_they_fit_by_construction() -> None:
     law = fit_infusion_law(COMPUTE[:3], [400.0, 300, 240])
     assert np.isnan(law.r2)
     assert np.isnan(law.r2_by_chance)
@@ -271,7 +271,7 @@ def test_three_models_have_no_r2_and_are_said_to_fit_by_construction() -> None:
 def test_r2_is_given_with_the_share_of_random_decreasing_sequences_that_reach_it() -> None:
     law = fit_infusion_law(COMPUTE, [400.0, 300, 240, 150, 120])
     assert 0.2 < law.r2_by_chance < 0.9
-    share = f"{law.r2_by_chance:.0%} of random decreasing sequences of 5 points"
+    share = f"{100 * law.r2_by_chance:.0f} % of random decreasing sequences of 5 points"
     assert any(share in caveat for caveat in law.caveats)
 
 
@@ -308,6 +308,6 @@ def test_what_cannot_make_a_law_is_refused(compute: list[float], f_star: list[fl
         fit_infusion_law(compute, f_star)
 
 
-def test_an_interval_that_does_not_hold_its_f_star_is_refused() -> None:
+def test_an_interval_that_does_not_contain_its_f_star_is_refused() -> None:
     with pytest.raises(InputError, match=r"intervals\[1\] is \(95.0, 99.0\) around F\* = 90"):
         fit_infusion_law(COMPUTE[:3], [100.0, 90.0, 80.0], [(90.0, 110.0), (95.0, 99.0), (None, 90.0)])

@@ -61,44 +61,44 @@ def is_whole(prediction: Prediction) -> None:
         assert (low or 0.0) < prediction.f_star < (high or math.inf)
 
 
-def test_at_the_measured_budget_the_infusion_law_speaks_with_its_interval() -> None:
-    found = predict(SEVEN_B, POINTS, ONE_BUDGET, SWEEP)
-    assert found.f_star == pytest.approx(LAW.predict(SEVEN_B.compute))
-    assert found.interval == pytest.approx(LAW.interval(SEVEN_B.compute))
-    assert found.f_star == pytest.approx(f_star(7e9, BUDGET), rel=0.3)
-    assert "5 models at D = 58B" in found.source
-    assert not any("rises with D" in caveat for caveat in found.caveats)
-    assert set(LAW.caveats) <= set(found.caveats)
-    assert found.headline.startswith("F* = ")
-    assert found.ends in found.headline
-    assert found.ends in render_prediction(found)
-    is_whole(found)
+def test_at_a_measured_budget_the_infusion_law_predicts_with_its_interval() -> None:
+    prediction = predict(SEVEN_B, POINTS, ONE_BUDGET, SWEEP)
+    assert prediction.f_star == pytest.approx(LAW.predict(SEVEN_B.compute))
+    assert prediction.interval == pytest.approx(LAW.interval(SEVEN_B.compute))
+    assert prediction.f_star == pytest.approx(f_star(7e9, BUDGET), rel=0.3)
+    assert "5 models at D = 58B" in prediction.source
+    assert not any("rises with D" in caveat for caveat in prediction.caveats)
+    assert set(LAW.caveats) <= set(prediction.caveats)
+    assert prediction.headline.startswith("F* = ")
+    assert prediction.ends in prediction.headline
+    assert prediction.ends in render_prediction(prediction)
+    is_whole(prediction)
 
 
 @given(st.floats(0.5, 2.0))
-def test_another_budget_is_said_to_be_a_guess_of_the_papers_law(ratio: float) -> None:
+def test_at_another_budget_a_caveat_says_that_the_effect_of_d_was_not_measured(ratio: float) -> None:
     target = Target(7 * 10**9, round(BUDGET * ratio))
-    found = predict(target, POINTS, ONE_BUDGET, SWEEP)
-    warned = [caveat for caveat in found.caveats if "F* falls with N and rises with D" in caveat]
+    prediction = predict(target, POINTS, ONE_BUDGET, SWEEP)
+    warned = [caveat for caveat in prediction.caveats if "F* falls with N and rises with D" in caveat]
     assert len(warned) == (abs(target.tokens / BUDGET - 1) > 0.01)
     assert all("D = 58B" in caveat and "was not measured" in caveat for caveat in warned)
-    assert found.f_star == pytest.approx(LAW.predict(6.0 * 7e9 * target.tokens))
+    assert prediction.f_star == pytest.approx(LAW.predict(6.0 * 7e9 * target.tokens))
 
 
-def test_where_d_varies_the_joint_law_speaks_and_tells_its_spread() -> None:
+def test_where_d_varies_the_joint_law_predicts_and_its_spread_is_given() -> None:
     target = Target(7 * 10**9, 200 * 10**9)
-    found, asked = predict(target, VARIED, JOINT, SWEEP), JOINT.joint
-    assert asked is not None
-    told = asked.predict(target.params, target.tokens)
-    assert (found.f_star, found.interval) == (told.f_star, told.interval)
-    assert found.f_star == pytest.approx(f_star(7e9, 200e9), rel=0.3)
-    spread = next(caveat for caveat in found.caveats if "the joint forms (" in caveat)
-    assert all(form.formula in spread for form in asked.forms)
-    assert "7 collapse points" in found.source
-    is_whole(found)
+    prediction, joint = predict(target, VARIED, JOINT, SWEEP), JOINT.joint
+    assert joint is not None
+    expected = joint.predict(target.params, target.tokens)
+    assert (prediction.f_star, prediction.interval) == (expected.f_star, expected.interval)
+    assert prediction.f_star == pytest.approx(f_star(7e9, 200e9), rel=0.3)
+    spread = next(caveat for caveat in prediction.caveats if "the joint forms (" in caveat)
+    assert all(form.formula in spread for form in joint.forms)
+    assert "7 collapse points" in prediction.source
+    is_whole(prediction)
 
 
-def test_at_a_measured_budget_its_own_law_speaks_even_where_d_varies() -> None:
+def test_at_a_measured_budget_its_own_law_predicts_even_where_d_varies() -> None:
     levelled = [
         CollapsePoint(params=p.params, tokens=p.tokens, f_star=f, interval=(f / 1.1, f * 1.1))
         for p in VARIED
@@ -106,65 +106,65 @@ def test_at_a_measured_budget_its_own_law_speaks_even_where_d_varies() -> None:
     ]
     law = law_of(levelled[:5])
     laws = Laws(joint=fit_joint_law(levelled), infusion=[(BUDGET, law)])
-    found = predict(SEVEN_B, levelled, laws, SWEEP)
+    prediction = predict(SEVEN_B, levelled, laws, SWEEP)
     truth = 100 * (7 / 3) ** -0.8 + 100
-    assert found.f_star == pytest.approx(law.predict(SEVEN_B.compute))
-    assert found.f_star == pytest.approx(truth, rel=0.05)
+    assert prediction.f_star == pytest.approx(law.predict(SEVEN_B.compute))
+    assert prediction.f_star == pytest.approx(truth, rel=0.05)
     assert laws.joint is not None
     assert laws.joint.predict(SEVEN_B.params, BUDGET).f_star < 0.9 * truth  # its forms have no E below nine points
     (held,) = hold_out(levelled, SIZES[4])
     assert "at its D" in held.source  # what is held out tests the law that predicts
-    is_whole(found)
+    is_whole(prediction)
 
 
-def test_a_budget_whose_law_has_no_interval_leaves_the_word_to_the_joint_law() -> None:
+def test_where_the_law_of_the_budget_has_no_interval_the_joint_law_predicts() -> None:
     points = [CollapsePoint(params=p.params, tokens=p.tokens, f_star=p.f_star) for p in (*VARIED[:3], *VARIED[5:])]
     laws = Laws(joint=fit_joint_law(points), infusion=[(BUDGET, law_of(points[:3], with_intervals=False))])
-    found = predict(SEVEN_B, points, laws, SWEEP)
-    assert found.interval is not None
-    assert "joint laws" in found.source
-    is_whole(found)
+    prediction = predict(SEVEN_B, points, laws, SWEEP)
+    assert prediction.interval is not None
+    assert "joint laws" in prediction.source
+    is_whole(prediction)
 
 
-def test_the_law_of_d_speaks_for_its_own_size() -> None:
+def test_the_law_of_d_predicts_its_own_size() -> None:
     points = [point for tokens in (58, 75, 100) for point in measured(SIZES[1:2], tokens * 10**9)]
     law = fit_data_law(points)
-    found = predict(Target(SIZES[1], 200 * 10**9), points, Laws(data=[law]), SWEEP)
-    assert found.f_star == pytest.approx(f_star(SIZES[1], 200e9), rel=0.1)
-    assert found.interval == law.predict(SIZES[1], 200e9).interval
-    assert "N = 300M at 3 budgets" in found.source
+    prediction = predict(Target(SIZES[1], 200 * 10**9), points, Laws(data=[law]), SWEEP)
+    assert prediction.f_star == pytest.approx(f_star(SIZES[1], 200e9), rel=0.1)
+    assert prediction.interval == law.predict(SIZES[1], 200e9).interval
+    assert "N = 300M at 3 budgets" in prediction.source
     assert predict(Target(SIZES[4], 200 * 10**9), points, Laws(data=[law]), SWEEP).f_star is None
-    is_whole(found)
+    is_whole(prediction)
 
 
-@pytest.mark.parametrize("there", [0, 1, 2])
-def test_without_a_law_there_is_no_number_but_what_it_takes(there: int) -> None:
-    found = predict(SEVEN_B, POINTS[:there], Laws(), SWEEP, 10**5)
-    assert (found.f_star, found.interval, found.exposures, found.injected_tokens) == (None,) * 4
-    assert "from 3 model sizes at one token budget" in found.words
-    assert found.words.endswith(
-        ["you have none", "you have 1 at D = 58B: 137M", "you have 2 at D = 58B: 137M, 300M"][there]
+@pytest.mark.parametrize("models", [0, 1, 2])
+def test_without_a_law_there_is_no_number_but_what_is_needed(models: int) -> None:
+    prediction = predict(SEVEN_B, POINTS[:models], Laws(), SWEEP, 10**5)
+    assert (prediction.f_star, prediction.interval, prediction.exposures, prediction.injected_tokens) == (None,) * 4
+    assert "from 3 model sizes at one token budget" in prediction.words
+    assert prediction.words.endswith(
+        ["you have none", "you have 1 at D = 58B: 137M", "you have 2 at D = 58B: 137M, 300M"][models]
     )
-    assert found.words in " ".join(render_prediction(found).split())
-    is_whole(found)
+    assert prediction.words in " ".join(render_prediction(prediction).split())
+    is_whole(prediction)
 
 
 def test_three_models_without_errors_give_a_number_and_the_reason_for_no_interval() -> None:
     points = [CollapsePoint(params=p.params, tokens=p.tokens, f_star=p.f_star) for p in POINTS[:3]]
     assert all(point.interval == OPEN for point in points)
-    found = predict(SEVEN_B, points, Laws(infusion=[(BUDGET, law_of(points, with_intervals=False))]), SWEEP)
-    assert found.f_star is not None
-    assert found.interval is None
-    assert "three models" in found.interval_missing
-    assert f"no interval: {found.interval_missing}" in " ".join(render_prediction(found).split())
-    is_whole(found)
+    prediction = predict(SEVEN_B, points, Laws(infusion=[(BUDGET, law_of(points, with_intervals=False))]), SWEEP)
+    assert prediction.f_star is not None
+    assert prediction.interval is None
+    assert "three models" in prediction.interval_missing
+    assert f"no interval: {prediction.interval_missing}" in " ".join(render_prediction(prediction).split())
+    is_whole(prediction)
 
 
-def test_three_models_with_errors_say_what_their_interval_cannot_hold() -> None:
-    found = predict(SEVEN_B, POINTS[:3], Laws(infusion=[(BUDGET, law_of(POINTS[:3]))]), SWEEP)
-    assert found.interval is not None
-    assert any("three models cannot show scatter" in caveat for caveat in found.caveats)
-    is_whole(found)
+def test_a_caveat_says_that_three_models_cannot_show_scatter() -> None:
+    prediction = predict(SEVEN_B, POINTS[:3], Laws(infusion=[(BUDGET, law_of(POINTS[:3]))]), SWEEP)
+    assert prediction.interval is not None
+    assert any("three models cannot show scatter" in caveat for caveat in prediction.caveats)
+    is_whole(prediction)
 
 
 @given(st.integers(1, 10**9), st.integers(2, 1000))
@@ -184,14 +184,19 @@ def test_triples_default_to_those_of_the_sweep_and_another_number_is_an_assumpti
     own, more = (predict(SEVEN_B, POINTS, ONE_BUDGET, SWEEP, triples) for triples in (None, 10**5))
     assert own == predict(SEVEN_B, POINTS, ONE_BUDGET, SWEEP, 2_000)
     assert (own.triples, more.triples) == (2_000, 10**5)
-    assert [any("is an assumption" in caveat for caveat in found.caveats) for found in (own, more)] == [False, True]
+    assert [any("is an assumption" in caveat for caveat in prediction.caveats) for prediction in (own, more)] == [
+        False,
+        True,
+    ]
 
 
-def test_what_the_run_cards_do_not_say_is_not_made_up() -> None:
-    found = predict(SEVEN_B, POINTS, ONE_BUDGET, Sweep())
-    assert (found.triples, found.exposures, found.injected_tokens, found.injected_fraction) == (None,) * 4
-    assert sum("the run cards do not say" in caveat for caveat in found.caveats) == 2
-    is_whole(found)
+def test_what_the_run_cards_do_not_say_is_unknown() -> None:
+    prediction = predict(SEVEN_B, POINTS, ONE_BUDGET, Sweep())
+    assert (prediction.triples, prediction.exposures, prediction.injected_tokens, prediction.injected_fraction) == (
+        None,
+    ) * 4
+    assert sum("the run cards do not say" in caveat for caveat in prediction.caveats) == 2
+    is_whole(prediction)
 
 
 @pytest.mark.parametrize(("tokens_each", "possible"), [(0.99, True), (1.01, False)])
@@ -200,16 +205,16 @@ def test_more_exposures_than_tokens_are_not_possible_whatever_a_statement_takes(
 ) -> None:
     once = predict(SEVEN_B, POINTS, ONE_BUDGET, Sweep(), 1).f_star
     assert once is not None
-    found = predict(SEVEN_B, POINTS, ONE_BUDGET, Sweep(), round(tokens_each * BUDGET / once))
-    assert found.caveats[0].startswith("not possible") is not possible
+    prediction = predict(SEVEN_B, POINTS, ONE_BUDGET, Sweep(), round(tokens_each * BUDGET / once))
+    assert prediction.caveats[0].startswith("not possible") is not possible
 
 
 @given(st.floats(0.5, 1.5))
-def test_a_share_that_cannot_be_trained_is_said_first(share: float) -> None:
+def test_a_share_that_cannot_be_trained_is_the_first_caveat(share: float) -> None:
     once = predict(SEVEN_B, POINTS, ONE_BUDGET, SWEEP, 1).injected_fraction
     assert once is not None
-    found = predict(SEVEN_B, POINTS, ONE_BUDGET, SWEEP, round(share / once))
-    first = found.caveats[0].split(":")[0]
+    prediction = predict(SEVEN_B, POINTS, ONE_BUDGET, SWEEP, round(share / once))
+    first = prediction.caveats[0].split(":")[0]
     if share > 1.001:
         assert first == "not possible"
     elif 0.951 < share < 0.999:
@@ -225,14 +230,14 @@ def test_decades_are_those_of_c_outside_the_measured_range(decades: float, betwe
     inside = smallest ** (1 - between) * largest**between
     compute = inside if abs(decades) < 0.01 else (largest if decades > 0 else smallest) * 10**decades
     target = Target(round(compute / 6 / BUDGET), BUDGET)
-    found = predict(target, POINTS, ONE_BUDGET, SWEEP)
-    assert found.decades is not None
+    prediction = predict(target, POINTS, ONE_BUDGET, SWEEP)
+    assert prediction.decades is not None
     if abs(decades) < 0.01:
-        assert found.decades < 1e-6
+        assert prediction.decades < 1e-6
     else:
-        assert found.decades == pytest.approx(abs(decades), abs=1e-4)
-        assert ("beyond the largest measured C" if decades > 0 else "below the smallest measured C") in found.words
-    is_whole(found)
+        assert prediction.decades == pytest.approx(abs(decades), abs=1e-4)
+        assert ("beyond the largest measured C" if decades > 0 else "below the smallest measured C") in prediction.words
+    is_whole(prediction)
 
 
 def test_words_name_what_lies_outside_even_where_c_is_inside() -> None:
@@ -246,12 +251,12 @@ def test_words_name_what_lies_outside_even_where_c_is_inside() -> None:
     assert far.words.startswith("1.9 decades beyond the largest measured C")
 
 
-def test_of_several_budgets_the_nearest_law_speaks() -> None:
+def test_of_several_budgets_the_nearest_law_predicts() -> None:
     other = measured(SIZES, 100 * 10**9)
     laws = Laws(infusion=[(BUDGET, LAW), (100 * 10**9, law_of(other))])
-    found = predict(Target(7 * 10**9, 100 * 10**9), [*POINTS, *other], laws, SWEEP)
-    assert "D = 100B" in found.source
-    assert not any("rises with D" in caveat for caveat in found.caveats)
+    prediction = predict(Target(7 * 10**9, 100 * 10**9), [*POINTS, *other], laws, SWEEP)
+    assert "D = 100B" in prediction.source
+    assert not any("rises with D" in caveat for caveat in prediction.caveats)
 
 
 @settings(max_examples=60, deadline=None)
@@ -292,7 +297,7 @@ def test_what_was_written_is_what_is_read(digits: int, places: int, unit: str, t
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "'' is not one of params=… and tokens=…"),
         ("params=7e9", "tokens is missing"),
@@ -313,11 +318,11 @@ def test_what_was_written_is_what_is_read(digits: int, places: int, unit: str, t
         ("params=7e9 tokens=2e12", "params is '7e9 tokens=2e12'"),
     ],
 )
-def test_what_is_no_target_is_refused_in_one_line(text: str, said: str) -> None:
+def test_what_is_no_target_is_refused_in_one_line(text: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         parse_target(text)
     line = str(caught.value)
-    assert said in line
+    assert message in line
     assert line.startswith("--predict ")
     assert "\n" not in line
     assert "params=7e9,tokens=2e12" in line
@@ -353,23 +358,23 @@ def test_tokens_per_statement_are_the_mean_over_the_cards(frequencies: list[int]
     triples = {"source": "bundled", "count": count}
     spent = [max(1, round(f * count * tokens)) for f in frequencies]
     cards = [card(frequency=f, triples=triples, injected_tokens=s) for f, s in zip(frequencies, spent, strict=True)]
-    found = sweep_of([*cards, card(frequency=0, triples={"count": 7})])
+    sweep = sweep_of([*cards, card(frequency=0, triples={"count": 7})])
     mean = sum(s / f / count for f, s in zip(frequencies, spent, strict=True)) / len(spent)
-    assert found.tokens_per_statement == pytest.approx(mean)
-    assert (found.triples, found.source) == (count, "bundled")
+    assert sweep.tokens_per_statement == pytest.approx(mean)
+    assert (sweep.triples, sweep.source) == (count, "bundled")
 
 
 def test_groups_are_weighed_by_their_exposures() -> None:
     groups = {"rare": {"frequency": 10, "count": 300}, "often": {"frequency": 100, "count": 100}}
-    found = sweep_of([card(frequency=None, groups=groups, injected_tokens=13_000 * 9)])
-    assert found.tokens_per_statement == 9
+    sweep = sweep_of([card(frequency=None, groups=groups, injected_tokens=13_000 * 9)])
+    assert sweep.tokens_per_statement == 9
 
 
 def test_what_most_cards_say_is_what_the_sweep_did() -> None:
     own = {"template": [0, 2], "window": [0.1, 0.9], "spacing": "even", "seq_length": 512}
     model = {"params": 137_000_000, "vocab_size": 50_304}
-    found = sweep_of([card(**own, model=model), card(**own, model=model, seed=2), card(template=1, spacing="shuffled")])
-    assert found == Sweep(
+    sweep = sweep_of([card(**own, model=model), card(**own, model=model, seed=2), card(template=1, spacing="shuffled")])
+    assert sweep == Sweep(
         triples=400,
         source="bundled",
         form="statement",

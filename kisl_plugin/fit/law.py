@@ -21,6 +21,7 @@ from scipy.optimize import brentq, least_squares
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit.collapse_points import OPEN, FloatArray, Interval, Noise, estimate_noise, log_errors, positive
+from kisl_plugin.fit.text import whole_percent
 
 __all__ = ["FEWEST_MODELS", "LARGEST_ALPHA", "SMALLEST_ALPHA", "InfusionLaw", "LeftOut", "fit_infusion_law"]
 
@@ -352,7 +353,7 @@ class InfusionLaw:
         if self.noise.errors is None:
             return f"profile likelihood, errors from the scatter about the law alone, F(1, {self.df:.0f})"
         if self.scatter:
-            return f"profile likelihood, the curves' errors and a scatter of {self.scatter:.0%}, F(1, {self.df:.1f})"
+            return f"profile likelihood, the curves' errors and a scatter of {whole_percent(self.scatter)}, F(1, {self.df:.1f})"
         return "profile likelihood, the curves' errors; no scatter beyond them was found"
 
     @property
@@ -372,7 +373,7 @@ class InfusionLaw:
         elif np.isnan(self.r2):
             caveats.append("every F* is the same: there is no R²")
         else:
-            share = f"{self.r2_by_chance:.0%} of random decreasing sequences of {self.models} points"
+            share = f"{whole_percent(self.r2_by_chance)} of random decreasing sequences of {self.models} points"
             caveats.append(f"{share} reach this R² of {self.r2:.4f}")
         return tuple(caveats)
 

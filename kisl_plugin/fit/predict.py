@@ -279,7 +279,7 @@ def _guess(target: Target, points: Sequence[CollapsePoint], laws: Laws) -> _Gues
     if laws.joint is not None and not any(_usable(law.interval(target.compute)) for _, law in at_budget):
         joint = laws.joint
         f_star, ends, spread = joint.predict(target.params, target.tokens)
-        forms = ", ".join(f"{form.formula} {form.weight:.0%}" for form in joint.forms)
+        forms = ", ".join(f"{form.formula} {human.whole_percent(form.weight)}" for form in joint.forms)
         each = f"the joint forms ({forms}) give F* = {human.interval(*spread)}, before their own errors"
         caveats: tuple[str, ...] = (each, *joint.caveats)
         source = f"{len(joint.forms)} joint laws of N and D through {joint.points} collapse points, weighted by AIC"
