@@ -353,7 +353,8 @@ class InfusionLaw:
         if self.noise.errors is None:
             return f"profile likelihood, errors from the scatter about the law alone, F(1, {self.df:.0f})"
         if self.scatter:
-            return f"profile likelihood, the curves' errors and a scatter of {whole_percent(self.scatter)}, F(1, {self.df:.1f})"
+            scatter = f"a scatter of {whole_percent(self.scatter)}"
+            return f"profile likelihood, the curves' errors and {scatter}, F(1, {self.df:.1f})"
         return "profile likelihood, the curves' errors; no scatter beyond them was found"
 
     @property
