@@ -35,6 +35,8 @@ from kisl_plugin.neox.worker import SCRIPT
 from kisl_plugin.neox_config import Yamls, hold_save, read_yamls, refuse_keys
 from kisl_plugin.plan import read_settings
 
+__all__ = ["main"]
+
 WORKER = Path(__file__).with_name("worker.py")
 JOBS = ("train", "generate", "eval")
 PROBES = ("kisl_wikidata", "kisl_wikidata_statement")
@@ -261,7 +263,7 @@ def missing_files(yamls: Yamls) -> list[str]:
         add(vocabulary, f"the tokenizer (vocab_file: {vocabulary})", command)
     for key in ("data_path", "train_data_paths", "valid_data_paths", "test_data_paths"):
         value = values.get(key)
-        for prefix in value if isinstance(value, list) else [value] if value else []:
+        for prefix in map(str, value if isinstance(value, list) else [value] if value else []):
             if not all(Path(f"{prefix}{ending}").is_file() for ending in (".bin", ".idx")):
                 options = f"--input TEXT --triples {triples} --tokenizer {vocabulary} --output {prefix}"
                 add(prefix, f"the corpus ({key}: {prefix}.bin and .idx)", f"kisl corpus build {options}")
