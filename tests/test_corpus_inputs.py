@@ -31,7 +31,7 @@ from kisl_plugin.errors import InputError
 
 
 def names(*paths: str | Path) -> list[str]:
-    return [Path(file.path).name for file in find_files(paths)]
+    return [Path(piece.file).name for piece in find_files(paths)]
 
 
 def test_folders_and_patterns_stand_for_their_readable_files_by_name(tmp_path: Path) -> None:

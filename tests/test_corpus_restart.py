@@ -161,20 +161,6 @@ def test_only_a_damaged_shard_is_made_again(
     assert digests(world.folder / "torn") == expected
 
 
-@pytest.mark.parametrize("name", ["triples.jsonl", "tokenizer.json"])
-def test_triples_and_tokenizer_are_written_again_when_a_build_goes_on(
-    whole: tuple[World, dict[str, str]], name: str
-) -> None:
-    world, expected = whole
-    clear(world, "beside")
-    build_and_die(world, "beside", 60, tasks=TASKS)
-    assert len(finished(world, "beside")) < TASKS
-    path = BuildPaths(world.folder / "beside").folder / name
-    path.write_text(path.read_text().replace("Marie Curie", "Maria Curie").replace(" ", "  "))
-    world.build("beside", tasks=TASKS)
-    assert digests(world.folder / "beside") == expected
-
-
 def test_a_weighted_build_with_more_tasks_than_paths_can_be_blended_goes_on_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

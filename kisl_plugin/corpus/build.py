@@ -27,7 +27,6 @@ from kisl_plugin.corpus.shards import (
     not_written,
     read_plan,
     write_plan,
-    write_sources,
 )
 from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.files import sha256
@@ -146,7 +145,7 @@ def run_build(options: BuildOptions, runner: "Runner") -> Finished | Submitted:
             plan = _plan(options, paths, old)
             progress = _BuildProgress(paths, plan)
             if jobs:
-                return Submitted([*lines, progress.line()], now=False)
+                return Submitted(lines, now=False)
             size = 0
             if not paths.manifest.exists():
                 shards, merge = stages = _stages(options, paths, plan)
@@ -237,12 +236,11 @@ def _plan(options: BuildOptions, paths: BuildPaths, old: Plan | None) -> Plan:
         )
 
     if old and not options.force:
-        changed = _difference(old, plan_of([[Piece(file.path, file.version, file.size) for file in files]]))
+        changed = _difference(old, plan_of([files]))
         pieces = sum(map(len, old.shares))
         if changed is None and options.tasks and options.tasks_for(pieces) != old.tasks:
             changed = ("--tasks", old.tasks, options.tasks)
         if changed is None:
-            write_sources(paths, triples_jsonl, tokenizer_json)
             return old
         stamps = (Stamp.read(paths, old, rank) for rank in range(old.tasks))
         if paths.manifest.exists() or any(stamp.documents for stamp in stamps if stamp):
@@ -305,35 +303,26 @@ def _stages(options: BuildOptions, paths: BuildPaths, plan: Plan) -> "list[Stage
 
 
 class _BuildProgress:
-    """Shows the sum of what the tasks have noted that they read."""
+    """Shows the sum of the bytes that the tasks have noted as read, and how many tasks are done."""
 
     def __init__(self, paths: BuildPaths, plan: Plan) -> None:
-        self._paths, self._tasks = paths, plan.tasks
-        self._total = sum(piece.size for share in plan.shares for piece in share)
+        self._paths, self._tasks, self._finished = paths, plan.tasks, 0
+        megabytes = sum(piece.size for share in plan.shares for piece in share) // MEGABYTE
         # During a run sys.stderr leads nowhere.
-        self._progress = Progress("building the corpus, MB", max(1, self._total // MEGABYTE), stream=sys.stderr)
-        self._done = False
+        self._progress = Progress("building the corpus, MB", max(1, megabytes), stream=sys.stderr)
 
     def __call__(self) -> None:
         """Show how far it is. The last update is always written, and there must be only one."""
-        finished = self._tasks if self._paths.manifest.exists() else len(list(self._paths.shards.glob("*[0-9].json")))
-        if not self._done:
-            self._done = finished == self._tasks
-            total = self._progress.total
-            done = total if self._done else min(self._read() // MEGABYTE, total - 1)
-            self._progress.update(done, f"{finished:,} of {self._tasks:,} tasks done")
-
-    def line(self) -> str:
-        """How far it is, at once."""
-        return f"{self._read() // MEGABYTE:,} of {self._total // MEGABYTE:,} MB of text read"
+        if self._finished == self._tasks:
+            return
+        # The merge removes the stamps, and writes the manifest before.
+        merged = self._paths.manifest.exists()
+        self._finished = self._tasks if merged else len(list(self._paths.shards.glob("*[0-9].json")))
+        notes = [note.read_text(encoding="utf-8") for note in self._paths.read_bytes(0).parent.iterdir()]
+        read = min(sum(int(note or 0) for note in notes) // MEGABYTE, self._progress.total - 1)
+        done = self._progress.total if self._finished == self._tasks else read
+        self._progress.update(done, f"{self._finished:,} of {self._tasks:,} tasks done")
 
     def close(self) -> None:
         """End the line."""
         self._progress.close()
-
-    def _read(self) -> int:
-        total = 0
-        for rank in range(self._tasks):
-            note = self._paths.read_bytes(rank)
-            total += int(note.read_text(encoding="utf-8") or 0) if note.exists() else 0
-        return total

@@ -16,7 +16,6 @@ import socket
 import subprocess
 import sysconfig
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -395,24 +394,17 @@ def read_slurm_status(stages: Sequence[Stage]) -> tuple[list[str], list[str]]:
     }
     if not jobs_of:
         return [], []
-    queue = [line.split("|") for line in _slurm("squeue", "--me", "--array", "--noheader", "--format=%F|%T").split()]
+    queue = set(_slurm("squeue", "--me", "--noheader", "--format=%F").split())
     active, lines = list[str](), list[str]()
     for stage in stages:
-        ours = [(job, state) for job, state in queue if job in jobs_of.get(stage.name, [])]
-        jobs = sorted({job for job, _ in ours}, key=int)
+        jobs = [job for job in jobs_of.get(stage.name, []) if job in queue]
         active += jobs
-        states = Counter("queued" if state == "PENDING" else "running" for _, state in ours)
         failures: dict[int, str] = {rank: str(error) for rank, error in stage.failures().items()}
         if not jobs:
             killed = (rank for rank in stage.left() if rank not in failures and stage.log(rank).exists())
             failures |= {rank: f"it was killed (out of memory or time?); its log: {stage.log(rank)}" for rank in killed}
-        done = stage.done()
-        # datatrove fills up the last array with tasks that have nothing to do.
-        queued = min(states["queued"], stage.tasks - done - states["running"])
-        counts = ((done, "done"), (states["running"], "running"), (queued, "queued"), (len(failures), "failed"))
-        summary = ", ".join(f"{count:,} {state}" for count, state in counts if count > 0) or "none begun"
-        in_queue = f" (jobs {', '.join(jobs)})" if jobs else ""
-        lines.append(f"{stage.name}: of {stage.tasks:,} tasks {summary}{in_queue}")
+        in_queue = f", jobs {', '.join(jobs)} in the queue" if jobs else ""
+        lines.append(f"{stage.name}: {stage.done():,} of {stage.tasks:,} tasks done{in_queue}")
         lines += [f"{stage.name}: task {rank} failed: {message}" for rank, message in sorted(failures.items())]
     return active, lines
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from kisl_plugin.corpus.readers import (
     BUFFER,
@@ -46,12 +46,18 @@ _ACCESS = {
 _VERSIONS = ("ETag", "blob_id", "etag", "oid", "md5Hash", "LastModified", "mtime", "modified", "created")
 
 
-class SourceFile(NamedTuple):
-    """A file that is read, `size` bytes long; its `version` is another once its content is."""
+@dataclass(frozen=True)
+class Piece:
+    """A file, or its Parquet row groups start … stop-1; `size` is about the bytes of its text, for balance.
 
-    path: str
-    size: int
+    The `version` is another once the file's content is.
+    """
+
+    file: str
     version: str
+    size: int
+    start: int | None = None
+    stop: int | None = None
 
 
 def _protocol(path: str) -> str:
@@ -97,7 +103,7 @@ def _file_system(path: str) -> tuple[Any, str]:
     return system, name
 
 
-def _source_file(path: str, info: Mapping[str, Any]) -> SourceFile:
+def _whole_file(path: str, info: Mapping[str, Any]) -> Piece:
     """A file as its storage describes it."""
     if info["type"] != "file":
         raise InputError(f"{path}: not a regular file; expected text that can be read again")
@@ -105,7 +111,7 @@ def _source_file(path: str, info: Mapping[str, Any]) -> SourceFile:
     version = next((info[key] for key in _VERSIONS if info.get(key)), "")
     # A listing may give seconds where the file's own entry gives a date.
     version = version.timestamp() if isinstance(version, datetime) else str(version).strip('"')
-    return SourceFile(path, size, f"{version}-{size}")
+    return Piece(path, f"{version}-{size}", size)
 
 
 @contextmanager
@@ -118,14 +124,14 @@ def _opened(path: str, by_line: bool) -> Iterator[IO[bytes]]:
             yield io.BufferedReader(stream, BUFFER) if by_line else stream
 
 
-def find_files(inputs: Sequence[str | Path]) -> list[SourceFile]:
+def find_files(inputs: Sequence[str | Path]) -> list[Piece]:
     """The files of `inputs`, in their order; a folder or a pattern stands for its readable files, sorted by name.
 
     Raises:
         InputError: nothing is found, an ending is unknown, a file would be read twice, or access is denied.
         KislError: a storage cannot be reached.
     """
-    files: dict[str, SourceFile] = {}
+    files: dict[str, Piece] = {}
     for item in inputs:
         path = str(item).removeprefix("file://")
         with _one_line_errors(path):
@@ -137,7 +143,7 @@ def find_files(inputs: Sequence[str | Path]) -> list[SourceFile]:
             if not infos:
                 raise InputError(f"{path}: no file to read; expected names that end in {ENDINGS}")
             for name, info in infos.items():
-                file = _source_file(name, info)
+                file = _whole_file(name, info)
                 key = name if URL.match(name) else os.path.realpath(name)
                 if key in files:
                     raise InputError(f"{name}: is listed twice, its documents would be in the corpus twice")
@@ -190,19 +196,8 @@ def _remote_infos(system: Any, name: str) -> dict[str, Mapping[str, Any]]:
     }
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A file, or its Parquet row groups start … stop-1; `size` is about the bytes of its text, for balance."""
-
-    file: str
-    version: str
-    size: int
-    start: int | None = None
-    stop: int | None = None
-
-
-def cut_into_pieces(files: Sequence[SourceFile]) -> list[Piece]:
-    """The pieces of `files`, in their order; of a Parquet file only the footer is read, of many files at once.
+def cut_into_pieces(files: Sequence[Piece]) -> list[Piece]:
+    """The pieces of whole `files`, in their order; of a Parquet file only the footer is read, of many files at once.
 
     Raises:
         InputError: a Parquet file cannot be read, or has no column text of strings.
@@ -221,22 +216,22 @@ def cut_into_pieces(files: Sequence[SourceFile]) -> list[Piece]:
     return pieces
 
 
-def _cut(file: SourceFile) -> list[Piece]:
-    ending = ending_of(file.path)
+def _cut(file: Piece) -> list[Piece]:
+    ending = ending_of(file.file)
     if ending != ".parquet":
         unpacked = 3 if ending in (".jsonl.gz", ".jsonl.zst") else 1  # text compresses to about a third
-        return [Piece(file.path, file.version, file.size * unpacked)]
-    with _opened(file.path, by_line=False) as stream, open_parquet(stream, file.path, lambda: 0) as table:
+        return [Piece(file.file, file.version, file.size * unpacked)]
+    with _opened(file.file, by_line=False) as stream, open_parquet(stream, file.file, lambda: 0) as table:
         sizes = text_sizes(table)
     # Runs of row groups of at most PIECE_BYTES, or a single larger one; a file without row groups is one empty run.
     pieces = []
     start = size = 0
     for group, group_size in enumerate(sizes):
         if group > start and size + group_size > PIECE_BYTES:
-            pieces.append(Piece(file.path, file.version, size, start, group))
+            pieces.append(Piece(file.file, file.version, size, start, group))
             start, size = group, 0
         size += group_size
-    return [*pieces, Piece(file.path, file.version, size, start, len(sizes))]
+    return [*pieces, Piece(file.file, file.version, size, start, len(sizes))]
 
 
 def read_piece(piece: Piece) -> Iterator[TextDocument]:
@@ -261,7 +256,7 @@ def _check_version(piece: Piece) -> None:
     with _one_line_errors(piece.file):
         system, name = _file_system(piece.file)
         system.invalidate_cache(name)
-        version = _source_file(piece.file, system.info(name)).version
+        version = _whole_file(piece.file, system.info(name)).version
     if version != piece.version:
         raise InputError(
             f"{piece.file}: has changed since the plan was made (version {version}, then {piece.version}); start again "

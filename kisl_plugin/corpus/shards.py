@@ -173,17 +173,12 @@ def write_plan(paths: BuildPaths, plan: Plan, triples_jsonl: str, tokenizer_json
     """Begin a build, with the plan written last; the plan with its id."""
     for folder in (paths.shards, paths.read_bytes(0).parent):
         folder.mkdir(parents=True, exist_ok=True)
-    write_sources(paths, triples_jsonl, tokenizer_json)
+    write_atomically(paths.triples, triples_jsonl)
+    write_atomically(paths.tokenizer, tokenizer_json)
     values = asdict(plan)
     values["id"] = sha256(json.dumps(values))
     write_atomically(paths.plan, json.dumps(values, indent=1) + "\n")
     return load_plan(paths)
-
-
-def write_sources(paths: BuildPaths, triples_jsonl: str, tokenizer_json: str) -> None:
-    """Write what tasks read beside the texts; a call that goes on writes it again, in case it was damaged."""
-    write_atomically(paths.triples, triples_jsonl)
-    write_atomically(paths.tokenizer, tokenizer_json)
 
 
 @dataclass
