@@ -82,16 +82,6 @@ def test_what_is_asked_for_is_held_out_predicted_and_planned(sizes: Path, tmp_pa
     assert max(map(len, outcome.output.partition("Wrote into")[0].splitlines())) <= 80
 
 
-def test_a_table_that_was_written_gives_the_same_fit(sizes: Path, tmp_path: Path) -> None:
-    one = sizes / "137000000"
-    first = run(one, "--out", tmp_path / "first")
-    assert first.exit_code == 0, first.output
-    again = run(tmp_path / "first" / "observations.csv", "--out", tmp_path / "again")
-    assert again.exit_code == 0, again.output
-    fits = [strict(tmp_path / name / "fit.json") for name in ("first", "again")]
-    assert fits[0]["curves"] == fits[1]["curves"]
-
-
 def test_the_name_of_a_file_may_be_no_text(tmp_path: Path) -> None:
     folder = os.fsencode(tmp_path) + b"/\xff\xfe"
     try:

@@ -192,28 +192,6 @@ def test_in_a_browser_nothing_sticks_out_and_nothing_is_fetched(
     assert {path for path in asked if path != "/favicon.ico"} == {f"/looking{width}.html", "/index.html"}
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_a_browser_draws_the_page(width: int, report: Path, tmp_path: Path) -> None:
-    from matplotlib.image import imread
-
-    shot = tmp_path / "shot.png"
-    chromium(tmp_path, f"--screenshot={shot}", f"--window-size={width},1500", (report / "index.html").as_uri())
-    picture = imread(shot)[..., :3]
-    assert picture.shape[:2] == (1500, width)
-    inked = (picture < 0.9).any(axis=2)
-    margin = inked[:, -12:]
-    assert not margin.any()
-    assert 0.01 < inked.mean() < 0.5
-
-
-def test_the_page_prints(report: Path, tmp_path: Path) -> None:
-    printed = tmp_path / "page.pdf"
-    chromium(tmp_path, f"--print-to-pdf={printed}", (report / "index.html").as_uri())
-    content = printed.read_bytes()
-    assert content.startswith(b"%PDF")
-    assert 3 <= len(re.findall(rb"/Type /Page\b", content)) <= 20
-
-
 def test_the_task_is_a_label_too(tmp_path: Path) -> None:
     task = f"{HOSTILE} $x^{{2$"
     write(tmp_path / "in" / "results_1.json", results(run_card(), task=task))
