@@ -88,10 +88,10 @@ class _Problem:
         # A grid first, since nothing says that the deviance has only one minimum in the slope.
         best = self.deviance(alpha[:, None], alpha[:, None] * _SHARES).argmin(axis=1)
         low, high = (_SHARES[np.clip(best + step, 0, len(_SHARES) - 1)] for step in (-1, 1))
-        for _ in range(40):
-            left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-            nearer = self.deviance(alpha, alpha * left) < self.deviance(alpha, alpha * right)
-            low, high = np.where(nearer, low, left), np.where(nearer, right, high)
+        for _ in range(32):
+            inner = np.stack([high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)])
+            left, right = self.deviance(alpha, alpha * inner)
+            low, high = np.where(left < right, low, inner[0]), np.where(left < right, inner[1], high)
         return np.asarray(alpha * (low + high) / 2)
 
     def best(self, free_E: bool) -> tuple[FloatArray, FloatArray]:
@@ -152,18 +152,16 @@ class _Region:
             # Bends: for alphas between its ends the slopes on both sides of the best one, crowded towards their ends.
             low, high = cls._alpha_ends(problem, float(best[0][0]), threshold)
             alphas = np.unique([*np.linspace(low, high, 81), *np.geomspace(low, high, 81), *best[0]])
-            middle = problem.best_slope(alphas)
-            ends = []
-            for bound in (np.zeros_like(alphas), alphas):
-                near, far = middle, bound
-                for _ in range(40):  # bisection for the last slope within the threshold
-                    half = (near + far) / 2
-                    fits = problem.deviance(alphas, half) <= threshold
-                    near, far = np.where(fits, half, near), np.where(fits, far, half)
-                ends.append(np.where(problem.deviance(alphas, bound) <= threshold, bound, near))
+            bounds = np.stack([np.zeros_like(alphas), alphas])
+            near, far = problem.best_slope(alphas), bounds
+            for _ in range(40):  # bisection for the last slope within the threshold
+                half = (near + far) / 2
+                fits = problem.deviance(alphas, half) <= threshold
+                near, far = np.where(fits, half, near), np.where(fits, far, half)
+            smallest, largest = np.where(problem.deviance(alphas, bounds) <= threshold, bounds, near)
             # Quantities are extreme near the rim, where the slack ends like a square root: a cosine spacing.
             part = (1 - np.cos(np.linspace(0, np.pi, 61))) / 2
-            slopes = ends[0][:, None] + (ends[1] - ends[0])[:, None] * part
+            slopes = smallest[:, None] + (largest - smallest)[:, None] * part
             alpha = np.concatenate([alpha, np.repeat(alphas, len(part)), best[0]])
             slope = np.concatenate([slope, slopes.ravel(), best[1]])
         level, residual = problem.residual(alpha, slope)
@@ -182,12 +180,13 @@ class _Region:
             return problem.deviance(row, problem.best_slope(row)) - threshold
 
         inside = np.flatnonzero((excess(grid) < 0) | (grid == best))
-        low, high = grid[inside[0]], grid[inside[-1]]
-        if inside[0] > 0 and excess(low) < 0:
-            low = brentq(lambda alpha: float(excess(alpha)[0]), grid[inside[0] - 1], low, xtol=1e-10)
-        if inside[-1] < len(grid) - 1 and excess(high) < 0:
-            high = brentq(lambda alpha: float(excess(alpha)[0]), high, grid[inside[-1] + 1], xtol=1e-10)
-        return float(low), float(high)
+        ends = []
+        for last, beyond in ((inside[0], inside[0] - 1), (inside[-1], inside[-1] + 1)):
+            crosses = 0 <= beyond < len(grid) and excess(grid[last]) < 0
+            ends.append(
+                brentq(lambda a: float(excess(a)[0]), *grid[[last, beyond]], xtol=1e-10) if crosses else grid[last]
+            )
+        return float(ends[0]), float(ends[1])
 
     def log_f_star(self, depth: float) -> tuple[float, float]:
         """The range of log F* at `depth` = log(largest measured C / C)."""
