@@ -121,21 +121,30 @@ def law_verdicts(statuses: Sequence[str], points: Sequence[CollapsePoint]) -> tu
         statuses: of all curves. The first verdict fails where one is rejected by its order-restricted test.
         points: the collapse points of the curves that are ok.
     """
-    budgets: dict[int, list[CollapsePoint]] = defaultdict(list)
-    for point in sorted(points, key=lambda point: (point.tokens, point.params)):
-        budgets[point.tokens].append(point)
-    return _unimodal(statuses), _falls_with_size(list(budgets.values())), _extrapolates(list(budgets.values()))
-
-
-def _unimodal(statuses: Sequence[str]) -> Verdict:
-    rejected, fine, passed = statuses.count(NOT_UNIMODAL), statuses.count(OK), None
-    sentence = "no curve shows a collapse"
+    rejected, fine = statuses.count(NOT_UNIMODAL), statuses.count(OK)
+    passed, sentence = None, "no curve shows a collapse"
     if rejected:
         passed, sentence = False, f"not unimodal: {rejected} of {len(statuses)} curves"
     elif fine:
-        passed = True
-        sentence = f"{fine} of {len(statuses)} curves rise, then fall; none rises again beyond chance"
-    return Verdict(name="unimodal curves", passed=passed, sentence=sentence)
+        passed, sentence = True, f"{fine} of {len(statuses)} curves rise, then fall; none rises again beyond chance"
+    unimodal = Verdict(name="unimodal curves", passed=passed, sentence=sentence)
+
+    budgets: dict[int, list[CollapsePoint]] = defaultdict(list)
+    for point in sorted(points, key=lambda point: (point.tokens, point.params)):
+        budgets[point.tokens].append(point)
+
+    # Fails where the law of the smaller models misses the largest one of any D by more than 20 %
+    passed, sentence = None, f"no D has {FEWEST_MODELS + 1} sizes, the largest to be predicted from the others"
+    enough = [group for group in budgets.values() if len({point.params for point in group}) > FEWEST_MODELS]
+    if enough:
+        largest = [hold_out(group, max(point.params for point in group))[0] for group in enough]
+        worst = max(largest, key=lambda model: abs(model.ratio - 1))
+        passed, model = abs(worst.ratio - 1) <= TOLERANCE, f"N = {count(worst.params)} at D = {count(worst.tokens)}"
+        sentence = f"{model}, left out: {worst.words}; ±{100 * TOLERANCE:.0f} % is allowed"
+        if not passed and worst.inside:
+            sentence += ", but the errors alone may miss by as much"
+    extrapolates = Verdict(name="extrapolation", passed=passed, sentence=sentence)
+    return unimodal, _falls_with_size(list(budgets.values())), extrapolates
 
 
 def _falls_with_size(budgets: Sequence[Sequence[CollapsePoint]]) -> Verdict:
@@ -150,7 +159,7 @@ def _falls_with_size(budgets: Sequence[Sequence[CollapsePoint]]) -> Verdict:
         if (errors := log_errors([p.f_star for p in group], [p.interval for p in group])) is not None
     ]
     if not measured:
-        sentence = "no interval of F* is known, so a rise cannot be told from chance"
+        sentence = "no interval of F* is known, so a rise cannot be distinguished from chance"
         return Verdict(name=name, passed=None, sentence=sentence)
     # Bonferroni over the D
     rise, fall = (min(1.0, len(measured) * min(_p_of_change(*pair, way) for pair in measured)) for way in (1, -1))
@@ -181,22 +190,3 @@ def _p_of_change(errors: FloatArray, group: Sequence[CollapsePoint], way: int) -
     observed = largest_change(way * np.log([point.f_star for point in group])[None])[0]
     null = np.random.default_rng(SEED).normal(size=(DRAWS, len(group))) * errors
     return float((1 + (largest_change(null) >= observed).sum()) / (1 + DRAWS))
-
-
-def _extrapolates(budgets: Sequence[Sequence[CollapsePoint]]) -> Verdict:
-    """Failed where the law of the smaller models misses the largest one of any D by more than 20 %."""
-    name = "extrapolation"
-    held_out = [
-        hold_out(group, max(point.params for point in group))[0]
-        for group in budgets
-        if len({point.params for point in group}) > FEWEST_MODELS
-    ]
-    if not held_out:
-        sentence = f"no D has {FEWEST_MODELS + 1} sizes, the largest to be predicted from the others"
-        return Verdict(name=name, passed=None, sentence=sentence)
-    worst = max(held_out, key=lambda held: abs(held.ratio - 1))
-    model, passed = f"N = {count(worst.params)} at D = {count(worst.tokens)}", abs(worst.ratio - 1) <= TOLERANCE
-    sentence = f"{model}, left out: {worst.words}; ±{100 * TOLERANCE:.0f} % is allowed"
-    if not passed and worst.inside:
-        sentence += ", but the errors alone may miss by as much"
-    return Verdict(name=name, passed=passed, sentence=sentence)

@@ -328,12 +328,14 @@ def _distance(target: Target, points: Sequence[CollapsePoint]) -> tuple[float, s
         ("N", target.params, [point.params for point in points]),
         ("D", target.tokens, [point.tokens for point in points]),
     ):
-        if value > max(measured) and not same(value, max(measured)):
-            times = f"{value / max(measured):.2g}× the largest"
-            outside.append(f"{name} = {human.count(value)} is {times}, {human.count(max(measured))}")
-        elif value < min(measured) and not same(value, min(measured)):
-            times = f"1/{min(measured) / value:.2g} of the smallest"
-            outside.append(f"{name} = {human.count(value)} is {times}, {human.count(min(measured))}")
+        low, high = min(measured), max(measured)
+        if value > high and not same(value, high):
+            times = f"{value / high:.2g}× the largest, {human.count(high)}"
+        elif value < low and not same(value, low):
+            times = f"1/{low / value:.2g} of the smallest, {human.count(low)}"
+        else:
+            continue
+        outside.append(f"{name} = {human.count(value)} is {times}")
     return decades, f"{words} ({', '.join(outside)})" if outside else words
 
 
