@@ -76,7 +76,7 @@ def random_model(folder: Path, shape: str) -> Path:
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary, special_tokens=[EOD_TOKEN], initial_alphabet=alphabet, show_progress=False
     )
-    texts, _ = docstrings(TEXT, lambda _: ())
+    texts, _ = docstrings(TEXT, lambda texts: [()] * len(texts))
     tokenizer.train_from_iterator(texts, trainer)
     torch.manual_seed(0)
     config = LlamaConfig(
