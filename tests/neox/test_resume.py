@@ -130,7 +130,7 @@ def test_under_zero_1_a_resume_on_another_number_of_processes_is_refused_as_deep
     run(["train", str(two)], tmp_path)
     done = run(["train", str(write_yaml(tmp_path / "one.yml", values))], tmp_path)
     assert done.status == 2
-    assert "shared among 2 data-parallel processes, this run has 1" in done.output
+    assert "divided among 2 data-parallel processes and this run has 1" in done.output
     train(write_yaml(tmp_path / "same.yml", {**values, "num_gpus": 2}), tmp_path)
 
 
