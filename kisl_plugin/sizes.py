@@ -85,20 +85,14 @@ TINY_MODELS = (
     Model("tiny_2m", 2.0e6, _llama(4, 128, 8, 448, DEMO_VOCABULARY)),
 )
 
-
 LARGEST_MODEL = 80e9  # 16 GPUs share a layer; more needs a pipeline
 # What a parameter takes with ZeRO-1 on 8 GPUs or more, and what the parameters may take of a GPU's 80 GB.
 BYTES_A_PARAMETER, BYTES_OF_A_GPU = 9.5, 50e9
 _MOST_LAYERS = 160
 _INNER_STEP, _INNER_RATIO = 64, 2.75  # of the inner width: its multiple, and its ratio to the width in the table
-# Width / depth of the table's shapes and of Llama-2's 70B, by parameters without embeddings.
-_PROPORTIONS = sorted(
-    [
-        *((float(m.shape.parameters_non_embedding), m.shape.hidden / m.shape.layers)
-          for m in (*TINY_MODELS, *MODELS, *LLAMA2)),
-        (68.5e9, 8192 / 80),
-    ]
-)  # fmt: skip
+# Parameters without embeddings, rising, and the ratio of width to depth: of the table, and of Llama-2's 70B.
+_SHAPES = [model.shape for model in (*TINY_MODELS, *MODELS, *LLAMA2)]
+_PROPORTIONS = sorted([*((s.parameters_non_embedding, s.hidden / s.layers) for s in _SHAPES), (68.5e9, 8192 / 80)])
 
 
 def model_of(params: int, vocabulary: int = VOCABULARY) -> Model:
@@ -110,25 +104,21 @@ def model_of(params: int, vocabulary: int = VOCABULARY) -> Model:
         InputError: no shape comes within 3 %, or the model is too large to be trained without a pipeline.
     """
     if params > LARGEST_MODEL:
-        raise InputError(
-            f"params = {params:,}: YAMLs are made for at most {LARGEST_MODEL:.2g}; beyond, write one of your own"
-        )
+        raise InputError(f"params = {params:,}: YAMLs are made for at most {LARGEST_MODEL:.2g}; write one of your own")
     # The smallest power of two of GPUs whose memory holds the parameters.
     parallel = int(2 ** max(0, ceil(log2(BYTES_A_PARAMETER * params / BYTES_OF_A_GPU))))
-    tabled = [*((model.shape, 0.01) for model in (*TINY_MODELS, *MODELS)), *((model.shape, 0.05) for model in LLAMA2)]
-    fitting = [s for s, near in tabled if s.vocabulary == vocabulary and abs(s.parameters / params - 1) <= near]
-    shape = fitting[0] if fitting else _nearest_shape(params, vocabulary, parallel)
     like = next((model for model in MODELS if model.shape.parameters >= params), MODELS[-1])
-    return replace(like, name=f"{params:.3g}", nominal=params, shape=shape, model_parallel=parallel)
-
-
-def _nearest_shape(params: int, vocabulary: int, parallel: int) -> LlamaShape:
-    """Of the depths and widths around the table's proportions, the shape that is closest to those and to `params`."""
+    model = replace(like, name=f"{params:.3g}", nominal=params, model_parallel=parallel)
+    for tabled in (*TINY_MODELS, *MODELS, *LLAMA2):
+        near = 0.05 if tabled in LLAMA2 else 0.01
+        if tabled.shape.vocabulary == vocabulary and abs(tabled.shape.parameters / params - 1) <= near:
+            return replace(model, shape=tabled.shape)
 
     def width_to_depth(parameters: float) -> float:
         sizes, ratios = zip(*_PROPORTIONS, strict=True)
         return float(np.exp(np.interp(log(parameters), np.log(sizes), np.log(ratios))))
 
+    # Of the depths and widths around those proportions, the shape that is closest to them and to `params`.
     head_size = 16 if params < 10e6 else 64 if params < 1e9 else 128
     best, least = None, inf
     for layers in range(2, _MOST_LAYERS + 1):
@@ -149,7 +139,5 @@ def _nearest_shape(params: int, vocabulary: int, parallel: int) -> LlamaShape:
             if penalty < least:
                 best, least = shape, penalty
     if best is None or abs(best.parameters / params - 1) > 0.03:
-        raise InputError(
-            f"params = {params:,}: no Llama with a vocabulary of {vocabulary:,} is within 3 %; choose another size"
-        )
-    return best
+        raise InputError(f"params = {params:,}: no Llama with a vocabulary of {vocabulary:,} is within 3 %")
+    return replace(model, shape=best)
