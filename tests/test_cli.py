@@ -43,7 +43,7 @@ def test_a_users_mistake_is_one_line_and_status_2(tmp_path: Path) -> None:
     [
         (("probe", "MODEL", "--output", "out"), "lm_eval", "eval"),
         (("demo",), "lm_eval", "demo"),
-        (("demo", "--only-data"), "tokenizers", "corpus"),
+        (("demo", "--only-data"), "tokenizers", "demo"),
         (("train", "MODEL/run.yml"), "torch", "local"),
     ],
 )
