@@ -137,7 +137,7 @@ def test_the_header_says_what_predicted_it_with_the_interval_and_the_exact_size(
     for said in (
         "N = 6,738,415,616 parameters",
         "N is 3.74% below the planned 7,000,000,000",
-        "F* = 35.2 (95 %: 24.6–49.3) for N = 7B, D = 2T",
+        "F* = 35.2 (95 % interval 24.6–49.3) for N = 7B, D = 2T",
         "the infusion law F*(C) of 5 models at D = 58B",
         "1.9 decades beyond the largest measured C",
         f"deepy.py train {(tmp_path / 'plans').as_posix()}/predicted_7b_2t_f28.yml",

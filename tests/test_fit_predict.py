@@ -70,8 +70,8 @@ def test_at_a_measured_budget_the_infusion_law_predicts_with_its_interval() -> N
     assert not any("rises with D" in caveat for caveat in prediction.caveats)
     assert set(LAW.caveats) <= set(prediction.caveats)
     assert prediction.headline.startswith("F* = ")
-    assert prediction.ends in prediction.headline
-    assert prediction.ends in render_prediction(prediction)
+    assert "(95 % interval " in prediction.headline
+    assert prediction.in_words in render_prediction(prediction)
     is_whole(prediction)
 
 

@@ -197,19 +197,18 @@ class Prediction:
         return None if self.injected_tokens is None else self.injected_tokens / self.tokens
 
     @property
-    def ends(self) -> str:
-        """The interval in words: `95 %: 21.0–58.9`."""
+    def in_words(self) -> str:
+        """F* with its interval, or why it has none."""
+        if self.f_star is None:
+            return "no F*"
         if self.interval is None:
-            return f"no interval: {self.interval_missing}"
-        return f"95 %: {human.interval(*self.interval)}"
+            return f"F* = {human.estimate(self.f_star)} (no interval: {self.interval_missing})"
+        return human.f_star_in_words(self.f_star, self.interval)
 
     @property
     def headline(self) -> str:
         """The prediction in one line, always with its interval."""
-        model = f"N = {human.count(self.params)}, D = {human.count(self.tokens)}"
-        if self.f_star is None:
-            return f"no F* for {model}"
-        return f"F* = {human.estimate(self.f_star)} ({self.ends}) for {model}"
+        return f"{self.in_words} for N = {human.count(self.params)}, D = {human.count(self.tokens)}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -318,7 +318,7 @@ def prediction_rows(prediction: "Prediction") -> list[tuple[str, str]]:
 
     if prediction.f_star is None:
         return [("best F", f"not known: {prediction.words}")]
-    rows = [("best F", f"{estimate(prediction.f_star)} ({prediction.ends})")]
+    rows = [("best F", prediction.in_words)]
     if prediction.exposures is not None:
         rows.append(("exposures", f"{count(prediction.exposures)}: F × {prediction.triples:,} triples"))
     if prediction.injected_tokens is not None and prediction.injected_fraction is not None:
