@@ -251,6 +251,8 @@ def test_options_that_do_not_go_together_are_refused(tmp_path: Path, facts: Path
         (("c", "--run", "x.yml"), "PREFIX and --run"),
         (("c", "--triples", facts, "--output", tmp_path), "is no regular file"),
         (("--run", "x.yml", "--triples", facts), "--triples and --run"),
+        (("--run", "x.yml", "--match", "pair"), "--match and --run"),
+        (("--run", "x.yml", "--workers", "2"), "--workers and --run"),
     ):
         result = kisl_audit(*arguments)
         assert result.exit_code == 2 and message in result.output, result.output

@@ -73,7 +73,7 @@ def test_the_rows_of_every_run_contain_each_triple_exactly_as_often_as_planned(
     section = {"frequency": frequency, "template": template if form == "statement" else 0, "spacing": spacing}
     run = run_of(world, tmp_path_factory.mktemp("run"), {**section, "form": form, "seed": seed}, **LONG)
     audit = audit_rows(run, rows)
-    assert not audit.error()
+    assert not audit.error
     injected = np.array([triple.group != "control" for triple in run.plan.triples])
     np.testing.assert_array_equal(audit.actual, audit.planned)
     assert audit.actual[~injected].sum() == 0
@@ -113,7 +113,7 @@ def test_statements_of_the_background_are_distinguished_from_injected_ones(tmp_p
     world = natural_world(tmp_path, texts)
     run = run_of(world, tmp_path, {"frequency": 12}, train_iters=100, split="1,0,0")
     audit = audit_rows(run)
-    assert not audit.error()
+    assert not audit.error
     assert audit.actual.tolist() == [12 * (triple.group != "control") for triple in triples]
     assert audit.natural[0] > 50 and audit.natural[-1] > 50
     assert (audit.natural[1:-1] == 0).all()
@@ -160,7 +160,7 @@ def test_a_row_that_does_not_contain_what_was_planned_is_named(world: Path, tmp_
     numbers = run.plan.schedule.triples_in(wrong).tolist()
     count = 0 if kind == "a control triple" else numbers.count(numbers[0])
     counts = f"planned {count}, found {count + (1 if kind in put else -1)}"
-    assert audit.error().startswith(f"1 rows do not contain what was planned: row {wrong}: {text!r} {counts}")
+    assert audit.error.startswith(f"1 rows do not contain what was planned: row {wrong}: {text!r} {counts}")
 
 
 def test_a_row_that_is_a_token_short_is_named(world: Path, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_row_that_is_a_token_short_is_named(world: Path, tmp_path: Path) -> No
     audit = audit_rows(with_rows(run, lambda i, row: row[:-1] if i == bare else row))
     assert audit.wrong_rows == 1
     length = len(run.data.train[bare]["text"])
-    assert f"row {bare}: 'tokens of the row' planned {length}, found {length - 1}" in audit.error()
+    assert f"row {bare}: 'tokens of the row' planned {length}, found {length - 1}" in audit.error
 
 
 def test_a_schedule_that_is_not_exact_is_found_although_every_row_is_as_scheduled(world: Path, tmp_path: Path) -> None:
@@ -177,8 +177,8 @@ def test_a_schedule_that_is_not_exact_is_found_although_every_row_is_as_schedule
     first, *others = run.plan.statements
     audit = audit_rows(replace(run, plan=replace(run.plan, statements=[replace(first, frequency=4), *others])))
     assert not audit.wrong_rows
-    assert audit.error().startswith("1 triples are not stated as often as planned, although each row is as scheduled")
-    assert audit.error().endswith("planned 4, found 3")
+    assert audit.error.startswith("1 triples are not stated as often as planned, although each row is as scheduled")
+    assert audit.error.endswith("planned 4, found 3")
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

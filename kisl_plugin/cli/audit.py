@@ -3,7 +3,7 @@
 import csv
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["audit"]
 
 _IDENTITY = ("subject_id", "subject", "relation_id", "object_id", "object", "group")
-_MOST_FREQUENT = 10
-_LISTED_CORPORA = 3
-_TRIPLE_WIDTH = 48
 _path = click.Path(path_type=Path)
 
 
@@ -34,7 +31,7 @@ _path = click.Path(path_type=Path)
 @click.argument("prefixes", nargs=-1, metavar="[PREFIX]...", type=_path)
 @click.option("--triples", help="The triples: a file, or a bundled name such as wikidata_six.")
 @click.option("--tokenizer", type=_path, help="The corpus's tokenizer.json.  [default: the one named in PREFIX.json]")
-@click.option("--match", default=PAIR, show_default=True, help="pair, subject, or a matcher that a plugin adds.")
+@click.option("--match", help="pair, subject, or a matcher that a plugin adds.  [default: pair]")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: the cores of this machine]")
 @click.option("--run", "runs", multiple=True, metavar="YAML", type=_path, help="Check the rows of this run instead.")
 @click.option("--rows", type=click.IntRange(min=1), help="Number of rows to check, evenly spaced.  [default: all]")
@@ -43,7 +40,7 @@ def audit(
     prefixes: tuple[Path, ...],
     triples: str | None,
     tokenizer: Path | None,
-    match: str,
+    match: str | None,
     workers: int | None,
     runs: tuple[Path, ...],
     rows: int | None,
@@ -64,9 +61,12 @@ def audit(
     """
     from kisl_plugin.corpus.inputs import check_writable
 
-    for name, value in (("PREFIX", prefixes), ("--triples", triples), ("--tokenizer", tokenizer)):
+    counting = {"PREFIX": prefixes, "--triples": triples, "--tokenizer": tokenizer}
+    for name, value in {**counting, "--match": match, "--workers": workers}.items():
         if runs and value:
-            raise InputError(f"{name} and --run: the run's YAML names its corpus, triples and tokenizer; leave one out")
+            raise InputError(
+                f"{name} and --run: {name} is for counting in a corpus, not for a run's rows; leave one out"
+            )
     if not runs and rows is not None:
         raise InputError("--rows needs a run; give its YAML with --run")
     if not runs and not (prefixes and triples):
@@ -83,80 +83,65 @@ def audit(
             click.echo(f"train_batch_size is not given: {run.config.batch} rows a step, those of one device")
         checked = audit_rows(run, rows)
         click.echo(_rows_report(checked))
-        error = checked.error()
+        error = checked.error
         audited = checked.triples
-        arrays = {"planned": checked.planned, "found": checked.actual, "natural_in_rows": checked.natural}
-        columns: dict[str, list[int | None]] = {name: array.tolist() for name, array in arrays.items()}
+        columns = {"planned": checked.planned, "found": checked.actual, "natural_in_rows": checked.natural}
+        unknown: dict[str, Container[int]] = {}
     else:
         from kisl_plugin.corpus.audit import audit_corpus
 
         workers = workers or len(os.sched_getaffinity(0))
-        counted = audit_corpus(prefixes, read_triples(triples or ""), tokenizer, MatchRules(match), workers=workers)
+        rules = MatchRules(match or PAIR)
+        counted = audit_corpus(prefixes, read_triples(triples or ""), tokenizer, rules, workers=workers)
         click.echo(_corpus_report(counted))
-        audited, columns = counted.triples, _corpus_columns(counted)
+        audited = counted.triples
+        statements = {
+            "statement_documents": counted.statement_documents,
+            "statement_occurrences": counted.statement_occurrences,
+        }
+        matches = f"{counted.match}_documents"
+        columns = {**statements, matches: counted.match_documents}
+        wordless = {k for k, triple in enumerate(audited) if triple.relation_id in counted.without_templates}
+        unknown = {**dict.fromkeys(statements, wordless), matches: counted.unsearchable}
     if output:
-        _write_csv(output, audited, columns)
+        _write_csv(output, audited, columns, unknown)
         click.echo(f"\n{output}")
     if error:
         raise KislError(error)
 
 
 def _corpus_report(audit: "CorpusAudit") -> str:
-    """Totals, a table of the relations, and the triples that occur most often."""
-    listed = ", ".join(map(str, audit.prefixes[:_LISTED_CORPORA]))
-    if len(audit.prefixes) > _LISTED_CORPORA:
-        listed += f" … ({len(audit.prefixes):,})"
+    """Totals, and a table of the relations."""
     stated, matched = (int((counts > 0).sum()) for counts in (audit.statement_documents, audit.match_documents))
     lines = [
-        f"{listed} · {audit.documents:,} documents · {audit.tokens:,} tokens",
+        f"{', '.join(map(str, audit.prefixes))} · {audit.documents:,} documents · {audit.tokens:,} tokens",
         f"{len(audit.triples):,} triples · {stated:,} with a statement in the text · {matched:,} matched in a document "
         f"(match {audit.match})",
     ]
     if audit.without_templates:
         lines.append(f"no templates, so no statements to search for: {', '.join(sorted(audit.without_templates))}")
     if audit.unsearchable:
-        first = min(audit.unsearchable)
-        lines.append(
-            f"{len(audit.unsearchable):,} triples cannot be found, or not everywhere, such as "
-            f"{_shortened(audit.triples[first])}: {audit.unsearchable[first]}"
-        )
-    documents, occurrences = audit.match_documents, audit.statement_occurrences
+        first = next(iter(audit.unsearchable.values()))
+        lines.append(f"{len(audit.unsearchable):,} triples cannot be found, or not everywhere, such as: {first}")
     relation_of = np.array([triple.relation_id for triple in audit.triples])
-    relations: list[tuple[str, ...]] = [
-        ("relation", "triples", "stated", "statements", audit.match, f"{audit.match} documents")
-    ]
+    relations = [["relation", "triples", "stated", "statements", audit.match, f"{audit.match} documents"]]
     for relation in np.unique(relation_of):
         own = relation_of == relation
-        counts = (own, audit.statement_documents[own] > 0, occurrences[own], documents[own] > 0, documents[own])
-        relations.append((str(relation), *(f"{int(count.sum()):,}" for count in counts)))
-    most: list[tuple[str, ...]] = [("most often", "statements", f"{audit.match} documents")]
-    for k in np.lexsort((-documents, -occurrences))[:_MOST_FREQUENT].tolist():
-        if occurrences[k] or documents[k]:
-            most.append((_shortened(audit.triples[k]), f"{occurrences[k]:,}", f"{documents[k]:,}"))
-    return "\n\n".join(["\n".join(lines), *(_table(rows) for rows in (relations, most) if len(rows) > 1)])
-
-
-def _corpus_columns(audit: "CorpusAudit") -> dict[str, list[int | None]]:
-    """Empty where nothing was found because it could not be searched for."""
-    wordless = {k for k, triple in enumerate(audit.triples) if triple.relation_id in audit.without_templates}
-    return {
-        name: [None if k in unknown and not count else count for k, count in enumerate(counts.tolist())]
-        for name, counts, unknown in (
-            ("statement_documents", audit.statement_documents, wordless),
-            ("statement_occurrences", audit.statement_occurrences, wordless),
-            (f"{audit.match}_documents", audit.match_documents, audit.unsearchable),
-        )
-    }
+        documents, occurrences = audit.match_documents[own], audit.statement_occurrences[own]
+        counts = (own, occurrences > 0, occurrences, documents > 0, documents)
+        relations.append([str(relation), *(f"{int(count.sum()):,}" for count in counts)])
+    return "\n".join(lines) + f"\n\n{_table(relations)}"
 
 
 def _rows_report(audit: "RowAudit") -> str:
     """What the rows of a run contain, beside the plan, and a table of the groups."""
     which = f"all {audit.rows:,} rows" if audit.checked == audit.rows else f"{audit.checked:,} of {audit.rows:,} rows"
-    groups: list[tuple[str, ...]] = [("group", "triples", "planned each", "found each", "natural")]
+    groups = [["group", "triples", "planned each", "found each", "natural"]]
     for group in sorted({triple.group for triple in audit.triples}):
         own = [k for k, triple in enumerate(audit.triples) if triple.group == group]
-        ranges = (_range(counts[own]) for counts in (audit.planned, audit.actual))
-        groups.append((group, f"{len(own):,}", *ranges, f"{int(audit.natural[own].sum()):,}"))
+        ends = ((int(counts[own].min()), int(counts[own].max())) for counts in (audit.planned, audit.actual))
+        ranges = (f"{low:,}" if low == high else f"{low:,}–{high:,}" for low, high in ends)
+        groups.append([group, f"{len(own):,}", *ranges, f"{int(audit.natural[own].sum()):,}"])
     return (
         f"{which} checked · {int(audit.planned.sum()):,} exposures planned, {int(audit.actual.sum()):,} found\n"
         f"the run reads its corpus {audit.passes:,.2f} times, and with it what occurs there naturally\n\n"
@@ -164,12 +149,15 @@ def _rows_report(audit: "RowAudit") -> str:
     )
 
 
-def _write_csv(path: Path, triples: Sequence[Triple], columns: Mapping[str, Sequence[int | None]]) -> None:
-    """A row for each triple: its ids and labels, then the columns; None is an empty cell."""
+def _write_csv(
+    path: Path, triples: Sequence[Triple], columns: Mapping[str, IntArray], unknown: Mapping[str, Container[int]]
+) -> None:
+    """A row for each triple: its ids and labels, then counts [K]; a 0 is left empty where its column is `unknown`."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow([*_IDENTITY, *columns])
-    for triple, *counts in zip(triples, *columns.values(), strict=True):
+    for k, triple in enumerate(triples):
+        counts = ("" if not array[k] and k in unknown.get(name, ()) else array[k] for name, array in columns.items())
         writer.writerow([*(no_formula(getattr(triple, name)) for name in _IDENTITY), *counts])
     try:
         write_atomically(path, text.getvalue())
@@ -177,22 +165,8 @@ def _write_csv(path: Path, triples: Sequence[Triple], columns: Mapping[str, Sequ
         raise KislError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
-def _range(counts: IntArray) -> str:
-    low, high = int(counts.min()), int(counts.max())
-    return f"{low:,}" if low == high else f"{low:,}–{high:,}"
-
-
-def _shortened(triple: Triple) -> str:
-    text = " · ".join((triple.subject, triple.relation_id, triple.object))
-    printable = "".join(char if char.isprintable() else " " for char in text)
-    return printable if len(printable) <= _TRIPLE_WIDTH else printable[: _TRIPLE_WIDTH - 1] + "…"
-
-
 def _table(rows: Sequence[Sequence[str]]) -> str:
     """Lines of text; the first column is aligned to the left, the others to the right."""
     first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
-    lines = (
-        "  ".join([row[0].ljust(first), *(cell.rjust(width) for cell, width in zip(row[1:], others, strict=True))])
-        for row in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)
+    form = "".join([f"{{:<{first}}}", *(f"  {{:>{width}}}" for width in others)])
+    return "\n".join(form.format(*row) for row in rows)

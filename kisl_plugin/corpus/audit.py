@@ -35,9 +35,8 @@ from kisl_plugin.verbalize import verbalizer_of
 __all__ = ["CorpusAudit", "audit_corpus"]
 
 _FORMS = ("statement", "question")
-_YAML = (".yml", ".yaml")
 _SHARE_TOKENS = 1 << 23
-_BATCH_TOKENS, _BATCH_DOCUMENTS = 1 << 18, 1000
+_BATCH_DOCUMENTS = 64
 _CACHED_TRIPLES = 100_000
 _TRIED_TRIPLES = 1000
 
@@ -93,9 +92,8 @@ def audit_corpus(
     rules = rules or MatchRules()
     matcher_of([], rules)  # an unknown one is reported before any work
     prefixes, tokenizer = _find_corpora(paths, tokenizer)
-    wordings = _Wordings(triples)
     encoder, _ = read_tokenizer(tokenizer)
-    texts = [text for triple in triples[:_TRIED_TRIPLES] for text in wordings.texts(triple)]
+    texts = [text for triple in triples[:_TRIED_TRIPLES] for text in _wordings(triple)]
     encodings = encoder.encode_batch(texts, add_special_tokens=False)
     decoded = encoder.decode_batch([encoding.ids for encoding in encodings], skip_special_tokens=False)
     if texts and not any(fold(text) == fold(back) for text, back in zip(texts, decoded, strict=True)):
@@ -103,34 +101,28 @@ def audit_corpus(
             f"{tokenizer}: returns no statement unchanged: {texts[0]!r} becomes {decoded[0]!r}; statements cannot be "
             "counted in its tokens"
         )
-    shares = [share for prefix in prefixes for share in _shares(prefix)]
+    shares: list[_Share] = []
+    for prefix in prefixes:
+        ends = np.cumsum(IndexedDataset(prefix).sizes, dtype=np.int64)
+        cuts = np.searchsorted(ends, np.arange(_SHARE_TOKENS, ends[-1] if len(ends) else 0, _SHARE_TOKENS))
+        shares += [(prefix, *bounds) for bounds in pairwise(np.unique([0, *cuts, len(ends)]).tolist())]
     if not shares:
         raise InputError(f"{', '.join(map(str, paths))}: no documents; nothing can be counted")
     documents = tokens = 0
     counts = np.zeros((3, len(triples)), dtype=np.int64)
     progress = Progress("auditing, shares of the corpus", len(shares))
     try:
-        for done, share in enumerate(_count_all(shares, (tokenizer, triples, rules), workers), start=1):
-            documents, tokens = documents + share.documents, tokens + share.tokens
-            counts[:, share.triples] += share.counts
+        for done, counted in enumerate(_count_all(shares, (tokenizer, triples, rules), workers), start=1):
+            documents, tokens, counts = documents + counted[0], tokens + counted[1], counts + counted[2]
             progress.update(done)
     finally:
         progress.close()
+    bare = frozenset(relation for relation in {one.relation_id for one in triples} if not _has_templates(relation))
+    stated, occurrences, matched = counts
     return CorpusAudit(
-        prefixes=prefixes,
-        triples=tuple(triples),
-        match=rules.match,
-        documents=documents,
-        tokens=tokens,
-        statement_documents=counts[0],
-        statement_occurrences=counts[1],
-        match_documents=counts[2],
-        unsearchable=unsearchable(triples, rules),
-        without_templates=wordings.without_templates,
-    )
-
-
-# Which files are read, and with which tokenizer.
+        prefixes, tuple(triples), rules.match, documents, tokens, stated, occurrences, matched,
+        unsearchable(triples, rules), bare,
+    )  # fmt: skip
 
 
 def _find_corpora(paths: Sequence[Path], tokenizer: Path | None) -> tuple[tuple[Path, ...], Path]:
@@ -138,21 +130,28 @@ def _find_corpora(paths: Sequence[Path], tokenizer: Path | None) -> tuple[tuple[
     prefixes: list[Path] = []
     manifests: dict[Path, Mapping[str, Any]] = {}
     for path in paths:
-        named = path.with_suffix("") if path.suffix in (*_YAML, ".bin", ".idx") else path
+        named = path.with_suffix("") if path.suffix in (".yml", ".yaml", ".bin", ".idx") else path
         own = [named]
-        if path.suffix in _YAML:  # what a run with this YAML trains on
+        if path.suffix in (".yml", ".yaml"):  # what a run with this YAML trains on
             values = read_yamls([path]).values
             listed = values.get("train_data_paths") or [values.get("data_path")]
             if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
                 raise InputError(f"{path}: train_data_paths is {listed!r}; expected a list of corpora, or data_path")
             own = list(map(Path, listed))
-        noted = {prefix: manifest for prefix in (named, *own) if (manifest := _read_manifest(prefix)) is not None}
-        if tokenizer is None and not noted:
+        prefixes += own
+        is_noted = False
+        for prefix in (named, *own):
+            file = file_of(prefix, ".json")
+            try:
+                manifest = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+            except (OSError, ValueError) as error:
+                raise InputError(f"{file}: cannot be read as JSON ({error})") from None
+            if isinstance(manifest, dict) and manifest.keys() >= {"tokenizer", "tokenizer_sha256"}:
+                manifests[prefix], is_noted = manifest, True
+        if tokenizer is None and not is_noted:
             raise InputError(
                 f"{path}: no {named}.json names the tokenizer that the corpus was made with; pass --tokenizer FILE"
             )
-        prefixes += own
-        manifests |= noted
     chosen = tokenizer or Path(next(iter(manifests.values()))["tokenizer"])
     digest = sha256(read_tokenizer(chosen)[0].to_str())
     for prefix, manifest in manifests.items():
@@ -164,81 +163,32 @@ def _find_corpora(paths: Sequence[Path], tokenizer: Path | None) -> tuple[tuple[
     return tuple(dict.fromkeys(prefixes)), chosen
 
 
-def _read_manifest(prefix: Path) -> Mapping[str, Any] | None:
-    """What `kisl corpus build` wrote beside a corpus; None where it wrote nothing."""
-    path = file_of(prefix, ".json")
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error})") from None
-    keys = ("tokenizer", "tokenizer_sha256")
-    usable = isinstance(manifest, dict) and all(isinstance(manifest.get(key), str) for key in keys)
-    return manifest if usable else None
+def _has_templates(relation: str) -> bool:
+    return manager().hook.kisl_templates(relation_id=relation) is not None
 
 
-# Counting a share of the documents.
+def _wordings(triple: Triple) -> list[str]:
+    """Every wording of a triple: all templates, questions with their answer; none where the relation has none."""
+    forms = map(verbalizer_of, _FORMS) if _has_templates(triple.relation_id) else ()
+    return [form.text(triple, template) for form in forms for template in range(form.count(triple.relation_id))]
 
 
-class _Wordings:
-    """Every wording of every triple: all templates, questions with their answer."""
+@lru_cache(_CACHED_TRIPLES)
+def _folded_wordings(triple: Triple) -> tuple[bytes, ...]:
+    return tuple(dict.fromkeys(map(fold, _wordings(triple))))
 
-    def __init__(self, triples: Sequence[Triple]) -> None:
-        self._triples = triples
-        self._verbalizers = [verbalizer_of(form) for form in _FORMS]
-        relations = {triple.relation_id for triple in triples}
-        templates = manager().hook.kisl_templates
-        self.without_templates = frozenset(one for one in relations if templates(relation_id=one) is None)
-        # Made-up labels show whether a relation's templates keep them apart from other words.
-        samples = {relation: Triple("xSUBJECTx", relation, "xOBJECTx") for relation in relations}
-        self._names_both = {
-            relation
-            for relation, sample in samples.items()
-            if all(
-                count_whole_words(label, fold(text))
-                for text in self.texts(sample)
-                for label in (fold(sample.subject), fold(sample.object))
-            )
-        }
 
-    def texts(self, triple: Triple) -> Iterator[str]:
-        """The wordings of a triple."""
-        if triple.relation_id not in self.without_templates:
-            for verbalizer in self._verbalizers:
-                for template in range(verbalizer.count(triple.relation_id)):
-                    yield verbalizer.text(triple, template)
-
-    def folded(self, triple: int) -> tuple[bytes, ...]:
-        """The folded wordings of a triple by its index, each once."""
-        return tuple(dict.fromkeys(map(fold, self.texts(self._triples[triple]))))
-
-    def name_both(self, triple: int) -> bool:
-        """Whether each wording has subject and object as words of their own, so that the matcher `pair` finds them."""
-        return self._triples[triple].relation_id in self._names_both
+def _hides_a_label(relation: str) -> bool:
+    """Whether subject or object is no word of its own in some wording, so that `pair` does not find it."""
+    sample = Triple("xSUBJECTx", relation, "xOBJECTx")
+    labels = fold(sample.subject), fold(sample.object)
+    return not all(count_whole_words(label, wording) for wording in _folded_wordings(sample) for label in labels)
 
 
 _Share = tuple[Path, int, int]
-"""A corpus, and the first and the last (exclusive) of its documents."""
-
-
-@dataclass(frozen=True)
-class _ShareCounts:
-    """Counts of the triples that occur in a share: indices int64 [n], and the three counts of each, int64 [3, n]."""
-
-    documents: int
-    tokens: int
-    triples: IntArray
-    counts: IntArray
-
-
-def _shares(prefix: Path) -> list[_Share]:
-    """The documents of a corpus in runs of about _SHARE_TOKENS tokens."""
-    ends = np.cumsum(IndexedDataset(prefix).sizes, dtype=np.int64)
-    if not len(ends):
-        return []
-    cuts = np.searchsorted(ends, np.arange(_SHARE_TOKENS, ends[-1], _SHARE_TOKENS))
-    return [(prefix, first, last) for first, last in pairwise(np.unique([0, *cuts, len(ends)]).tolist())]
+"""A corpus, and the first and the last (exclusive) of its documents; together about _SHARE_TOKENS tokens."""
+_Counts = tuple[int, int, IntArray]
+"""Documents, tokens, and for each triple the three counts of a CorpusAudit, int64 [3, K]."""
 
 
 class _ShareCounter:
@@ -251,20 +201,19 @@ class _ShareCounter:
     def __init__(self, tokenizer: Path, triples: Sequence[Triple], rules: MatchRules) -> None:
         self._tokenizer, self._eod = read_tokenizer(tokenizer)
         self._vocab_size = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
-        self._triples = len(triples)
+        self._triples = triples
         self._pairs = matcher_of(triples, MatchRules())
         self._matches = self._pairs if rules == MatchRules() else matcher_of(triples, rules)
-        wordings = _Wordings(triples)
-        self._wordings_of = lru_cache(_CACHED_TRIPLES)(wordings.folded)
-        self._everywhere = {k for k in range(len(triples)) if not wordings.name_both(k)}
+        hiding = {relation for relation in {triple.relation_id for triple in triples} if _hides_a_label(relation)}
+        self._everywhere = {k for k, triple in enumerate(triples) if triple.relation_id in hiding}
         owners: dict[bytes, list[int]] = {}
         for k in sorted(self._everywhere):
-            for wording in wordings.folded(k):
+            for wording in _folded_wordings(triples[k]):
                 owners.setdefault(wording, []).append(k)
         self._owners = list(owners.values())
         self._finder = SpellingFinder(list(owners))
 
-    def count(self, share: _Share) -> _ShareCounts:
+    def count(self, share: _Share) -> _Counts:
         """Count in one share.
 
         Raises:
@@ -272,8 +221,8 @@ class _ShareCounter:
         """
         prefix, first, last = share
         corpus = IndexedDataset(prefix)
-        counts = np.zeros((3, self._triples), dtype=np.int64)
-        documents = all_tokens = size = 0
+        counts = np.zeros((3, len(self._triples)), dtype=np.int64)
+        documents = all_tokens = 0
         batch: list[list[int]] = []
         for number in range(first, last):
             tokens = corpus.get(number)
@@ -284,16 +233,13 @@ class _ShareCounter:
                 )
             all_tokens += len(tokens)
             ends = np.flatnonzero(tokens == self._eod).tolist()
-            for end, next_end in pairwise([-1, *ends, len(tokens)]):
-                if next_end > end + 1:  # not empty
-                    batch.append(tokens[end + 1 : next_end].tolist())
-                    size += next_end - end
-                    documents += 1
-            if size >= _BATCH_TOKENS or len(batch) >= _BATCH_DOCUMENTS or number == last - 1:
+            parts = pairwise([-1, *ends, len(tokens)])
+            batch += [tokens[end + 1 : next_end].tolist() for end, next_end in parts if next_end > end + 1]
+            if len(batch) >= _BATCH_DOCUMENTS or number == last - 1:
+                documents += len(batch)
                 self._count_batch(batch, counts)
-                batch, size = [], 0
-        present = np.flatnonzero(counts.any(axis=0))
-        return _ShareCounts(documents, all_tokens, present, counts[:, present])
+                batch = []
+        return documents, all_tokens, counts
 
     def _count_batch(self, batch: list[list[int]], counts: IntArray) -> None:
         texts = self._tokenizer.decode_batch(batch, skip_special_tokens=False)
@@ -304,7 +250,8 @@ class _ShareCounter:
             candidates = [match.triple for match in in_pair if match.triple not in self._everywhere]
             folded = fold(text) if candidates else b""
             for k in candidates:
-                occurrences[k] = sum(count_whole_words(wording, folded) for wording in self._wordings_of(k))
+                wordings = _folded_wordings(self._triples[k])
+                occurrences[k] = sum(count_whole_words(wording, folded) for wording in wordings)
             for k, times in occurrences.items():
                 counts[:2, k] += (times > 0, times)
             counts[2, [match.triple for match in by_rules]] += 1
@@ -320,13 +267,13 @@ def _start_worker(tokenizer: Path, triples: Sequence[Triple], rules: MatchRules)
     _counter = _ShareCounter(tokenizer, triples, rules)
 
 
-def _count_share(share: _Share) -> _ShareCounts:
+def _count_share(share: _Share) -> _Counts:
     return _counter.count(share)
 
 
 def _count_all(
     shares: Sequence[_Share], search: tuple[Path, Sequence[Triple], MatchRules], workers: int
-) -> Iterator[_ShareCounts]:
+) -> Iterator[_Counts]:
     """The counts of all shares, in the order in which they are finished."""
     workers = min(workers, len(shares))
     if workers == 1:

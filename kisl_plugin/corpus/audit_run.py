@@ -67,7 +67,7 @@ class RowAudit:
         rows, checked: rows of the run, and how many were checked.
         passes: how many times the run reads its corpus.
         wrong_rows: rows that do not contain what the schedule says.
-        problems: the first of them, in words.
+        error: the first rows, else the first triple, that are not as planned, in one line; empty if all are.
     """
 
     triples: tuple[Triple, ...]
@@ -78,21 +78,7 @@ class RowAudit:
     checked: int
     passes: float
     wrong_rows: int
-    problems: tuple[str, ...]
-
-    def error(self) -> str:
-        """One line about the first rows, else the first triple, that are not as planned; empty if all are."""
-        if self.wrong_rows:
-            return f"{self.wrong_rows:,} rows do not contain what was planned: {'; '.join(self.problems)}"
-        wrong = np.flatnonzero(self.planned != self.actual)
-        if not len(wrong):
-            return ""
-        triple = self.triples[wrong[0]]
-        return (
-            f"{len(wrong):,} triples are not stated as often as planned, although each row is as scheduled: "
-            f"{triple.subject} {triple.relation_id} {triple.object}: planned {self.planned[wrong[0]]}, found "
-            f"{self.actual[wrong[0]]}"
-        )
+    error: str
 
 
 def audit_rows(run: AuditedRun, rows: int | None = None) -> RowAudit:
@@ -100,11 +86,30 @@ def audit_rows(run: AuditedRun, rows: int | None = None) -> RowAudit:
 
     A statement beyond the plan is natural where the background that the row was made from contains it.
     """
-    plan, length = run.plan, run.config["seq_length"] + 1
-    statements = _Statements(run)
+    plan, length, eod = run.plan, run.config["seq_length"] + 1, run.data.eod
+    # Owner (a triple's index), text and tokens: the plan's statements, numbered as there, then those of the control.
+    index = {triple: k for k, triple in enumerate(plan.triples)}
+    statements = [(index[one.triple], one.text, one.tokens) for one in plan.statements]
+    verbalizer, injected_triples = verbalizer_of(plan.settings.form), {owner for owner, _, _ in statements}
+    for k in sorted(set(index.values()) - injected_triples):
+        for template in plan.settings.templates:
+            text = verbalizer.text(plan.triples[k], template)
+            ids = run.data.tokenizer.encode(text, add_special_tokens=False).ids
+            statements.append((k, text, np.array(ids, dtype=np.int64)))
+    # Where a control triple has the same statement as an injected one, the injected one counts.
+    numbers = {tokens.tobytes(): n for n, (_, _, tokens) in reversed([*enumerate(statements)])}
+
+    def natural_in(background: NDArray[np.int64], number: int) -> int:
+        """How often a statement's tokens follow one another in the background row, anywhere."""
+        tokens = statements[number][2]
+        if len(tokens) > len(background):
+            return 0
+        windows = np.lib.stride_tricks.sliding_window_view(background, len(tokens))
+        return int((windows == tokens).all(axis=1).sum())
+
     samples = plan.schedule.samples
     checked = min(rows or samples, samples)
-    planned, actual, natural = counts = np.zeros((3, len(statements.texts)), dtype=np.int64)
+    planned, actual, natural = counts = np.zeros((3, len(statements)), dtype=np.int64)
     wrong_rows, problems = 0, list[str]()
     progress = Progress("checking rows", checked)
     for done in range(checked):
@@ -112,18 +117,21 @@ def audit_rows(run: AuditedRun, rows: int | None = None) -> RowAudit:
             progress.update(done)
         i = (2 * done + 1) * samples // (2 * checked)
         row = run.data.train[i]["text"]
-        scheduled, injected = Counter(plan.schedule.triples_in(i).tolist()), statements.documents_in(row)
+        scheduled = Counter(plan.schedule.triples_in(i).tolist())
+        # A statement is a document of its own: an end of document on either side.
+        pieces = (row[a + 1 : b].tobytes() for a, b in pairwise(np.flatnonzero(row == eod).tolist()))
+        injected = Counter(numbers[piece] for piece in pieces if piece in numbers)
         own: Counter[int] = Counter()
         if extra := injected - scheduled:
             background = run.background[i % len(run.background)]["text"]
-            own = Counter({n: min(times, statements.count_in(background, n)) for n, times in extra.items()})
+            own = Counter({n: min(times, natural_in(background, n)) for n, times in extra.items()})
             injected -= own
-        for array, numbers in ((planned, scheduled), (actual, injected), (natural, own)):
-            for number, times in numbers.items():
+        for array, counter in ((planned, scheduled), (actual, injected), (natural, own)):
+            for number, times in counter.items():
                 array[number] += times
         if injected != scheduled or len(row) != length:
             wrong_rows += 1
-            pairs = [(statements.texts[n], scheduled[n], injected[n]) for n in sorted(injected | scheduled)]
+            pairs = [(statements[n][1], scheduled[n], injected[n]) for n in sorted(injected | scheduled)]
             pairs.append(("tokens of the row", length, len(row)))
             problems += [f"row {i:,}: {what!r} planned {n}, found {times}" for what, n, times in pairs if n != times]
     progress.update(checked)
@@ -131,51 +139,17 @@ def audit_rows(run: AuditedRun, rows: int | None = None) -> RowAudit:
     if checked == samples:  # what the run's F demands, not what the schedule says
         planned[: len(plan.statements)] = [statement.frequency for statement in plan.statements]
     per_triple = np.zeros((3, len(plan.triples)), dtype=np.int64)
-    for owner, column in zip(statements.owners, counts.T, strict=True):
+    for (owner, _, _), column in zip(statements, counts.T, strict=True):
         per_triple[:, owner] += column
-    return RowAudit(
-        triples=tuple(plan.triples),
-        planned=per_triple[0],
-        actual=per_triple[1],
-        natural=per_triple[2],
-        rows=samples,
-        checked=checked,
-        passes=samples * run.config["seq_length"] / int(run.data.corpus.sizes.sum(dtype=np.int64)),
-        wrong_rows=wrong_rows,
-        problems=tuple(problems[:_REPORTED_PROBLEMS]),
-    )
-
-
-class _Statements:
-    """All statements by their tokens: the plan's first, numbered as there, then those of the control triples."""
-
-    def __init__(self, run: AuditedRun) -> None:
-        plan, settings = run.plan, run.plan.settings
-        verbalizer = verbalizer_of(settings.form)
-        index = {triple: k for k, triple in enumerate(plan.triples)}
-        self.owners = [index[statement.triple] for statement in plan.statements]
-        self.texts = [statement.text for statement in plan.statements]
-        self._tokens = [statement.tokens for statement in plan.statements]
-        injected = set(self.owners)
-        for k, triple in enumerate(plan.triples):
-            for text in (verbalizer.text(triple, template) for template in settings.templates if k not in injected):
-                self.owners.append(k)
-                self.texts.append(text)
-                encoding = run.data.tokenizer.encode(text, add_special_tokens=False)
-                self._tokens.append(np.array(encoding.ids, dtype=np.int64))
-        # Where a control triple has the same statement as an injected one, the injected one counts.
-        self._numbers = {tokens.tobytes(): n for n, tokens in reversed([*enumerate(self._tokens)])}
-        self._eod = run.data.eod
-
-    def documents_in(self, row: NDArray[np.int64]) -> Counter[int]:
-        """How often each statement is a document of the row, with an end of document on either side."""
-        pieces = (row[a + 1 : b].tobytes() for a, b in pairwise(np.flatnonzero(row == self._eod).tolist()))
-        return Counter(self._numbers[piece] for piece in pieces if piece in self._numbers)
-
-    def count_in(self, row: NDArray[np.int64], number: int) -> int:
-        """How often a statement's tokens follow one another in the row, anywhere."""
-        tokens = self._tokens[number]
-        if len(tokens) > len(row):
-            return 0
-        windows = np.lib.stride_tricks.sliding_window_view(row, len(tokens))
-        return int((windows == tokens).all(axis=1).sum())
+    planned, actual, natural = per_triple
+    error, others = "", np.flatnonzero(planned != actual).tolist()
+    if wrong_rows:
+        error = f"{wrong_rows:,} rows do not contain what was planned: {'; '.join(problems[:_REPORTED_PROBLEMS])}"
+    elif others:
+        k, triple = others[0], plan.triples[others[0]]
+        error = (
+            f"{len(others):,} triples are not stated as often as planned, although each row is as scheduled: "
+            f"{triple.subject} {triple.relation_id} {triple.object}: planned {planned[k]}, found {actual[k]}"
+        )
+    passes = samples * run.config["seq_length"] / int(run.data.corpus.sizes.sum(dtype=np.int64))
+    return RowAudit(tuple(plan.triples), planned, actual, natural, samples, checked, passes, wrong_rows, error)
