@@ -21,7 +21,7 @@ from kisl_plugin.fit.likelihood import (
     multistart,
 )
 
-__all__ = ["SEEDS", "Counts", "CurveFits", "fit_curves", "pool_runs", "students_t", "with_pairing"]
+__all__ = ["LACK_OF_FIT", "SEEDS", "Counts", "CurveFits", "fit_curves", "pool_runs", "students_t", "with_pairing"]
 
 SEEDS, LACK_OF_FIT = "seeds", "lack of fit"  # what tau was estimated from
 
