@@ -24,16 +24,7 @@ from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.hookspecs import Match, Matcher, hookimpl, manager
 from kisl_plugin.triples import Triple
 
-__all__ = [
-    "PAIR",
-    "SUBJECT",
-    "MatchRules",
-    "SpellingFinder",
-    "count_whole_words",
-    "fold",
-    "matcher_of",
-    "unsearchable",
-]
+__all__ = ["PAIR", "MatchRules", "SpellingFinder", "count_whole_words", "fold", "matcher_of", "unsearchable"]
 
 PAIR, SUBJECT = "pair", "subject"
 
@@ -73,10 +64,8 @@ def matcher_of(triples: Sequence[Triple], rules: MatchRules | None = None) -> Ma
     with _one_line_errors(name):
         matcher: Matcher | None = manager().hook.kisl_matcher(name=name, triples=triples, rules=rules)
     if matcher is None:
-        raise InputError(
-            f"match {name!r}: unknown (built in: {PAIR}, {SUBJECT}); correct it, or install a plugin with the hook "
-            "kisl_matcher"
-        )
+        built_in = f"built in: {PAIR}, {SUBJECT}"
+        raise InputError(f"match {name!r}: unknown ({built_in}), and no plugin's hook kisl_matcher provides it")
 
     def checked(texts: Sequence[str]) -> list[list[Match]]:
         with _one_line_errors(name):
@@ -86,10 +75,8 @@ def matcher_of(triples: Sequence[Triple], rules: MatchRules | None = None) -> Ma
                 f"match {name!r}: {len(answer)} lists; expected one list of matches for each of {len(texts)} texts"
             )
         for match in (match for matches in answer for match in matches):
-            if not isinstance(match, Match):
-                raise KislError(f"match {name!r}: returned {match!r}; expected a kisl_plugin.hookspecs.Match")
-            if not 0 <= match.triple <= most:
-                raise KislError(f"match {name!r}: returned triple {match.triple!r}; expected an index from 0 to {most}")
+            if not isinstance(match, Match) or not 0 <= match.triple <= most:
+                raise KislError(f"match {name!r}: returned {match!r}; expected a Match with a triple from 0 to {most}")
         return answer
 
     return checked
@@ -104,10 +91,8 @@ def _one_line_errors(name: str) -> Iterator[None]:
         raise
     except Exception as error:
         last = extract_tb(error.__traceback__)[-1]
-        message = " ".join(str(error).split())
-        raise KislError(
-            f"match {name!r}: failed with {type(error).__name__}: {message} ({Path(last.filename).name}:{last.lineno})"
-        ) from error
+        where, message = f"{Path(last.filename).name}:{last.lineno}", " ".join(str(error).split())
+        raise KislError(f"match {name!r}: failed with {type(error).__name__}: {message} ({where})") from error
 
 
 # Folding: bytes that are equal where two texts read the same.
@@ -165,8 +150,7 @@ def _fold_texts(texts: Sequence[str]) -> bytes:
 
     Only runs of characters beyond ASCII are normalised, and texts repeat a few of them.
     """
-    data = b" \0 ".join(text.encode("utf-8", "replace").translate(_FOLD_ASCII) for text in texts)
-    data = b"\0 %b \0" % data
+    data = b"\0 %b \0" % b" \0 ".join(text.encode("utf-8", "replace").translate(_FOLD_ASCII) for text in texts)
     parts, last = [], 0
     for start, end in _runs_beyond_ascii(data):
         parts += [data[last:start], _fold_run(data[start:end])]
@@ -175,21 +159,17 @@ def _fold_texts(texts: Sequence[str]) -> bytes:
     return folded[_without_double_spaces(folded)].tobytes()
 
 
-def _without_double_spaces(folded: NDArray[np.uint8]) -> NDArray[np.bool_] | slice:
+def _without_double_spaces(folded: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Selects the bytes that remain when one space stands for several."""
     space = folded == 32
-    double = space[1:] & space[:-1]
-    return np.concatenate([[True], ~double]) if double.any() else slice(None)
+    return np.concatenate([[True], ~(space[1:] & space[:-1])])
 
 
 def _runs_beyond_ascii(data: bytes) -> Iterator[tuple[int, int]]:
     """Where characters beyond ASCII stand in UTF-8, with the ASCII character before where a mark belongs to it."""
     places = np.flatnonzero(np.frombuffer(data, dtype=np.int8) < 0)
-    if not len(places):
-        return
-    cuts = np.flatnonzero(np.diff(places) > 1)
-    starts = places[np.concatenate([[0], cuts + 1])].tolist()
-    ends = (places[np.concatenate([cuts, [len(places) - 1]])] + 1).tolist()
+    starts = places[np.diff(places, prepend=-2) > 1].tolist()
+    ends = (places[np.diff(places, append=len(data) + 1) > 1] + 1).tolist()
     for start, end in zip(starts, ends, strict=True):
         yield start - (start > 0 and _begins_with_mark(data[start:end])), end
 
@@ -283,19 +263,19 @@ def _in_characters(text: str, mentions: Sequence[_Mention]) -> list[_Mention]:
 
 def _pieces(run: bytes) -> Iterator[tuple[int, int, bytes]]:
     """The parts of a run beyond ASCII that fold independently: begin, stop (exclusive) in bytes, folded form."""
-    begin = at = 0
-    piece = ""
+    pieces: list[str] = []
     for char in run.decode():
         first = unicodedata.normalize("NFKC", char)[0]
         # A mark, or the second part of a Korean syllable, can join with what stands before it.
-        joins = unicodedata.category(first).startswith("M") or "\u1160" <= first <= "\u11ff"
-        if piece and not joins:
-            yield begin, at, _fold_characters(piece)
-            begin, piece = at, ""
-        piece += char
-        at += len(char.encode())
-    if piece:
-        yield begin, at, _fold_characters(piece)
+        if pieces and (unicodedata.category(first).startswith("M") or "\u1160" <= first <= "\u11ff"):
+            pieces[-1] += char
+        else:
+            pieces.append(char)
+    begin = 0
+    for piece in pieces:
+        stop = begin + len(piece.encode())
+        yield begin, stop, _fold_characters(piece)
+        begin = stop
 
 
 # The spellings by which a subject and an object are searched.
@@ -308,17 +288,15 @@ def unsearchable(triples: Sequence[Triple], rules: MatchRules) -> dict[int, str]
     reasons = {}
     for index, triple in enumerate(triples):
         sides = [("subject", triple.subject, triple.subject_aliases), ("object", triple.object, triple.object_aliases)]
-        for side, label, aliases in sides[: 1 if rules.match == SUBJECT else 2]:
+        for side, label, aliases in reversed(sides[: 1 if rules.match == SUBJECT else 2]):
             spellings = _spellings_of(label, aliases, rules)
             if not spellings:
                 reasons[index] = f"{side} {label!r} has no character to search for"
-                break
-            if all(any(map(_is_unspaced, spelling.decode())) for spelling in spellings):
+            elif all(any(map(_is_unspaced, spelling.decode())) for spelling in spellings):
                 reasons[index] = (
                     f"{side} {label!r} is in a script without spaces between words: found only where no letter stands "
                     "beside it"
                 )
-                break
     return reasons
 
 
@@ -341,8 +319,6 @@ def _fold_all(texts: tuple[str, ...]) -> frozenset[bytes]:
 
 # The built-in matchers.
 
-_MANY_TRIPLES = 16
-
 
 @hookimpl
 def kisl_matcher(name: str, triples: Sequence[Triple], rules: MatchRules) -> Matcher | None:
@@ -363,24 +339,14 @@ class _TripleMatcher:
         numbers: dict[bytes, int] = {}
         self._subjects: list[tuple[int, ...]] = []
         self._objects: list[tuple[int, ...]] = []
-        of_subject: dict[int, list[int]] = defaultdict(list)
+        self._of_subject: dict[int, list[int]] = {}
         for index, triple in enumerate(triples):
             subjects = _spellings_of(triple.subject, triple.subject_aliases, rules)
             objects = [] if self._subject_only else _spellings_of(triple.object, triple.object_aliases, rules)
             self._subjects.append(tuple(numbers.setdefault(spelling, len(numbers)) for spelling in subjects))
             self._objects.append(tuple(numbers.setdefault(spelling, len(numbers)) for spelling in objects))
             for number in self._subjects[-1]:
-                of_subject[number].append(index)
-        self._of_subject = dict(of_subject)
-        # Some subjects have thousands of triples, such as the United States: these are looked up by their objects.
-        self._by_object: dict[int, dict[int, list[int]]] = {}
-        for number, indices in of_subject.items():
-            if len(indices) > _MANY_TRIPLES:
-                by_object: dict[int, list[int]] = defaultdict(list)
-                for index in indices:
-                    for other in self._objects[index]:
-                        by_object[other].append(index)
-                self._by_object[number] = dict(by_object)
+                self._of_subject.setdefault(number, []).append(index)
         self._finder = SpellingFinder(list(numbers))
 
     def __call__(self, texts: Sequence[str]) -> list[list[Match]]:
@@ -391,7 +357,13 @@ class _TripleMatcher:
         ]
 
     def _matches(self, text: str, mentions: list[_Mention]) -> list[Match]:
-        indices = sorted(set(self._stated({mention[0] for mention in mentions})))
+        spellings = {number for number, _, _ in mentions}
+        indices = sorted({
+            index
+            for number in spellings & self._of_subject.keys()
+            for index in self._of_subject[number]
+            if self._subject_only or not spellings.isdisjoint(self._objects[index])
+        })  # fmt: skip
         if not indices:
             return []
         spellings = {number for index in indices for number in (*self._subjects[index], *self._objects[index])}
@@ -407,17 +379,6 @@ class _TripleMatcher:
             subject, object = (subjects[0], None) if self._subject_only else _nearest(subjects, objects)
             matches.append(Match(index, self._rule, subject, object))
         return matches
-
-    def _stated(self, spellings: set[int]) -> Iterator[int]:
-        """Triples of which a spelling of the subject and one of the object are among these."""
-        for number in spellings & self._of_subject.keys():
-            if self._subject_only:
-                yield from self._of_subject[number]
-            elif by_object := self._by_object.get(number):
-                for other in spellings & by_object.keys():
-                    yield from by_object[other]
-            else:
-                yield from (one for one in self._of_subject[number] if not spellings.isdisjoint(self._objects[one]))
 
 
 def _nearest(subjects: Sequence[_Span], objects: Sequence[_Span]) -> tuple[_Span, _Span]:

@@ -15,20 +15,8 @@ import yaml
 from kisl_plugin.errors import InputError, did_you_mean
 from kisl_plugin.files import hold_lock
 
-__all__ = [
-    "KEY_RULES",
-    "KeyRule",
-    "Purpose",
-    "Yamls",
-    "hold_save",
-    "is_same_folder",
-    "is_same_value",
-    "read_yamls",
-    "refuse_keys",
-    "refuse_mixed_runs",
-    "swiglu_width",
-    "unused_keys",
-]
+__all__ = ["KEY_RULES", "Yamls", "hold_save", "is_same_folder", "is_same_value", "read_yamls", "refuse_keys",
+           "refuse_mixed_runs", "swiglu_width", "unused_keys"]  # fmt: skip
 
 LOCK_NAME = "kisl.lock"
 
@@ -84,8 +72,7 @@ def read_yamls(paths: Sequence[Path]) -> Yamls:
     texts: dict[str, str] = {}
     for path in paths:
         if path.name in texts:
-            first = next(other for other in paths if other.name == path.name)
-            raise InputError(f"{path}: has the same file name as {first}; GPT-NeoX refuses that: rename one")
+            raise InputError(f"{path}: has the same file name as another YAML; GPT-NeoX refuses that: rename one")
         try:
             texts[path.name] = path.read_text(encoding="utf-8")
             data = yaml.load(texts[path.name], Loader=_EachKeyOnce)
@@ -176,10 +163,9 @@ KEY_RULES: tuple[KeyRule, ...] = (
     # Which rows a run has
     KeyRule("dataset_impl", "gpt2", ("gpt2",), _ANY_ROWS, "pairwise and online data are not rows of text"),
     KeyRule("train_impl", "normal", ("normal",), _ANY_ROWS, "other objectives do not train on rows of text"),
-    KeyRule("train_label_data_paths", None, (None,), _ANY_ROWS, _TEXT),
-    KeyRule("train_reward_data_paths", None, (None,), _ANY_ROWS, _TEXT),
+    *(KeyRule(key, None, (None,), _ANY_ROWS, _TEXT)
+      for key in ("train_label_data_paths", "train_reward_data_paths", "precompute_model_name")),
     KeyRule("pos_train_data_paths", None, (None,), _ANY_ROWS, "pairwise data are not rows of text"),
-    KeyRule("precompute_model_name", None, (None,), _ANY_ROWS, _TEXT),
     KeyRule("curriculum_learning", None, (None,), _ANY_ROWS, "its shorter sequences would cut statements off"),
     KeyRule("autotuning_run", None, (None,), _ANY_ROWS, "it tries other batch sizes, each with another schedule"),
     KeyRule("pack_impl", "packed", ("packed", "pack_until_overflow"), _INJECTION,
@@ -244,14 +230,11 @@ def refuse_keys(yamls: Yamls, purpose: Purpose) -> None:
             value = f"is {yamls.values.get(rule.key, rule.default)!r}"
             if rule.key not in yamls.values:
                 value = f"is not given, and GPT-NeoX's default is {rule.default!r}"
-            expected = " or ".join(map(_as_yaml, rule.allowed))
+            texts = (str(one).lower() if isinstance(one, bool) else str(one) for one in rule.allowed)
+            expected = " or ".join(texts).replace("None", "no value")
             raise InputError(
                 f"{yamls.file_of(rule.key)}: {rule.key} {value}; {_NEEDED_BY[purpose]} {expected}: {rule.reason}"
             )
-
-
-def _as_yaml(value: Any) -> str:
-    return "no value" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def unused_keys(yamls: Yamls, honoured: Iterable[str]) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """From the `kisl` section of a YAML to a run's statements and schedule, the same for every engine."""
 
+import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +16,9 @@ from kisl_plugin.schedule import Schedule
 from kisl_plugin.triples import CONTROL, Triple, read_triples, triples_to_jsonl
 from kisl_plugin.verbalize import verbalizer_of
 
-__all__ = ["Encode", "InjectionPlan", "InjectionSettings", "Statement", "make_plan", "read_settings"]
+__all__ = ["Encode", "InjectionPlan", "InjectionSettings", "is_number", "is_whole", "make_plan", "read_settings"]
 
 Encode = Callable[[str], Sequence[int]]
-_BUILT_IN_SPACINGS = ("shuffled", "even")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +81,14 @@ def read_settings(section: Any, where: str, default_seed: int) -> InjectionSetti
     return InjectionSettings(**values)
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def is_whole(value: Any, least: int = 0) -> bool:
+    """Whether a YAML's value is an integer of at least `least`; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def is_number(value: Any) -> bool:
+    """Whether a YAML's value is a finite number; integers that overflow as floats are not, nor are true and false."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _is_name(value: Any) -> bool:
@@ -94,34 +97,31 @@ def _is_name(value: Any) -> bool:
 
 def _is_frequency(value: Any) -> bool:
     if isinstance(value, Mapping):
-        return bool(value) and all(isinstance(g, str) and g != CONTROL and _is_whole(f) for g, f in value.items())
-    return _is_whole(value)
+        return bool(value) and all(isinstance(g, str) and g != CONTROL and is_whole(f) for g, f in value.items())
+    return is_whole(value)
 
 
 def _is_template(value: Any) -> bool:
     if isinstance(value, list):
-        return bool(value) and all(map(_is_whole, value)) and len(set(value)) == len(value)
-    return _is_whole(value)
+        return bool(value) and all(map(is_whole, value)) and len(set(value)) == len(value)
+    return is_whole(value)
 
 
 def _is_window(value: Any) -> bool:
-    pair = isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+    pair = isinstance(value, list) and len(value) == 2 and all(map(is_number, value))
     return pair and 0 <= value[0] < value[1] <= 1
 
 
 # Every key: its check, and what an error says was expected.
 _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "triples": (_is_name, "a file of triples, a bundled name such as wikidata_six, or a hub data set id"),
-    "frequency": (
-        _is_frequency,
-        "a whole number, or a mapping from group to whole number (the group control is never injected)",
-    ),
+    "frequency": (_is_frequency, "a whole number, or {group: whole number} (the group control is never injected)"),
     "form": (_is_name, "statement, question, or a form that an installed plugin adds"),
     "template": (_is_template, "a template's index (0 is the first), or a list of different indices"),
     "spacing": (_is_name, "shuffled, even, or a spacing that an installed plugin adds"),
-    "seed": (_is_whole, "a whole number"),
+    "seed": (is_whole, "a whole number"),
     "window": (_is_window, "[from, to] with 0 <= from < to <= 1"),
-    "max_fraction": (lambda value: _is_number(value) and 0 < value <= 1, "a number above 0, at most 1"),
+    "max_fraction": (lambda value: is_number(value) and 0 < value <= 1, "a number above 0, at most 1"),
 }
 
 
@@ -159,22 +159,17 @@ class InjectionPlan:
         """The part of the run card that records what was injected."""
         settings = self.settings
         frequencies = _group_frequencies(self.triples, settings)
-        if len(set(frequencies.values())) == 1:
-            frequency: dict[str, Any] = {"frequency": next(iter(frequencies.values()))}
-        else:
-            counts = {group: sum(triple.group == group for triple in self.triples) for group in sorted(frequencies)}
-            frequency = {
-                "groups": {group: {"frequency": frequencies[group], "count": n} for group, n in counts.items()}
-            }
-        injected = sum(triple.group != CONTROL for triple in self.triples)
+        counts = Counter(triple.group for triple in self.triples)
+        groups = {group: {"frequency": frequencies[group], "count": counts[group]} for group in sorted(frequencies)}
+        is_one = len(set(frequencies.values())) == 1
         template = settings.template
         return {
-            **frequency,
+            **({"frequency": next(iter(frequencies.values()))} if is_one else {"groups": groups}),
             "seed": settings.seed,
             "triples": {
                 "source": settings.triples,
-                "count": injected,
-                "control": len(self.triples) - injected,
+                "count": len(self.triples) - counts[CONTROL],
+                "control": counts[CONTROL],
                 "sha256": sha256(triples_to_jsonl(self.triples)),
             },
             "form": settings.form,
@@ -216,8 +211,15 @@ def make_plan(settings: InjectionSettings, encode: Encode, samples: int, seq_len
         capacity=seq_length + 1,
         window=settings.window,
     )
-    if settings.spacing not in _BUILT_IN_SPACINGS:
-        _refuse_inexact(schedule)
+    if settings.spacing not in ("shuffled", "even"):  # a plugin's exposures are counted over the whole run
+        name = f"spacing {settings.spacing!r} (a plugin's)"
+        most, largest = max(len(schedule.triples_in(i)) for i in range(samples)), schedule.largest_row
+        if most > largest:
+            raise InputError(f"{name} puts {most} exposures into a sample; its largest_row is {largest}")
+        counts = schedule.count_exposures()
+        for k in np.flatnonzero(counts != schedule.frequencies)[:1]:
+            right = f"expected {schedule.frequencies[k]}: the plugin is not exact"
+            raise InputError(f"{name} gives statement {k} {counts[k]} exposures; {right}")
     return InjectionPlan(settings, triples, statements, schedule, seq_length)
 
 
@@ -260,31 +262,11 @@ def _make_statements(
             statement = Statement(triple, text, tokens, frequency)
             first = first_of.setdefault(tokens.tobytes(), statement)
             if first is not statement:
+                both = (first.triple, triple)
+                ids = [f"{t.subject_id or t.subject} {t.relation_id} {t.object_id or t.object}" for t in both]
                 raise InputError(
-                    f"two statements have the same tokens: {first.text!r} (of {_ids(first.triple)}) and "
-                    f"{text!r} (of {_ids(triple)}); their exposures could not be told apart: leave one out"
+                    f"two statements have the same tokens: {first.text!r} (of {ids[0]}) and {text!r} (of {ids[1]}); "
+                    "their exposures could not be told apart: leave one out"
                 )
             statements.append(statement)
     return statements
-
-
-def _ids(triple: Triple) -> str:
-    return f"{triple.subject_id or triple.subject} {triple.relation_id} {triple.object_id or triple.object}"
-
-
-def _refuse_inexact(schedule: Schedule) -> None:
-    """Count a plugin's exposures over the whole run before it starts."""
-    largest = max(len(schedule.triples_in(i)) for i in range(schedule.samples))
-    if largest > schedule.largest_row:
-        raise InputError(
-            f"spacing {schedule.spacing!r} (a plugin's) puts {largest} exposures into a sample; its largest_row is "
-            f"{schedule.largest_row}"
-        )
-    counts = schedule.count_exposures()
-    wrong = np.flatnonzero(counts != schedule.frequencies)
-    if len(wrong):
-        k = int(wrong[0])
-        raise InputError(
-            f"spacing {schedule.spacing!r} (a plugin's) gives statement {k} {counts[k]} exposures; "
-            f"expected {schedule.frequencies[k]}: the plugin is not exact"
-        )

@@ -7,24 +7,16 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kisl_plugin.errors import InputError, needs_extra
 from kisl_plugin.hookspecs import hookimpl
 
-__all__ = [
-    "CONTROL",
-    "INJECTED",
-    "Triple",
-    "TriplesWarning",
-    "folded_words",
-    "normalised",
-    "read_triples",
-    "triples_to_jsonl",
-]
+__all__ = ["CONTROL", "INJECTED", "Triple", "TriplesWarning", "folded_words", "normalised", "read_triples",
+           "triples_to_jsonl"]  # fmt: skip
 
 CONTROL = "control"
 INJECTED = "injected"
@@ -94,19 +86,9 @@ def triples_to_jsonl(triples: Iterable[Triple]) -> str:
     """The triples as JSON lines, which `read_triples` reads back to equal ones; keys in the order of the fields."""
     lines = []
     for triple in triples:
-        row: dict[str, str | list[str]] = {
-            "subject": triple.subject,
-            "relation_id": triple.relation_id,
-            "object": triple.object,
-        }
-        optional: dict[str, str | list[str]] = {
-            "subject_id": triple.subject_id,
-            "object_id": triple.object_id,
-            "subject_aliases": list(triple.subject_aliases),
-            "object_aliases": list(triple.object_aliases),
-        }
-        row |= {key: value for key, value in optional.items() if value}
-        lines.append(json.dumps({**row, "group": triple.group}, ensure_ascii=False) + "\n")
+        row = {field.name: getattr(triple, field.name) for field in fields(triple)}
+        kept = {key: value for key, value in row.items() if value or key in (*_REQUIRED, "group")}
+        lines.append(json.dumps(kept, ensure_ascii=False) + "\n")
     return "".join(lines)
 
 
@@ -119,7 +101,6 @@ _COLUMNS = (*_REQUIRED, "subject_id", "object_id", *_ALIASES, "group")
 # Persian and Indic labels are written with).
 _REFUSED_CATEGORIES = ("Cc", "Cf", "Cs", "Zl", "Zp")
 _JOINERS = "\u200c\u200d"
-_ROWS_SHOWN = 5
 
 _Rows = Iterable[tuple[int, Mapping[str, Any]]]
 
@@ -136,9 +117,12 @@ def _triples_of_rows(rows: _Rows, source: str) -> list[Triple]:
     triples: list[Triple] = []
     first_rows: dict[tuple[str, str, str, str], tuple[int, str]] = {}
     repeated: list[int] = []
+    checked: set[tuple[str, ...]] = set()
     for number, row in rows:
-        where = f"{source}:{number}"
-        _check_columns(tuple(row), where)
+        where, columns = f"{source}:{number}", tuple(row)
+        if columns not in checked:
+            _check_columns(columns, where)
+            checked.add(columns)
         triple = _triple(row, where)
         fact = (triple.subject, triple.subject_id, triple.relation_id, triple.object)
         first, group = first_rows.setdefault(fact, (number, triple.group))
@@ -154,41 +138,28 @@ def _triples_of_rows(rows: _Rows, source: str) -> list[Triple]:
     if not triples:
         raise InputError(f"{source}: contains no triples; expected rows with {', '.join(_REQUIRED)}")
     if repeated:
-        shown = ", ".join(map(str, repeated[:_ROWS_SHOWN])) + (", …" if len(repeated) > _ROWS_SHOWN else "")
-        warnings.warn(
-            f"{source}: left out {len(repeated)} rows that repeat an earlier fact (rows {shown})",
-            TriplesWarning,
-            stacklevel=2,
-        )
+        shown = ", ".join(map(str, repeated[:5])) + (", …" if len(repeated) > 5 else "")
+        message = f"{source}: left out {len(repeated)} rows that repeat an earlier fact (rows {shown})"
+        warnings.warn(message, TriplesWarning, stacklevel=2)
     return triples
 
 
 def _check_columns(present: tuple[str, ...], where: str) -> None:
     """Refuse columns without a required one, or with a misspelt one."""
-    problem = _columns_problem(present)
-    if problem:
-        raise InputError(f"{where}: {problem}")
 
-
-@lru_cache
-def _columns_problem(present: tuple[str, ...]) -> str | None:
     def squeezed(column: str) -> str:  # "Subject-Alias" and "subject_aliases" are the same without case and plural
         return re.sub(r"[\W_]", "", column.casefold()).rstrip("es")
 
     others = [column for column in present if column not in _COLUMNS]
-    for column in _COLUMNS:
-        if column in present:
-            continue
+    for column in (column for column in _COLUMNS if column not in present):
         meant = [other for other in others if squeezed(other) == squeezed(column)]
         if not meant and column in _REQUIRED:
             meant = difflib.get_close_matches(column, others, n=1)
         if meant:
-            return f"column {meant[0]!r} is unknown; rename it to {column!r}"
+            raise InputError(f"{where}: column {meant[0]!r} is unknown; rename it to {column!r}")
         if column in _REQUIRED:
-            return (
-                f"no column {column!r}, only {', '.join(map(repr, present)) or 'none'}; expected {', '.join(_REQUIRED)}"
-            )
-    return None
+            names = ", ".join(map(repr, present)) or "none"
+            raise InputError(f"{where}: no column {column!r}, only {names}; expected {', '.join(_REQUIRED)}")
 
 
 def _triple(row: Mapping[str, Any], where: str) -> Triple:
@@ -205,9 +176,7 @@ def _triple(row: Mapping[str, Any], where: str) -> Triple:
         raise InputError(f"{where}: group is {group!r}; expected {CONTROL!r} for control triples, or another name")
     aliases = []
     for column in _ALIASES:
-        values = row.get(column)
-        if values is None or values == "":
-            values = ()
+        values = () if row.get(column) in (None, "") else row[column]
         if not isinstance(values, (list, tuple)):
             raise InputError(f"{where}: {column} is {values!r}; expected a list of strings")
         aliases.append(tuple(_label(alias, column, where) for alias in values))
@@ -287,40 +256,34 @@ def _jsonl_rows(path: Path) -> _Rows:
 
 
 def _table_rows(path: Path, delimiter: str) -> _Rows:
-    records = _records(path, delimiter)
-    header_row, header = next(records, (1, []))
-    header = [column.strip() for column in header]
-    where = f"{path}:{header_row}"
-    if header:
-        _check_columns(tuple(header), where)
-    repeated = {column for column in header if column in _COLUMNS and header.count(column) > 1}
-    if repeated:
-        raise InputError(f"{where}: column {min(repeated)!r} occurs twice; keep one")
-    for number, cells in records:
+    reader = csv.reader(_lines(path), delimiter=delimiter, strict=True)
+    header: list[str] = []
+    while True:
+        number = reader.line_num + 1  # the line on which the record begins
+        where = f"{path}:{number}"
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            hint = "put a field that contains quotes in quotes and double its own"
+            raise InputError(f"{where}: {error}; {hint}") from None
+        if cells is None:
+            return
+        if not cells:  # a blank line
+            continue
+        if not header:
+            header = [column.strip() for column in cells]
+            _check_columns(tuple(header), where)
+            repeated = {column for column in header if column in _COLUMNS and header.count(column) > 1}
+            if repeated:
+                raise InputError(f"{where}: column {min(repeated)!r} occurs twice; keep one")
+            continue
         if len(cells) != len(header):
-            raise InputError(f"{path}:{number}: {len(cells)} fields; expected {len(header)}, as in the header")
+            raise InputError(f"{where}: {len(cells)} fields; expected {len(header)}, as in the header")
         row: dict[str, Any] = dict(zip(header, cells, strict=True))
         for column in _ALIASES:
             if column in row:
                 row[column] = [alias for alias in row[column].split(_ALIAS_SEPARATOR) if alias.strip()]
         yield number, row
-
-
-def _records(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Records that are not blank, each with the number of the line on which it begins."""
-    reader = csv.reader(_lines(path), delimiter=delimiter, strict=True)
-    while True:
-        first_line = reader.line_num + 1
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            raise InputError(
-                f"{path}:{first_line}: {error}; put a field that contains quotes in quotes and double its own"
-            ) from None
-        if cells is None:
-            return
-        if cells:
-            yield first_line, cells
 
 
 def _parquet_rows(path: Path) -> _Rows:

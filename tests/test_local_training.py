@@ -394,9 +394,9 @@ def lines_of(path: Path) -> list[dict[str, float]]:
 def test_an_interval_has_the_mean_of_its_losses(tmp_path: Path) -> None:
     metrics = Metrics(tmp_path / "metrics.jsonl", 0)
     for iteration, loss in ((1, 4.0), (2, 2.0)):
-        metrics.add(report(iteration, loss))
+        metrics.add(report(iteration, loss), 64, iteration)
     metrics.write(tokens=128, exposures=2)
-    metrics.add(report(3, 1.0))
+    metrics.add(report(3, 1.0), 64, 3)
     metrics.write(tokens=192, exposures=3)
     first, second = lines_of(tmp_path / "metrics.jsonl")
     assert first == {"iteration": 2, "loss": 3.0, "lr": 1e-3, "tokens": 128, "exposures": 2, "seconds": 1.0}
@@ -407,8 +407,8 @@ def test_a_resumed_run_drops_what_came_after_its_checkpoint(tmp_path: Path) -> N
     path = tmp_path / "metrics.jsonl"
     metrics = Metrics(path, 0)
     for iteration in (5, 10, 15):
-        metrics.write_held_out(iteration, 1.5)
-    Metrics(path, 10).write_held_out(20, 1.25)
+        metrics.append(iteration=iteration, held_out_loss=1.5)
+    Metrics(path, 10).append(iteration=20, held_out_loss=1.25)
     assert [line["iteration"] for line in lines_of(path)] == [5, 10, 20]
 
 
@@ -417,10 +417,10 @@ def test_a_resumed_run_drops_what_came_after_its_checkpoint(tmp_path: Path) -> N
 )
 def test_a_line_that_cannot_be_read_is_dropped_when_a_run_resumes(tmp_path: Path, rest: str) -> None:
     path = tmp_path / "metrics.jsonl"
-    Metrics(path, 0).write_held_out(5, 1.5)
+    Metrics(path, 0).append(iteration=5, held_out_loss=1.5)
     with path.open("ab") as stream:
         stream.write(rest.encode("utf-8", "surrogateescape"))
-    Metrics(path, 10).write_held_out(15, 1.25)
+    Metrics(path, 10).append(iteration=15, held_out_loss=1.25)
     assert lines_of(path) == [{"iteration": 5, "held_out_loss": 1.5}, {"iteration": 15, "held_out_loss": 1.25}]
 
 
@@ -428,7 +428,7 @@ def test_the_old_lines_outlive_a_crash_while_they_are_rewritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "metrics.jsonl"
-    Metrics(path, 0).write_held_out(5, 1.5)
+    Metrics(path, 0).append(iteration=5, held_out_loss=1.5)
 
     def fail(*_: object) -> None:
         raise OSError("disk full")

@@ -337,8 +337,8 @@ def test_a_plugins_matcher_is_used() -> None:
         ("none", "failed with TypeError: "),
         ("unmade", r"failed with FileNotFoundError: model.bin \(test_matching.py:\d+\)$"),
         ("short", "3 lists; expected one list of matches for each of 2 texts$"),
-        ("odd", "returned 'Peru'; expected a kisl_plugin.hookspecs.Match$"),
-        ("far", "returned triple 99; expected an index from 0 to 1$"),
+        ("odd", "returned 'Peru'; expected a Match with a triple from 0 to 1$"),
+        ("far", r"returned Match\(triple=99, .*; expected a Match with a triple from 0 to 1$"),
     ],
 )
 def test_a_plugins_matcher_that_goes_wrong_is_one_line_that_names_it(name: str, message: str) -> None:

@@ -119,7 +119,7 @@ def test_two_files_of_the_same_name_or_with_the_same_key_are_refused(tmp_path: P
     second.write_text("num_layers: 1\n")
     with pytest.raises(InputError) as caught:
         read_yamls([first, second])
-    assert str(caught.value).startswith(f"{second}: has the same file name as {first}")
+    assert str(caught.value).startswith(f"{second}: has the same file name as another YAML")
     other = tmp_path / "b.yml"
     other.write_text("seed: 1\n")
     with pytest.raises(InputError, match=r"b.yml: seed is also in .*run.yml"):

@@ -6,7 +6,6 @@ The rows are laid out from the keys of the run's YAML as both engines lay them o
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -37,11 +36,6 @@ class AuditedRun:
     data: RunData
     plan: InjectionPlan
 
-    @cached_property
-    def background(self) -> Rows:
-        """The rows without statements: row i of the run was made from row i modulo their number."""
-        return read_data(replace(self.config, values={**self.config.values, "kisl": None})).train
-
 
 def read_run(paths: Sequence[Path]) -> AuditedRun:
     """Lay out the rows of a run's YAMLs.
@@ -65,7 +59,6 @@ class RowAudit:
         actual: injected statements in the checked rows.
         natural: statements that these rows contain because the background does.
         rows, checked: rows of the run, and how many were checked.
-        passes: how many times the run reads its corpus.
         wrong_rows: rows that do not contain what the schedule says.
         error: the first rows, else the first triple, that are not as planned, in one line; empty if all are.
     """
@@ -76,7 +69,6 @@ class RowAudit:
     natural: IntArray
     rows: int
     checked: int
-    passes: float
     wrong_rows: int
     error: str
 
@@ -99,18 +91,19 @@ def audit_rows(run: AuditedRun, rows: int | None = None) -> RowAudit:
     # Where a control triple has the same statement as an injected one, the injected one counts.
     numbers = {tokens.tobytes(): n for n, (_, _, tokens) in reversed([*enumerate(statements)])}
 
-    def natural_in(background: NDArray[np.int64], number: int) -> int:
-        """How often a statement's tokens follow one another in the background row, anywhere."""
+    def natural_in(row: NDArray[np.int64], number: int) -> int:
+        """How often a statement's tokens follow one another in a row of the background, anywhere."""
         tokens = statements[number][2]
-        if len(tokens) > len(background):
+        if len(tokens) > len(row):
             return 0
-        windows = np.lib.stride_tricks.sliding_window_view(background, len(tokens))
+        windows = np.lib.stride_tricks.sliding_window_view(row, len(tokens))
         return int((windows == tokens).all(axis=1).sum())
 
     samples = plan.schedule.samples
     checked = min(rows or samples, samples)
     planned, actual, natural = counts = np.zeros((3, len(statements)), dtype=np.int64)
     wrong_rows, problems = 0, list[str]()
+    background: Rows | None = None  # row i of the run was made from its row i modulo their number
     progress = Progress("checking rows", checked)
     for done in range(checked):
         if done % _UPDATE_ROWS == 0:
@@ -123,8 +116,10 @@ def audit_rows(run: AuditedRun, rows: int | None = None) -> RowAudit:
         injected = Counter(numbers[piece] for piece in pieces if piece in numbers)
         own: Counter[int] = Counter()
         if extra := injected - scheduled:
-            background = run.background[i % len(run.background)]["text"]
-            own = Counter({n: min(times, natural_in(background, n)) for n, times in extra.items()})
+            if background is None:
+                background = read_data(replace(run.config, values={**run.config.values, "kisl": None})).train
+            bare = background[i % len(background)]["text"]
+            own = Counter({n: min(times, natural_in(bare, n)) for n, times in extra.items()})
             injected -= own
         for array, counter in ((planned, scheduled), (actual, injected), (natural, own)):
             for number, times in counter.items():
@@ -151,5 +146,4 @@ def audit_rows(run: AuditedRun, rows: int | None = None) -> RowAudit:
             f"{len(others):,} triples are not stated as often as planned, although each row is as scheduled: "
             f"{triple.subject} {triple.relation_id} {triple.object}: planned {planned[k]}, found {actual[k]}"
         )
-    passes = samples * run.config["seq_length"] / int(run.data.corpus.sizes.sum(dtype=np.int64))
-    return RowAudit(tuple(plan.triples), planned, actual, natural, samples, checked, passes, wrong_rows, error)
+    return RowAudit(tuple(plan.triples), planned, actual, natural, samples, checked, wrong_rows, error)

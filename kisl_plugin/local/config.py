@@ -4,7 +4,6 @@ Defaults are GPT-NeoX's own (megatron/neox_arguments at the tested commit), so t
 same to both engines.
 """
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -13,6 +12,7 @@ from typing import Any
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.neox_config import KEY_RULES, Yamls, is_same_value, read_yamls, refuse_keys, unused_keys
+from kisl_plugin.plan import is_number, is_whole
 from kisl_plugin.schedule import MOST_SAMPLES
 
 __all__ = ["LocalConfig", "read_config", "read_row_config"]
@@ -28,21 +28,12 @@ class _Setting:
     convert: Callable[[Any], Any] = lambda value: value
 
 
-def _is_number(value: Any) -> bool:
-    # Large integers overflow as floats; NaN compares as False.
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-
-
-def _is_whole(value: Any, least: int = 0) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
 def _whole(default: int | None = None, least: int = 1) -> _Setting:
-    return _Setting(default, lambda value: _is_whole(value, least), f"a whole number, {least} or more")
+    return _Setting(default, lambda value: is_whole(value, least), f"a whole number, {least} or more")
 
 
 def _real(default: float | None, expected: str, above: float = -inf, most: float = inf) -> _Setting:
-    return _Setting(default, lambda v: _is_number(v) and 0 <= v <= most and v > above, expected, float)
+    return _Setting(default, lambda v: is_number(v) and 0 <= v <= most and v > above, expected, float)
 
 
 def _choice(default: str | None, *choices: str) -> _Setting:
@@ -54,7 +45,7 @@ def _is_split(value: Any) -> bool:
         shares = [float(part) for part in value.split("," if "," in value else "/")]
     except (AttributeError, ValueError):
         return False
-    return all(_is_number(share) and share >= 0 for share in shares) and sum(shares[:3]) > 0
+    return all(is_number(share) and share >= 0 for share in shares) and sum(shares[:3]) > 0
 
 
 _NOT_NEGATIVE = "a finite number, 0 or more"
@@ -91,14 +82,14 @@ _SETTINGS: Mapping[str, _Setting] = {
        for key, default in (("min_lr", 0.0), ("weight_decay", 0.1), ("gradient_clipping", 1.0))},
     **dict.fromkeys(("train_iters", "lr_decay_iters", "train_batch_size", "train_micro_batch_size_per_gpu"), _whole()),
     "gradient_accumulation_steps": _whole(1),
-    "seed": _Setting(1234, lambda value: _is_whole(value) and value < 2**32, "a whole number from 0 to 2**32 - 1"),
+    "seed": _Setting(1234, lambda value: is_whole(value) and value < 2**32, "a whole number from 0 to 2**32 - 1"),
     # Data, checkpoints and log
     **dict.fromkeys(("data_path", "vocab_file", "save", "load"), _PATH),
     "split": _Setting("969, 30, 1", _is_split, "shares such as '969, 30, 1', none negative and not all zero"),
     "finetune": _FLAG,
     **dict.fromkeys(("checkpoint_factor", "keep_last_n_checkpoints"), _whole()),
     "extra_save_iters": _Setting(
-        None, lambda value: isinstance(value, list) and all(map(_is_whole, value)), "a list of whole numbers, 0 or more"
+        None, lambda value: isinstance(value, list) and all(map(is_whole, value)), "a list of whole numbers, 0 or more"
     ),
     "log_interval": _whole(100),
     "eval_interval": _whole(1000),
@@ -109,7 +100,7 @@ _OPTIMIZER_PARAMS: Mapping[str, _Setting] = {
     "lr": _real(None, _NOT_NEGATIVE),
     "betas": _Setting(
         None,
-        lambda value: isinstance(value, list) and len(value) == 2 and all(_is_number(b) and 0 <= b < 1 for b in value),
+        lambda value: isinstance(value, list) and len(value) == 2 and all(is_number(b) and 0 <= b < 1 for b in value),
         "a list of two numbers, each 0 or more and below 1",
         lambda value: [*map(float, value)],  # torch refuses whole numbers among betas
     ),
@@ -230,18 +221,13 @@ def _optimizer(yamls: Yamls) -> dict[str, Any]:
     params = section.get("params")
     if not isinstance(params, Mapping) or "lr" not in params:
         raise InputError(f"{yamls.file_of('optimizer')}: optimizer.params.lr is missing")
-    converted = {}
     for key, value in params.items():
-        setting = _OPTIMIZER_PARAMS.get(key)
-        if setting is None:
-            raise InputError(
-                f"{yamls.file_of('optimizer')}: optimizer.params.{key} is not supported by the local engine; "
-                f"expected {', '.join(_OPTIMIZER_PARAMS)}"
-            )
-        if not setting.accepts(value):
-            raise yamls.wrong_value(f"optimizer.params.{key}", value, setting.expected)
-        converted[key] = setting.convert(value)
-    return {**section, "params": converted}
+        if key not in _OPTIMIZER_PARAMS:
+            expected = f"expected {', '.join(_OPTIMIZER_PARAMS)}"
+            raise InputError(f"{yamls.file_of('optimizer')}: optimizer.params.{key} is not supported here; {expected}")
+        if not _OPTIMIZER_PARAMS[key].accepts(value):
+            raise yamls.wrong_value(f"optimizer.params.{key}", value, _OPTIMIZER_PARAMS[key].expected)
+    return {**section, "params": {key: _OPTIMIZER_PARAMS[key].convert(value) for key, value in params.items()}}
 
 
 def _unused_extra_args(yamls: Yamls) -> list[str]:

@@ -74,8 +74,8 @@ class _Run:
             keep_freed_memory()
         self.triples_jsonl = triples_to_jsonl(data.plan.triples) if data.plan else ""
         self.card_fields = data.plan.card_fields() if data.plan else None
-        kept = {key: value for key, value in config.values.items() if key not in _MAY_CHANGE}
-        self.settings = {**kept, "injected": data.plan is not None, **data.fingerprint()}
+        self.settings = {key: value for key, value in config.values.items() if key not in _MAY_CHANGE}
+        self.settings |= {"injected": data.plan is not None, **data.fingerprint()}
         self.model = build_model(config, data.tokenizer.get_vocab_size(), data.eod)
         self.parent: dict[str, Any] | None = None
         self.start = 0
@@ -88,11 +88,11 @@ class _Run:
     def train(self, label: str) -> Path:
         """Train the steps that are left and write the finished model; returns its folder."""
         config, end, finished = self.config, self.config["train_iters"], self.folder / MODEL_FOLDER
-        card = self.card(end)
-        if self.start == end and card is not None and (finished / "model.safetensors").is_file():
-            # Without a card nothing shows that the finished model is this run's; then it is written again.
-            present = read_run_card(finished) if (finished / CARD_NAME).is_file() else None
-            if present is not None and present.iteration == end and not schedule_difference(present, card):
+        card, is_written = self.card(end), (finished / "model.safetensors").is_file()
+        # Without a card nothing shows that the finished model is this run's; then it is written again.
+        if self.start == end and card is not None and is_written and (finished / CARD_NAME).is_file():
+            present = read_run_card(finished)
+            if present.iteration == end and not schedule_difference(present, card):
                 self.say(f"{finished}: already trained to iteration {end}")
                 return finished
         tokens_per_step = config.batch * config["seq_length"]
@@ -100,13 +100,13 @@ class _Run:
         progress.update(self.start)
         exposures = sum(exposures_of(self.data, config, step) for step in range(self.start))
         for report in train_steps(self.model, self.optimizer, config, self.data, self.start):
-            metrics.add(report)
             step, exposures = report.iteration, exposures + report.exposures
-            progress.update(step, metrics.progress_note(tokens_per_step, exposures))
+            progress.update(step, metrics.add(report, tokens_per_step, exposures))
             if step == end or step % config["log_interval"] == 0:
                 metrics.write(step * tokens_per_step, exposures)
-            if step == end or step % config["eval_interval"] == 0:
-                metrics.write_held_out(step, held_out_loss(self.model, config, self.data))
+            if self.data.valid is not None and (step == end or step % config["eval_interval"] == 0):
+                loss = held_out_loss(self.model, config, self.data.valid)
+                metrics.append(iteration=step, held_out_loss=round(loss, 5))
             factor, others = config["checkpoint_factor"], config["extra_save_iters"] or ()
             if step == end or (factor and step % factor == 0) or step in others:
                 self.save_checkpoint(step)
@@ -119,17 +119,24 @@ class _Run:
         config, load, finetune = self.config, self.config["load"], self.config["finetune"]
         own = latest_checkpoint(self.folder)
         # A run resumes in its own folder where `load` names it, and where a continued run (finetune) was interrupted.
-        if own is not None and finetune != is_same_folder(load, self.folder):
-            checkpoint: Path | None = own
-            continues = True
-        else:
+        continues = own is not None and finetune != is_same_folder(load, self.folder)
+        checkpoint = own
+        if not continues:
             checkpoint, continues = latest_checkpoint(Path(load)) if load is not None else None, not finetune
             refuse_mixed_runs(self.folder, load, finetune=finetune, own=own, parent=checkpoint, where=config.where)
         if checkpoint is None:
             if load is not None and not is_same_folder(load, self.folder):
                 self.say(f"load ({load}) contains no checkpoint: starting from the beginning")
             return None
-        weights, optimizer_state, iteration, settings = _load_checkpoint(checkpoint)
+        try:
+            # Tensors only: nothing in the file is executed.
+            state = torch.load(checkpoint / _STATE, map_location="cpu", weights_only=True)
+            weights, optimizer_state = state["model"], state["optimizer"]
+            settings = json.loads((checkpoint / _SETTINGS).read_text(encoding="utf-8"))
+            iteration = settings.pop("iteration")
+        except Exception as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise InputError(f"{checkpoint}: cannot be read as a checkpoint of the local engine ({reason})") from None
         card = read_run_card(checkpoint) if (checkpoint / CARD_NAME).is_file() else None
         if continues:
             self.start = iteration
@@ -177,8 +184,8 @@ class _Run:
         shutil.rmtree(target, ignore_errors=True)
         draft.rename(target)
         write_atomically(self.folder / _LATEST, name + "\n")
-        checkpoints = list(self.folder.glob("global_step*[0-9]"))
-        checkpoints.sort(key=lambda path: int(path.name.removeprefix("global_step")))
+        steps = (int(path.name.removeprefix("global_step")) for path in self.folder.glob("global_step*[0-9]"))
+        checkpoints = [self.folder / f"global_step{step}" for step in sorted(steps)]
         keep = self.config["keep_last_n_checkpoints"]
         for path in checkpoints[:-keep] if keep else []:
             if path != target:
@@ -238,15 +245,3 @@ def latest_checkpoint(folder: Path) -> Path | None:
     if not (checkpoint / _STATE).is_file():
         raise InputError(f"{folder / _LATEST}: names {name!r}, which is missing; write the name of a checkpoint there")
     return checkpoint
-
-
-def _load_checkpoint(checkpoint: Path) -> tuple[Any, Any, int, dict[str, Any]]:
-    """A checkpoint's weights, optimizer state, iteration and settings."""
-    try:
-        # Tensors only: nothing in the file is executed.
-        state = torch.load(checkpoint / _STATE, map_location="cpu", weights_only=True)
-        settings = json.loads((checkpoint / _SETTINGS).read_text(encoding="utf-8"))
-        return state["model"], state["optimizer"], settings.pop("iteration"), settings
-    except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise InputError(f"{checkpoint}: cannot be read as a checkpoint of the local engine ({reason})") from None

@@ -19,45 +19,26 @@ def padded_vocabulary(size: int, config: LocalConfig) -> int:
 def build_model(config: LocalConfig, vocabulary: int, eod: int) -> LlamaForCausalLM:
     """A freshly initialised model in fp32 on the CPU; the same for the same seed."""
     torch.manual_seed(config["seed"])
-    heads = config["num_attention_heads"]
+    layers, hidden, heads = config["num_layers"], config["hidden_size"], config["num_attention_heads"]
+    key_heads = config["num_kv_heads"] or heads
     model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=padded_vocabulary(vocabulary, config),
-            hidden_size=config["hidden_size"],
-            intermediate_size=swiglu_width(
-                config["intermediate_size"], config["hidden_size"], config["mlp_multiple_of"]
-            ),
-            num_hidden_layers=config["num_layers"],
+            hidden_size=hidden,
+            intermediate_size=swiglu_width(config["intermediate_size"], hidden, config["mlp_multiple_of"]),
+            num_hidden_layers=layers,
             num_attention_heads=heads,
-            num_key_value_heads=config["num_kv_heads"] or heads,
+            num_key_value_heads=key_heads,
             max_position_embeddings=config["max_position_embeddings"],
             rms_norm_eps=config["rms_norm_epsilon"],
             rope_theta=float(config["rotary_emb_base"]),
             tie_word_embeddings=not config["no_weight_tying"],
-            attention_bias=False,
-            mlp_bias=False,
-            attention_dropout=0.0,
             bos_token_id=eod,
             eos_token_id=eod,
-            use_cache=True,
         )
     ).float()
-    _initialise(model, config)
-    return model
-
-
-def count_parameters(model: LlamaForCausalLM) -> tuple[int, int]:
-    """All parameters, and those outside the embeddings (input and output)."""
-    total = sum(p.numel() for p in model.parameters())
-    # By identity, so that tied embeddings count once.
-    embeddings = {id(p): p.numel() for p in (model.model.embed_tokens.weight, model.lm_head.weight)}
-    return total, total - sum(embeddings.values())
-
-
-def _initialise(model: LlamaForCausalLM, config: LocalConfig) -> None:
-    """Draw the weights as megatron/model/init_functions.py does; norms keep their ones."""
-    layers, hidden, sigma = config["num_layers"], config["hidden_size"], config["init_method_std"]
-    heads, key_heads = config["num_attention_heads"], config["num_kv_heads"] or config["num_attention_heads"]
+    # The weights are drawn as megatron/model/init_functions.py does; norms keep their ones.
+    sigma = config["init_method_std"]
     deviations = {
         "normal": sigma,
         "scaled_normal": sigma / math.sqrt(2 * layers),
@@ -83,6 +64,15 @@ def _initialise(model: LlamaForCausalLM, config: LocalConfig) -> None:
                 torch.nn.init.uniform_(weight, -math.sqrt(3) * xavier, math.sqrt(3) * xavier)
             else:
                 torch.nn.init.normal_(weight, 0.0, xavier if method == "xavier_normal" else deviations[method])
+    return model
+
+
+def count_parameters(model: LlamaForCausalLM) -> tuple[int, int]:
+    """All parameters, and those outside the embeddings (input and output)."""
+    total = sum(p.numel() for p in model.parameters())
+    # By identity, so that tied embeddings count once.
+    embeddings = {id(p): p.numel() for p in (model.model.embed_tokens.weight, model.lm_head.weight)}
+    return total, total - sum(embeddings.values())
 
 
 def build_optimizer(model: torch.nn.Module, config: LocalConfig, device: torch.device) -> torch.optim.AdamW:

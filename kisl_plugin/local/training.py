@@ -3,7 +3,6 @@
 import ctypes
 import json
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ from kisl_plugin.local.model import learning_rate
 __all__ = ["Metrics", "StepReport", "exposures_of", "held_out_loss", "keep_freed_memory", "train_steps"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-_RECENT_STEPS = 20
 
 
 def keep_freed_memory() -> None:
@@ -91,16 +89,14 @@ def exposures_of(data: RunData, config: LocalConfig, step: int) -> int:
     return sum(len(data.plan.schedule.triples_in(i)) for i in rows)
 
 
-def held_out_loss(model: LlamaForCausalLM, config: LocalConfig, data: RunData) -> float | None:
+def held_out_loss(model: LlamaForCausalLM, config: LocalConfig, rows: Rows) -> float:
     """Mean loss (nats per token) on the first eval_iters batches of the held-out rows; the same rows every time."""
-    if data.valid is None:
-        return None
-    count = min(len(data.valid), config["eval_iters"] * config.batch)
+    count = min(len(rows), config["eval_iters"] * config.batch)
     micro = config["train_micro_batch_size_per_gpu"]
     model.eval()
     with torch.no_grad():
         batches = [range(first, min(first + micro, count)) for first in range(0, count, micro)]
-        total = sum(float(_loss(model, data.valid, batch, config)) * len(batch) for batch in batches)
+        total = sum(float(_loss(model, rows, batch, config)) * len(batch) for batch in batches)
     model.train()
     return float(total / count)
 
@@ -130,7 +126,6 @@ class Metrics:
 
     def __init__(self, path: Path, start: int) -> None:
         self._path = path
-        self._recent: deque[StepReport] = deque(maxlen=_RECENT_STEPS)
         self._interval: list[StepReport] = []
         kept = []
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
@@ -139,20 +134,16 @@ class Metrics:
                     kept.append(f"{line}\n")
         write_atomically(path, "".join(kept))
 
-    def add(self, report: StepReport) -> None:
-        """Record one step."""
-        self._recent.append(report)
+    def add(self, report: StepReport, tokens_per_step: int, exposures: int) -> str:
+        """Record one step. Returns loss, speed and exposures so far, for the progress line."""
         self._interval.append(report)
-
-    def progress_note(self, tokens_per_step: int, exposures: int) -> str:
-        """Loss, speed and exposures so far, for the progress line."""
-        speed = tokens_per_step * len(self._recent) / max(1e-9, sum(r.seconds for r in self._recent))
-        return f"loss {self._recent[-1].loss:.3f} · {speed:,.0f} tokens/s · {exposures:,} exposures"
+        speed = tokens_per_step * len(self._interval) / max(1e-9, sum(r.seconds for r in self._interval))
+        return f"loss {report.loss:.3f} · {speed:,.0f} tokens/s · {exposures:,} exposures"
 
     def write(self, tokens: int, exposures: int) -> None:
         """End a log interval: its mean loss, the learning rate, and totals so far."""
         reports, self._interval = self._interval, []
-        self._append(
+        self.append(
             iteration=reports[-1].iteration,
             loss=round(sum(r.loss for r in reports) / len(reports), 5),
             lr=reports[-1].rate,
@@ -161,11 +152,7 @@ class Metrics:
             seconds=round(sum(r.seconds for r in reports), 3),
         )
 
-    def write_held_out(self, iteration: int, loss: float | None) -> None:
-        """Record the held-out loss (nats per token), if there is one."""
-        if loss is not None:
-            self._append(iteration=iteration, held_out_loss=round(loss, 5))
-
-    def _append(self, **values: float) -> None:
+    def append(self, **values: float) -> None:
+        """Write one line of keys and values; `iteration` must be one of them."""
         with self._path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(values) + "\n")
