@@ -17,7 +17,7 @@ from kisl_plugin.fit import fit_results, write_report
 from kisl_plugin.fit.text import STATUS_HELP
 
 SIZES = {137_000_000: 400.0, 300_000_000: 300.0, 562_000_000: 220.0, 1_050_000_000: 150.0}
-FILES = ["cost.pdf", "cost.png", "curves.csv", "curves.pdf", "curves.png", "fit.json"]
+FILES = ["curves.csv", "curves.pdf", "curves.png", "fit.json"]
 FILES += ["index.html", "law.pdf", "law.png", "observations.csv"]
 
 
@@ -78,7 +78,7 @@ def test_what_is_asked_for_is_held_out_predicted_and_planned(sizes: Path, tmp_pa
     assert all(f"Wrote {path}" in outcome.output for path in yamls)
     page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     assert "7B on 2.6B tokens" in page
-    assert f"Best F: {large['f_star']:.3g} (95 %" in page
+    assert f"Best F: F* = {large['f_star']:.3g} (95 %" in page
     assert max(map(len, outcome.output.partition("Wrote into")[0].splitlines())) <= 80
 
 

@@ -46,7 +46,7 @@ def test_a_copied_file_counts_once_and_the_copy_is_named(tmp_path: Path) -> None
     (copy,) = reading.set_aside
     assert (copy.path, copy.reason) == (
         str(tmp_path / "b" / "results_1.json"),
-        f"a copy: the same results as {first}",
+        f"a copy of {first}",
     )
 
 
@@ -69,11 +69,10 @@ def test_equally_old_results_that_contradict_each_other_are_all_set_aside(tmp_pa
     assert [seen.card.seed for seen in reading.observations] == [2]
     said = reasons(reading)
     assert set(said) == {"results_a.json", "results_b.json", "results_older.json"}
-    for name in ("results_a.json", "results_b.json"):
-        assert said[name].startswith("contradictory: ")
-        assert "results_a.json" in said[name]
-        assert "results_b.json" in said[name]
-    assert "which contradict each other" in said["results_older.json"]
+    for reason in said.values():
+        assert reason.startswith("contradictory: ")
+        assert "results_a.json" in reason
+        assert "results_b.json" in reason
 
 
 def test_a_later_probe_ends_a_contradiction(tmp_path: Path) -> None:

@@ -258,7 +258,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_all_that_was_measured_is_in_fit_json(full: Path) -> None:
     curve, poor = json.loads((full / "fit.json").read_text())["curves"]
-    assert (poor["paired"], poor["by_sum"], poor["background"], poor["relations"]) == (False, [], [], {})
+    assert (poor["paired"], poor["background"], poor["relations"]) == (False, [], {})
     assert curve["paired"] is True
     assert "paired over 600 triples" in curve["notes"]
     assert (curve["tau_source"], len(curve["runs"]), curve["seeds"]) == ("seeds", 21, [1, 2, 3])
@@ -270,8 +270,6 @@ def test_all_that_was_measured_is_in_fit_json(full: Path) -> None:
         assert (point["correct"], point["total"]) == (sum(run["correct"] for run in runs), 1800)
         relations = [entry for at in curve["relations"].values() for entry in at if entry["frequency"] == frequency]
         assert sum(entry["correct"] for entry in relations) == point["correct"]
-        (by_sum,) = [entry for entry in curve["by_sum"] if entry["frequency"] == frequency]
-        assert by_sum["correct"] == sum(run["by_sum"] for run in runs)
     background = {entry["frequency"]: entry for entry in curve["background"]}
     assert set(background) == {0, *points}
     assert background[2000]["runs"] == 3
@@ -294,7 +292,6 @@ def test_the_page_of_a_full_sweep_shows_seeds_relations_and_cost(full: Path) -> 
     page = (full / "index.html").read_text(encoding="utf-8")
     for said in (
         "single runs",
-        "by sum",
         "bits per byte",
         "Per relation",
         "P19 place of birth",

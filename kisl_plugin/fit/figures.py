@@ -1,12 +1,13 @@
-"""The figures of a report, one column wide: all curves, the laws, what memory costs, and one figure per model.
+"""The figures of a report, one column wide: all curves, the laws, and one figure per model.
 
 matplotlib is imported when something is drawn. The same results give the same bytes.
 """
 
 import io
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_figure", "draw_model_figure", "figure_names", "rendered"]
+__all__ = ["draw_curves", "draw_laws", "draw_model", "rendered"]
 
-_WIDTH, _PANEL_HEIGHT, _ROW_HEIGHT, _LEGEND_ROW = 3.4, 2.3, 1.35, 0.15  # inches
+_WIDTH, _PANEL_HEIGHT, _LEGEND_ROW = 3.4, 2.3, 0.15  # inches
 _DPI = 200
 _MARKERS = "osD^vPXh"
 _GREY, _RED = "0.4", "#b03030"
-_MEMORY, _BY_SUM, _COST = "#0072b2", "#d55e00", "#007a5a"  # told apart by the colour-blind
+_MEMORY, _COST = "#0072b2", "#007a5a"  # told apart by the colour-blind
 _STYLE: Any = {
     "font.size": 8,
     "axes.spines.top": False,
@@ -49,18 +50,6 @@ _STYLE: Any = {
 }
 _UNDATED: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 _GRID = 200  # points along a smooth curve
-_Looks = Mapping[int, tuple[Any, str]]  # colour and marker of each N
-
-
-def figure_names(report: FitReport) -> list[str]:
-    """The figures that the report has, by name: `curves`, `law`, and `cost` where costs were measured."""
-    has_cost = any(one.controls or one.background for one in report.curves)
-    return ["curves", "law", *(["cost"] if has_cost else [])]
-
-
-def draw_figure(report: FitReport, name: str) -> "Figure":
-    """Draw the figure `name` of a report."""
-    return {"curves": _curves, "law": _laws, "cost": _costs}[name](report)
 
 
 def rendered(figure: "Figure", kind: str) -> bytes:
@@ -96,8 +85,12 @@ def _new_figure(height: float) -> "Iterator[Figure]":
 # All curves: one panel per token budget
 
 
-def _curves(report: FitReport) -> "Figure":
-    budgets, looks = report.budgets, _looks(report)
+def draw_curves(report: FitReport) -> "Figure":
+    """All curves with their points, bands and F*."""
+    budgets = sorted({one.tokens for one in report.curves})
+    # Colour and marker of each N, the same in all panels
+    sizes = sorted({one.params for one in report.curves})
+    looks = dict(zip(sizes, zip(_colors(len(sizes)), cycle(_MARKERS), strict=False), strict=True))
     with _new_figure(max(1, len(budgets)) * _PANEL_HEIGHT + (len(report.curves) + 2) * _LEGEND_ROW) as figure:
         axes = figure.subplots(max(1, len(budgets)), 1, squeeze=False)[:, 0]
         for ax, tokens in zip(axes, budgets, strict=False):
@@ -116,7 +109,8 @@ def _curves(report: FitReport) -> "Figure":
                 ax.plot([], [], ":", color=_GREY, label="guessing floor" + " (F = 0 runs)" * measured)
             _memory_axes(ax)
             ax.set_xlabel("frequency F")
-            ax.set_title(_panel_title(report.task, tokens), loc="left", fontsize=8)
+            task = report.task if len(report.task) <= 40 else f"{report.task[:39]}…"
+            ax.set_title(f"{task}, D = {count(tokens)}", loc="left", fontsize=8)
             handles, labels = ax.get_legend_handles_labels()
             order = sorted(range(len(labels)), key=lambda i: labels[i].startswith("guessing"))
             columns = 2 if max(map(len, labels)) < 28 else 1  # characters for which two columns fit
@@ -128,12 +122,12 @@ def _curves(report: FitReport) -> "Figure":
     return figure
 
 
-def _draw_points(ax: "Axes", points: Sequence[Point], shift: float = 1.0, **style: Any) -> None:
-    """Shares with their 95 % Wilson intervals, at `shift` times their F."""
+def _draw_points(ax: "Axes", points: Sequence[Point], **style: Any) -> None:
+    """Shares with their 95 % Wilson intervals."""
     shares = np.array([point.accuracy for point in points])
     low, high = wilson([point.correct for point in points], [point.total for point in points])
     bars = np.maximum(0, [shares - low, high - shares])
-    ax.errorbar([point.frequency * shift for point in points], shares, bars, **{"elinewidth": 0.7, **style})
+    ax.errorbar([point.frequency for point in points], shares, bars, **{"elinewidth": 0.7, **style})
 
 
 def _draw_runs(ax: "Axes", one: CurveReport, **style: Any) -> None:
@@ -170,25 +164,18 @@ def _memory_axes(ax: "Axes") -> None:
     _plain_log_axis(ax, "x")
 
 
-def _panel_title(task: str, tokens: int) -> str:
-    return f"{task if len(task) <= 40 else f'{task[:39]}…'}, D = {count(tokens)}"
-
-
 # One model: memory above, what it costs below
 
 
-def draw_model_figure(one: CurveReport) -> "Figure":
-    """Memory with curve, band, runs, control triples and the share by sum; below, bits per byte if they are known."""
+def draw_model(one: CurveReport) -> "Figure":
+    """Memory with curve, band, runs and control triples; below, bits per byte if they are known."""
     ratios = (_PANEL_HEIGHT, 1.1)[: 1 + bool(one.background)]
     with _new_figure(sum(ratios) + 0.5) as figure:
         axes = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios, squeeze=False)[:, 0]
         ax = axes[0]
-        _draw_points(ax, one.points, fmt="o", color=_MEMORY, label="right by perplexity (acc)")
+        _draw_points(ax, one.points, fmt="o", color=_MEMORY, label="injected triples")
         _draw_runs(ax, one, marker="o", color=_MEMORY, markersize=2.5, markeredgewidth=0.6, label="each run")
         _draw_curve(ax, one, _MEMORY)
-        if one.by_sum:
-            at, shares = [point.frequency for point in one.by_sum], [point.accuracy for point in one.by_sum]
-            ax.plot(at, shares, "^:", color=_BY_SUM, linewidth=0.8, markersize=3, label="right by sum (sum_acc)")
         if one.controls:
             _draw_points(ax, one.controls, fmt="x", color=_GREY, alpha=0.8, label="control triples")
         if one.floor.value:
@@ -196,7 +183,10 @@ def draw_model_figure(one: CurveReport) -> "Figure":
             ax.axhline(one.floor.value, color=_GREY, linestyle=":", linewidth=0.9, label=label)
         _memory_axes(ax)
         if one.background:
-            _draw_background(axes[1], one, color=_COST, marker="D", markersize=2.8, linewidth=0.9)
+            bits = {point.frequency: point.bits_per_byte for point in one.background}
+            if 0 in bits:
+                axes[1].axhline(bits.pop(0), color=_COST, linestyle=":", linewidth=0.9)
+            axes[1].plot(list(bits), list(bits.values()), "D-", color=_COST, markersize=2.8, linewidth=0.9)
             axes[1].set_ylabel("bits per byte")
             axes[1].margins(y=0.15)
         axes[-1].set_xlabel("frequency F")
@@ -204,52 +194,11 @@ def draw_model_figure(one: CurveReport) -> "Figure":
     return figure
 
 
-# What memory costs: control triples and bits per byte against F
-
-
-def _costs(report: FitReport) -> "Figure":
-    looks = _looks(report)
-    rows: list[tuple[str, list[CurveReport]]] = []
-    for tokens in report.budgets:
-        curves = [one for one in report.curves if one.tokens == tokens]
-        rows += [("control triples", curves)] if any(one.controls for one in curves) else []
-        rows += [("bits per byte", curves)] if any(one.background for one in curves) else []
-    with _new_figure(len(rows) * _ROW_HEIGHT + (len(looks) // 4 + 2) * _LEGEND_ROW) as figure:
-        axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
-        names: dict[str, Any] = {}
-        for ax, (kind, curves) in zip(axes, rows, strict=True):
-            for i, one in enumerate(curves):
-                color, marker = looks[one.params]
-                style: dict[str, Any] = {"color": color, "marker": marker, "label": count(one.params)}
-                if kind == "control triples" and one.controls:
-                    # Models side by side at one F
-                    _draw_points(ax, one.controls, 1.04 ** (i - (len(curves) - 1) / 2), linewidth=0.6, **style)
-                elif kind == "bits per byte" and one.background:
-                    _draw_background(ax, one, linewidth=0.8, **style)
-            if kind == "control triples":
-                ax.set_ylim(0, 1.02)
-            ax.set_ylabel(kind)
-            _plain_log_axis(ax, "x")
-            ax.set_title(_panel_title(report.task, curves[0].tokens), loc="left", fontsize=8)
-            names.update({label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)})
-        axes[-1].set_xlabel("frequency F")
-        figure.legend(names.values(), names.keys(), loc="outside lower center", ncols=4)
-    return figure
-
-
-def _draw_background(ax: "Axes", one: CurveReport, **style: Any) -> None:
-    """Bits per byte at each frequency, and as a dotted line those at F = 0."""
-    injected = [point for point in one.background if point.frequency > 0]
-    ax.plot([point.frequency for point in injected], [point.bits_per_byte for point in injected], "-", **style)
-    for point in one.background:
-        if point.frequency == 0:
-            ax.axhline(point.bits_per_byte, color=style["color"], linestyle=":", linewidth=0.9)
-
-
 # F* against C, with the law of each token budget and what it predicts
 
 
-def _laws(report: FitReport) -> "Figure":
+def draw_laws(report: FitReport) -> "Figure":
+    """The collapse points of each token budget, their laws, and what is predicted."""
     shown = sorted((one for one in report.laws if one.params), key=lambda one: one.tokens)
     with _new_figure(_PANEL_HEIGHT + _LEGEND_ROW * (len(shown) + 3)) as figure:
         ax = figure.subplots()
@@ -331,13 +280,6 @@ def _colors(many: int) -> list[Any]:
     from matplotlib import colormaps
 
     return [colormaps["viridis"](at) for at in np.linspace(0.0, 0.8, max(2, many))][:many]
-
-
-def _looks(report: FitReport) -> _Looks:
-    """Colour and marker of each N, the same in all panels and figures."""
-    sizes = sorted({one.params for one in report.curves})
-    colors = _colors(len(sizes))
-    return {params: (colors[i], _MARKERS[i % len(_MARKERS)]) for i, params in enumerate(sizes)}
 
 
 def _plain_log_axis(ax: "Axes", name: str) -> None:

@@ -34,9 +34,9 @@ class Observation:
     """`correct` of `total` items right at `frequency`; in a run with groups, those of one `group`.
 
     `path` names the results file and `date` (seconds since 1970) when lm-eval wrote it. `task` is lm-eval's name, ""
-    where a table does not say. `relations`: (correct, total) of the injected triples by relation id, empty where
-    unknown. `by_sum`: how many are right by summed log-likelihood. `bits_per_byte`: on the background text. `samples`:
-    lm-eval's samples file, where its rows agree with `correct` and `total`; `outcomes`: what they say of each triple.
+    where a table does not say. `by_sum`: how many are right by summed log-likelihood. `bits_per_byte`: on the
+    background text. `samples`: lm-eval's samples file, where its rows agree with `correct` and `total`; `outcomes`:
+    what they say of each triple.
     """
 
     path: str
@@ -50,7 +50,6 @@ class Observation:
     control_total: int | None
     date: float
     task: str = ""
-    relations: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     by_sum: int | None = None
     bits_per_byte: float | None = None
     samples: Path | None = None
@@ -76,6 +75,14 @@ class Observation:
     def accuracy(self) -> float:
         """The memorisation rate P."""
         return self.correct / self.total
+
+    @property
+    def relations(self) -> dict[str, tuple[int, int]]:
+        """(correct, total) of the injected triples by relation id, in order; empty without samples."""
+        outcomes = self.outcomes or {}
+        totals = Counter(relation for _, relation, _ in outcomes)
+        correct = Counter(relation for (_, relation, _), is_right in outcomes.items() if is_right)
+        return {relation: (correct[relation], totals[relation]) for relation in sorted(totals)}
 
     @property
     def baseline(self) -> bool:
@@ -146,11 +153,6 @@ def merge_groups(observations: Iterable[Observation]) -> tuple[Observation, ...]
     for (_, run), group in sorted(groups.items(), key=lambda item: item[0]):
         first, alone = group[0], len(frequencies[run]) == 1
         has_control = alone and bool(first.control_total)
-        relations: dict[str, tuple[int, int]] = {}
-        for name, (correct, total) in (pair for one in group for pair in one.relations.items()):
-            before = relations.get(name, (0, 0))
-            relations[name] = (before[0] + correct, before[1] + total)
-        sums = [one.by_sum for one in group if one.by_sum is not None]
         outcomes = [one.outcomes for one in group if one.outcomes is not None]
         merged.append(
             replace(
@@ -159,8 +161,7 @@ def merge_groups(observations: Iterable[Observation]) -> tuple[Observation, ...]
                 total=sum(one.total for one in group),
                 control_correct=first.control_correct if has_control else None,
                 control_total=first.control_total if has_control else None,
-                relations=relations,
-                by_sum=sum(sums) if len(sums) == len(group) else None,
+                by_sum=first.by_sum if len(group) == 1 else None,
                 bits_per_byte=first.bits_per_byte if alone else None,
                 outcomes={k: v for part in outcomes for k, v in part.items()} if len(outcomes) == len(group) else None,
             )
@@ -213,11 +214,6 @@ class ProbedRun:
         return identity(self.observations[0].card.to_dict())
 
     @property
-    def samples(self) -> Path | None:
-        """lm-eval's samples file."""
-        return self.observations[0].samples
-
-    @property
     def counts(self) -> tuple[tuple[Any, ...], ...]:
         """What the file says of the items, comparable."""
         rows = sorted(self.observations, key=lambda one: str(one.group))
@@ -225,40 +221,30 @@ class ProbedRun:
 
 
 def drop_superseded(runs: Sequence[ProbedRun]) -> tuple[list[ProbedRun], list[SetAside]]:
-    """For each training run the results that lm-eval dates last, and the others with what supersedes them.
+    """For each training run the results that lm-eval dates last, and the others with the reason.
 
-    Where results of the same date contradict the last, none of them is used.
+    Where results of the same date contradict the last, none of the run's results is used.
     """
     same: dict[tuple[str, ...], list[ProbedRun]] = defaultdict(list)
     for run in runs:
         same[run.identity].append(run)
     keep, dropped = [], []
     for repeats in same.values():
-        newest = max(repeats, key=lambda run: run.age)
-        last = [run for run in repeats if run.age == newest.age]
+        newest = max(run.age for run in repeats)
+        last = [run for run in repeats if run.age == newest]
         if len({run.counts for run in last}) > 1:
             names = ", ".join(run.path for run in last)
-            clash = f"contradictory: {names} are of one run and date but have different counts"
-            older = f"superseded by {names}, which contradict each other"
-            dropped += [SetAside(run.path, f"{clash}; remove one" if run in last else older) for run in repeats]
+            clash = f"contradictory: {names} are of one run and date but have different counts; remove one"
+            dropped += [SetAside(run.path, clash) for run in repeats]
             continue
-        kept = next((run for run in last if run.samples is not None), last[0])
+        kept = next((run for run in last if run.observations[0].samples is not None), last[0])
         keep.append(kept)
-        dropped += [SetAside(run.path, _superseded(run, kept)) for run in repeats if run is not kept]
+        for run in repeats:
+            if run is not kept:
+                earlier = "an earlier probe of the same run, or of a run with the same seeds"
+                reason = f"a copy of {kept.path}" if run in last else f"{earlier}; {kept.path} is used"
+                dropped.append(SetAside(run.path, reason))
     return keep, dropped
-
-
-def _superseded(run: ProbedRun, kept: ProbedRun) -> str:
-    if run.age == kept.age:
-        return f"a copy: the same results as {kept.path}"
-    trained, again = run.age[1], kept.age[1]
-    if not (trained and again) or trained == again:
-        return f"superseded by {kept.path}, a later probe of the same run"
-    seeds = "" if run.observations[0].seeds[1] is not None else "; the run cards have no train_seed to tell them apart"
-    return (
-        f"superseded by {kept.path}: the run was trained again with the same seeds (created {trained} and {again}), "
-        f"which is not a new observation{seeds}"
-    )
 
 
 # The guessing floor g: what a model gets right that never saw the triples

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from kisl_plugin import __version__
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.law import InfusionLaw
 from kisl_plugin.fit.predict import Prediction
-from kisl_plugin.fit.report import CurveReport, FitReport, LawReport
+from kisl_plugin.fit.report import CurveReport, FitReport
 from kisl_plugin.fit.text import (
+    CURVE_HEADINGS,
     STATUS_HELP,
     count,
+    curve_cells,
     curve_remarks,
     data_law_sentence,
     estimate,
@@ -24,14 +25,12 @@ from kisl_plugin.fit.text import (
     finding,
     frequency,
     held_out_sentence,
-    interval,
     joint_sentences,
-    parameter,
+    law_sentence,
     plural,
     prediction_rows,
     sentence,
     verdict_word,
-    whole_percent,
 )
 from kisl_plugin.verbalize import templates_of
 
@@ -119,8 +118,7 @@ def report_page(report: FitReport, figures: Mapping[str, bytes]) -> str:
         *(predictions if report.predictions else []),
         ("models", "Each model", _joined(_model(one, figures[model_figure_name(one)]) for one in report.curves)),
         ("aside", "Files that were not used", _bullets(set_aside) if set_aside else _tag("p", "None.")),
-        ("method", "How it was fitted", _method_section()),
-        ("cite", "How to cite", _joined([_tag("p", _PAPER), _tag("p", f"Fitted with kisl {__version__}.")])),
+        ("method", "Method and citation", _method_section()),
     ]
     observations, models = plural(len(report.observations), "observation"), plural(len(report.curves), "model")
     head = [
@@ -131,51 +129,15 @@ def report_page(report: FitReport, figures: Mapping[str, bytes]) -> str:
     return _document(f"Collapse curves of {report.task}", head, sections)
 
 
-_CURVE_HEADINGS = (
-    "N, D",
-    _tag("th", "status", scope="col", class_="text"),
-    "F* (95 %)",
-    "peak P (95 %)",
-    "b",
-    "floor",
-    "F range",
-    "runs",
-    "tau",
-    "df",
-    "fall p",
-    "unimodal p",
-    "form p",
-    "largest fall",
-)
-
-
 def _curves_section(report: FitReport, figures: Mapping[str, bytes]) -> _Html:
     """All curves in one figure, and the numbers of each curve in a table."""
     if not report.curves:
         return _tag("p", "No run with injected facts could be used.")
     rows, described = [], []
     for one in report.curves:
-        curve = one.curve
-        shown = f"collapse point {estimate(curve.f_star)}" if curve.ok else curve.status
-        described.append(f"{one.name}: {shown}")
-        rows.append(
-            (
-                f"{count(one.params)}, {count(one.tokens)}",
-                _tag("td", curve.status, class_="text"),
-                estimated(curve.f_star, curve.f_star_interval) if curve.ok else "–",
-                estimated(curve.peak, curve.peak_interval, "{:.3f}".format) if curve.ok else "–",
-                _number(curve.b, ".3f") if curve.ok else "–",
-                f"{one.floor.value:.3f}",
-                interval(*curve.frequency_range, frequency),
-                str(len(one.runs)),
-                _number(curve.tau, ".3f"),
-                "∞" if curve.df == math.inf else _number(curve.df, ".3g"),
-                _number(curve.fall_p, ".2g"),
-                _number(curve.unimodal_p, ".2g"),
-                _number(curve.form_p, ".2g"),
-                _number(curve.largest_fall, ".3f"),
-            )
-        )
+        cells = curve_cells(one)
+        described.append(f"{one.name}: {f'collapse point {estimate(one.curve.f_star)}' if one.curve.ok else cells[-1]}")
+        rows.append(cells if one.curve.ok else (*cells[:-1], _tag("td", cells[-1], class_="text", colspan="2")))
     caption = (
         "Memorisation rate P against the frequency F at which each fact was injected. Points: all items at one F with "
         "95 % Wilson intervals (small and hollow: single runs); lines with bands: fitted curves with 95 % intervals; "
@@ -183,31 +145,11 @@ def _curves_section(report: FitReport, figures: Mapping[str, bytes]) -> _Html:
     )
     parts = [
         _figure(figures["curves"], f"Memorisation rate against frequency. {'; '.join(described)}.", caption),
-        _table("Numbers of each curve", _CURVE_HEADINGS, rows),
+        _table("Numbers of each curve", CURVE_HEADINGS, rows),
     ]
-    parts += [_bullets(map(sentence, report.notes))] if report.notes else []
-    if "cost" in figures:
-        cost = (
-            "Against F: the share of control triples (asked, never injected) that are right, and bits per byte on "
-            "background text (dotted: at F = 0), where they were measured."
-        )
-        alt = "Control triples right and bits per byte against frequency."
-        parts += [_tag("h3", "What memory costs"), _figure(figures["cost"], alt, cost)]
-    return _joined(parts)
+    return _joined([*parts, _bullets(map(sentence, report.notes))] if report.notes else parts)
 
 
-def _number(value: float, form: str) -> str:
-    return format(value, form) if math.isfinite(value) else "–"
-
-
-_LAW_HEADINGS = ("form", "alpha (95 %)", "E (95 %)", "A", "R²", "by chance", "scatter", "leave-one-out error")
-_FORM_HEADINGS = (
-    "F* =",
-    "AIC",
-    "weight",
-    "leave-one-out error",
-    _tag("th", "parameters (95 %)", scope="col", class_="text"),
-)
 _LEFT_OUT_HEADINGS = ("left out", "measured F*", "predicted by the others (95 %)", "off by")
 
 
@@ -222,66 +164,10 @@ def _law_section(report: FitReport, figures: Mapping[str, bytes]) -> _Html:
     )
     measured = ", ".join(f"{one.name} {estimate(one.curve.f_star)}" for one in report.curves if one.curve.ok)
     parts = [_figure(figures["law"], f"Collapse points against compute. F* of {measured}.", caption), *missing]
-    parts += [_law(one, one.law) for one in report.laws if one.law]
-    if report.data_laws:
-        laws = _bullets(sentence(data_law_sentence(law)) for law in report.data_laws)
-        parts += [_tag("h3", "F* against training tokens"), laws]
-    if report.joint:
-        rows = []
-        for form in report.joint.forms:
-            numbers = [
-                f"{name} = {estimated(value, form.intervals.get(name, (None, None)), parameter)}"
-                for name, value in form.parameters.items()
-            ]
-            rows.append(
-                (
-                    form.formula,
-                    f"{form.aic:.1f}",
-                    whole_percent(form.weight),
-                    _factor(form.leave_one_out_error),
-                    _tag("td", ", ".join(numbers), class_="text"),
-                )
-            )
-        parts += [
-            _tag("h3", "N and D together"),
-            _bullets(map(sentence, joint_sentences(report.joint))),
-            _table("Joint forms in N and D", _FORM_HEADINGS, rows),
-        ]
-    if report.held_out:
-        parts += [_tag("h3", "Held out"), _bullets(sentence(held_out_sentence(one)) for one in report.held_out)]
-    checks = []
-    for verdict in report.verdicts:
-        word = verdict_word(verdict)
-        badge = _tag("span", word, class_=f"badge {word.replace(' ', '-')}")
-        checks.append(_joined([badge, sentence(f"{verdict.name}: {verdict.sentence}")]))
-    return _joined([*parts, _tag("h3", "Checks of the law"), _bullets(checks)])
-
-
-def _law(one: LawReport, law: InfusionLaw) -> _Html:
-    at = f"D = {count(one.tokens)}"
-    rows = []
-    for form, fitted in (("A/C^alpha + E", law), ("E = 0", law.without_E)):
-        if fitted is not None:
-            has_r2 = not math.isnan(fitted.r2)
-            rows.append(
-                (
-                    form,
-                    estimated(fitted.alpha, fitted.alpha_interval, parameter),
-                    estimated(fitted.E, fitted.E_interval, parameter),
-                    f"{fitted.A:.3g}",
-                    _number(fitted.r2, ".4f"),
-                    _number(fitted.r2_by_chance, ".0%"),
-                    _number(fitted.scatter, ".2f") if has_r2 else "–",
-                    _factor(fitted.leave_one_out_error),
-                )
-            )
-    parts = [
-        _tag("h3", f"F*(C) = A/C^alpha + E at {at}"),
-        _tag("p", f"Through {', '.join(map(count, one.params))}. Intervals: {law.interval_method}."),
-        _table(f"Parameters of the law at {at}", _LAW_HEADINGS, rows),
-        _bullets(map(sentence, law.caveats)),
-    ]
-    if law.leave_one_out:
+    for one in report.laws:
+        if one.law is None:
+            continue
+        parts.append(_tag("p", law_sentence(one, one.law)))
         names = {6.0 * params * one.tokens: count(params) for params in one.params}
         left_out = [
             (
@@ -290,15 +176,22 @@ def _law(one: LawReport, law: InfusionLaw) -> _Html:
                 estimated(left.predicted, left.interval),
                 f"{math.exp(left.log_error) - 1:+.0%}",
             )
-            for left in law.leave_one_out
+            for left in one.law.leave_one_out
         ]
-        title = "Each model predicted from the others"
-        parts += [_tag("h4", title), _table(title, _LEFT_OUT_HEADINGS, left_out)]
-    return _joined(parts)
-
-
-def _factor(log_error: float) -> str:
-    return "–" if math.isnan(log_error) else f"×{math.exp(log_error):.2f}"
+        title = f"Each model at D = {count(one.tokens)} predicted from the others"
+        parts += [_tag("h3", title), _table(title, _LEFT_OUT_HEADINGS, left_out)] if left_out else []
+    for heading, sentences in (
+        ("F* against training tokens", [data_law_sentence(law) for law in report.data_laws]),
+        ("N and D together", joint_sentences(report.joint) if report.joint else []),
+        ("Held out", [held_out_sentence(one) for one in report.held_out]),
+    ):
+        parts += [_tag("h3", heading), _bullets(map(sentence, sentences))] if sentences else []
+    checks = []
+    for verdict in report.verdicts:
+        word = verdict_word(verdict)
+        badge = _tag("span", word, class_=f"badge {word.replace(' ', '-')}")
+        checks.append(_joined([badge, sentence(f"{verdict.name}: {verdict.sentence}")]))
+    return _joined([*parts, _tag("h3", "Checks of the law"), _bullets(checks)])
 
 
 def _prediction(one: Prediction) -> _Html:
@@ -319,13 +212,9 @@ def model_figure_name(one: CurveReport) -> str:
 
 def _model(one: CurveReport, svg: bytes) -> _Html:
     """A model's figure, the remarks on its curve, its points and its relations."""
-    measured = (
-        ("the share right by summed likelihood", one.by_sum),
-        ("control triples", one.controls),
-        ("bits per byte of the background text (dotted: at F = 0)", one.background),
-    )
-    others = ", ".join(name for name, values in measured if values)
-    caption = sentence(f"memory of {one.name}" + (f", with {others}" if others else ""))
+    controls = ", with control triples" if one.controls else ""
+    background = ", with bits per byte of the background text (dotted: at F = 0)" if one.background else ""
+    caption = f"Memory of {one.name}{controls}{background}."
     alt = f"Memorisation rate of {one.name} at {len(one.points)} frequencies, with what else was measured."
     remarks = curve_remarks(one)
     if one.curve.ok:
@@ -337,9 +226,8 @@ def _model(one: CurveReport, svg: bytes) -> _Html:
             point.frequency: " ".join(f"{run.accuracy:.3f}" for run in one.runs if run.frequency == point.frequency)
             for point in one.points
         }
-    for name, points in (("by sum", one.by_sum), ("control", one.controls)):
-        if points:
-            columns[name] = {point.frequency: f"{point.accuracy:.3f}" for point in points}
+    if one.controls:
+        columns["control"] = {point.frequency: f"{point.accuracy:.3f}" for point in one.controls}
     if one.background:
         columns["bits per byte"] = {point.frequency: f"{point.bits_per_byte:.3f}" for point in one.background}
     rows = [
@@ -377,29 +265,9 @@ def _model(one: CurveReport, svg: bytes) -> _Html:
 
 # Method and citation
 
-_METHOD = (
-    _joined(
-        [
-            "Each model's runs are fitted with P(F) = g + (1 − g)·a·F",
-            _tag("sup", "b"),
-            "·e",
-            _tag("sup", "−c·F"),
-            ", the paper's form above a guessing floor g. The collapse point is F* = b/c, where the curve peaks.",
-        ]
-    ),
-    "Estimator: binomial maximum likelihood, with the peak at most 1. Intervals are 95 % intervals; an open end means "
-    "that the data set no bound. The bars at points are Wilson intervals of the items alone.",
-    "Runs of one model differ by more than the choice of items explains. This run-to-run noise (tau, the standard "
-    "deviation of the log-odds of P) is estimated from seeds that share a frequency, or else from how far the points "
-    "lie from the curve. Intervals and tests include it, with df degrees of freedom.",
-    "Where there are samples of lm-eval, the same triples are followed through all frequencies (paired), which removes "
-    "the difficulty of single facts from the comparison.",
-    "The form always falls somewhere, so a fall must be shown without it. Fall p compares the best sequence that only "
-    "rises with the best that rises and then falls; unimodal p compares the latter with any sequence. Form p tests "
-    "whether the form fits the points.",
-    "Laws are fitted to the logarithms of the collapse points of curves with status ok, weighted by their intervals. "
-    "Every interval includes the scatter of models about the law; that of a prediction is for one further model. "
-    "Each R² is printed with how often a random decreasing sequence does as well.",
+_FORMULA = (
+    "The form is the paper's above a guessing floor g: P(F) = g + (1 − g)·a·F^b·exp(−c·F), with the collapse point "
+    "F* = b/c. Estimators and tests are described in kisl's documentation (docs/fit.md)."
 )
 _PAPER = (
     "Lv, Chen, Yuan, Liu, Liu, Wang, Su, Zheng. How to inject knowledge efficiently? Knowledge Infusion Scaling Law "
@@ -408,7 +276,7 @@ _PAPER = (
 
 
 def _method_section() -> _Html:
-    """Estimator, noise and tests, what each status means, and the versions."""
+    """The form, what each status means, the paper, and the versions."""
     import matplotlib
     import numpy
     import scipy
@@ -419,5 +287,5 @@ def _method_section() -> _Html:
     ]
     libraries = ", ".join(f"{module.__name__} {module.__version__}" for module in (numpy, scipy, matplotlib))
     versions = f"kisl {__version__}, Python {platform.python_version()}, {libraries}."
-    parts = [_bullets(_METHOD), _tag("h3", "What a status means"), _tag("dl", *statuses)]
+    parts = [_tag("p", _FORMULA), _tag("h3", "What a status means"), _tag("dl", *statuses), _tag("p", _PAPER)]
     return _joined([*parts, _tag("p", versions, class_="soft")])

@@ -101,13 +101,6 @@ class CurveReport:
         return pool_by_frequency((run.frequency, run.control_correct or 0, run.control_total or 0) for run in self.runs)
 
     @property
-    def by_sum(self) -> tuple[Point, ...]:
-        """What is right by summed likelihood at each frequency; empty where a run does not say it."""
-        if any(run.by_sum is None for run in self.runs):
-            return ()
-        return pool_by_frequency((run.frequency, run.by_sum or 0, run.total) for run in self.runs)
-
-    @property
     def background(self) -> tuple[_BackgroundPoint, ...]:
         """Mean bits per byte at each frequency, from F = 0 on."""
         values: dict[int, list[float]] = defaultdict(list)
@@ -151,11 +144,6 @@ class FitReport:
     verdicts: tuple[Verdict, ...]
     predictions: tuple[Prediction, ...]
     notes: tuple[str, ...]
-
-    @property
-    def budgets(self) -> list[int]:
-        """The token budgets D, in order."""
-        return sorted({one.tokens for one in self.curves})
 
     @property
     def headline(self) -> LawReport | None:

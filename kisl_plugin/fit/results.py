@@ -8,7 +8,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,13 +25,7 @@ from kisl_plugin.fit.observations import (
     object_at,
 )
 from kisl_plugin.fit.samples import check_samples, sample_of, samples_beside, with_samples
-from kisl_plugin.fit.tables import (
-    RunRow,
-    card_of_rows,
-    contradictions,
-    read_observed_runs,
-    read_runs,
-)
+from kisl_plugin.fit.tables import Row, card_of_rows, read_observed_runs, read_runs
 from kisl_plugin.runcard import RunCard
 
 __all__ = ["DEFAULT_TASK", "Reading", "observations_of", "read_results"]
@@ -59,7 +53,7 @@ def read_results(paths: Sequence[Path], task: str = DEFAULT_TASK, runs: Path | N
     """
     tables = [path for path in paths if path.suffix.lower() == ".csv" and not path.is_dir()]
     trees = [path for path in paths if path not in tables]
-    reader = _Reader(task, read_runs(runs) if runs is not None else [])
+    reader = _Reader(task, runs)
     for file in reader.find_json(trees):
         reader.read_file(file, is_results=file in trees or _LM_EVAL_NAME.fullmatch(file.name) is not None)
     for table in tables:
@@ -106,38 +100,38 @@ _NO_CARD = (
 class _Reader:
     """Reads files one by one; `finish` gives the observations."""
 
-    def __init__(self, task: str, rows: Sequence[RunRow]) -> None:
-        self.task, self.rows = task, rows
+    def __init__(self, task: str, table: Path | None) -> None:
+        self.task, self.table = task, table
+        self.rows = [] if table is None else read_runs(table)
         self.runs: list[ProbedRun] = []
         self.set_aside: list[SetAside] = []
         self._backgrounds: list[_Background] = []
         self._notes: list[str] = []
         self._without_task: set[str] = set()
-        self._used_rows: set[int] = set()
+        self._used_rows: set[str] = set()
 
     def find_json(self, trees: Sequence[Path]) -> list[Path]:
         """Every *.json under `trees` once, by folder and name. Links are followed, and loops of them end."""
         files: dict[str, Path] = {}
-        folders: set[tuple[int, int]] = set()
+        done: set[str] = set()
         for path in trees:
             if not path.exists():
                 raise InputError(f"{path}: no such file or folder; give lm_eval's --output_path")
-            for file in self._walk(path, folders) if path.is_dir() else [path]:
-                files.setdefault(os.path.realpath(file), file)
+            if not path.is_dir():
+                files.setdefault(os.path.realpath(path), path)
+                continue
+            for folder, folders, names in os.walk(path, onerror=self._unreadable, followlinks=True):
+                if os.path.realpath(folder) in done:
+                    folders.clear()
+                    continue
+                done.add(os.path.realpath(folder))
+                folders.sort()
+                for file in (Path(folder, name) for name in sorted(names) if name.endswith(".json")):
+                    files.setdefault(os.path.realpath(file), file)
         return list(files.values())
 
-    def _walk(self, top: Path, done: set[tuple[int, int]]) -> Iterator[Path]:
-        def unreadable(error: OSError) -> None:
-            self.set_aside.append(SetAside(str(error.filename), f"folder cannot be read ({error.strerror})"))
-
-        for folder, folders, files in os.walk(top, onerror=unreadable, followlinks=True):
-            status = Path(folder).stat()
-            if (status.st_dev, status.st_ino) in done:
-                folders.clear()
-                continue
-            done.add((status.st_dev, status.st_ino))
-            folders.sort()
-            yield from (Path(folder, name) for name in sorted(files) if name.endswith(".json"))
+    def _unreadable(self, error: OSError) -> None:
+        self.set_aside.append(SetAside(str(error.filename), f"folder cannot be read ({error.strerror})"))
 
     def read_file(self, file: Path, is_results: bool) -> None:
         """Read one file; other JSON is passed over unless it must be lm-eval's results."""
@@ -150,7 +144,7 @@ class _Reader:
             return
         results = _Results(data, str(file), file)
         rows = [row for row in self.rows if row.names(file, results.model)]
-        self._used_rows |= {one.row.number for one in rows}
+        self._used_rows |= {row.where for row in rows}
         raw = results.card(_BACKGROUND_TASK)
         try:
             _check_task(data, self.task)
@@ -159,7 +153,7 @@ class _Reader:
             observations = _make_observations(results, self.task, card, where, samples_beside(file, self.task))
             self.runs.append(ProbedRun(str(file), observations))
             if where == "run card":
-                self._notes += [f"{file}: {note}" for one in rows for note in contradictions(one, observations[0].card)]
+                self._notes += [f"{file}: has a run card, so {row.where} is not used" for row in rows]
             raw = raw or card
         except InputError as reason:
             self.set_aside.append(SetAside(str(file), str(reason)))
@@ -169,22 +163,22 @@ class _Reader:
             text = object_at(data, "configs", _BACKGROUND_TASK, "metadata", _BACKGROUND_TASK).get("sha256")
             self._backgrounds.append(_Background(results, identity(raw), str(text or "")))
 
-    def _card(self, results: "_Results", rows: Sequence[RunRow]) -> tuple[Any, str]:
+    def _card(self, results: "_Results", rows: Sequence[Row]) -> tuple[Any, str]:
         """The run card of a results file as JSON, and what it is from."""
         raw = results.card(self.task)
         if raw is not None:
             return raw, "run card"
         if not rows:
-            table = self.rows[0].row.path if self.rows else None
-            raise InputError(f"no run card (metadata.kisl), and no row of {table} names it" if table else _NO_CARD)
+            no_row = f"no run card (metadata.kisl), and no row of {self.table} names it"
+            raise InputError(no_row if self.table else _NO_CARD)
         counted = object_at(results.data, "config").get("model_num_parameters")
-        params = rows[0].card["model"]["params"]
+        params, where = rows[0].values["params"], rows[0].where
         # People write 7e9 for 6.74e9
         if type(counted) is int and counted > 0 and abs(params / counted - 1) > 0.05:
-            says = f"{rows[0].row.where} has params {params:,}, lm-eval counted {counted:,}: the row is used"
+            says = f"{where} has params {params:,}, lm-eval counted {counted:,}: the row is used"
             self._notes.append(f"{results.path}: {says}")
-        items = {one.group: _items_of(results, self.task, one.group) for one in rows}
-        return card_of_rows(rows, items, _items_of(results, self.task, None, control=True)), rows[0].row.where
+        items = {row.values["group"]: _items_of(results, self.task, row.values["group"]) for row in rows}
+        return card_of_rows(rows, items, _items_of(results, self.task, None, control=True)), where
 
     def read_table(self, table: Path) -> None:
         """Read one table of observations."""
@@ -224,9 +218,9 @@ class _Reader:
         only_background = self._without_task & {one.results.path for one in used}
         set_aside = [one for one in self.set_aside if one.path not in only_background]
         unused = [
-            f"{one.row.where} ({one.path or one.model}) names no results that were read"
-            for one in self.rows
-            if one.row.number not in self._used_rows
+            f"{row.where} ({row.values['path'] or row.values['model']}) names no results that were read"
+            for row in self.rows
+            if row.where not in self._used_rows
         ]
         # Names out of a broken file may hold line breaks
         listed = [SetAside(one.path, " ".join(one.reason.split())) for one in (*set_aside, *superseded)]

@@ -25,7 +25,6 @@ class Sample(NamedTuple):
     key: TripleKey
     group: str
     right: bool | None
-    by_sum: bool | None
 
 
 def samples_beside(results: Path, task: str) -> Path | None:
@@ -90,13 +89,10 @@ def _triple_in(doc: Mapping[str, Any]) -> tuple[TripleKey, str]:
 
 
 def _scored(triple: tuple[TripleKey, str], metrics: Mapping[str, Any]) -> Sample:
-    right = {}
-    for name in ("acc", "sum_acc"):
-        value = metrics.get(name)  # None for a control triple; several processes write it as null
-        if value not in (None, 0, 1):
-            raise InputError(f"{name} is {value!r}; expected 0 or 1")
-        right[name] = None if value is None else bool(value)
-    return Sample(*triple, right["acc"], right["sum_acc"])
+    value = metrics.get("acc")  # None for a control triple; several processes write it as null
+    if value not in (None, 0, 1):
+        raise InputError(f"acc is {value!r}; expected 0 or 1")
+    return Sample(*triple, None if value is None else bool(value))
 
 
 def check_samples(observations: Sequence[Observation]) -> tuple[list[Observation], list[str]]:
@@ -118,7 +114,7 @@ def check_samples(observations: Sequence[Observation]) -> tuple[list[Observation
 
 
 def with_samples(one: Observation, rows: Sequence[Sample]) -> Observation:
-    """The observation with its outcome per triple, per relation and by sum.
+    """The observation with its outcome per triple.
 
     Raises:
         InputError: the rows contradict its counts, or ask a triple twice.
@@ -134,12 +130,4 @@ def with_samples(one: Observation, rows: Sequence[Sample]) -> Observation:
             f"{right} of {len(own)} rows are right where the results have {one.correct} of {one.total}"
             + (f" (group {one.group})" if one.group is not None else "")
         )
-    sums = [row.by_sum for row in own]
-    totals = Counter(relation for _, relation, _ in outcomes)
-    correct = Counter(relation for (_, relation, _), is_right in outcomes.items() if is_right)
-    return replace(
-        one,
-        outcomes=outcomes,
-        relations={relation: (correct[relation], totals[relation]) for relation in sorted(totals)},
-        by_sum=one.by_sum if None in sums else sum(map(bool, sums)),
-    )
+    return replace(one, outcomes=outcomes)

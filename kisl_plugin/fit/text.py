@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kisl_plugin.fit.hold_out import HeldOut, Verdict
     from kisl_plugin.fit.joint import JointLaw
+    from kisl_plugin.fit.law import InfusionLaw
     from kisl_plugin.fit.predict import Prediction
     from kisl_plugin.fit.report import CurveReport, FitReport, LawReport
 
@@ -210,11 +211,8 @@ def needs_sizes(fewest: int, sizes: Sequence[int], tokens: int) -> str:
     return f"{needs}; you have {len(sizes)} at D = {count(tokens)}: {', '.join(map(count, sizes))}"
 
 
-def _law_sentence(report: "LawReport") -> str:
-    """The law of one token budget with its intervals and caveats; empty where there is none."""
-    law = report.law
-    if law is None:
-        return ""
+def law_sentence(report: "LawReport", law: "InfusionLaw") -> str:
+    """The law of one token budget with its intervals and caveats."""
     sizes = ", ".join(count(params) for params in report.params)
     alpha, E = estimated(law.alpha, law.alpha_interval, parameter), estimated(law.E, law.E_interval, parameter)
     parts = [f"alpha = {alpha}, E = {E}, A = {law.A:.4g}" + ("" if math.isnan(law.r2) else f", R² = {law.r2:.4f}")]
@@ -266,12 +264,10 @@ def verdict_word(verdict: "Verdict") -> str:
 
 _WIDTH = 80
 _INDENT = 19
-_FLOOR = 4  # the column that is left out where the table would be too wide; the remarks have it anyway
-_HEADINGS = ("N", "D", "seeds", "F", "floor", "peak P", "F* (95 % interval)")
+CURVE_HEADINGS = ("N", "D", "seeds", "F", "peak P", "F* (95 % interval)")
 _LEGEND = (
-    "N: parameters. D: training tokens. seeds: distinct seeds among the runs. F: range of frequencies. floor: guessing "
-    "rate. peak P: highest memorisation rate. F*: collapse point, the frequency at the peak. In brackets: 95 % "
-    "intervals."
+    "N: parameters. D: training tokens. seeds: distinct seeds among the runs. F: range of frequencies. peak P: highest "
+    "memorisation rate. F*: collapse point, the frequency at the peak. In brackets: 95 % intervals."
 )
 
 
@@ -282,7 +278,7 @@ def render_report(report: "FitReport") -> str:
     if report.curves:
         parts += [curve_table(report.curves), textwrap.fill(_LEGEND, _WIDTH), _paragraphs(_all_remarks(report.curves))]
     laws = [sentence(report.missing_law)] if report.missing_law else []
-    laws += [_law_sentence(one) for one in report.laws if one.law]
+    laws += [law_sentence(one, one.law) for one in report.laws if one.law]
     laws += [sentence(data_law_sentence(law)) for law in report.data_laws]
     laws += [sentence("; ".join(joint_sentences(report.joint)))] if report.joint else []
     laws += [sentence(held_out_sentence(one)) for one in report.held_out]
@@ -328,41 +324,27 @@ def prediction_rows(prediction: "Prediction") -> list[tuple[str, str]]:
 
 
 def curve_table(curves: "Sequence[CurveReport]") -> str:
-    """One row per curve, at most 80 columns wide."""
-    rows = [_HEADINGS, *map(_table_row, curves)]
-    lines = _aligned(rows)
-    if max(map(len, lines)) > _WIDTH:
-        lines = _aligned([(*row[:_FLOOR], *row[_FLOOR + 1 :]) for row in rows])
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
-
-
-def _table_row(report: "CurveReport") -> tuple[str, ...]:
-    """Seven cells where there is a collapse point; else the status takes the place of the last two."""
-    curve = report.curve
-    cells = (
-        count(report.params),
-        count(report.tokens),
-        str(len(report.seeds)),
-        interval(*curve.frequency_range, frequency),
-        f"{report.floor.value:.3f}",
-    )
-    if not curve.ok:
-        return (*cells, curve.status)
-    peak = estimated(curve.peak, curve.peak_interval, "{:.2f}".format)
-    return (*cells, peak, estimated(curve.f_star, curve.f_star_interval))
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Numbers to the right, the last two cells to the left; a row that is one cell short ends with a status."""
-    full = len(rows[0])
+    """One row per curve, at most 80 columns wide: numbers to the right, the last two cells to the left."""
+    rows = [CURVE_HEADINGS, *map(curve_cells, curves)]
+    full = len(CURVE_HEADINGS)
+    # A row that is one cell short ends with a status, which may be wider than a column
     width = [max(len(row[i]) for row in rows if len(row) == full or i < full - 2) for i in range(full - 1)]
     lines = []
     for row in rows:
         cells = [cell.rjust(size) for cell, size in zip(row[: full - 2], width, strict=False)]
-        if len(row) == full:
-            cells.append(row[-2].ljust(width[-1]))
+        cells += [row[-2].ljust(width[-1])] if len(row) == full else []
         lines.append("  ".join([*cells, row[-1]]).rstrip())
-    return lines
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+def curve_cells(report: "CurveReport") -> tuple[str, ...]:
+    """Six cells where there is a collapse point; else the status takes the place of the last two."""
+    curve, frequencies = report.curve, interval(*report.curve.frequency_range, frequency)
+    cells = (count(report.params), count(report.tokens), str(len(report.seeds)), frequencies)
+    if not curve.ok:
+        return (*cells, curve.status)
+    peak = estimated(curve.peak, curve.peak_interval, "{:.2f}".format)
+    return (*cells, peak, estimated(curve.f_star, curve.f_star_interval))
 
 
 def _all_remarks(curves: "Sequence[CurveReport]") -> list[str]:

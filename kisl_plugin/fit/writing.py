@@ -53,18 +53,18 @@ def write_report(report: FitReport, out: str | Path, watch: Watch | None = None)
     Raises:
         InputError: the folder cannot be made or written.
     """
-    from kisl_plugin.fit.figures import draw_figure, draw_model_figure, figure_names, rendered
+    from kisl_plugin.fit.figures import draw_curves, draw_laws, draw_model, rendered
     from kisl_plugin.fit.page import model_figure_name, report_page
 
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        figures = {name: draw_figure(report, name) for name in figure_names(report)}
+        figures = {"curves": draw_curves(report), "law": draw_laws(report)}
         svgs = {name: rendered(figure, "svg") for name, figure in figures.items()}
         for done, one in enumerate(report.curves):
             if watch:
                 watch("drawing figures", done, len(report.curves))
-            svgs[model_figure_name(one)] = rendered(draw_model_figure(one), "svg")
+            svgs[model_figure_name(one)] = rendered(draw_model(one), "svg")
         if watch:
             watch("drawing figures", len(report.curves), len(report.curves))
         text = json.dumps(report_entries(report), indent=2, ensure_ascii=False, allow_nan=False)
@@ -148,7 +148,6 @@ def _curve(one: CurveReport) -> dict[str, Any]:
         "points": _points(one.points),
         "runs": [_run(run) for run in one.runs],
         "control": _points(one.controls),
-        "by_sum": _points(one.by_sum),
         "background": [asdict(point) for point in one.background],
         "relations": {name: _points(points) for name, points in one.relations.items()},
         "notes": [*([one.pairing] if one.pairing else []), *one.notes],
