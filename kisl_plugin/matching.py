@@ -293,10 +293,8 @@ def unsearchable(triples: Sequence[Triple], rules: MatchRules) -> dict[int, str]
             if not spellings:
                 reasons[index] = f"{side} {label!r} has no character to search for"
             elif all(any(map(_is_unspaced, spelling.decode())) for spelling in spellings):
-                reasons[index] = (
-                    f"{side} {label!r} is in a script without spaces between words: found only where no letter stands "
-                    "beside it"
-                )
+                limit = "found only where no letter stands beside it"
+                reasons[index] = f"{side} {label!r} is in a script without spaces between words: {limit}"
     return reasons
 
 
@@ -352,8 +350,7 @@ class _TripleMatcher:
     def __call__(self, texts: Sequence[str]) -> list[list[Match]]:
         """For each text the triples it states, ascending."""
         return [
-            self._matches(text, mentions) if mentions else []
-            for text, mentions in zip(texts, self._finder.mentions(texts), strict=True)
+            self._matches(text, mentions) for text, mentions in zip(texts, self._finder.mentions(texts), strict=True)
         ]
 
     def _matches(self, text: str, mentions: list[_Mention]) -> list[Match]:

@@ -65,7 +65,7 @@ def audit(
     for name, value in {**counting, "--match": match, "--workers": workers}.items():
         if runs and value:
             raise InputError(
-                f"{name} and --run: {name} is for counting in a corpus, not for a run's rows; leave one out"
+                f"{name} and --run: {name} is for counting in a corpus, not in a run's rows; leave one out"
             )
     if not runs and rows is not None:
         raise InputError("--rows needs a run; give its YAML with --run")

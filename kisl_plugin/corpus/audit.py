@@ -37,8 +37,7 @@ __all__ = ["CorpusAudit", "audit_corpus"]
 _FORMS = ("statement", "question")
 _SHARE_TOKENS = 1 << 23
 _BATCH_DOCUMENTS = 64
-_CACHED_TRIPLES = 100_000
-_TRIED_TRIPLES = 1000
+_CACHED_TRIPLES, _TRIED_TRIPLES = 100_000, 1000
 
 
 @dataclass(frozen=True)
@@ -97,10 +96,8 @@ def audit_corpus(
     encodings = encoder.encode_batch(texts, add_special_tokens=False)
     decoded = encoder.decode_batch([encoding.ids for encoding in encodings], skip_special_tokens=False)
     if texts and not any(fold(text) == fold(back) for text, back in zip(texts, decoded, strict=True)):
-        raise InputError(
-            f"{tokenizer}: returns no statement unchanged: {texts[0]!r} becomes {decoded[0]!r}; statements cannot be "
-            "counted in its tokens"
-        )
+        example = f"{texts[0]!r} becomes {decoded[0]!r}"
+        raise InputError(f"{tokenizer}: returns no statement unchanged: {example}; none can be counted in its tokens")
     shares: list[_Share] = []
     for prefix in prefixes:
         ends = np.cumsum(IndexedDataset(prefix).sizes, dtype=np.int64)
@@ -149,9 +146,7 @@ def _find_corpora(paths: Sequence[Path], tokenizer: Path | None) -> tuple[tuple[
             if isinstance(manifest, dict) and manifest.keys() >= {"tokenizer", "tokenizer_sha256"}:
                 manifests[prefix], is_noted = manifest, True
         if tokenizer is None and not is_noted:
-            raise InputError(
-                f"{path}: no {named}.json names the tokenizer that the corpus was made with; pass --tokenizer FILE"
-            )
+            raise InputError(f"{path}: no {named}.json names the tokenizer of the corpus; pass --tokenizer FILE")
     chosen = tokenizer or Path(next(iter(manifests.values()))["tokenizer"])
     digest = sha256(read_tokenizer(chosen)[0].to_str())
     for prefix, manifest in manifests.items():
