@@ -24,21 +24,17 @@ __all__ = [
 ]
 
 _MODULES = {
-    "CollapseCurve": "curve",
-    "fit_collapse_curve": "curve",
-    "InfusionLaw": "law",
-    "fit_infusion_law": "law",
-    "FitOptions": "report",
-    "FitReport": "report",
-    "fit_observations": "report",
-    "fit_results": "report",
-    "observations_of": "results",
-    "write_report": "writing",
+    "curve": ("CollapseCurve", "fit_collapse_curve"),
+    "law": ("InfusionLaw", "fit_infusion_law"),
+    "report": ("FitOptions", "FitReport", "fit_observations", "fit_results"),
+    "results": ("observations_of",),
+    "writing": ("write_report",),
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use (PEP 562): numpy and scipy take longer than `kisl-fit --help` may."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

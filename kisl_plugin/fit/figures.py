@@ -105,7 +105,7 @@ def draw_curves(report: FitReport) -> "Figure":
                 if one.floor.value:
                     ax.axhline(one.floor.value, color=color, linestyle=":", linewidth=0.9)
             if any(one.floor.value for one in curves):
-                measured = any(one.floor.measured for one in curves)
+                measured = any(one.floor.total for one in curves)
                 ax.plot([], [], ":", color=_GREY, label="guessing floor" + " (F = 0 runs)" * measured)
             _memory_axes(ax)
             ax.set_xlabel("frequency F")
@@ -179,7 +179,7 @@ def draw_model(one: CurveReport) -> "Figure":
         if one.controls:
             _draw_points(ax, one.controls, fmt="x", color=_GREY, alpha=0.8, label="control triples")
         if one.floor.value:
-            label = "floor (F = 0 runs)" if one.floor.measured else "floor"
+            label = "floor (F = 0 runs)" if one.floor.total else "floor"
             ax.axhline(one.floor.value, color=_GREY, linestyle=":", linewidth=0.9, label=label)
         _memory_axes(ax)
         if one.background:

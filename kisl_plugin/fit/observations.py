@@ -255,16 +255,14 @@ Chance = str | float
 
 @dataclass(frozen=True)
 class Floor:
-    """A floor and its source. `measured`: from F = 0 runs, `correct` of `total` items; else both are 0.
+    """A floor and its source. `total`: how many items F = 0 runs were asked, 0 if it is not from such runs.
 
     `notes` say which F = 0 runs were not used.
     """
 
     value: float
     source: str
-    measured: bool = False
     notes: tuple[str, ...] = ()
-    correct: int = 0
     total: int = 0
 
 
@@ -306,7 +304,7 @@ def find_floor(observations: Sequence[Observation], chance: Chance) -> Floor:
     correct, total = sum(one.correct for one in baselines), sum(one.total for one in baselines)
     runs = plural(len({one.path for one in baselines}), "run")
     source = f"{correct:,} of {total:,} items right in {runs} at F = 0"
-    return Floor(correct / total, source, measured=True, notes=notes, correct=correct, total=total)
+    return Floor(correct / total, source, notes=notes, total=total)
 
 
 def matching_baselines(observations: Sequence[Observation]) -> tuple[list[Observation], tuple[str, ...]]:

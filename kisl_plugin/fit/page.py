@@ -14,7 +14,6 @@ from kisl_plugin.fit.predict import Prediction
 from kisl_plugin.fit.report import CurveReport, FitReport
 from kisl_plugin.fit.text import (
     CURVE_HEADINGS,
-    STATUS_HELP,
     count,
     curve_cells,
     curve_remarks,
@@ -267,7 +266,7 @@ def _model(one: CurveReport, svg: bytes) -> _Html:
 
 _FORMULA = (
     "The form is the paper's above a guessing floor g: P(F) = g + (1 − g)·a·F^b·exp(−c·F), with the collapse point "
-    "F* = b/c. Estimators and tests are described in kisl's documentation (docs/fit.md)."
+    "F* = b/c. kisl's documentation (docs/fit.md) describes the estimators, the tests, and what each status means."
 )
 _PAPER = (
     "Lv, Chen, Yuan, Liu, Liu, Wang, Su, Zheng. How to inject knowledge efficiently? Knowledge Infusion Scaling Law "
@@ -276,16 +275,10 @@ _PAPER = (
 
 
 def _method_section() -> _Html:
-    """The form, what each status means, the paper, and the versions."""
     import matplotlib
     import numpy
     import scipy
 
-    statuses = [
-        _joined([_tag("dt", f"{code}…" if code.endswith("=") else code), _tag("dd", meaning)])
-        for code, meaning in STATUS_HELP.items()
-    ]
     libraries = ", ".join(f"{module.__name__} {module.__version__}" for module in (numpy, scipy, matplotlib))
     versions = f"kisl {__version__}, Python {platform.python_version()}, {libraries}."
-    parts = [_tag("p", _FORMULA), _tag("h3", "What a status means"), _tag("dl", *statuses), _tag("p", _PAPER)]
-    return _joined([*parts, _tag("p", versions, class_="soft")])
+    return _joined([_tag("p", _FORMULA), _tag("p", _PAPER), _tag("p", versions, class_="soft")])

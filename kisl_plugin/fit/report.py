@@ -221,6 +221,7 @@ def fit_observations(
 ) -> FitReport:
     """The same from observations, such as those that `observations_of` makes of lm_eval's results in memory."""
     options, chance, notes = options or FitOptions(), check_chance(chance), list(notes)
+    watch = watch or (lambda what, done, total: None)
     models: dict[tuple[int, int], list[Observation]] = defaultdict(list)
     for one in observations:
         models[one.params, one.tokens].append(one)
@@ -231,11 +232,9 @@ def fit_observations(
     ]
     curves: list[CurveReport] = []
     for done, group in enumerate(injected.values()):
-        if watch:
-            watch("fitting curves", done, len(injected))
+        watch("fitting curves", done, len(injected))
         curves.append(_fit_curve(group, chance))
-    if watch:
-        watch("fitting curves", len(injected), len(injected))
+    watch("fitting curves", len(injected), len(injected))
 
     # Laws go through the points of the curves whose status is ok
     points = [

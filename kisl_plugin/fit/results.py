@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit.observations import (
@@ -75,7 +75,7 @@ def observations_of(results: Mapping[str, Any], task: str = DEFAULT_TASK, name: 
     """
     returned = _Results(results, "")
     returned = replace(returned, path=name or f"simple_evaluate {returned.model} {returned.date:.0f}")
-    _check_task(results, task)
+    _check_usable(results, task)
     raw = returned.card(task)
     if raw is None:
         raise InputError(_NO_CARD)
@@ -105,7 +105,7 @@ class _Reader:
         self.rows = [] if table is None else read_runs(table)
         self.runs: list[ProbedRun] = []
         self.set_aside: list[SetAside] = []
-        self._backgrounds: list[_Background] = []
+        self._backgrounds: list[tuple[_Results, tuple[str, ...]]] = []  # with the identity of the run
         self._notes: list[str] = []
         self._without_task: set[str] = set()
         self._used_rows: set[str] = set()
@@ -142,13 +142,12 @@ class _Reader:
             return
         if data is None:
             return
-        results = _Results(data, str(file), file)
+        results = _Results(data, str(file))
         rows = [row for row in self.rows if row.names(file, results.model)]
         self._used_rows |= {row.where for row in rows}
         raw = results.card(_BACKGROUND_TASK)
         try:
-            _check_task(data, self.task)
-            _check_limit(data)
+            _check_usable(data, self.task)
             card, where = self._card(results, rows)
             observations = _make_observations(results, self.task, card, where, samples_beside(file, self.task))
             self.runs.append(ProbedRun(str(file), observations))
@@ -160,8 +159,7 @@ class _Reader:
             if self.task not in object_at(data, "results"):
                 self._without_task.add(str(file))
         if raw is not None and results.bits_per_byte is not None:
-            text = object_at(data, "configs", _BACKGROUND_TASK, "metadata", _BACKGROUND_TASK).get("sha256")
-            self._backgrounds.append(_Background(results, identity(raw), str(text or "")))
+            self._backgrounds.append((results, identity(raw)))
 
     def _card(self, results: "_Results", rows: Sequence[Row]) -> tuple[Any, str]:
         """The run card of a results file as JSON, and what it is from."""
@@ -195,27 +193,25 @@ class _Reader:
         observations: list[Observation] = []
         notes: list[str] = []
         # Bits per byte on the background may be in other results of the same training run: the latest are taken
-        self._backgrounds.sort(key=lambda one: one.results.date)
-        by_path = {one.results.path: one for one in self._backgrounds}
-        by_identity = {one.identity: one for one in self._backgrounds}
-        used: list[_Background] = []
+        self._backgrounds.sort(key=lambda one: one[0].date)
+        by_path = {results.path: results for results, _ in self._backgrounds}
+        by_identity = {run: results for results, run in self._backgrounds}
+        used: list[_Results] = []
         for run in kept:
             checked, problems = check_samples(run.observations)
             notes += problems
             background = by_path.get(run.path) or by_identity.get(run.identity)
             if background is not None:
                 used.append(background)
-                bits = background.results.bits_per_byte
+                bits = background.bits_per_byte
                 # What a table of observations has stays
-                checked = [
-                    one if one.bits_per_byte is not None else replace(one, bits_per_byte=bits) for one in checked
-                ]
+                checked = [replace(o, bits_per_byte=bits) if o.bits_per_byte is None else o for o in checked]
             observations += checked
-        texts = len({one.text for one in used})
+        texts = len({results.background_text for results in used})
         if texts > 1:
             notes.append(f"background was measured on {texts} different texts (sha256): not comparable")
         # A file with nothing but the background of a run that is used has been used
-        only_background = self._without_task & {one.results.path for one in used}
+        only_background = self._without_task & {results.path for results in used}
         set_aside = [one for one in self.set_aside if one.path not in only_background]
         unused = [
             f"{row.where} ({row.values['path'] or row.values['model']}) names no results that were read"
@@ -257,11 +253,10 @@ def _load_results(file: Path, must_be_results: bool) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class _Results:
-    """What lm-eval gave for one model; `path` says where, `file` is None for results from Python."""
+    """What lm-eval gave for one model; `path` says where."""
 
     data: Mapping[str, Any]
     path: str
-    file: Path | None = None
 
     @property
     def model(self) -> str:
@@ -284,17 +279,14 @@ class _Results:
         value = _finite_number(self.metrics(_BACKGROUND_TASK).get("bits_per_byte,none"))
         return value if value >= 0 and object_at(self.data, "config").get("limit") is None else None
 
+    @property
+    def background_text(self) -> str:
+        """The sha256 of the background's passages, if known."""
+        return str(object_at(self.data, "configs", _BACKGROUND_TASK, "metadata", _BACKGROUND_TASK).get("sha256") or "")
+
     def metrics(self, task: str) -> Mapping[str, Any]:
         """lm-eval's metrics of a task."""
         return object_at(self.data, "results", task)
-
-
-class _Background(NamedTuple):
-    """Results with bits per byte, of the run `identity`; `text` is the sha256 of the passages, if known."""
-
-    results: _Results
-    identity: tuple[str, ...]
-    text: str
 
 
 def _finite_number(value: Any) -> float:
@@ -304,8 +296,8 @@ def _finite_number(value: Any) -> float:
     return float(value)
 
 
-def _check_task(data: Mapping[str, Any], task: str) -> None:
-    """Refuse results without the task, and a group of tasks, whose average is no task's result."""
+def _check_usable(data: Mapping[str, Any], task: str) -> None:
+    """Refuse results without the task, a group of tasks (its average is no task's result), and part of the items."""
     members = object_at(data, "group_subtasks").get(task)
     if members or task in object_at(data, "groups"):
         names = ", ".join(map(str, members)) if isinstance(members, list) else "see 'configs'"
@@ -315,10 +307,6 @@ def _check_task(data: Mapping[str, Any], task: str) -> None:
         raise InputError(f"no results of task {task}; it holds {names} (choose with --task)")
     if not object_at(data, "results", task):
         raise InputError(f"results.{task} holds no metrics; probe again")
-
-
-def _check_limit(data: Mapping[str, Any]) -> None:
-    """Refuse a run on the first items only."""
     limit = object_at(data, "config").get("limit")
     if limit is not None:
         raise InputError(f"run with --limit {limit}: probe all items")
@@ -330,13 +318,11 @@ def _make_observations(
     """The observations of `task`, of a run with the card `raw` (JSON); `where` names the card in errors.
 
     Raises:
-        InputError: another task, part of the items, an unfinished run, or broken metrics.
+        InputError: part of the items, an unfinished run, or broken metrics.
     """
-    _check_task(results.data, task)
     card = RunCard.from_dict(raw, where)
     card = replace(card, created=str(raw.get("created") or ""))
     check_card(card, where)
-    _check_limit(results.data)
     metrics, control = results.metrics(task), _control_count(card)
     _check_items(results, task, card, where)
     injected = card.triples["count"]

@@ -151,39 +151,17 @@ _NO_NOISE = {
 
 
 def finding(report: "FitReport") -> str:
-    """The result of the whole report in one sentence, which claims nothing that the fit does not show."""
-    curves, peaked = report.curves, [one for one in report.curves if one.curve.ok]
-    if not curves:
+    """The result of the whole report in one sentence."""
+    peaked, models = [one for one in report.curves if one.curve.ok], plural(len(report.curves), "model")
+    if not report.curves:
         return "No collapse curve: no run with injected facts could be used."
-    if len(peaked) == 1:
-        curve = peaked[0].curve
-        return f"{peaked[0].name}: memory peaks at {f_star_in_words(curve.f_star, curve.f_star_interval)}, then falls."
-    if peaked:
-        many = f"{len(peaked)} of {plural(len(curves), 'model')} show a collapse point"
-        return f"{many}; {_across_sizes(report, peaked)}."
-    if len(curves) > 1:
-        statuses = ", ".join(sorted({one.curve.status for one in curves}))
-        return f"No collapse point is shown for any of {plural(len(curves), 'model')}: {statuses}."
-    curve, excluded = curves[0].curve, ""
-    if curve.status.startswith(NO_COLLAPSE) and math.isfinite(curve.largest_fall):
-        noise = "" if curve.tau_source == "seeds" else ", ignoring run-to-run variation"
-        excluded = f" (a fall of more than {curve.largest_fall:.2f} is excluded{noise})"
-    return f"No collapse point is shown for {curves[0].name}: {curve.status}{excluded}."
-
-
-def _across_sizes(report: "FitReport", peaked: "Sequence[CurveReport]") -> str:
-    """How F* changes with N at the token budget with most sizes."""
-    budget = report.laws[0]
-    at_budget = sorted((one for one in peaked if one.tokens == budget.tokens), key=lambda one: one.params)
-    if len(at_budget) < 2:
-        return "no two of them were trained on the same number of tokens"
-    smallest, largest = (
-        f"{estimated(one.curve.f_star, one.curve.f_star_interval)} for {count(one.params)}"
-        for one in (at_budget[0], at_budget[-1])
-    )
-    law = budget.law
-    slope = f"; the infusion law has alpha = {estimated(law.alpha, law.alpha_interval, parameter)}" if law else ""
-    return f"at D = {count(budget.tokens)} F* goes from {smallest} to {largest}{slope}"
+    if not peaked:
+        statuses = ", ".join(sorted({one.curve.status for one in report.curves}))
+        return f"No collapse point is shown for any of {models}: {statuses}."
+    if len(peaked) > 1:
+        return f"{len(peaked)} of {models} show a collapse point."
+    curve = peaked[0].curve
+    return f"{peaked[0].name}: memory peaks at {f_star_in_words(curve.f_star, curve.f_star_interval)}, then falls."
 
 
 def curve_remarks(report: "CurveReport") -> list[str]:

@@ -15,8 +15,7 @@ from typing import Any
 from kisl_plugin import __version__
 from kisl_plugin.errors import InputError
 from kisl_plugin.files import write_atomically
-from kisl_plugin.fit.observations import Observation, Point
-from kisl_plugin.fit.predict import Prediction, sweep_of
+from kisl_plugin.fit.predict import sweep_of
 from kisl_plugin.fit.report import CurveReport, FitReport, LawReport, Watch
 from kisl_plugin.fit.tables import write_observations
 
@@ -27,6 +26,7 @@ _CURVE_KEYS = (
     *("tau", "tau_source", "df", "interval_method", "paired"),
     *("deviance", "form_p", "fall_p", "unimodal_p", "largest_fall"),
 )
+_RUN_KEYS = ("path", "frequency", "correct", "total", "by_sum", "control_correct", "control_total", "bits_per_byte")
 _LAW_KEYS = (
     *("A", "alpha", "alpha_interval", "E", "E_interval", "e_distinguishable", "r2", "r2_by_chance", "scatter", "df"),
     *("models", "compute_range", "interval_method", "caveats"),
@@ -56,17 +56,15 @@ def write_report(report: FitReport, out: str | Path, watch: Watch | None = None)
     from kisl_plugin.fit.figures import draw_curves, draw_laws, draw_model, rendered
     from kisl_plugin.fit.page import model_figure_name, report_page
 
-    folder = Path(out)
+    folder, watch = Path(out), watch or (lambda what, done, total: None)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         figures = {"curves": draw_curves(report), "law": draw_laws(report)}
         svgs = {name: rendered(figure, "svg") for name, figure in figures.items()}
         for done, one in enumerate(report.curves):
-            if watch:
-                watch("drawing figures", done, len(report.curves))
+            watch("drawing figures", done, len(report.curves))
             svgs[model_figure_name(one)] = rendered(draw_model(one), "svg")
-        if watch:
-            watch("drawing figures", len(report.curves), len(report.curves))
+        watch("drawing figures", len(report.curves), len(report.curves))
         text = json.dumps(report_entries(report), indent=2, ensure_ascii=False, allow_nan=False)
         files = [
             write_atomically(folder / "index.html", report_page(report, svgs)),
@@ -112,7 +110,14 @@ def report_entries(report: FitReport) -> dict[str, Any]:
         and {**_fields(report.joint, _JOINT_KEYS), "forms": [_fields(form, _FORM_KEYS) for form in report.joint.forms]},
         "held_out": [asdict(one) for one in report.held_out],
         "verdicts": [asdict(verdict) for verdict in report.verdicts],
-        "predictions": [_prediction(prediction) for prediction in report.predictions],
+        "predictions": [
+            {
+                **_fields(one, _PREDICTION_KEYS),
+                "f_star_interval": one.interval,
+                "interval_missing": one.interval_missing or None,
+            }
+            for one in report.predictions
+        ],
         "notes": list(report.notes),
         "set_aside": [{"path": one.path, "reason": one.reason} for one in report.set_aside],
     }
@@ -145,28 +150,12 @@ def _curve(one: CurveReport) -> dict[str, Any]:
         **_fields(curve, _CURVE_KEYS),
         "seeds": sorted({seed for seed, _ in one.seeds}),
         "train_seeds": sorted({seed for _, seed in one.seeds if seed is not None}),
-        "points": _points(one.points),
-        "runs": [_run(run) for run in one.runs],
-        "control": _points(one.controls),
+        "points": [asdict(point) for point in one.points],
+        "runs": [{**_fields(run, _RUN_KEYS), "seed": run.seeds[0], "train_seed": run.seeds[1]} for run in one.runs],
+        "control": [asdict(point) for point in one.controls],
         "background": [asdict(point) for point in one.background],
-        "relations": {name: _points(points) for name, points in one.relations.items()},
+        "relations": {name: [asdict(point) for point in points] for name, points in one.relations.items()},
         "notes": [*([one.pairing] if one.pairing else []), *one.notes],
-    }
-
-
-def _points(points: Iterable[Point]) -> list[dict[str, int]]:
-    return [asdict(point) for point in points]
-
-
-def _run(run: Observation) -> dict[str, Any]:
-    seed, train_seed = run.seeds
-    counts = ("correct", "total", "by_sum", "control_correct", "control_total", "bits_per_byte")
-    return {
-        "path": run.path,
-        "frequency": run.frequency,
-        "seed": seed,
-        "train_seed": train_seed,
-        **_fields(run, counts),
     }
 
 
@@ -181,11 +170,6 @@ def _law(one: LawReport) -> dict[str, Any]:
         "leave_one_out": [asdict(left) for left in one.law.leave_one_out],
         "leave_one_out_error": one.law.leave_one_out_error,
     }
-
-
-def _prediction(one: Prediction) -> dict[str, Any]:
-    entry = _fields(one, _PREDICTION_KEYS)
-    return {**entry, "f_star_interval": one.interval, "interval_missing": one.interval_missing or None}
 
 
 def _fields(value: Any, keys: Iterable[str]) -> dict[str, Any]:
