@@ -452,31 +452,6 @@ def test_samples_are_found_beside_results_of_any_name(tmp_path: Path) -> None:
     assert read(named).observations[0].samples == next(tmp_path.glob("samples_*")).resolve()
 
 
-@UNDISTURBED
-@given(
-    st.dictionaries(
-        st.sampled_from(["extra", "target_hash", "frequency", "context", "group"]),
-        st.text() | st.none() | st.dictionaries(st.text(), st.text(), max_size=2),
-        max_size=4,
-    ),
-    st.booleans(),
-    st.text(min_size=1),
-    st.randoms(use_true_random=False),
-)
-def test_reading_only_the_ends_of_a_row_gives_what_reading_all_of_it_gives(
-    tmp_path: Path, more: dict[str, Any], right: bool, name: str, random: Any
-) -> None:
-    row = sample("P1", 1, right)
-    doc = {**row["doc"], "subject": name, "subject_id": "", "object": name, **more}
-    first, second, *others = {**row, **more, "doc": doc}.items()
-    random.shuffle(others)
-    items = [first, second, *others]
-    file = tmp_path / "samples.jsonl"
-    file.write_text(json.dumps(dict(items), ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
-    (found,) = read_samples(file)
-    assert found == ((name, "P1", name), str(doc["group"] or ""), right)
-
-
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.jsonl: cannot be read \(No such file or directory\)"):
         read_samples(tmp_path / "gone.jsonl")

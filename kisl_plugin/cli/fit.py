@@ -73,10 +73,11 @@ def main(
     figures as PNG and PDF. An observations.csv can be given as RESULTS again. Files that are not used are listed with
     the reason; if no file can be used, the exit status is 1.
     """
-    from kisl_plugin.fit.predict import parse_count, parse_target
+    from kisl_plugin.fit.planned_configs import write_configs as write_planned
+    from kisl_plugin.fit.predict import parse_count, parse_target, sweep_of
     from kisl_plugin.fit.report import FitOptions, fit_results
     from kisl_plugin.fit.text import render_report
-    from kisl_plugin.fit.writing import write_planned, write_report
+    from kisl_plugin.fit.writing import write_report
 
     if write_configs is not None and not predict:
         raise click.UsageError("--write-configs needs --predict params=N,tokens=D, which the YAMLs are to test")
@@ -100,8 +101,10 @@ def main(
     _echo(render_report(report))
     files = write_report(report, out, watch)
     _echo(f"\nWrote into {out}: {', '.join(file.name for file in files)}")
-    for file in write_planned(report, write_configs) if write_configs is not None else []:
-        _echo(f"Wrote {file}")
+    if write_configs is not None:
+        sweep = sweep_of(one.card for one in report.observations)
+        for file in [file for one in report.predictions for file in write_planned(one, write_configs, sweep)]:
+            _echo(f"Wrote {file}")
     if not report.observations:
         raise KislError(f"no file could be used: all {len(report.set_aside)} were set aside, as listed above")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kisl_plugin.fit.collapse_points import training_compute
 from kisl_plugin.fit.curve import wilson
 from kisl_plugin.fit.law import InfusionLaw
 from kisl_plugin.fit.observations import Point
@@ -34,12 +35,8 @@ _STYLE: Any = {
     "font.size": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.linewidth": 0.6,
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.minor.width": 0.4,
     "legend.frameon": False,
     "legend.fontsize": 7,
     "lines.linewidth": 1.2,
@@ -111,11 +108,7 @@ def draw_curves(report: FitReport) -> "Figure":
             ax.set_xlabel("frequency F")
             task = report.task if len(report.task) <= 40 else f"{report.task[:39]}…"
             ax.set_title(f"{task}, D = {count(tokens)}", loc="left", fontsize=8)
-            handles, labels = ax.get_legend_handles_labels()
-            order = sorted(range(len(labels)), key=lambda i: labels[i].startswith("guessing"))
-            columns = 2 if max(map(len, labels)) < 28 else 1  # characters for which two columns fit
-            place: Any = {"loc": "upper center", "bbox_to_anchor": (0.45, -0.2), "ncols": columns}
-            ax.legend([handles[i] for i in order], [labels[i] for i in order], **place)
+            ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2))
         if not budgets:
             axes[0].set_axis_off()
             axes[0].text(0.5, 0.5, "No run could be used:\nsee what was set aside.", ha="center", va="center")
@@ -214,18 +207,23 @@ def draw_laws(report: FitReport) -> "Figure":
                 for ends in ((largest, max(reach, default=0.0)), (min(reach, default=largest), smallest)):
                     if ends[0] < ends[1]:
                         _draw_law(ax, law, ends, color=color, linestyle="--", linewidth=0.8)
-            peaked = [curve for curve in report.curves if curve.tokens == one.tokens and curve.curve.ok]
+            peaked = [c for c in report.curves if c.tokens == one.tokens and c.curve.ok]
             ax.loglog()
-            _draw_f_star(
-                ax,
-                [(c.compute, c.curve.f_star, c.curve.f_star_interval, count(c.params)) for c in peaked],
-                fmt="o",
-                color=color,
-                label=label,
-            )
+            points = [
+                (
+                    training_compute(one.params, one.tokens),
+                    one.curve.f_star,
+                    one.curve.f_star_interval,
+                    count(one.params),
+                )
+                for one in peaked
+            ]
+            _draw_f_star(ax, points, fmt="o", color=color, label=label)
         # What the laws say of models that they were not fitted to, hollow
         hollow: Any = {"color": _RED, "markerfacecolor": "none"}
-        left_out = [(6.0 * one.params * one.tokens, one.predicted, one.interval, "") for one in report.held_out]
+        left_out = [
+            (training_compute(one.params, one.tokens), one.predicted, one.interval, "") for one in report.held_out
+        ]
         _draw_f_star(ax, left_out, fmt="s", label="held out, as predicted", **hollow)
         planned = [
             (one.compute, one.f_star, one.interval or (None, None), count(one.params))

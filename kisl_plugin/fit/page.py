@@ -132,10 +132,9 @@ def _curves_section(report: FitReport, figures: Mapping[str, bytes]) -> _Html:
     """All curves in one figure, and the numbers of each curve in a table."""
     if not report.curves:
         return _tag("p", "No run with injected facts could be used.")
-    rows, described = [], []
+    rows = []
     for one in report.curves:
         cells = curve_cells(one)
-        described.append(f"{one.name}: {f'collapse point {estimate(one.curve.f_star)}' if one.curve.ok else cells[-1]}")
         rows.append(cells if one.curve.ok else (*cells[:-1], _tag("td", cells[-1], class_="text", colspan="2")))
     caption = (
         "Memorisation rate P against the frequency F at which each fact was injected. Points: all items at one F with "
@@ -143,7 +142,7 @@ def _curves_section(report: FitReport, figures: Mapping[str, bytes]) -> _Html:
         "bars above the axis: F* with its interval. A broken line is a fit that shows no collapse point."
     )
     parts = [
-        _figure(figures["curves"], f"Memorisation rate against frequency. {'; '.join(described)}.", caption),
+        _figure(figures["curves"], "Memorisation rate against frequency; the table below has the numbers.", caption),
         _table("Numbers of each curve", CURVE_HEADINGS, rows),
     ]
     return _joined([*parts, _bullets(map(sentence, report.notes))] if report.notes else parts)
@@ -161,8 +160,7 @@ def _law_section(report: FitReport, figures: Mapping[str, bytes]) -> _Html:
         "Collapse points F* against compute C = 6·N·D, with 95 % intervals; lines with bands: infusion laws with the "
         "95 % interval of a further model."
     )
-    measured = ", ".join(f"{one.name} {estimate(one.curve.f_star)}" for one in report.curves if one.curve.ok)
-    parts = [_figure(figures["law"], f"Collapse points against compute. F* of {measured}.", caption), *missing]
+    parts = [_figure(figures["law"], "Collapse points against compute, with the laws below.", caption), *missing]
     for one in report.laws:
         if one.law is None:
             continue

@@ -75,11 +75,6 @@ class CurveReport:
         return f"{count(self.params)} on {count(self.tokens)} tokens"
 
     @property
-    def compute(self) -> float:
-        """C = 6·N·D in floating-point operations."""
-        return 6.0 * self.params * self.tokens
-
-    @property
     def seeds(self) -> tuple[tuple[int, int | None], ...]:
         """The distinct pairs of injection and training seed."""
         pairs = {run.seeds for run in self.runs}

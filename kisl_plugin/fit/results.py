@@ -15,7 +15,6 @@ from typing import Any
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit.observations import (
-    TOO_LARGE,
     Observation,
     ProbedRun,
     SetAside,
@@ -359,7 +358,7 @@ def _make_observations(
 def _control_count(card: RunCard) -> int | None:
     """How many control triples the card counts, if it says so."""
     count = card.triples.get("control")
-    return count if type(count) is int and 0 <= count < TOO_LARGE else None  # True is no count
+    return count if type(count) is int and count >= 0 else None  # True is no count
 
 
 def _check_items(results: _Results, task: str, card: RunCard, where: str) -> None:

@@ -13,10 +13,6 @@ from kisl_plugin.errors import InputError
 from kisl_plugin.fit.observations import Observation, TripleKey
 
 _STAMP = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d[^/]*)\.json")
-# Of a row's 2 to 4 kB only the ends are parsed, what names the triple and the metrics: all of it takes ten times as
-# long. No text inside JSON has bare quotes, so neither pattern can match within one.
-_HEAD = re.compile(r'\{"doc_id": \d+, "doc": (\{.*?"group": "[^"]*"), "')
-_TAIL = '"target_hash": "'
 
 
 class Sample(NamedTuple):
@@ -44,7 +40,7 @@ def read_samples(path: Path) -> list[Sample]:
     try:
         with path.open(encoding="utf-8") as lines:
             for line in lines:
-                samples.append(_sample_of_line(line))
+                samples.append(sample_of(json.loads(line)))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (ValueError, RecursionError) as error:
@@ -60,39 +56,23 @@ def sample_of(row: Any) -> Sample:
     """
     if not isinstance(row, Mapping) or not isinstance(row.get("doc"), Mapping):
         raise InputError("not a sample: expected an object with 'doc'")
-    return _scored(_triple_in(row["doc"]), row)
-
-
-def _sample_of_line(line: str) -> Sample:
-    head, tail = _HEAD.match(line), line.rfind(_TAIL)
-    try:
-        if head is not None and tail >= 0:
-            metrics = json.loads("{" + line[tail:])
-            if "acc" in metrics or "acc_control" in metrics:
-                return _scored(_triple_in_text(head[1] + "}"), metrics)
-    except ValueError:  # an unusual row
-        pass
-    return sample_of(json.loads(line))
-
-
-@lru_cache(maxsize=1 << 17)  # every run asks the same triples
-def _triple_in_text(doc: str) -> tuple[TripleKey, str]:
-    return _triple_in(json.loads(doc))
-
-
-def _triple_in(doc: Mapping[str, Any]) -> tuple[TripleKey, str]:
-    subject, relation = doc.get("subject_id") or doc.get("subject"), doc.get("relation_id")
-    target = doc.get("object_id") or doc.get("object")
-    if not (isinstance(subject, str) and isinstance(relation, str) and isinstance(target, str)):
+    doc, right = row["doc"], row.get("acc")  # None for a control triple; several processes write it as null
+    key = (
+        doc.get("subject_id") or doc.get("subject"),
+        doc.get("relation_id"),
+        doc.get("object_id") or doc.get("object"),
+    )
+    if not all(isinstance(part, str) for part in key):
         raise InputError("its doc names no triple (subject, relation_id, object)")
-    return (subject, relation, target), str(doc.get("group") or "")
+    if right not in (None, 0, 1):
+        raise InputError(f"acc is {right!r}; expected 0 or 1")
+    return Sample(_shared(key), str(doc.get("group") or ""), None if right is None else bool(right))
 
 
-def _scored(triple: tuple[TripleKey, str], metrics: Mapping[str, Any]) -> Sample:
-    value = metrics.get("acc")  # None for a control triple; several processes write it as null
-    if value not in (None, 0, 1):
-        raise InputError(f"acc is {value!r}; expected 0 or 1")
-    return Sample(*triple, None if value is None else bool(value))
+@lru_cache(maxsize=1 << 17)
+def _shared(key: TripleKey) -> TripleKey:
+    """One tuple for all runs, which ask the same triples: a large sweep then fits into memory."""
+    return key
 
 
 def check_samples(observations: Sequence[Observation]) -> tuple[list[Observation], list[str]]:

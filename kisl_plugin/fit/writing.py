@@ -15,11 +15,10 @@ from typing import Any
 from kisl_plugin import __version__
 from kisl_plugin.errors import InputError
 from kisl_plugin.files import write_atomically
-from kisl_plugin.fit.predict import sweep_of
 from kisl_plugin.fit.report import CurveReport, FitReport, LawReport, Watch
 from kisl_plugin.fit.tables import write_observations
 
-__all__ = ["report_entries", "write_planned", "write_report"]
+__all__ = ["report_entries", "write_report"]
 
 _SCHEMA = 1
 _CURVE_KEYS = (
@@ -79,18 +78,6 @@ def write_report(report: FitReport, out: str | Path, watch: Watch | None = None)
         reason = error.strerror or error
         raise InputError(f"{folder}: cannot be written ({reason}); choose another place with --out") from None
     return files
-
-
-def write_planned(report: FitReport, folder: Path) -> list[Path]:
-    """Write the YAMLs that test the report's predictions.
-
-    Raises:
-        InputError: a prediction has no F*, or its YAMLs cannot be made or written.
-    """
-    from kisl_plugin.fit.planned_configs import write_configs
-
-    sweep = sweep_of(one.card for one in report.observations)
-    return [path for prediction in report.predictions for path in write_configs(prediction, folder, sweep)]
 
 
 def report_entries(report: FitReport) -> dict[str, Any]:
