@@ -94,5 +94,7 @@ def test_part_of_the_items_is_no_observation(model: Path) -> None:
 
 def test_a_model_without_a_card_is_no_observation(tmp_path: Path) -> None:
     folder = plain_model(tmp_path / "bare")
+    data = ask(folder, limit=1)
+    data["config"]["limit"] = None
     with pytest.raises(InputError, match="no run card"):
-        observations_of(ask(folder, limit=1))
+        observations_of(data)
