@@ -75,7 +75,7 @@ def run_demo(out: Path, seed: int, scale: Scale, say: Callable[[str], None]) -> 
 
         from kisl_plugin.fit import fit_results, write_report
         from kisl_plugin.local.engine import METRICS, LocalEngine
-        from kisl_plugin.probe.run import Probed, probe_models
+        from kisl_plugin.probe.run import Scores, probe_models
 
     # More threads do not help so small a model, and with two every machine computes the same sums.
     torch.set_num_threads(2)
@@ -101,23 +101,17 @@ def run_demo(out: Path, seed: int, scale: Scale, say: Callable[[str], None]) -> 
         }
         config = write_atomically(out / "configs" / f"{run.name}.yml", yaml.safe_dump(values, sort_keys=False))
 
-        def say_news(line: str, run: Path = run) -> None:
-            # demo.yml always has keys that the local engine does not use; they are not listed again for each run.
-            if not line.startswith("not used"):
-                say(f"    {line.replace(str(run), run.name)}")
-
-        models.append(LocalEngine().train([config], label=f"    F = {frequency:>3}", say=say_news))
+        # The engine's own lines, such as which keys of demo.yml it does not use, would be the same for each run.
+        models.append(LocalEngine().train([config], label=f"    F = {frequency:>3}", say=lambda _: None))
+        say(f"    {run.name} is trained")
 
     say(f"3/4 probing with lm_eval: {QUESTION} and {STATEMENT}")
 
-    def keep_scores(probed: Probed) -> None:
-        scores = {task: {name: s.value for name, s in metrics.items()} for task, metrics in probed.scores.items()}
-        stamp = {"created": read_run_card(probed.model).created, "scores": scores}
-        write_atomically(probed.model.parent / "scores.json", json.dumps(stamp))
-        say(
-            f"    {probed.model.parent.name}: question {scores[QUESTION]['acc']:.3f} · "
-            f"statement {scores[STATEMENT]['acc']:.3f}"
-        )
+    def keep_scores(model: Path, scores: Scores) -> None:
+        values = {task: {name: value for name, (value, _) in metrics.items()} for task, metrics in scores.items()}
+        stamp = {"created": read_run_card(model).created, "scores": values}
+        write_atomically(model.parent / "scores.json", json.dumps(stamp))
+        say(f"    {model.parent.name}: question {values[QUESTION]['acc']:.3f}")
 
     unprobed = [model for model in models if not _scores_of(model)]
     if len(unprobed) < len(models):
@@ -128,7 +122,17 @@ def run_demo(out: Path, seed: int, scale: Scale, say: Callable[[str], None]) -> 
     say("4/4 fitting")
     for task in (QUESTION, STATEMENT):
         write_report(fit_results([out / "results"], task=task), out / "report" / task)
-    say(f"\n{_table(models, METRICS)}\n")
+    rows: list[tuple[str, ...]] = [_HEADINGS]
+    for model in models:
+        card, scores = read_run_card(model), _scores_of(model)
+        records = map(json.loads, (model.parent / METRICS).read_text(encoding="utf-8").splitlines())
+        losses = [record["held_out_loss"] for record in records if "held_out_loss" in record]  # nats per token
+        accuracies = (scores[QUESTION]["acc"], scores[QUESTION]["acc_control"], scores[STATEMENT]["acc"])
+        share = f"{card.injected_fraction or 0:.0%}"
+        rows.append((str(card.frequency), share, *(f"{value:.3f}" for value in accuracies), f"{losses[-1]:.2f}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    say("\n".join(["", *lines, ""]))
     for task, name in ((QUESTION, "asked as questions"), (STATEMENT, "asked as the statements themselves")):
         fit = json.loads((out / "report" / task / "fit.json").read_text(encoding="utf-8"))
         for curve in fit["curves"]:
@@ -137,25 +141,9 @@ def run_demo(out: Path, seed: int, scale: Scale, say: Callable[[str], None]) -> 
 
 
 def _scores_of(model: Path) -> dict[str, dict[str, float]]:
-    """The accuracies of an earlier call by task and metric, if they are this model's; else none."""
+    """The scores of an earlier call by task and metric, if they are this model's; else none."""
     stamp = _read_json(model.parent / "scores.json")
-    scores: dict[str, dict[str, float]] = stamp["scores"] if stamp else {}
-    return scores if stamp.get("created") == read_run_card(model).created else {}
-
-
-def _table(models: Sequence[Path], metrics: str) -> str:
-    """One row per run: F, share of tokens injected, the accuracies, loss on held-out text (nats per token)."""
-    rows = [_HEADINGS]
-    for model in models:
-        card, scores = read_run_card(model), _scores_of(model)
-        records = map(json.loads, (model.parent / metrics).read_text(encoding="utf-8").splitlines())
-        losses = [record["held_out_loss"] for record in records if "held_out_loss" in record]
-        accuracies = (scores[QUESTION]["acc"], scores[QUESTION]["acc_control"], scores[STATEMENT]["acc"])
-        question, control, statement = (f"{accuracy:.3f}" for accuracy in accuracies)
-        share = f"{card.injected_fraction or 0:.0%}"
-        rows.append((str(card.frequency), share, question, control, statement, f"{losses[-1]:.2f}"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return stamp["scores"] if stamp.get("created") == read_run_card(model).created else {}
 
 
 def prepare_data(out: Path, seed: int, scale: Scale) -> DemoData:
@@ -164,14 +152,14 @@ def prepare_data(out: Path, seed: int, scale: Scale) -> DemoData:
     Raises:
         InputError: `out` contains a demo of another seed or size, or cannot be written.
     """
-    with needs_extra("demo", "kisl demo"):
-        import ahocorasick_rs  # noqa: F401 (reported before the docstrings are read)
-        import tokenizers  # noqa: F401
-
     from kisl_plugin.corpus.tokenizer import train_tokenizer
     from kisl_plugin.huggingface import read_tokenizer
     from kisl_plugin.indexed import IndexedWriter
     from kisl_plugin.matching import matcher_of
+
+    with needs_extra("demo", "kisl demo"):
+        import ahocorasick_rs  # noqa: F401 (reported before the docstrings are read)
+        import tokenizers  # noqa: F401
 
     parameters = {"seed": seed, **asdict(scale), "frequencies": list(scale.frequencies)}
     data, stamp = out / "data", out / "demo.json"
@@ -187,7 +175,6 @@ def prepare_data(out: Path, seed: int, scale: Scale) -> DemoData:
             raise InputError(
                 f"{out}: contains a demo with {key} = {earlier.get(key)!r}, expected {value!r}; choose another --out"
             )
-    paths = (data / "tokenizer.json", data / "text_document", data / "facts.jsonl")
     counts = _read_json(data / "counts.json")
     if not counts:
         facts = choose_facts(read_triples("wikidata_six"), scale.objects, scale.injected, 1, seed)
@@ -202,16 +189,15 @@ def prepare_data(out: Path, seed: int, scale: Scale) -> DemoData:
                 tokens += len(encoding.ids) + 1
         counts = {"documents": len(documents), "left_out": left_out, "tokens": tokens}
         write_atomically(data / "counts.json", json.dumps(counts))
-    return DemoData(*paths, **counts)
+    return DemoData(data / "tokenizer.json", data / "text_document", data / "facts.jsonl", **counts)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     """The object in a file that an earlier call wrote; empty if there is none or it cannot be read."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return {}
-    return value if isinstance(value, dict) else {}
 
 
 def choose_facts(triples: Sequence[Triple], objects: int, injected: int, control: int, seed: int) -> list[Triple]:
@@ -246,14 +232,11 @@ def docstrings(size: int, matcher: Matcher) -> tuple[list[str], int]:
     Raises:
         KislError: the installed packages do not contain that much.
     """
-    files = []
-    for package in PACKAGES:
-        spec = find_spec(package)
-        for place in (spec.submodule_search_locations or []) if spec else []:
-            root = Path(place)
-            files += [(str(path.relative_to(root.parent)), path) for path in root.rglob("*.py")]
+    specs = filter(None, map(find_spec, PACKAGES))
+    roots = [Path(place) for spec in specs for place in spec.submodule_search_locations or []]
+    files = [(str(path.relative_to(root.parent)), path) for root in roots for path in root.rglob("*.py")]
     files.sort(key=lambda pair: hashlib.sha256(pair[0].encode()).digest())
-    digests: set[bytes] = set()
+    paragraphs_before: set[str] = set()
     documents: list[str] = []
     left_out = characters = 0
     progress = Progress("reading docstrings", size)
@@ -263,18 +246,16 @@ def docstrings(size: int, matcher: Matcher) -> tuple[list[str], int]:
             for paragraph in text.split("\n\n"):
                 lines = [line for line in paragraph.splitlines() if not line.lstrip().startswith((">>>", "..."))]
                 prose = "\n".join(lines).strip("\n")
-                digest = hashlib.sha256(" ".join(prose.split()).encode()).digest()
-                if prose.strip() and digest not in digests:
-                    digests.add(digest)
+                folded = " ".join(prose.split())
+                if folded and folded not in paragraphs_before:
+                    paragraphs_before.add(folded)
                     paragraphs.append(prose)
             document = "\n\n".join(paragraphs)
-            if "\n" not in document:
-                continue
-            if matcher([document])[0]:
+            if "\n" in document and matcher([document])[0]:
                 left_out += 1
-                continue
-            documents.append(document)
-            characters += len(document)
+            elif "\n" in document:
+                documents.append(document)
+                characters += len(document)
         progress.update(min(characters, size))
         if characters >= size:
             progress.close()

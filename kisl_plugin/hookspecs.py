@@ -27,17 +27,7 @@ if TYPE_CHECKING:
 else:
     IntArray = Any
 
-__all__ = [
-    "Engine",
-    "IntArray",
-    "Match",
-    "Matcher",
-    "Spacing",
-    "Templates",
-    "Verbalizer",
-    "hookimpl",
-    "manager",
-]
+__all__ = ["Engine", "IntArray", "Match", "Matcher", "Spacing", "Templates", "Verbalizer", "hookimpl", "manager"]
 
 _PROJECT = "kisl"
 _hookspec = pluggy.HookspecMarker(_PROJECT)
@@ -128,13 +118,7 @@ def kisl_engine(name: str) -> "Engine | None":
     """The engine that trains (built in: local)."""
 
 
-_BUILT_IN = (
-    "kisl_plugin.triples",
-    "kisl_plugin.verbalize",
-    "kisl_plugin.schedule",
-    "kisl_plugin.matching",
-    "kisl_plugin.local",
-)
+_BUILT_IN = ("triples", "verbalize", "schedule", "matching", "local")
 
 
 @cache
@@ -147,6 +131,6 @@ def manager() -> pluggy.PluginManager:
     plugins = pluggy.PluginManager(_PROJECT)
     plugins.add_hookspecs(sys.modules[__name__])
     for name in _BUILT_IN:
-        plugins.register(import_module(name), name=name)
+        plugins.register(import_module(f"kisl_plugin.{name}"), name=f"kisl_plugin.{name}")
     plugins.load_setuptools_entrypoints(_PROJECT)  # pluggy calls the plugins that were registered last first
     return plugins

@@ -21,16 +21,8 @@ _VERSION = 1
 _FINGERPRINT_PIECE, _FINGERPRINT_PIECES = 1 << 16, 1024  # bytes, and how many of them
 _INDEX_PIECE = 1 << 20
 # Token types by their code in the header.
-_CODES: dict[int, Any] = {
-    1: np.uint8,
-    2: np.int8,
-    3: np.int16,
-    4: np.int32,
-    5: np.int64,
-    6: np.float32,
-    7: np.float64,
-    8: np.uint16,
-}
+_TYPES = (np.uint8, np.int8, np.int16, np.int32, np.int64, np.float32, np.float64, np.uint16)
+_CODES: dict[int, Any] = dict(enumerate(_TYPES, start=1))
 _HEADER = struct.Struct("<9sQBQQ")
 
 

@@ -25,7 +25,7 @@ def duration(seconds: float) -> str:
 class Progress:
     """Counts up to `total` and shows how much is done, the time left, and the note of the last `update`.
 
-    On a terminal one line is redrawn; elsewhere a line is written every `log_seconds` seconds. Output goes to
+    On a terminal one line is redrawn; elsewhere a line is written every ten seconds. Output goes to
     standard error, so that standard output holds a command's results only.
     """
 
@@ -35,13 +35,12 @@ class Progress:
         total: int,
         *,
         stream: TextIO | None = None,
-        log_seconds: float = _LOG_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.label, self.total = label, total
         self._stream = stream if stream is not None else sys.stderr
         self._live = self._stream.isatty()
-        self._every = _REDRAW_SECONDS if self._live else log_seconds
+        self._every = _REDRAW_SECONDS if self._live else _LOG_SECONDS
         self._clock = clock
         self._began = self._shown = clock()
         self._first: int | None = None

@@ -26,19 +26,9 @@ _SCHEMA = 1
 CARD_NAME = "kisl.json"
 TRIPLES_NAME = "kisl_triples.jsonl"
 # Keys of the card that decide which rows a run trains on. A resume must not change them.
-DECIDES_THE_SCHEDULE = (
-    "seq_length",
-    "samples",
-    "train_iters",
-    "frequency",
-    "groups",
-    "seed",
-    "train_seed",
-    "form",
-    "template",
-    "spacing",
-    "window",
-    "statements_sha256",
+DECIDES_THE_SCHEDULE = tuple(
+    "seq_length samples train_iters frequency groups seed train_seed form template spacing window "
+    "statements_sha256".split()
 )
 
 

@@ -1,16 +1,14 @@
-"""The command line: help, errors in one line, a standard output that cannot be written to, progress."""
+"""The command line: help, errors in one line, progress."""
 
 import io
 import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 from click.testing import CliRunner
 from tiny_world import settings, write_yaml
 
-from kisl_plugin.cli.errors import Command
 from kisl_plugin.cli.main import COMMANDS, main
 from kisl_plugin.progress import Progress, duration
 
@@ -118,27 +116,3 @@ def test_the_help_of_a_group_shows_each_command_in_one_whole_sentence(words: tup
     for line in lines:
         assert line.endswith(".") and not line.endswith("..."), line
         assert len(line) <= 80
-
-
-def printed_to_full_disk(module: str, *words: object) -> "subprocess.CompletedProcess[str]":
-    program = [sys.executable, "-c", f"from {module} import main; main()", *map(str, words)]
-    with Path("/dev/full").open("w") as full:
-        return subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-@pytest.mark.parametrize("words", [("list",), ("write", "--out", "configs")])
-def test_a_standard_output_that_cannot_be_written_to_is_one_line(words: tuple[str, ...], tmp_path: Path) -> None:
-    words = tuple(str(tmp_path / word) if word == "configs" else word for word in words)
-    done = printed_to_full_disk("kisl_plugin.cli.main", "configs", *words)
-    assert done.returncode == 1
-    assert done.stderr == "Error: standard output: cannot be written to (No space left on device)\n"
-
-
-def test_other_errors_of_the_system_are_not_reported_as_those_of_standard_output(tmp_path: Path) -> None:
-    @click.command(cls=Command)
-    def read_missing() -> None:
-        (tmp_path / "missing").read_text()
-
-    with pytest.raises(FileNotFoundError):
-        CliRunner().invoke(read_missing, catch_exceptions=False)

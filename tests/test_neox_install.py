@@ -170,17 +170,6 @@ def test_an_untracked_file_that_a_commit_would_overwrite_stays(source: Path) -> 
     assert (folder / "new.txt").read_text(encoding="utf-8") == "mine"
 
 
-def test_a_commit_that_no_branch_holds_is_never_left(source: Path) -> None:
-    folder = install_neox(str(source), "main")
-    (folder / "number.txt").write_text("mine", encoding="utf-8")
-    own = commit(folder, "mine")
-    with pytest.raises(KislError, match=own):
-        install_neox(str(source), "first")
-    git(folder, "branch", "mine")
-    assert number(install_neox(str(source), "first")) == "first"
-    assert git(folder, "show", "mine:number.txt") == "mine"
-
-
 def test_a_folder_with_other_files_is_refused_and_kept(source: Path) -> None:
     cache_folder().mkdir(parents=True)
     (cache_folder() / "thesis.txt").write_text("years", encoding="utf-8")

@@ -1,6 +1,5 @@
 """kisl_background: bits per byte equal plain torch on every backend, and the bundled passages state no fact."""
 
-import gzip
 import json
 import math
 import sqlite3
@@ -158,10 +157,8 @@ def test_own_passages_come_in_the_order_of_their_file(tmp_path: Path) -> None:
     texts = ["second", "a line\nand another", "éa"]
     rows = "".join(json.dumps({"text": text, "id": 1}) + "\n" for text in texts)
     (tmp_path / "a.jsonl").write_text(rows, encoding="utf-8")
-    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(rows.encode()))
     (tmp_path / "a.txt").write_text("one\n\ntwo\n")
-    for name in ("a.jsonl", "a.jsonl.gz"):
-        assert read_passages({"background": str(tmp_path / name)}) == tuple(texts)
+    assert read_passages({"background": str(tmp_path / "a.jsonl")}) == tuple(texts)
     assert read_passages({"background": str(tmp_path / "a.txt")}) == ("one\n\ntwo\n",)
 
 
@@ -169,13 +166,12 @@ def test_own_passages_come_in_the_order_of_their_file(tmp_path: Path) -> None:
     ("name", "content", "says"),
     [
         ("gone.jsonl", None, r"gone.jsonl: cannot be read \(No such file or directory\)"),
-        ("a.pdf", "x", r"background is '.*a.pdf'; expected a file .txt, .jsonl or .jsonl.gz"),
+        ("a.pdf", "x", r"background is '.*a.pdf'; expected a file .txt or .jsonl"),
         ("a.jsonl", "", "a.jsonl: contains no passage"),
-        ("a.jsonl", '{"text": "x"}\n{"text": " "}\n', "a.jsonl: passage 2 is empty"),
-        ("a.jsonl", '{"text": "x"}\n{"text"', "a.jsonl:2: not JSON"),
-        ("a.jsonl", '{"body": "x"}\n', "a.jsonl:1: text is None; expected a row"),
-        ("a.jsonl.gz", "x", "a.jsonl.gz: cannot be read"),
-        ("a.txt", "", "a.txt: passage 1 is empty"),
+        ("a.jsonl", '{"text": "x"}\n{"text": " "}\n', 'a.jsonl:2: expected a row .*found {"text": " "}'),
+        ("a.jsonl", '{"text": "x"}\n{"text"', "a.jsonl:2: expected a row"),
+        ("a.jsonl", '{"body": "x"}\n', "a.jsonl:1: expected a row"),
+        ("a.txt", "", "a.txt: contains no passage"),
     ],
 )
 def test_an_own_file_that_cannot_be_scored_is_an_error_in_one_line(

@@ -8,7 +8,7 @@ from probe_world import plain_model, some_triples, write_card
 
 from kisl_plugin.cli.probe import probe
 from kisl_plugin.errors import InputError, KislError
-from kisl_plugin.probe.run import Probed, probe_models
+from kisl_plugin.probe.run import Scores, probe_models
 
 pytest.importorskip("lm_eval")
 
@@ -35,11 +35,11 @@ def read(file: Path) -> dict[str, Any]:
 def test_models_of_one_name_keep_results_and_cards_apart_and_lm_eval_prints_nothing(
     twins: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    outcomes: list[Probed] = []
-    files = probe_models(twins, tmp_path, batch_size=8, on_done=outcomes.append)
+    outcomes: list[tuple[Path, Scores]] = []
+    files = probe_models(twins, tmp_path, batch_size=8, on_done=lambda *outcome: outcomes.append(outcome))
     assert capfd.readouterr() == ("", "")
     assert len({file.parent for file in files}) == 2
-    assert [probed.results for probed in outcomes] == files
+    assert [model for model, _ in outcomes] == twins
     for file, model, frequency in zip(files, twins, (10, 11), strict=True):
         results = read(file)
         assert results["config"]["model_args"]["pretrained"] == str(model)
@@ -125,9 +125,6 @@ def test_failures_that_the_user_can_correct_are_status_2(tmp_path: Path) -> None
             ["MODEL", "--output", "out", "--tasks", "mmlu"],
             "task 'mmlu' is unknown; expected one of kisl, kisl_background",
         ),
-        (["MODEL", "--output", "/proc"], "/proc: cannot be written to"),
-        (["MODEL", "--output", "out", "--device", "cuda:99"], "--device 'cuda:99': PyTorch cannot use it ("),
-        (["MODEL", "--output", "out", "--device", "gpu"], "--device 'gpu': PyTorch cannot use it ("),
     ],
 )
 def test_a_wrong_call_is_one_line_and_status_2(

@@ -3,10 +3,6 @@
 Exit status 2 is a wrong call or input (InputError), 1 any other failure. Also options in groups of the help.
 """
 
-import errno
-import os
-import sys
-import traceback
 from typing import Any
 
 import click
@@ -17,27 +13,16 @@ __all__ = ["Command", "GroupedCommand", "GroupedOption"]
 
 
 class Command(click.Command):
-    """A command that reports a KislError, or a standard output that cannot be written to, in one line."""
+    """A command that reports a KislError in one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, and turn its errors into click's exceptions."""
+        """Run the command, and turn a KislError into click's exception."""
         try:
             return super().invoke(ctx)
         except KislError as error:
             reported = click.ClickException(str(error))
             setattr(reported, "exit_code", error.exit_status)  # noqa: B010 (a class variable in click)
             raise reported from error
-        except OSError as error:
-            # Only an error raised by click.echo is one of standard output: an OSError on writing names no file. A
-            # closed pipe (`| head`) is left to click, which ends without a message.
-            frames = traceback.walk_tb(error.__traceback__)
-            if error.errno == errno.EPIPE or not any(frame.f_code is click.echo.__code__ for frame, _ in frames):
-                raise
-            # The rest of the buffer would fail again when Python ends.
-            devnull = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(devnull, sys.stdout.fileno())
-            os.close(devnull)
-            raise click.ClickException(f"standard output: cannot be written to ({error.strerror})") from error
 
 
 class GroupedOption(click.Option):

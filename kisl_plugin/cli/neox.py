@@ -65,7 +65,7 @@ def install(source: str | None, ref: str | None) -> None:
     from kisl_plugin.neox import install as host
 
     folder = host.install_neox(source, ref, click.echo)
-    missing = host.missing_packages()
+    missing = [name for name in host.NEEDED if host.installed_version(name) is None]
     if missing:
         click.echo(f"packages are missing ({', '.join(missing)}): {host.INSTALL_PACKAGES}")
     compiled = host.ensure_helpers(folder)
@@ -87,15 +87,12 @@ def check() -> None:
 
     row("kisl", __version__)
     row("Python", f"{platform.python_version()} ({platform.machine()})")
-    for title, packages in (
-        ("needed to train", dict.fromkeys(host.NEEDED, "")),
-        ("optional, and what needs it", host.OPTIONAL),
-    ):
+    for title, packages in (("needed to train", host.NEEDED), ("optional", host.OPTIONAL)):
         click.echo(f"\n{title}")
-        for name, needed_for in packages.items():
-            click.echo(f"  {name:<20}{host.installed_version(name) or 'absent':<15}{needed_for}".rstrip())
+        for name in packages:
+            click.echo(f"  {name:<20}{host.installed_version(name) or 'absent'}")
     click.echo()
-    missing = host.missing_packages()
+    missing = [name for name in host.NEEDED if host.installed_version(name) is None]
     if "torch" not in missing:
         try:
             import torch

@@ -1,34 +1,23 @@
 """`kisl probe`: many models in one process, in lm_eval's own result format."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from kisl_plugin.cli.errors import Command
 from kisl_plugin.errors import KislError
-from kisl_plugin.probe.run import HEADLINE, Probed, probe_models
-
-
-class _BatchSize(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases only
-    """A number of questions, or `auto`: as many as fit."""
-
-    name = "n"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        """The number, or `auto`."""
-        return "auto" if value == "auto" else click.IntRange(min=1).convert(value, param, ctx)
+from kisl_plugin.probe.run import HEADLINE, Scores, probe_models
 
 
 @click.command(cls=Command)
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder for lm_eval's result files.")
 @click.option("--tasks", default=HEADLINE, show_default=True, help="Tasks, separated by commas.")
-@click.option("--batch-size", "--batch_size", default=64, show_default=True, type=_BatchSize(), help="Or auto.")
+@click.option("--batch-size", "--batch_size", default=64, show_default=True, type=click.IntRange(min=1))
 @click.option("--device", default=None, help="cpu, cuda:0, …; default: cuda if there is one.")
 @click.option("--verbose", is_flag=True, help="Show lm_eval's own log and progress bars.")
 def probe(
-    models: tuple[Path, ...], output: Path, tasks: str, batch_size: int | str, device: str | None, verbose: bool
+    models: tuple[Path, ...], output: Path, tasks: str, batch_size: int, device: str | None, verbose: bool
 ) -> None:
     """Ask models for the facts they were trained on.
 
@@ -43,11 +32,10 @@ def probe(
     width = max(len(str(model)) for model in models)
     failures: list[tuple[str, int]] = []  # not the errors themselves, which would keep a model in memory
 
-    def show(probed: Probed) -> None:
-        task_width = max(map(len, probed.scores))
-        for task, scores in probed.scores.items():
-            parts = [f"{name} {score.value:.3f} ({score.count:,})" for name, score in scores.items()]
-            click.echo("  ".join([str(probed.model).ljust(width), task.ljust(task_width), *parts]))
+    def show(model: Path, scores: Scores) -> None:
+        for task, metrics in scores.items():
+            parts = [f"{name} {value:.3f} ({count:,})" for name, (value, count) in metrics.items()]
+            click.echo("  ".join([str(model).ljust(width), task.ljust(max(map(len, scores))), *parts]))
 
     def note(_: Path, error: KislError) -> None:
         failures.append((str(error), error.exit_status))

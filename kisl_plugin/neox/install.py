@@ -12,7 +12,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.files import hold_lock
 
 __all__ = ["find_neox", "install_neox"]
@@ -26,16 +26,7 @@ INSTALL_PACKAGES = "pip install 'kisl-plugin[neox]'"
 LANDMARKS = ("deepy.py", "train.py", "megatron/training.py")
 # Without one of these megatron.training cannot be imported, or the helpers cannot be compiled.
 NEEDED = tuple("numpy torch deepspeed transformers tokenizers sentencepiece requests packaging pybind11".split())
-OPTIONAL = {
-    "flash-attn": "attention flash, use_flashattn_swiglu (GPU)",
-    "apex": "layernorm_fusion, and apex's Adam (GPU)",
-    "transformer-engine": "the te_… keys (GPU)",
-    "tensorboard": "tensorboard_dir",
-    "wandb": "use_wandb",
-    "mpi4py": "deepspeed_mpi, launchers openmpi, mvapich",
-    "tiktoken": "tokenizer_type: TiktokenTokenizer",
-    "lm-eval": "deepy.py eval.py, lm_eval, kisl probe",
-}
+OPTIONAL = tuple("flash-attn apex transformer-engine tensorboard wandb mpi4py tiktoken lm-eval".split())
 # The first statement of every worker; it imports all that training imports.
 PREPARE = "from kisl_plugin.neox.worker import prepare_process; prepare_process()"
 
@@ -129,8 +120,6 @@ def changed_files(folder: Path) -> list[str]:
 
 # ---- installing it: whole or not at all, and never at the cost of changes that somebody made
 
-# Keeps the installed commits reachable, and tells them from commits that the user made.
-_INSTALLED = "refs/kisl/"
 _FETCHED = "refs/kisl-source/"
 
 
@@ -171,7 +160,7 @@ def install_neox(source: str | None = None, ref: str | None = None, say: Callabl
             try:
                 _git_output(draft.parent, "init", "--quiet", draft.name)
                 commit = _fetch(draft, source, ref)
-                _check_out(draft, commit)
+                _git_output(draft, "checkout", "--quiet", "--detach", commit)
                 missing = missing_landmark(draft)
                 if missing is not None:
                     raise InputError(f"{source} at {ref} is not GPT-NeoX: it has no {missing}")
@@ -186,12 +175,17 @@ def install_neox(source: str | None = None, ref: str | None = None, say: Callabl
         if previous is None:
             raise KislError(f"{folder} is not a git clone, so its commit is unknown; move it, or set {VARIABLE} to it")
         if ref != previous:
-            _refuse_to_lose_changes(folder, previous)
+            changed = changed_files(folder)
+            if changed:
+                raise KislError(
+                    f"{folder} has changes that another commit would overwrite ({', '.join(changed[:3])}); keep them "
+                    f"elsewhere, or drop them: git -C {folder} checkout -- ."
+                )
             ref = _fetch(folder, source, ref)
         if ref == previous:
             say(f"GPT-NeoX is at {ref} in {folder} already")
         else:
-            _check_out(folder, ref)
+            _git_output(folder, "checkout", "--quiet", "--detach", ref)
             say(f"GPT-NeoX was at {previous} and is now at {ref} in {folder}")
     return folder
 
@@ -200,35 +194,15 @@ def _fetch(folder: Path, source: str, ref: str) -> str:
     """Have `ref` in `folder`'s objects; returns its full hash. One commit where the server gives it, else all."""
     if re.fullmatch(r"[0-9a-f]{40}", ref) and _resolve(folder, ref):
         return ref
-    single = _git(folder, "fetch", "--quiet", "--depth", "1", "--no-tags", "--", source, ref)
-    if single.returncode == 0:
+    if _git(folder, "fetch", "--quiet", "--depth", "1", "--no-tags", "--", source, ref).returncode == 0:
         return _git_output(folder, "rev-parse", "--verify", "FETCH_HEAD^{commit}")
     # A server may refuse single commits, and none knows shortened hashes: look for those among all branches.
-    commit = None
-    if re.fullmatch(r"[0-9a-f]{4,40}", ref) or "couldn't find remote ref" not in single.stderr:
-        depth = ["--unshallow"] if (folder / ".git" / "shallow").is_file() else []
-        _git_output(folder, "fetch", "--quiet", *depth, "--", source, f"+refs/heads/*:{_FETCHED}*")
-        commit = _resolve(folder, ref)
+    depth = ["--unshallow"] if (folder / ".git" / "shallow").is_file() else []
+    _git_output(folder, "fetch", "--quiet", *depth, "--", source, f"+refs/heads/*:{_FETCHED}*")
+    commit = _resolve(folder, ref)
     if commit is None:
         raise InputError(f"{source} has no commit, tag or branch {ref!r}")
     return commit
-
-
-def _refuse_to_lose_changes(folder: Path, head: str) -> None:
-    changed = changed_files(folder)
-    if changed:
-        names = ", ".join(changed[:3]) + (" …" if changed[3:] else "")
-        raise KislError(
-            f"{folder} has changes that another commit would overwrite ({names}); keep them elsewhere, or drop them: "
-            f"git -C {folder} checkout -- ."
-        )
-    if not _git_output(folder, "for-each-ref", "--count=1", f"--contains={head}"):
-        raise KislError(f"{folder}: no branch holds the commit {head}; keep it: git -C {folder} branch mine")
-
-
-def _check_out(folder: Path, commit: str) -> None:
-    _git_output(folder, "checkout", "--quiet", "--detach", commit)
-    _git_output(folder, "update-ref", f"{_INSTALLED}{commit}", commit)
 
 
 # ---- the packages that GPT-NeoX imports: found by leaving each one out and looking at what fails
@@ -242,11 +216,6 @@ def installed_version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return "?"
-
-
-def missing_packages() -> list[str]:
-    """The needed distributions that are not installed."""
-    return [name for name in NEEDED if installed_version(name) is None]
 
 
 def import_failure(neox: Path) -> str | None:
@@ -298,12 +267,8 @@ def ensure_helpers(neox: Path) -> bool:
     paths = sysconfig.get_paths()
     if not (Path(paths["include"]) / "Python.h").is_file():
         raise KislError(f"{paths['include']}: Python.h is missing; install Python's headers (apt install python3-dev)")
-    if find_spec("pybind11") is None:
-        raise KislError("pybind11 is not installed, and the helpers are compiled with it: pip install pybind11")
-    import pybind11
-
-    if not os.access(compiled.parent, os.W_OK):
-        raise KislError(f"{compiled.parent}: cannot be written to, and the helpers must be compiled there once")
+    with needs_extra("neox", "compiling GPT-NeoX's data helpers"):
+        import pybind11
     flags = ["-O3", "-Wall", "-shared", "-std=c++11", "-fPIC"]  # those of GPT-NeoX's own Makefile
     includes = [f"-I{folder}" for folder in (paths["include"], paths["platinclude"], pybind11.get_include())]
     draft = compiled.with_name(f"{compiled.name}.{os.getpid()}.draft")
@@ -312,7 +277,7 @@ def ensure_helpers(neox: Path) -> bool:
             [*compiler, *flags, *includes, str(source), "-o", str(draft)], capture_output=True, text=True
         )
         if done.returncode != 0:
-            errors = [line.strip() for line in done.stderr.splitlines() if "error" in line.lower()]
+            errors = [line.strip() for line in done.stderr.splitlines() if re.search("error|denied", line.lower())]
             raise KislError(f"{source}: did not compile: {(errors or [_last_line(done.stderr)])[0]}")
         draft.replace(compiled)
     finally:

@@ -125,9 +125,6 @@ def launch(script: str, arguments: list[str]) -> None:
     except (KeyError, NotImplementedError, RuntimeError, ValueError) as error:
         # No such launcher, no host reached, a variable of Slurm's missing.
         raise KislError(f"the launch failed: {_in_one_line(error)}") from error
-    if job == "train" and "kisl" in yamls.values and yamls.values.get("save"):
-        probe = "lm_eval --tasks kisl_wikidata --model hf --model_args pretrained=MODEL"
-        print(f"kisl: next: kisl export {yamls.values['save']} MODEL, and then: {probe}")
 
 
 @contextmanager
@@ -146,18 +143,15 @@ def checked_before_start(yamls: Yamls, job: str | None, on_cpu: bool) -> Iterato
         def consume_deepy_args(input_args: list[str] | None = None) -> Any:
             try:
                 neox_args = original.__func__(NeoXArgs, input_args)
-            except ImportError as error:
-                raise InputError(
-                    f"{yamls.where}: GPT-NeoX lacks a package for this configuration: {_in_one_line(error)}; install "
-                    "it, or change the key (without flash-attn, set attention_config to global)"
-                ) from None
-            except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+            except (AssertionError, AttributeError, ImportError, KeyError, TypeError, ValueError) as error:
                 raise InputError(f"{yamls.where}: GPT-NeoX refuses this configuration: {_in_one_line(error)}") from None
             refuse_probe_inside(neox_args)
             if on_cpu:
                 settle_on_cpu(neox_args)
             if "master_port" not in yamls.values and neox_args.hostfile is None:
-                neox_args.update_value("master_port", free_port())
+                with socket.socket() as probe:  # a port that is free now, for the processes of the run to meet at
+                    probe.bind(("", 0))
+                    neox_args.update_value("master_port", probe.getsockname()[1])
             if job == "train":
                 check_run(neox_args, stack)
             return neox_args
@@ -187,18 +181,6 @@ def read_command_line(arguments: Sequence[str]) -> tuple[list[Path], str | None]
     options, _ = parser.parse_known_args(arguments)
     names = [name if name.endswith((".yml", ".json")) else f"{name}.yml" for name in options.conf_file]
     return [Path(options.conf_dir) / name for name in names], options.hostfile
-
-
-def free_port() -> int:
-    """A port that is free now, for the processes of one run to meet at.
-
-    The system draws it at random and GPT-NeoX binds it some seconds later. If another program gets it meanwhile, the
-    run ends with "address already in use" and can be started again.
-    """
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

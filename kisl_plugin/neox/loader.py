@@ -2,7 +2,8 @@
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,10 @@ from numpy.typing import NDArray
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.injection import InjectedDataset
-from kisl_plugin.neox.run import CardWriter, injection_plan, tokenizer_of, where_of
+from kisl_plugin.neox.run import check_start, count_over_processes, injection_plan, run_card, tokenizer_of, where_of
+from kisl_plugin.plan import InjectionPlan
+from kisl_plugin.runcard import write_run_card
+from kisl_plugin.triples import triples_to_jsonl
 
 
 def hook_into_training() -> None:
@@ -23,12 +27,17 @@ def hook_into_training() -> None:
     import megatron.data.data_utils as data_utils
     import megatron.training as training
 
-    cards = CardWriter()
     build: Any = training.build_train_valid_test_data_loaders
+    save: Any = checkpointing.save_ds_checkpoint
+    plan: InjectionPlan | None = None
+    parent: Mapping[str, Any] | None = None
+    counts: tuple[int, int] | None = None
 
     def build_train_valid_test_data_loaders(neox_args: Any) -> dict[str, Any]:
+        nonlocal plan, parent
         if neox_args.kisl is None:
-            cards.planned(neox_args, None)
+            if neox_args.rank == 0:
+                check_start(neox_args, None)
             return dict(build(neox_args=neox_args))
         cache_maps_by_content()
         loaders = dict(build(neox_args=neox_args))
@@ -43,18 +52,28 @@ def hook_into_training() -> None:
             steps = torch.tensor([batches // neox_args.gradient_accumulation_steps], device=torch.cuda.current_device())
             torch.distributed.broadcast(steps, src=0)
             neox_args.train_iters = int(steps.item())
-        plan = None
         if train is not None:
             tokenizer = tokenizer_of(neox_args)
             plan = injection_plan(neox_args, tokenizer)
             statements = [statement.tokens for statement in plan.statements]
             injected = InjectedDataset(train.dataset, statements, plan.schedule, tokenizer.eod)
             loaders["train"] = data_utils.make_data_loader(injected, neox_args=neox_args)
-        cards.planned(neox_args, plan)
+        if neox_args.rank == 0:  # before the model is built: the run must go on as its checkpoint began
+            parent = check_start(neox_args, plan)
         return loaders
 
+    def save_ds_checkpoint(iteration: int, model: Any, neox_args: Any) -> None:
+        # The card is written first: what `latest` names has one at any moment.
+        nonlocal counts
+        if neox_args.kisl is not None:
+            counts = counts or count_over_processes(model)
+            if neox_args.rank == 0 and plan is not None:
+                card = run_card(neox_args, plan, iteration, counts, parent)
+                write_run_card(Path(neox_args.save) / f"global_step{iteration}", card, triples_to_jsonl(plan.triples))
+        save(iteration, model, neox_args)
+
     training.build_train_valid_test_data_loaders = build_train_valid_test_data_loaders
-    checkpointing.save_ds_checkpoint = cards.saving(checkpointing.save_ds_checkpoint)
+    checkpointing.save_ds_checkpoint = save_ds_checkpoint
     data_utils.cycle = cycle
 
 

@@ -140,16 +140,13 @@ def refuse_gpu_kernels(yamls: Yamls) -> None:
     Raises:
         InputError: names the key.
     """
-    for key in _GPU_KERNELS:
-        if yamls.values.get(key):
+    remedies = {**dict.fromkeys(_GPU_KERNELS, "false"), "attention_config": "global"}
+    for key, remedy in remedies.items():
+        value = yamls.values.get(key)
+        if "flash" in str(value) if key == "attention_config" else value:
             raise InputError(
-                f"{yamls.file_of(key)}: {key} is true; its kernel needs a GPU, and there is none: set it to false"
+                f"{yamls.file_of(key)}: {key} is {value!r}, which needs a GPU, and there is none: set it to {remedy}"
             )
-    if "flash" in str(yamls.values.get("attention_config")):
-        raise InputError(
-            f"{yamls.file_of('attention_config')}: attention_config asks for flash attention, which needs a GPU, and "
-            "there is none: set it to global, or use a YAML that is made for a CPU, such as neox_configs/tiny_f20.yml"
-        )
 
 
 # ---- the section `kisl` as a field of GPT-NeoX's own arguments class, and its other keys checked

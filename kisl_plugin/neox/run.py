@@ -2,7 +2,7 @@
 
 import platform
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import copy
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,8 +13,7 @@ from kisl_plugin.errors import InputError
 from kisl_plugin.neox.install import commit_of, find_neox
 from kisl_plugin.neox_config import is_same_folder, refuse_mixed_runs
 from kisl_plugin.plan import Encode, InjectionPlan, make_plan, read_settings
-from kisl_plugin.runcard import CARD_NAME, RunCard, check_resume, read_run_card, write_run_card
-from kisl_plugin.triples import triples_to_jsonl
+from kisl_plugin.runcard import CARD_NAME, RunCard, check_resume, read_run_card
 
 # ---- from GPT-NeoX's arguments to the run's injection plan
 
@@ -171,38 +170,6 @@ def _checkpoint(folder: str | None, iteration: int | None) -> Path | None:
 # ---- the run card, written with every checkpoint
 
 _EMBEDDINGS = ("word_embeddings", "position_embeddings", "final_linear")
-
-
-class CardWriter:
-    """What one training process keeps of its run. Only the process of rank 0 checks and writes."""
-
-    def __init__(self) -> None:
-        self._plan: InjectionPlan | None = None
-        self._parent: Mapping[str, Any] | None = None
-        self._counts: tuple[int, int] | None = None
-
-    def planned(self, neox_args: Any, plan: InjectionPlan | None) -> None:
-        """Check, before the model is built, that the run goes on as its checkpoint began.
-
-        Raises:
-            InputError: it would not (see check_start).
-        """
-        if neox_args.rank == 0:
-            self._plan, self._parent = plan, check_start(neox_args, plan)
-
-    def saving(self, save: Callable[..., None]) -> Callable[..., None]:
-        """GPT-NeoX's `save_ds_checkpoint`, with the card first: what `latest` names has one at any moment."""
-
-        def save_ds_checkpoint(iteration: int, model: Any, neox_args: Any) -> None:
-            if neox_args.kisl is not None:
-                self._counts = self._counts or count_over_processes(model)
-                if neox_args.rank == 0 and self._plan is not None:
-                    card = run_card(neox_args, self._plan, iteration, self._counts, self._parent)
-                    folder = Path(neox_args.save) / f"global_step{iteration}"
-                    write_run_card(folder, card, triples_to_jsonl(self._plan.triples))
-            save(iteration, model, neox_args)
-
-        return save_ds_checkpoint
 
 
 def run_card(

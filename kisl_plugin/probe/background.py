@@ -1,6 +1,5 @@
 """The lm_eval task kisl_background: bits per byte on held-out text, the cost of memory in general loss."""
 
-import gzip
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,37 +29,29 @@ _KEY = "background"
 def read_passages(metadata: Mapping[str, Any]) -> tuple[str, ...]:
     """The passages of the file that `metadata["background"]` names, else the bundled ones, in the file's order.
 
-    A .txt file is one passage; .jsonl and .jsonl.gz give the key `text` of every row.
+    A .txt file is one passage; a .jsonl file gives the key `text` of every row.
 
     Raises:
         InputError: the file cannot be read, or a passage is empty.
     """
     path = Path(str(metadata.get(_KEY, BUNDLED_FILE)))
-    if not path.name.endswith((".txt", ".jsonl", ".jsonl.gz")):
-        raise InputError(f"metadata: {_KEY} is {str(path)!r}; expected a file .txt, .jsonl or .jsonl.gz")
+    if path.suffix not in (".txt", ".jsonl"):
+        raise InputError(f"metadata: {_KEY} is {str(path)!r}; expected a file .txt or .jsonl")
     try:
-        data = path.read_bytes()
-        content = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
-    except (OSError, EOFError, ValueError) as error:
+        content = path.read_bytes().decode("utf-8")
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    texts = [content]
-    if path.suffix != ".txt":
-        texts = []
-        for number, line in enumerate(content.split("\n"), start=1):
+    texts = [content] if path.suffix == ".txt" and content.strip() else []
+    for number, line in enumerate(content.split("\n") if path.suffix == ".jsonl" else (), start=1):
+        if line.strip():
             try:
-                row = json.loads(line) if line.strip() else None
-            except ValueError as error:
-                raise InputError(f"{path}:{number}: not JSON ({error}); expected one object per line") from None
-            if row is not None:
-                text = row.get("text") if isinstance(row, dict) else None
-                if not isinstance(text, str):
-                    raise InputError(f'{path}:{number}: text is {text!r}; expected a row {{"text": …}}')
-                texts.append(text)
+                texts.append(json.loads(line)["text"])
+            except (KeyError, TypeError, ValueError):
+                texts.append("")
+            if not isinstance(texts[-1], str) or not texts[-1].strip():
+                raise InputError(f'{path}:{number}: expected a row {{"text": "a passage"}}, found {line[:60]}')
     if not texts:
-        raise InputError(f'{path}: contains no passage; expected one per line: {{"text": …}}')
-    for number, text in enumerate(texts, start=1):
-        if not text.strip():
-            raise InputError(f"{path}: passage {number} is empty; bits per byte need bytes: remove it")
+        raise InputError(f'{path}: contains no passage; expected text, or one row per passage: {{"text": …}}')
     return tuple(texts)
 
 

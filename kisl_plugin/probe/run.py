@@ -6,10 +6,8 @@ import json
 import logging
 import os
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,26 +15,11 @@ from typing import Any
 from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.resources import resource
 
-__all__ = ["HEADLINE", "Accuracy", "Probed", "probe_models"]
+__all__ = ["HEADLINE", "Scores", "probe_models"]
 
 HEADLINE = "kisl_wikidata"
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """An accuracy over `count` items, or the bits per byte of `count` passages."""
-
-    value: float
-    count: int
-
-
-@dataclass(frozen=True)
-class Probed:
-    """One model's outcome: its folder as it was passed, lm_eval's results file, and scores by task and metric."""
-
-    model: Path
-    results: Path
-    scores: Mapping[str, Mapping[str, Accuracy]]
+# By task and metric: an accuracy and its number of items, or bits per byte and the number of passages.
+Scores = Mapping[str, Mapping[str, tuple[float, int]]]
 
 
 def probe_models(
@@ -45,51 +28,46 @@ def probe_models(
     tasks: Sequence[str] = (HEADLINE,),
     batch_size: int | str = 64,
     device: str | None = None,
-    on_done: Callable[[Probed], None] | None = None,
+    on_done: Callable[[Path, Scores], None] | None = None,
     on_failed: Callable[[Path, KislError], None] | None = None,
     verbose: bool = False,
 ) -> list[Path]:
     """Ask each model (a local Hugging Face folder, in float32) and write what lm_eval writes with --log_samples.
 
     Results go to `output`/<model's absolute path, sanitised>/results_<time>.json, so models of the same name from two
-    places stay apart. A task that is named twice is asked once. `on_done` is called after each
-    model. If a model fails, `on_failed` is called and the others are asked; without `on_failed` its error is raised.
-    lm_eval prints nothing unless `verbose`; then it writes to standard error.
+    places stay apart. A task that is named twice is asked once. `on_done` is called with each model, as it was passed,
+    and its scores. If a model fails, `on_failed` is called and the others are asked; without `on_failed` its error is
+    raised. `device` None is cuda if there is one. lm_eval prints nothing unless `verbose`, then to standard error.
 
     Returns:
         The results files of the models that could be asked, in the models' order.
 
     Raises:
-        InputError: before anything is asked: a folder is not a model, a task or the device is unknown, `output` cannot
+        InputError: before anything is asked: a folder is not a model, a task is unknown, `output` cannot
             be written to, or lm_eval is not installed. Without `on_failed` also: a model's triples do not fit its card.
         KislError: without `on_failed`: lm_eval could not load a model or write its results.
     """
     redirected = partial(contextlib.redirect_stdout, sys.stderr) if verbose else _silence
-    folders = []
     for model in models:
         if not (model / "config.json").is_file():
             raise InputError(f"{model}: no config.json; expected the folder of a Hugging Face model")
-        folders.append(model.resolve())
     with needs_extra("eval", "kisl probe"), redirected():
         available = _task_manager().all_tasks
     for name in tasks or ("",):
         if name not in available:
             raise InputError(f"task {name!r} is unknown; expected one of {', '.join(available)}")
-    usable_device = _usable_device(device)
     # lm_eval would report an output that cannot be written to only after the last answer.
     if output.suffix == ".json":
         raise InputError(f"{output}: the output is a folder; choose a name that does not end in .json")
     try:
         output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output) as file:
-            file.write(b"\n")
     except OSError as error:
         raise InputError(f"{output}: cannot be written to ({error.strerror}); choose another output") from None
     files = []
-    for model, folder in zip(models, folders, strict=True):
+    for model in models:
         try:
             with redirected():
-                results, scores = _probe(folder, output, list(dict.fromkeys(tasks)), batch_size, usable_device)
+                results, scores = _probe(model.resolve(), output, list(dict.fromkeys(tasks)), batch_size, device)
         except KislError as error:
             if on_failed is None:
                 raise
@@ -97,7 +75,7 @@ def probe_models(
         else:
             files.append(results)
             if on_done is not None:
-                on_done(Probed(model, results, scores))
+                on_done(model, scores)
         gc.collect()  # lm_eval's model has reference cycles; the next one may not fit beside it
     return files
 
@@ -109,23 +87,10 @@ def _task_manager() -> Any:
     return TaskManager(include_path=str(resource("tasks")), include_defaults=False)
 
 
-def _usable_device(name: str | None) -> str:
-    """The named device, else cuda if there is one: where a device is missing, lm_eval silently uses another."""
-    import torch
-
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {name!r}: PyTorch cannot use it ({str(error).splitlines()[0]})") from None
-    # lm_eval accepts neither a bare xpu nor cpu:0.
-    return "cpu" if device.type == "cpu" else f"{device.type}:{device.index or 0}"
-
-
 def _probe(
-    folder: Path, output: Path, tasks: list[str], batch_size: int | str, device: str
-) -> tuple[Path, dict[str, dict[str, Accuracy]]]:
+    folder: Path, output: Path, tasks: list[str], batch_size: int | str, device: str | None
+) -> tuple[Path, Scores]:
+    import torch
     from lm_eval import simple_evaluate
     from lm_eval.loggers import EvaluationTracker
 
@@ -136,7 +101,7 @@ def _probe(
             model_args={"pretrained": str(folder), "dtype": "float32"},
             tasks=tasks,
             batch_size=batch_size,
-            device=device,
+            device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
             task_manager=_task_manager(),
             evaluation_tracker=tracker,
         )
@@ -146,12 +111,12 @@ def _probe(
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise KislError(f"{folder}: lm_eval could not ask this model ({lines[0]}); see more with verbose") from error
     samples = results.pop("samples")
-    scores: dict[str, dict[str, Accuracy]] = {}
+    scores: dict[str, dict[str, tuple[float, int]]] = {}
     for task, rows in samples.items():
         # A row of samples has exactly the metrics that it counts for. Kept are those that kisl-fit reads.
         counts = Counter(name for row in rows for name in row if name.startswith(("acc_", "bits_")) or name == "acc")
         metrics = results["results"][task]
-        scores[task] = {name: Accuracy(metrics[f"{name},none"], counts[name]) for name in sorted(counts)}
+        scores[task] = {name: (metrics[f"{name},none"], counts[name]) for name in sorted(counts)}
     tracker.save_results_aggregated(results=results, samples=samples)
     for task, rows in samples.items():
         tracker.save_results_samples(task_name=task, samples=rows)
@@ -161,14 +126,11 @@ def _probe(
     file = written / f"results_{date}.json"
     try:
         json.loads(file.read_text(encoding="utf-8"))
-        whole = all(
-            (written / f"samples_{task}_{date}.jsonl").read_bytes().count(b"\n") == len(rows)
-            for task, rows in samples.items()
-        )
-    except (OSError, ValueError):
-        whole = False
-    if not whole:
-        raise KislError(f"{written}: lm_eval could not write its results here; is the disk full, or the name too long?")
+        for task, rows in samples.items():
+            if (written / f"samples_{task}_{date}.jsonl").read_bytes().count(b"\n") != len(rows):
+                raise ValueError(f"the samples of {task} are cut off")
+    except (OSError, ValueError) as error:
+        raise KislError(f"{written}: lm_eval could not write its results here ({error}); is the disk full?") from None
     return file, scores
 
 

@@ -105,13 +105,12 @@ def answers_checked(lm: Any) -> Iterator[None]:
         yield
         return
 
-    def checked(outputs: Any, tokens: Any = None, **others: Any) -> Any:
+    def checked(outputs: Any, tokens: Any = (), **others: Any) -> Any:
         answers = outputs if isinstance(outputs, list) else [outputs]
         choices = [choice for answer in answers for choice in sorted(answer["choices"], key=lambda c: c["index"])]
-        texts = tokens or []
-        if len(choices) != len(texts):
-            raise InputError(f"the server answers {len(choices)} of {len(texts)} texts; use batch size 1")
-        for choice, sent in zip(choices, texts, strict=True):
+        if len(choices) != len(tokens):
+            raise InputError(f"the server answers {len(choices)} of {len(tokens)} texts; use batch size 1")
+        for choice, sent in zip(choices, tokens, strict=True):
             logprobs = choice.get("logprobs") or {}
             values, best = logprobs.get("token_logprobs") or (), logprobs.get("top_logprobs") or ()
             if len(values) != len(sent) + 1 or len(best) != len(sent) + 1:  # one token is generated
@@ -252,7 +251,13 @@ def shared_scores(lm: Any, pairs: Sequence[Pair]) -> list[_Score] | None:
             rows.append(_Row(context, tuple(options[start : start + _SIDE_BY_SIDE]), first))
             first += len(rows[-1].options)
     rows.sort(key=len, reverse=True)
-    few = _rows_to_check(rows)
+    # Checked are some rows from the longest to the shortest, and the two at which a model would first go wrong. One has
+    # the longest text of question and option: a model may attend to a limited number of tokens only. The other has most
+    # tokens of other options before an option: a model that ignores the mask attends to these.
+    spread = {(len(rows) - 1) * k // (_CHECKED - 1) for k in range(_CHECKED)}
+    texts = [len(row.context) + max(map(len, row.options)) for row in rows]
+    others = [sum(sorted(len(option) - 1 for option in row.options)[:-1]) for row in rows]
+    few = [rows[place] for place in sorted(spread | {texts.index(max(texts)), others.index(max(others))})]
     checked = [pairs[row.first + k] for row in few for k in range(len(row.options))]
     try:
         batch_size = (
@@ -264,11 +269,10 @@ def shared_scores(lm: Any, pairs: Sequence[Pair]) -> list[_Score] | None:
             nats = abs(a - b) / len(pair.option)
             # `nats == nats` is false for NaN: a model that has diverged is not trusted.
             difference = max(difference, nats) if a_greedy == b_greedy and nats == nats else float("inf")
+        if difference > TOLERANCE:
+            raise ValueError(f"numbers differ by {difference:.1e} nats")
     except Exception as error:  # a model's own code may refuse the mask with any error
         _log.info("kisl: the shared question does not work for this model (%s: %s)", type(error).__name__, error)
-        return None
-    if difference > TOLERANCE:
-        _log.info("kisl: the shared question does not work for this model (numbers differ by %.1e nats)", difference)
         return None
     _log.info("kisl: the shared question is computed once; %d checked, they agree to %.1e nats", len(few), difference)
     progress = Progress("questions", len(rows)) if lm.rank == 0 else None
@@ -277,24 +281,6 @@ def shared_scores(lm: Any, pairs: Sequence[Pair]) -> list[_Score] | None:
         progress.close()
     order = [row.first + k for row in rows for k in range(len(row.options))]
     return [score for _, score in sorted(zip(order, scores, strict=True), key=lambda placed: placed[0])]
-
-
-def _rows_to_check(rows: Sequence[_Row]) -> list[_Row]:
-    """Some of the rows, from the longest to the shortest, and the two at which a model would first go wrong.
-
-    One has the longest text of question and option: a model may attend to a limited number of tokens only. The other
-    has most tokens of other options before an option: a model that ignores the mask attends to these.
-    """
-
-    def text(place: int) -> int:
-        return len(rows[place].context) + max(map(len, rows[place].options))
-
-    def others(place: int) -> int:
-        return sum(sorted(len(option) - 1 for option in rows[place].options)[:-1])
-
-    places = range(len(rows))
-    spread = {(len(rows) - 1) * k // (_CHECKED - 1) for k in range(_CHECKED)}
-    return [rows[place] for place in sorted(spread | {max(places, key=text), max(places, key=others)})]
 
 
 def _score_rows(lm: Any, rows: Sequence[_Row], batch_size: int, progress: Progress | None = None) -> list[_Score]:

@@ -98,9 +98,6 @@ class KislTask(ConfigurableTask):  # type: ignore[misc]
             self.config.metadata = {"version": self.VERSION, **metadata}
             self.dataset = {"test": Dataset.from_list([dict(doc) for doc in self.read(metadata)])}
             self._read_for_model = key
-        if lm is not None:
-            adapter = {"adapter": _adapter_of(lm)} if _adapter_of(lm) else {}
-            self.config.metadata["kisl_probe"] = {"backend": type(lm).__name__, "dtype": _dtype_of(lm), **adapter}
 
 
 def _report_errors_in_one_line() -> None:
@@ -145,7 +142,9 @@ def _model_folder(lm: Any) -> str | None:
     adapter = _adapter_of(lm)
     if adapter:  # the base model's card does not describe the training of the adapter
         return adapter if Path(adapter).is_dir() else ""
-    model = getattr(lm, "pretrained", None) or _argument(lm, "model") or getattr(lm, "model", None)
+    arguments = getattr(lm, "model_args", None)
+    argument = arguments.get("model") if isinstance(arguments, Mapping) else None
+    model = getattr(lm, "pretrained", None) or argument or getattr(lm, "model", None)
     name = getattr(model, "name_or_path", model)
     return os.fspath(name) if isinstance(name, (str, os.PathLike)) else None
 
@@ -154,20 +153,6 @@ def _adapter_of(lm: Any) -> str:
     """The PEFT adapter or delta weights on top of the pretrained ones, "" if there are none."""
     in_memory = "of a model in memory" if hasattr(getattr(lm, "pretrained", None), "peft_config") else ""
     return str(getattr(lm, "peft", None) or getattr(lm, "delta", None) or in_memory)
-
-
-def _dtype_of(lm: Any) -> str:
-    """The type that scores, such as "float32"; a server's is unknown."""
-    model = getattr(lm, "model", None)
-    vllm = getattr(getattr(model, "llm_engine", None), "model_config", None)
-    dtypes = (getattr(lm, "mixed_precision_dtype", None), getattr(model, "dtype", None), getattr(vllm, "dtype", None))
-    dtype = next((dtype for dtype in dtypes if dtype is not None), None) or _argument(lm, "dtype") or "unknown"
-    return str(dtype).removeprefix("torch.")
-
-
-def _argument(lm: Any, name: str) -> Any:
-    arguments = getattr(lm, "model_args", None)
-    return arguments.get(name) if isinstance(arguments, Mapping) else None
 
 
 class _FactTask(KislTask):

@@ -42,8 +42,11 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "no length": ({"train_iters": None}, ("train_iters is None and train_epochs None", "expected one of them")),
     "a seed of 0": ({"seed": 0}, ("seed is 0", "from 1")),
     "a save that cannot be written": ({"save": "/proc/kisl", "load": None}, ("save (/proc/kisl) cannot be written",)),
-    "a kernel for GPUs": ({"rope_fusion": True}, ("rope_fusion is true; its kernel needs a GPU",)),
-    "flash attention": ({"attention_config": [[["flash"], 1]]}, ("attention_config asks for flash", "needs a GPU")),
+    "a kernel for GPUs": ({"rope_fusion": True}, ("rope_fusion is True, which needs a GPU",)),
+    "flash attention": (
+        {"attention_config": [[["flash"], 1]]},
+        ("attention_config is", "needs a GPU, and there is none: set it to global"),
+    ),
     "a value of a wrong type": ({"num_gpus": "2"}, ("num_gpus is '2'; GPT-NeoX expects int",)),
     "a choice that is none": ({"tokenizer_type": "Best"}, ("tokenizer_type is 'Best'", "one of GPT2BPETokenizer")),
     "section that is a list": ({"kisl": [1, 2]}, ("kisl is [1, 2]; expected a section",)),
