@@ -264,7 +264,6 @@ def test_the_tokenizer_must_be_found_and_fit(world: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        (["state.pt", "settings.json"], "is a checkpoint of the local engine, which writes .* SAVE/hf"),
         (["zero_pp_rank_0_mp_rank_00_model_states.pt"], "ZeRO stage 3"),
         (["layer_00-model_00-model_states.pt"], "mp_rank_00_model_states.pt: is missing"),
         (["other.txt"], "is not a checkpoint of GPT-NeoX; expected SAVE/global_stepN"),

@@ -257,7 +257,7 @@ def test_the_commit_of_another_users_folder_is_read(source: Path) -> None:
 
 def test_a_missing_compiler_is_named_with_how_to_get_one(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler -m64")
-    with pytest.raises(KislError, match="CXX is 'no-such-compiler -m64'"):
+    with pytest.raises(KislError, match="compiler no-such-compiler was not found"):
         ensure_helpers(source)
     monkeypatch.delenv("CXX")
     monkeypatch.setenv("PATH", "")

@@ -67,15 +67,6 @@ def test_the_command_prints_an_aligned_line_per_model_and_task(twins: list[Path]
     assert len({line.index(" acc ") for line in lines}) == 1
 
 
-def test_verbose_shows_lm_evals_log_on_standard_error(
-    twins: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    probe_models(twins[:1], tmp_path, verbose=True)
-    shown = capfd.readouterr()
-    assert shown.out == ""
-    assert "loglikelihood" in shown.err
-
-
 def test_a_group_of_tasks_is_asked(twins: list[Path], tmp_path: Path) -> None:
     done = command(twins[0], "--output", tmp_path, "--tasks", "kisl,kisl")
     assert done.exit_code == 0, done.output

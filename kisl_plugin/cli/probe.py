@@ -15,10 +15,7 @@ from kisl_plugin.probe.run import HEADLINE, Scores, probe_models
 @click.option("--tasks", default=HEADLINE, show_default=True, help="Tasks, separated by commas.")
 @click.option("--batch-size", "--batch_size", default=64, show_default=True, type=click.IntRange(min=1))
 @click.option("--device", default=None, help="cpu, cuda:0, …; default: cuda if there is one.")
-@click.option("--verbose", is_flag=True, help="Show lm_eval's own log and progress bars.")
-def probe(
-    models: tuple[Path, ...], output: Path, tasks: str, batch_size: int, device: str | None, verbose: bool
-) -> None:
+def probe(models: tuple[Path, ...], output: Path, tasks: str, batch_size: int, device: str | None) -> None:
     """Ask models for the facts they were trained on.
 
     Each MODEL is a Hugging Face folder. One with a run card is asked its own triples, another one the bundled facts.
@@ -40,7 +37,7 @@ def probe(
     def note(_: Path, error: KislError) -> None:
         failures.append((str(error), error.exit_status))
 
-    probe_models(models, output, names, batch_size, device, on_done=show, on_failed=note, verbose=verbose)
+    probe_models(models, output, names, batch_size, device, on_done=show, on_failed=note)
     for message, _ in failures:
         click.echo(f"Error: {message}", err=True)
     if failures:  # status 2 only if every failure is a wrong input

@@ -157,8 +157,6 @@ def find_checkpoint(path: Path) -> Path:
     first = path / _rank_file(0)
     if first.is_file():
         return path
-    if (path / "state.pt").is_file():
-        raise InputError(f"{path}: is a checkpoint of the local engine, which writes its finished model to SAVE/hf")
     if any(path.glob("zero_pp_rank_*_model_states.pt")):
         raise InputError(
             f"{path}: was saved under ZeRO stage 3, which leaves a part of every weight with every rank; join them "

@@ -259,11 +259,9 @@ def ensure_helpers(neox: Path) -> bool:
     if why_unusable(neox) is None:
         return False
     compiled, source = helpers_file(neox), neox / "megatron" / "data" / "helpers.cpp"
-    compiler = shlex.split(os.environ.get("CXX", "")) or list(filter(shutil.which, ("g++", "c++", "clang++")))[:1]
-    if not compiler:
-        raise KislError("no C++ compiler was found (g++, c++, clang++); install one (apt install g++), or set CXX")
+    compiler = shlex.split(os.environ.get("CXX") or "c++")
     if shutil.which(compiler[0]) is None:
-        raise KislError(f"CXX is {shlex.join(compiler)!r}, and there is no such program")
+        raise KislError(f"the C++ compiler {compiler[0]} was not found; install one (apt install g++), or set CXX")
     paths = sysconfig.get_paths()
     if not (Path(paths["include"]) / "Python.h").is_file():
         raise KislError(f"{paths['include']}: Python.h is missing; install Python's headers (apt install python3-dev)")

@@ -19,7 +19,6 @@ from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.neox.install import INSTALL, VARIABLE, ensure_helpers, find_neox
 from kisl_plugin.neox.patches import (
     ACCELERATOR,
-    PATCHES,
     REQUEST,
     add_kisl_field,
     check_keys,
@@ -107,7 +106,7 @@ def launch(script: str, arguments: list[str]) -> None:
     if on_cpu:
         processes = yamls.values.get("num_gpus")
         patch_cuda(processes if isinstance(processes, int) and processes > 0 else 1)
-        print(f"no GPU: GPT-NeoX is patched to train on the CPU ({'; '.join(PATCHES)})")
+        print("no GPU: GPT-NeoX is patched to train on the CPU (see kisl_plugin/neox/patches.py)")
     check_keys(yamls, add_kisl_field())
     os.environ[VARIABLE] = str(folder)
     if job is not None:
@@ -231,25 +230,24 @@ def missing_files(yamls: Yamls) -> list[str]:
     section = values.get("kisl")
     triples = str(section.get("triples", "none")) if isinstance(section, dict) else "none"
     vocabulary = values.get("vocab_file")
-    missing = []
-
-    def add(path: str, what: str, command: str) -> None:
-        # `kisl demo` writes into a folder of its name.
-        missing.append(f"{what} · {'kisl demo --only-data' if 'kisl-demo' in Path(path).parts else command}")
-
+    missing: list[tuple[str, str, str]] = []  # path, what it is, the command that makes it
     # With the other tokenizers vocab_file is a name.
     kind = str(values.get("tokenizer_type", "GPT2BPETokenizer")).lower()
     reads_file = kind in ("hftokenizer", "gpt2bpetokenizer", "spmtokenizer")
     if reads_file and isinstance(vocabulary, str) and not Path(vocabulary).exists():
         command = f"kisl corpus tokenizer --input TEXT --output {vocabulary}"
-        add(vocabulary, f"the tokenizer (vocab_file: {vocabulary})", command)
+        missing.append((vocabulary, f"the tokenizer (vocab_file: {vocabulary})", command))
     for key in ("data_path", "train_data_paths", "valid_data_paths", "test_data_paths"):
         value = values.get(key)
         for prefix in map(str, value if isinstance(value, list) else [value] if value else []):
             if not all(Path(f"{prefix}{ending}").is_file() for ending in (".bin", ".idx")):
-                options = f"--input TEXT --triples {triples} --tokenizer {vocabulary} --output {prefix}"
-                add(prefix, f"the corpus ({key}: {prefix}.bin and .idx)", f"kisl corpus build {options}")
-    return missing
+                command = (
+                    f"kisl corpus build --input TEXT --triples {triples} --tokenizer {vocabulary} --output {prefix}"
+                )
+                missing.append((prefix, f"the corpus ({key}: {prefix}.bin and .idx)", command))
+    # `kisl demo` writes into a folder of its name.
+    demo = "kisl demo --only-data"
+    return [f"{what} · {demo if 'kisl-demo' in Path(path).parts else command}" for path, what, command in missing]
 
 
 def refuse_probe_inside(neox_args: Any) -> None:

@@ -55,20 +55,11 @@ def warn_of_lost_clipping(neox_args: Any) -> None:
 
 # ---- without CUDA: eight patches, each shown to be necessary by leaving it out
 #
-# They are applied where there is no GPU, or where KISL_CPU=1 asks for it, and are printed when applied.
+# They are applied where there is no GPU, or where KISL_CPU=1 asks for it: six groups of functions of torch.cuda,
+# Tensor.cuda and Module.cuda, and initialize_megatron(allow_no_cuda=True).
 
 REQUEST = "KISL_CPU"
 ACCELERATOR = "DS_ACCELERATOR"  # DeepSpeed reads it once, when it is first imported
-PATCHES = (
-    "torch.cuda.device_count and is_available",
-    "torch.cuda.current_device",
-    "torch.cuda.LongTensor and its siblings",
-    "Tensor.cuda and Module.cuda",
-    "torch.cuda.set_device",
-    "torch.cuda.synchronize",
-    "torch.cuda.get_rng_state and set_rng_state",
-    "initialize_megatron(allow_no_cuda=True)",
-)
 _GPU_KERNELS = (
     "scaled_upper_triang_masked_softmax_fusion scaled_masked_softmax_fusion rope_fusion layernorm_fusion "
     "rmsnorm_fusion use_flashattn_swiglu"

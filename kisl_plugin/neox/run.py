@@ -4,13 +4,13 @@ import platform
 import re
 from collections.abc import Mapping
 from copy import copy
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import kisl_plugin
 from kisl_plugin.errors import InputError
-from kisl_plugin.neox.install import commit_of, find_neox
+from kisl_plugin.neox.install import commit_of, find_neox, installed_version
 from kisl_plugin.neox_config import is_same_folder, refuse_mixed_runs
 from kisl_plugin.plan import Encode, InjectionPlan, make_plan, read_settings
 from kisl_plugin.runcard import CARD_NAME, RunCard, check_resume, read_run_card
@@ -123,15 +123,14 @@ def check_start(neox_args: Any, plan: InjectionPlan | None) -> Mapping[str, Any]
     card = read_run_card(checkpoint) if (checkpoint / CARD_NAME).is_file() else None
     if neox_args.finetune:
         return card.to_dict() if card is not None else None
-    if card is not None and not section:
-        raise InputError(
-            f"{checkpoint}: was trained with a kisl section and this configuration has none: the exposures that are "
-            "left would be lost; put the section back, or set finetune: true to start a new run from these weights"
+    if (card is not None) != section:
+        difference = (
+            "without a kisl section, so the exposures up to there are missing; remove the section"
+            if section
+            else "with a kisl section, and without it the exposures that are left would be lost; put it back"
         )
-    if card is None and section:
         raise InputError(
-            f"{checkpoint}: was trained without a kisl section, so the exposures up to there are missing; remove the "
-            "section, or set finetune: true to start a new run from these weights"
+            f"{checkpoint}: was trained {difference}, or set finetune: true to start a new run from these weights"
         )
     if card is not None and plan is not None:
         check_resume(card, run_card(neox_args, plan, 0, (0, 0), None), str(checkpoint))
@@ -176,12 +175,8 @@ def run_card(
     neox_args: Any, plan: InjectionPlan, iteration: int, counts: tuple[int, int], parent: Mapping[str, Any] | None
 ) -> RunCard:
     """The card at `iteration`; `counts` are all parameters and those outside the embeddings."""
-    versions = {"kisl": kisl_plugin.__version__, "python": platform.python_version()}
-    for name in ("torch", "deepspeed"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
+    versions = {name: installed_version(name) or "unknown" for name in ("torch", "deepspeed")}
+    versions |= {"kisl": kisl_plugin.__version__, "python": platform.python_version()}
     return RunCard(
         engine="neox",
         model={

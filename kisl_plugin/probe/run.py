@@ -5,10 +5,8 @@ import gc
 import json
 import logging
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +28,13 @@ def probe_models(
     device: str | None = None,
     on_done: Callable[[Path, Scores], None] | None = None,
     on_failed: Callable[[Path, KislError], None] | None = None,
-    verbose: bool = False,
 ) -> list[Path]:
     """Ask each model (a local Hugging Face folder, in float32) and write what lm_eval writes with --log_samples.
 
     Results go to `output`/<model's absolute path, sanitised>/results_<time>.json, so models of the same name from two
     places stay apart. A task that is named twice is asked once. `on_done` is called with each model, as it was passed,
     and its scores. If a model fails, `on_failed` is called and the others are asked; without `on_failed` its error is
-    raised. `device` None is cuda if there is one. lm_eval prints nothing unless `verbose`, then to standard error.
+    raised. `device` None is cuda if there is one. lm_eval prints nothing.
 
     Returns:
         The results files of the models that could be asked, in the models' order.
@@ -47,11 +44,10 @@ def probe_models(
             be written to, or lm_eval is not installed. Without `on_failed` also: a model's triples do not fit its card.
         KislError: without `on_failed`: lm_eval could not load a model or write its results.
     """
-    redirected = partial(contextlib.redirect_stdout, sys.stderr) if verbose else _silence
     for model in models:
         if not (model / "config.json").is_file():
             raise InputError(f"{model}: no config.json; expected the folder of a Hugging Face model")
-    with needs_extra("eval", "kisl probe"), redirected():
+    with needs_extra("eval", "kisl probe"), _silence():
         available = _task_manager().all_tasks
     for name in tasks or ("",):
         if name not in available:
@@ -66,7 +62,7 @@ def probe_models(
     files = []
     for model in models:
         try:
-            with redirected():
+            with _silence():
                 results, scores = _probe(model.resolve(), output, list(dict.fromkeys(tasks)), batch_size, device)
         except KislError as error:
             if on_failed is None:
@@ -109,7 +105,7 @@ def _probe(
         raise
     except Exception as error:  # a broken model raises its library's own errors
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise KislError(f"{folder}: lm_eval could not ask this model ({lines[0]}); see more with verbose") from error
+        raise KislError(f"{folder}: lm_eval could not ask this model ({lines[0]})") from error
     samples = results.pop("samples")
     scores: dict[str, dict[str, tuple[float, int]]] = {}
     for task, rows in samples.items():
