@@ -13,13 +13,8 @@ from kisl_plugin.errors import KislError
 @click.command(cls=Command)
 @click.argument("checkpoint", metavar="CHECKPOINT", type=click.Path(path_type=Path))
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
-@click.option(
-    "--dtype",
-    type=click.Choice(["float32", "bfloat16", "float16"]),
-    help="Data type of the exported weights; by default that of the checkpoint.",
-)
 @click.option("--tokenizer", type=click.Path(path_type=Path), help="The training's tokenizer.json, if it has moved.")
-def export(checkpoint: Path, out: Path, dtype: str | None, tokenizer: Path | None) -> None:
+def export(checkpoint: Path, out: Path, tokenizer: Path | None) -> None:
     """Write a checkpoint of GPT-NeoX as a Hugging Face Llama folder.
 
     CHECKPOINT is SAVE/global_stepN, or SAVE (then the latest). OUT gets the weights, the tokenizer, and the run card
@@ -30,7 +25,7 @@ def export(checkpoint: Path, out: Path, dtype: str | None, tokenizer: Path | Non
     from kisl_plugin.neox.export import export_checkpoint
     from kisl_plugin.runcard import CARD_NAME
 
-    done = export_checkpoint(checkpoint, out, dtype, tokenizer)
+    done = export_checkpoint(checkpoint, out, tokenizer)
     click.echo(
         f"{done.folder}: {done.parameters:,} parameters in {done.dtype}, iteration {done.iteration:,} "
         f"of {done.checkpoint}"
@@ -93,13 +88,6 @@ def check() -> None:
             click.echo(f"  {name:<20}{host.installed_version(name) or 'absent'}")
     click.echo()
     missing = [name for name in host.NEEDED if host.installed_version(name) is None]
-    if "torch" not in missing:
-        try:
-            import torch
-        except (ImportError, OSError) as error:  # a CUDA build without CUDA's libraries
-            raise KislError(f"torch cannot be imported: {' '.join(str(error).split())}") from None
-        count = torch.cuda.device_count()
-        row("trains on", f"{count} × {torch.cuda.get_device_name(0)}" if count else "the CPU: no GPU was found")
     folder = host.find_neox()
     row("GPT-NeoX", str(folder))
     row("found by", f"${host.VARIABLE}" if host.own_folder() else host.INSTALL)
