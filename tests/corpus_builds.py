@@ -13,7 +13,7 @@ from corpus_files import write_texts
 from tiny_world import sentences, train_tokenizer
 
 from kisl_plugin.cli.main import main
-from kisl_plugin.corpus.build import build_corpus
+from kisl_plugin.corpus.build import BuildOptions, build_corpus
 from kisl_plugin.corpus.shards import Corpus
 from kisl_plugin.triples import Triple, triples_to_jsonl
 
@@ -52,7 +52,10 @@ class World:
         return self.folder / "text"
 
     def build(self, name: str = "out", **options: Any) -> Corpus:
-        return build_corpus([self.text], str(self.facts), self.tokenizer, self.folder / name, **options)
+        options = {"triples": str(self.facts), **options}
+        corpus = build_corpus(BuildOptions([self.text], tokenizer=self.tokenizer, output=self.folder / name, **options))
+        assert isinstance(corpus, Corpus)
+        return corpus
 
     def command(self, name: str = "out", *more: str | Path) -> list[str]:
         named = ("--triples", self.facts, "--tokenizer", self.tokenizer, "--output", self.folder / name)

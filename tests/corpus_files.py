@@ -8,8 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kisl_plugin.corpus.inputs import cut_into_pieces, find_files, read_piece
-from kisl_plugin.corpus.readers import TextDocument
+from kisl_plugin.corpus.inputs import TextDocument, cut_into_pieces, find_files, read_piece
 
 
 def write_jsonl(path: Path, texts: Sequence[str]) -> Path:

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from kisl_plugin.cli.audit import audit as audit_command
 from kisl_plugin.corpus import audit as corpus_audit
 from kisl_plugin.corpus.audit import CorpusAudit, audit_corpus
-from kisl_plugin.corpus.build import build_corpus
+from kisl_plugin.corpus.build import BuildOptions, build_corpus
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.files import sha256
 from kisl_plugin.hookspecs import Templates, hookimpl, manager
@@ -267,7 +267,7 @@ def test_what_a_build_left_out_is_no_longer_found_and_what_it_kept_is(
         lines = "".join(json.dumps({"text": text}) + "\n" for text in documents[part::3])
         (tmp_path / "in" / f"{part}.jsonl").write_text(lines)
     for name, triples in (("all", "none"), ("kept", str(facts))):
-        build_corpus([tmp_path / "in"], triples, tokenizer_file, tmp_path / name, tasks=3)
+        build_corpus(BuildOptions([tmp_path / "in"], triples, tokenizer_file, tmp_path / name, tasks=3))
         result = kisl_audit(tmp_path / name, "--triples", facts, "--output", tmp_path / f"{name}.csv")
         assert result.exit_code == 0, result.output
         rows = list(csv.DictReader((tmp_path / f"{name}.csv").open(encoding="utf-8", newline="")))

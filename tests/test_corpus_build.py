@@ -24,10 +24,11 @@ from tokenizers import Tokenizer
 
 import kisl_plugin.corpus
 from kisl_plugin.cli.main import main
-from kisl_plugin.corpus.build import BuildOptions, Finished, build_corpus, run_build, share_out
+from kisl_plugin.corpus.build import BuildOptions, build_corpus, share_out
 from kisl_plugin.corpus.executors import LocalRunner, Stage
 from kisl_plugin.corpus.filter import ExclusionWriter, FactFilter
 from kisl_plugin.corpus.inputs import Piece
+from kisl_plugin.corpus.shards import Corpus
 from kisl_plugin.errors import InputError
 from kisl_plugin.indexed import IndexedDataset
 from kisl_plugin.matching import MatchRules
@@ -167,7 +168,7 @@ def test_a_build_that_leaves_no_document_is_an_error_and_one_with_other_triples_
         world.build()
     with pytest.raises(InputError, match=r"out.idx: no such file"):
         IndexedDataset(tmp_path / "out")
-    assert build_corpus([world.text], "none", world.tokenizer, tmp_path / "out").documents == 4
+    assert world.build(triples="none").documents == 4
     assert not (tmp_path / "out.excluded").exists() or not list((tmp_path / "out.excluded").iterdir())
     assert not (tmp_path / "out.triples.csv").exists()
 
@@ -194,7 +195,6 @@ def test_the_command_builds_from_files_and_folders_and_prints_what_was_removed(t
     assert "4 removed (57.14%) because they state a fact: P19 3, P50 2" in result.output
     assert "1 empty documents skipped" in result.output
     assert "1 triples cannot be searched for everywhere: " in result.output
-    assert re.search(r"MB of text in \ds: [\d.]+ MB/s", result.output)
     summary = json.loads((tmp_path / "c.json").read_text())
     assert summary["inputs"] == [str(world.text / "00.jsonl"), *map(str, loose)]
     tokenizer, corpus = Tokenizer.from_file(str(world.tokenizer)), IndexedDataset(tmp_path / "c")
@@ -249,9 +249,9 @@ def test_relative_paths_are_those_of_the_caller_wherever_a_task_runs(
 
     world = make_world(tmp_path, [["one"], ["two"]])
     monkeypatch.chdir(tmp_path)
-    result = run_build(BuildOptions(["text"], "facts.jsonl", Path("tokenizer.json"), Path("out")), Elsewhere())
-    assert isinstance(result, Finished) and result.corpus.inputs == ["text/00.jsonl", "text/01.parquet"]
-    assert result.corpus.tokens == world.build("other").tokens
+    result = build_corpus(BuildOptions(["text"], "facts.jsonl", Path("tokenizer.json"), Path("out")), Elsewhere())
+    assert isinstance(result, Corpus) and result.inputs == ["text/00.jsonl", "text/01.parquet"]
+    assert result.tokens == world.build("other").tokens
 
 
 def test_the_corpus_modules_import_lower_layers_only_and_no_heavy_library_before_it_is_needed() -> None:

@@ -23,8 +23,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kisl_plugin.corpus import inputs
-from kisl_plugin.corpus.inputs import cut_into_pieces, find_files, read_documents, read_piece
-from kisl_plugin.corpus.readers import TextDocument
+from kisl_plugin.corpus.inputs import TextDocument, cut_into_pieces, find_files, read_piece
+from kisl_plugin.corpus.tokenizer import sample_texts
 from kisl_plugin.errors import InputError
 
 # ---- this machine ----
@@ -202,19 +202,19 @@ def test_a_sample_is_the_first_documents_of_every_file_in_proportion(
         for piece in cut_into_pieces(find_files([folder]))
     ]
     whole = sum(piece.size for piece in pieces)
-    sample = list(read_documents(pieces, "sampling", most))
-    assert list(read_documents(pieces, "sampling", most)) == sample
+    sample = list(sample_texts(pieces, most))
+    assert list(sample_texts(pieces, most)) == sample
     if most >= whole:
-        assert sample == read_all(folder)
+        assert sample == texts_of(folder)
     else:
-        assert most <= sum(document.size for document in sample) < most + 50
+        assert most <= sum(map(len, sample)) < most + 50
         done = goal = 0.0
         for piece in pieces:
             own = [one.size for one in read_piece(piece)]
             goal += most / whole * piece.size
             while done < goal - 1e-9 and own:
                 done += own.pop(0)
-        assert sum(document.size for document in sample) == done
+        assert sum(map(len, sample)) == done
 
 
 # ---- URLs: S3 as moto serves it, fsspec's memory, and a hub on this machine ----

@@ -14,7 +14,7 @@ from corpus_files import packed, read_all, read_lazily, texts_of, write_jsonl, w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kisl_plugin.corpus import readers
+from kisl_plugin.corpus import inputs
 from kisl_plugin.errors import InputError
 
 character = st.characters(exclude_categories=["Cs"])
@@ -121,8 +121,8 @@ BAD: dict[str, tuple[bytes, str]] = {
     "nothing.jsonl.gz": (b"", r"nothing.jsonl.gz: the file is empty; expected gzip"),
     "nothing.jsonl.zst": (b"", r"nothing.jsonl.zst: the file is empty; expected zstd"),
     "plain.jsonl.zst": (ROW, r"plain.jsonl.zst:1: the file is cut short or damaged"),
-    "text.parquet": (ROW, r"text.parquet: cannot be read as Parquet after row 0"),
-    "nothing.parquet": (b"", r"nothing.parquet: cannot be read as Parquet after row 0"),
+    "text.parquet": (ROW, r"text.parquet: cannot be read as Parquet"),
+    "nothing.parquet": (b"", r"nothing.parquet: cannot be read as Parquet"),
     **{
         f"{kind}.jsonl{suffix}": (change(packed(MANY, suffix)), rf"{kind}.jsonl{suffix}:\d+: the file is cut short or")
         for suffix in (".gz", ".zst")
@@ -186,16 +186,16 @@ def test_a_torn_parquet_file_is_refused_wherever_it_is_torn(tmp_path: Path) -> N
     whole = write_parquet(tmp_path / "a.parquet", [str(generator.random()) for _ in range(300)], rows=50).read_bytes()
     for size in (3, 4, 12, len(whole) // 2, len(whole) - 20, len(whole) - 1):
         (tmp_path / "a.parquet").write_bytes(whole[:size])
-        with pytest.raises(InputError, match=r"a.parquet: cannot be read as Parquet after row \d+ \("):
+        with pytest.raises(InputError, match=r"a.parquet: cannot be read as Parquet \("):
             read_all(tmp_path)
     hole = len(whole) // 3
     (tmp_path / "a.parquet").write_bytes(whole[:hole] + bytes(400) + whole[hole + 400 :])
-    with pytest.raises(InputError, match=r"a.parquet: cannot be read as Parquet after row \d+ \("):
+    with pytest.raises(InputError, match=r"a.parquet: cannot be read as Parquet \("):
         read_all(tmp_path)
 
 
 def test_a_document_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "LARGEST_DOCUMENT", 1 << 20)
+    monkeypatch.setattr(inputs, "LARGEST_DOCUMENT", 1 << 20)
     (tmp_path / "a.txt").write_text("a" * (1 << 20))
     assert len(texts_of(tmp_path / "a.txt")[0]) == 1 << 20
     (tmp_path / "a.txt").write_text("a" * ((1 << 20) + 1))

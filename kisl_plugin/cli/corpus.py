@@ -12,15 +12,12 @@ from kisl_plugin.cli.errors import Command, GroupedCommand, GroupedOption
 from kisl_plugin.errors import InputError, needs_extra
 from kisl_plugin.indexed import file_of
 from kisl_plugin.matching import PAIR, MatchRules
-from kisl_plugin.progress import duration
 
 if TYPE_CHECKING:
     from kisl_plugin.corpus.executors import Runner
 
 __all__ = ["corpus"]
 
-_MEGABYTE = 1_000_000
-_VOCABULARY_MULTIPLE = 128  # make_vocab_size_divisible_by, GPT-NeoX's default
 _FORMATS = """\b
 A document is
   a .txt file, whole;
@@ -33,6 +30,7 @@ URLs. hf:// reads the Hugging Face hub, s3:// needs the extra s3 and AWS's usual
 AWS_ENDPOINT_URL); other URLs are opened by fsspec."""
 
 _path = click.Path(path_type=Path)
+_count = click.IntRange(min=1)
 
 
 def _takes_text(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,44 +48,9 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-# Where the tasks of a build run: the executors that an option belongs to, its group in the help, and itself.
-_EXECUTOR_OPTIONS: tuple[tuple[tuple[str, ...], str, str, dict[str, Any]], ...] = (
-    ((), "Where it runs", "--executor", {
-        "default": "local", "show_default": True, "type": click.Choice(["local", "slurm", "ray"]),
-        "help": "Processes of this machine, or a cluster.",
-    }),
-    ((), "Where it runs", "--tasks", {
-        "type": click.IntRange(min=1),
-        "help": "Number of shards; the result is the same.  [default and at most: one a piece (a file or 128 MB of "
-        "Parquet), 1000]",
-    }),
-    ((), "Where it runs", "--workers", {
-        "type": click.IntRange(min=1),
-        "help": "Tasks at a time.  [default: the cores of this machine; on a cluster no limit]",
-    }),
-    (("slurm", "ray"), "Slurm and Ray", "--cpus-per-task", {
-        "type": click.IntRange(min=1), "help": "Cores of a task.  [default: 1]",
-    }),
-    (("slurm", "ray"), "Slurm and Ray", "--mem-per-cpu", {
-        "type": click.IntRange(min=1), "metavar": "GB", "help": "[default: 2]",
-    }),
-    (("slurm",), "Slurm", "--partition", {"help": "[default: the cluster's]"}),
-    (("slurm",), "Slurm", "--time", {"help": "Limit of a task, such as 12:00:00.  [default: the partition's]"}),
-    (("slurm",), "Slurm", "--sbatch", {
-        "multiple": True, "metavar": "KEY=VALUE", "help": "Any other option of sbatch: account=lab",
-    }),
-    (("slurm",), "Slurm", "--env-command", {
-        "help": "Shell command that a job runs first.  [default: put this environment on the PATH]",
-    }),
-    (("ray",), "Ray", "--address", {"help": "HOST:PORT.  [default: RAY_ADDRESS, else a Ray started here]"}),
-)  # fmt: skip
-
-
-def _takes_executor(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options by which `_runner_of` chooses, and `tasks`."""
-    for _, group, name, settings in reversed(_EXECUTOR_OPTIONS):
-        command = click.option(name, cls=GroupedOption, group=group, **settings)(command)
-    return command
+def _grouped(group: str, name: str, text: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """An option of the section `group` of the help, which for all but the first is the executors that it is for."""
+    return click.option(name, cls=GroupedOption, group=group, help=text, **settings)
 
 
 def _runner_of(executor: str, workers: int | None, options: dict[str, Any]) -> "Runner":
@@ -96,21 +59,22 @@ def _runner_of(executor: str, workers: int | None, options: dict[str, Any]) -> "
     Raises:
         InputError: an option of another executor was passed, or a library is missing.
     """
-    for executors, _, name, _ in _EXECUTOR_OPTIONS:
-        value = options.get(name.removeprefix("--").replace("-", "_"))
-        if executors and value not in (None, ()) and executor not in executors:
-            raise InputError(f"{name} is an option of --executor {' or '.join(executors)}, not of {executor}")
+    for parameter in click.get_current_context().command.params:
+        executors = getattr(parameter, "group", executor).casefold()
+        if options.get(str(parameter.name)) not in (None, ()) and executor not in executors:
+            name = parameter.opts[0]
+            raise InputError(f"{name} is an option of --executor {executors.replace('and', 'or')}, not of {executor}")
     with needs_extra("corpus", "kisl corpus build"):
         from kisl_plugin.corpus.executors import LocalRunner, RayRunner, SlurmRunner
+    cpus, memory = options["cpus_per_task"] or 1, options["mem_per_cpu"] or 2
     if executor == "local":
         return LocalRunner(workers or _cores())
-    cpus, memory = options["cpus_per_task"] or 1, options["mem_per_cpu"] or 2
     if executor == "ray":
         return RayRunner(options["address"], workers or -1, cpus, memory)
     sbatch = {}
     for item in options["sbatch"]:
-        key, _, value = item.partition("=")
-        if not key or "=" not in item:
+        key, separator, value = item.partition("=")
+        if not key or not separator:
             raise InputError(f"--sbatch {item}: expected KEY=VALUE, such as account=lab")
         sbatch[key.removeprefix("--")] = value
     return SlurmRunner(
@@ -129,13 +93,37 @@ def _runner_of(executor: str, workers: int | None, options: dict[str, Any]) -> "
     show_default=True,
     help="pair: subject and object of a fact; subject: stricter, the subject alone; or a matcher that a plugin adds.",
 )
-@click.option(
-    "--min-length", default=4, show_default=True, type=click.IntRange(min=1), help="Shorter aliases are ignored."
-)
+@click.option("--min-length", default=4, show_default=True, type=_count, help="Shorter aliases are ignored.")
 @click.option("--stop-list", metavar="FILE", type=_path, help="Aliases, one a line, that are ignored too.")
 @click.option("--weighted", is_flag=True, help="Do not merge the shards: list them with weights in OUTPUT.yml.")
 @click.option("--force", is_flag=True, help="Replace an existing output, or start a build again from the beginning.")
-@_takes_executor
+@_grouped(
+    "Where it runs",
+    "--executor",
+    "Processes of this machine, or a cluster.",
+    default="local",
+    show_default=True,
+    type=click.Choice(["local", "slurm", "ray"]),
+)
+@_grouped(
+    "Where it runs",
+    "--tasks",
+    "Number of shards; the result is the same.  [default and at most: one a piece (a file or 128 MB of Parquet), 1000]",
+    type=_count,
+)
+@_grouped(
+    "Where it runs",
+    "--workers",
+    "Tasks at a time.  [default: the cores of this machine; on a cluster no limit]",
+    type=_count,
+)
+@_grouped("Slurm and Ray", "--cpus-per-task", "Cores of a task.  [default: 1]", type=_count)
+@_grouped("Slurm and Ray", "--mem-per-cpu", "[default: 2]", type=_count, metavar="GB")
+@_grouped("Slurm", "--partition", "[default: the cluster's]")
+@_grouped("Slurm", "--time", "Limit of a task, such as 12:00:00.  [default: the partition's]")
+@_grouped("Slurm", "--sbatch", "Any other option of sbatch: account=lab", multiple=True, metavar="KEY=VALUE")
+@_grouped("Slurm", "--env-command", "Shell command that a job runs first.  [default: put this environment on the PATH]")
+@_grouped("Ray", "--address", "HOST:PORT.  [default: RAY_ADDRESS, else a Ray started here]")
 def build(
     inputs: tuple[str, ...],
     more: tuple[str, ...],
@@ -167,7 +155,7 @@ def build(
     --tokenizer data/tokenizer.json --output data/fineweb_edu_text_document
     --executor slurm --partition cpu --time 12:00:00 --workers 64
     """
-    from kisl_plugin.corpus.build import BuildOptions, Submitted, run_build
+    from kisl_plugin.corpus.build import BuildOptions, build_corpus
 
     aliases: list[str] = []
     if stop_list:
@@ -189,32 +177,26 @@ def build(
         weighted=weighted,
         force=force,
     )
-    result = run_build(options, runner)
-    if isinstance(result, Submitted):
-        state = "submitted" if result.now else "still running"
-        click.echo("\n".join(result.lines))
-        click.echo(f"{state}; watch with squeue --me; the same command shows the progress, and resubmits what failed")
+    result = build_corpus(options, runner)
+    if isinstance(result, list):  # a cluster goes on with it
+        click.echo("\n".join(result))
         return
-    made = result.corpus
     files = "_*.bin, .idx, .yml" if weighted else ".bin, .idx"
-    click.echo(f"{output}{files}, .json · {made.documents:,} documents · {made.tokens:,} tokens")
-    if made.left_out:
-        share = made.left_out / (made.documents + made.left_out)
-        by_relation = ", ".join(f"{relation} {count:,}" for relation, count in made.relations.items())
+    click.echo(f"{output}{files}, .json · {result.documents:,} documents · {result.tokens:,} tokens")
+    table = file_of(output, ".triples.csv")
+    if result.left_out:
+        share = result.left_out / (result.documents + result.left_out)
+        by_relation = ", ".join(f"{relation} {count:,}" for relation, count in result.relations.items())
         click.echo(
-            f"{made.left_out:,} removed ({share:.2%}) because they state a fact: {by_relation} · {output}.excluded/, "
-            f"{output}.triples.csv"
+            f"{result.left_out:,} removed ({share:.2%}) because they state a fact: {by_relation} · {output}.excluded/, "
+            f"{table}"
         )
     elif triples != "none":
         click.echo("no document states a fact")
-    if made.empty:
-        click.echo(f"{made.empty:,} empty documents skipped")
-    if made.unsearchable:
-        table = file_of(output, ".triples.csv")
-        click.echo(f"{made.unsearchable:,} triples cannot be searched for everywhere: {table}, column unsearchable")
-    if result.size:
-        size, seconds = result.size / _MEGABYTE, max(result.seconds, 1e-9)
-        click.echo(f"{size:,.0f} MB of text in {duration(seconds)}: {size / seconds:,.1f} MB/s")
+    if result.empty:
+        click.echo(f"{result.empty:,} empty documents skipped")
+    if result.unsearchable:
+        click.echo(f"{result.unsearchable:,} triples cannot be searched for everywhere: {table}, column unsearchable")
 
 
 @click.group()
@@ -228,13 +210,13 @@ def corpus() -> None:
 @corpus.command(cls=Command, epilog=_FORMATS)
 @_takes_text
 @click.option("--output", required=True, type=_path, help="The file, such as data/tokenizer.json.")
-@click.option("--vocab-size", default=32_000, show_default=True, type=click.IntRange(min=1), help="Tokens in all.")
+@click.option("--vocab-size", default=32_000, show_default=True, type=_count, help="Tokens in all.")
 @click.option(
     "--sample",
     default=4000,
     show_default=True,
     metavar="MB",
-    type=click.IntRange(min=1),
+    type=_count,
     help="Of larger inputs train on so many megabytes of text, taken evenly from all of them.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing output.")
@@ -250,25 +232,20 @@ def tokenizer(
     Example: kisl corpus tokenizer --sample 2000 --output data/tokenizer.json
     --input hf://datasets/HuggingFaceFW/fineweb-edu/sample/10BT
     """
-    from kisl_plugin.corpus.inputs import check_writable, cut_into_pieces, find_files, read_documents
-    from kisl_plugin.corpus.tokenizer import train_tokenizer
+    from kisl_plugin.corpus.inputs import MEGABYTE, check_writable, cut_into_pieces, find_files
+    from kisl_plugin.corpus.tokenizer import sample_texts, train_tokenizer
 
     if output.exists() and not force:
         raise InputError(f"{output}: already exists; choose another --output, or --force to replace it")
     check_writable(output)
     pieces = cut_into_pieces(find_files([*inputs, *more]))
-    texts = read_documents(pieces, "training the tokenizer", sample * _MEGABYTE)
-    reached = train_tokenizer((document.text for document in texts), vocab_size, output).get_vocab_size()
+    reached = train_tokenizer(sample_texts(pieces, sample * MEGABYTE), vocab_size, output).get_vocab_size()
     click.echo(f"{output} · {reached:,} tokens")
-    whole = sum(piece.size for piece in pieces) // _MEGABYTE
+    whole = sum(piece.size for piece in pieces) // MEGABYTE
     if whole > sample:
         click.echo(f"trained on about {sample:,} of {whole:,} MB, taken evenly; --sample MB changes how many")
     if reached < vocab_size:
-        padded = -(-reached // _VOCABULARY_MULTIPLE) * _VOCABULARY_MULTIPLE
-        click.echo(
-            f"--vocab-size is {vocab_size:,}, but the text has no more pairs to merge; more text gives more tokens. "
-            f"GPT-NeoX pads {reached:,} to {padded:,}, a multiple of {_VOCABULARY_MULTIPLE}"
-        )
+        click.echo(f"--vocab-size is {vocab_size:,}, but the text has no more pairs to merge; more text gives more")
 
 
 corpus.add_command(build)

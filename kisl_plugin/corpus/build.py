@@ -6,10 +6,10 @@ refused. Datatrove is loaded when a build runs.
 
 import re
 import sys
-import time
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from kisl_plugin.corpus.shards import (
     Plan,
     Stamp,
     claim,
+    merge_shards,
     not_written,
     read_plan,
     write_plan,
@@ -39,16 +40,11 @@ from kisl_plugin.triples import read_triples, triples_to_jsonl
 if TYPE_CHECKING:
     from kisl_plugin.corpus.executors import Runner, Stage
 
-__all__ = ["BuildOptions", "Finished", "Submitted", "build_corpus", "run_build"]
+__all__ = ["BuildOptions", "build_corpus"]
 
 _MOST_TASKS = 1000
-RESULTS = (".json", ".idx", ".bin", ".yml", ".triples.csv", ".bin.part", ".idx.part")
-
-
-class InterruptedBuildError(KislError):
-    """Ctrl-C; finished shards are kept."""
-
-    exit_status = 130
+_WATCH = "watch with squeue --me; the same command shows the progress, and resubmits what failed"
+_RESULTS = (".json", ".idx", ".bin", ".yml", ".triples.csv", ".bin.part", ".idx.part")
 
 
 @dataclass(frozen=True)
@@ -77,55 +73,14 @@ class BuildOptions:
         return min(self.tasks or most, most, pieces)
 
 
-@dataclass(frozen=True)
-class Submitted:
-    """A build that a cluster works on: its status in lines, and whether this call submitted jobs."""
-
-    lines: list[str]
-    now: bool
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A build that is done; this call read `size` bytes of text in `seconds`."""
-
-    corpus: Corpus
-    size: int
-    seconds: float
-
-
-def build_corpus(
-    inputs: Sequence[str | Path],
-    triples: str,
-    tokenizer: Path,
-    output: Path,
-    *,
-    rules: MatchRules | None = None,
-    tasks: int | None = None,
-    workers: int = 1,
-    weighted: bool = False,
-    force: bool = False,
-) -> Corpus:
-    """Build on this machine, `workers` tasks at a time; see `BuildOptions` and `run_build`.
-
-    With several workers a script needs `if __name__ == "__main__":`, as with Python's own multiprocessing.
-    """
-    with needs_extra("corpus", "building a corpus"):
-        from kisl_plugin.corpus.executors import LocalRunner
-    options = BuildOptions(
-        inputs, triples, tokenizer, output, rules or MatchRules(), tasks, workers, weighted=weighted, force=force
-    )
-    result = run_build(options, LocalRunner(workers))
-    if isinstance(result, Submitted):
-        raise KislError(f"{output}: {'; '.join(result.lines)}; wait for these jobs of an earlier call")
-    return result.corpus
-
-
-def run_build(options: BuildOptions, runner: "Runner") -> Finished | Submitted:
+def build_corpus(options: BuildOptions, runner: "Runner | None" = None) -> Corpus | list[str]:
     """Write OUTPUT.bin and .idx (weighted: shards and a .yml), the removed documents, a table, and OUTPUT.json last.
 
     The same inputs, triples, rules and tokenizer give the same bytes, whatever the tasks and workers. The same call
     after a kill makes only the shards that are not finished. There is no .idx before its documents.
+
+    `runner` None runs the tasks on this machine: with several workers a script needs `if __name__ == "__main__":`, as
+    with Python's own multiprocessing. Where a cluster goes on with the build, its status is returned, in lines.
 
     Raises:
         InputError: an input is bad, no document is left, `output` exists already, or what was begun there is another
@@ -133,9 +88,8 @@ def run_build(options: BuildOptions, runner: "Runner") -> Finished | Submitted:
         KislError: another build is running there, a task failed, or something cannot be written.
     """
     with needs_extra("corpus", "building a corpus"):
-        from kisl_plugin.corpus.executors import read_slurm_status
+        from kisl_plugin.corpus.executors import LocalRunner, read_slurm_status
     output, paths = options.output, _checked_paths(options)
-    began = time.monotonic()
     with claim(paths):
         try:
             old = read_plan(paths, ignore_damage=options.force)
@@ -143,39 +97,50 @@ def run_build(options: BuildOptions, runner: "Runner") -> Finished | Submitted:
             if jobs and options.force:
                 raise InputError(f"{output}: {'; '.join(lines)}; cancel these jobs before --force")
             plan = _plan(options, paths, old)
-            progress = _BuildProgress(paths, plan)
             if jobs:
-                return Submitted(lines, now=False)
-            size = 0
+                return [*lines, f"still running; {_WATCH}"]
             if not paths.manifest.exists():
                 shards, merge = stages = _stages(options, paths, plan)
                 merge.forget(0)
                 # Tasks whose shard is not finished, or is damaged, run again.
-                for rank, share in enumerate(plan.shares):
+                for rank in range(plan.tasks):
                     if Stamp.read(paths, plan, rank) is None:
                         file_of(paths.shard(rank), ".json").unlink(missing_ok=True)
                         paths.read_bytes(rank).unlink(missing_ok=True)
                         shards.forget(rank)
-                        size += sum(piece.size for piece in share)
-                try:
-                    complete = runner.run(stages, progress)
-                finally:
-                    progress.close()
-                if not complete:
-                    failed = [f"before: {line}" for line in lines if " failed: " in line]
-                    return Submitted([*failed, *read_slurm_status(stages)[1]], now=True)
+                if not _run_with_progress(runner or LocalRunner(options.workers), stages, paths, plan):
+                    failed = (f"before: {line}" for line in lines if " failed: " in line)
+                    return [*failed, *read_slurm_status(stages)[1], f"submitted; {_WATCH}"]
             corpus = Corpus.read(paths.manifest)
             paths.plan.unlink()  # without a plan the folder is removed
-            return Finished(corpus, size, time.monotonic() - began)
+            return corpus
         except OSError as error:
             raise not_written(str(output), error) from error
         except KeyboardInterrupt:
-            begun = read_plan(paths)
-            done = sum(Stamp.read(paths, begun, rank) is not None for rank in range(begun.tasks)) if begun else 0
-            tasks = f" with {done} of {begun.tasks} tasks done" if begun else ""
-            raise InterruptedBuildError(
-                f"{output}: interrupted{tasks}; the same command without --force goes on from here"
-            ) from None
+            raise KislError(f"{output}: interrupted; the same command without --force goes on from here") from None
+
+
+def _run_with_progress(runner: "Runner", stages: "list[Stage]", paths: BuildPaths, plan: Plan) -> bool:
+    """Run the stages while the bytes that tasks have noted as read are shown; False if a cluster goes on with them."""
+    megabytes = sum(piece.size for share in plan.shares for piece in share) // MEGABYTE
+    # During a run sys.stderr leads nowhere.
+    progress = Progress("building the corpus, MB", max(1, megabytes), stream=sys.stderr)
+
+    def show() -> None:
+        """The last line, which is always written, comes when all is done."""
+        if not paths.manifest.exists():  # the merge has removed the stamps
+            done = len(list(paths.shards.glob("*[0-9].json")))
+            notes = [note.read_text(encoding="utf-8") for note in paths.read_bytes(0).parent.iterdir()]
+            read = min(sum(int(note or 0) for note in notes) // MEGABYTE, progress.total - 1)
+            progress.update(read, f"{done:,} of {plan.tasks:,} tasks done")
+
+    try:
+        complete = runner.run(stages, show)
+        if complete:
+            progress.update(progress.total, f"{plan.tasks:,} of {plan.tasks:,} tasks done")
+        return complete
+    finally:
+        progress.close()
 
 
 def _checked_paths(options: BuildOptions) -> BuildPaths:
@@ -199,7 +164,7 @@ def _checked_paths(options: BuildOptions) -> BuildPaths:
 
 def _results(paths: BuildPaths) -> Iterator[Path]:
     """The files there that a build writes, and that a new one replaces; the manifest first."""
-    yield from (path for ending in RESULTS if (path := file_of(paths.output, ending)).exists())
+    yield from (path for ending in _RESULTS if (path := file_of(paths.output, ending)).exists())
     shard = re.compile(re.escape(paths.output.name) + r"_\d{5}\.(bin|idx)")
     if paths.output.parent.is_dir():
         yield from sorted(path for path in paths.output.parent.iterdir() if shard.fullmatch(path.name))
@@ -290,39 +255,13 @@ def _difference(old: Plan, new: Plan) -> tuple[str, object, object] | None:
 def _stages(options: BuildOptions, paths: BuildPaths, plan: Plan) -> "list[Stage]":
     """The stage that makes shards, and the one that makes the result of them."""
     from kisl_plugin.corpus.executors import Stage
-    from kisl_plugin.corpus.filter import ExclusionWriter, FactFilter, MergeShards, ReadPieces, TokenizeShard
+    from kisl_plugin.corpus.filter import ExclusionWriter, FactFilter, ReadPieces, TokenizeShard
 
     threads = max(1, options.cores // min(options.workers, plan.tasks))
     pipeline = [ReadPieces(paths), TokenizeShard(paths, threads)]
     if plan.filters:
-        pipeline.insert(1, FactFilter(paths.triples, plan.rules, ExclusionWriter(paths.excluded), paths.shards))
+        pipeline.insert(1, FactFilter(paths.triples, plan.rules, ExclusionWriter(paths.excluded)))
     return [
         Stage("shards", pipeline, plan.tasks, paths.folder / "stage_shards"),
-        Stage("merge", [MergeShards(paths, options.weighted)], 1, paths.folder / "stage_merge"),
+        Stage("merge", [partial(merge_shards, paths, options.weighted)], 1, paths.folder / "stage_merge"),
     ]
-
-
-class _BuildProgress:
-    """Shows the sum of the bytes that the tasks have noted as read, and how many tasks are done."""
-
-    def __init__(self, paths: BuildPaths, plan: Plan) -> None:
-        self._paths, self._tasks, self._finished = paths, plan.tasks, 0
-        megabytes = sum(piece.size for share in plan.shares for piece in share) // MEGABYTE
-        # During a run sys.stderr leads nowhere.
-        self._progress = Progress("building the corpus, MB", max(1, megabytes), stream=sys.stderr)
-
-    def __call__(self) -> None:
-        """Show how far it is. The last update is always written, and there must be only one."""
-        if self._finished == self._tasks:
-            return
-        # The merge removes the stamps, and writes the manifest before.
-        merged = self._paths.manifest.exists()
-        self._finished = self._tasks if merged else len(list(self._paths.shards.glob("*[0-9].json")))
-        notes = [note.read_text(encoding="utf-8") for note in self._paths.read_bytes(0).parent.iterdir()]
-        read = min(sum(int(note or 0) for note in notes) // MEGABYTE, self._progress.total - 1)
-        done = self._progress.total if self._finished == self._tasks else read
-        self._progress.update(done, f"{self._finished:,} of {self._tasks:,} tasks done")
-
-    def close(self) -> None:
-        """End the line."""
-        self._progress.close()

@@ -5,15 +5,14 @@ example; here a pool of the standard library runs the tasks instead. What a task
 datatrove writes for each task, so that it reaches the user from any process or machine.
 """
 
-import json
 import logging
 import multiprocessing
 import os
-import re
 import shlex
 import signal
 import socket
 import subprocess
+import sys
 import sysconfig
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,10 +33,9 @@ from kisl_plugin.errors import InputError, KislError, needs_extra
 if TYPE_CHECKING:
     from datatrove.pipeline.base import PipelineStep
 
-__all__ = ["LocalRunner", "RayRunner", "Runner", "SlurmRunner", "Stage"]
+__all__ = ["LocalRunner", "RayRunner", "Runner", "SlurmRunner", "Stage", "read_slurm_status"]
 
 TICK_SECONDS = 1.0
-_LISTED = 8
 
 
 @dataclass(frozen=True)
@@ -48,13 +46,9 @@ class Stage:
     """
 
     name: str
-    pipeline: "list[PipelineStep]"
+    pipeline: "list[PipelineStep | Callable[..., Any]]"
     tasks: int
     folder: Path
-
-    def done(self) -> int:
-        """The number of tasks that are done."""
-        return self.tasks - len(self.left())
 
     def left(self) -> list[int]:
         """The ranks of the tasks that are not done, ascending."""
@@ -94,26 +88,24 @@ class Stage:
         """Raise the first error of a stage that is not done and no longer runs.
 
         Raises:
-            KislError: what a task raised; or that tasks were killed or never began.
+            KislError: what a task raised; or that tasks were killed.
         """
-        if not (left := self.left()):
-            return
         for error in self.failures().values():
             raise error
-        killed = [rank for rank in left if self.log(rank).exists()]
-        ranks = ", ".join(map(str, (killed or left)[:_LISTED])) + (" …" if len(killed or left) > _LISTED else "")
-        what = "was killed (out of memory?) while it ran" if killed else "ended before it began"
-        raise KislError(
-            f"{self.name}: a process {what} task {ranks} of {self.tasks}; the same command goes on from here, with "
-            f"fewer workers if memory was short; logs: {self.folder / 'logs'}"
-        )
+        if left := self.left():
+            ranks = [str(rank) for rank in left if self.log(rank).exists()] or ["?"]
+            raise KislError(
+                f"{self.name}: a process was killed (out of memory?) while it ran task {', '.join(ranks[:8])} of "
+                f"{self.tasks}; the same command goes on from here, with fewer workers if memory was short; logs: "
+                f"{self.folder / 'logs'}"
+            )
 
     def _marker(self, rank: int) -> Path:
         return self.folder / "completions" / f"{rank:05d}"  # datatrove's
 
 
 class Runner(Protocol):
-    """Runs stages one after the other, each only when the one before is done."""
+    """Runs stages one after the other: tasks of a stage in any order, a stage after all tasks of the one before."""
 
     def run(self, stages: Sequence[Stage], progress: Callable[[], None] | None = None) -> bool:
         """Run what is not done yet; True when all is done, False when a cluster goes on without this process.
@@ -128,19 +120,8 @@ class Runner(Protocol):
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Datatrove logs to standard error as well as to each task's log file; the terminal is for progress and results."""
-    try:
-        with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
-            setup_default_logger()  # it keeps what sys.stderr is now
-            yield
-    finally:
-        setup_default_logger()
-
-
-@contextmanager
-def _ticking(progress: Callable[[], None] | None) -> Iterator[None]:
-    """Call `progress` about once a second until the block ends, and once then."""
+def _quiet(progress: Callable[[], None] | None = None) -> Iterator[None]:
+    """Keep datatrove's log, which each task's file has too, off the terminal, and call `progress` as a Runner does."""
     call = progress or (lambda: None)
     over = threading.Event()
 
@@ -151,14 +132,14 @@ def _ticking(progress: Callable[[], None] | None) -> Iterator[None]:
     thread = threading.Thread(target=tick, daemon=True)
     thread.start()
     try:
-        yield
+        with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
+            setup_default_logger()  # it keeps what sys.stderr is now
+            yield
     finally:
+        setup_default_logger()
         over.set()
         thread.join()
         call()
-
-
-# ---- this machine ----
 
 
 @dataclass(frozen=True)
@@ -172,20 +153,21 @@ class LocalRunner:
         for stage in stages:
             stage.clear_logs()
             ranks = stage.left()
+            workers = min(self.workers, len(ranks))
             executor = LocalPipelineExecutor(stage.pipeline, stage.tasks, logging_dir=str(stage.folder))
-            with _ticking(progress), _quiet():
-                if min(self.workers, len(ranks)) > 1:
-                    _run_in_pool(executor, ranks, min(self.workers, len(ranks)))
+            with _quiet(progress):
+                if workers > 1:
+                    _run_in_pool(executor, ranks, workers)
                 else:
-                    all(_succeeds(executor, rank) for rank in ranks)
+                    all(_succeeds(deepcopy(executor), rank) for rank in ranks)
             stage.raise_failure()
         return True
 
 
 def _succeeds(executor: LocalPipelineExecutor, rank: int) -> bool:
-    """Run one task, on a pipeline of its own; an error is in its log."""
+    """Run one task, on a pipeline that no other task uses; an error is in its log."""
     try:
-        deepcopy(executor)._run_for_rank(rank)
+        executor._run_for_rank(rank)
     except Exception:
         return False
     return True
@@ -194,9 +176,9 @@ def _succeeds(executor: LocalPipelineExecutor, rank: int) -> bool:
 def _run_in_pool(executor: LocalPipelineExecutor, ranks: Sequence[int], workers: int) -> None:
     context = multiprocessing.get_context("forkserver")
     parent_alive, leash = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(executor, parent_alive))
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(parent_alive,))
     try:
-        tasks = [pool.submit(_succeeds_in_worker, rank) for rank in ranks]
+        tasks = [pool.submit(_succeeds, executor, rank) for rank in ranks]
         all(task.result() for task in as_completed(tasks))
     except BrokenProcessPool:  # one was killed: its log has no end
         pass
@@ -208,13 +190,7 @@ def _run_in_pool(executor: LocalPipelineExecutor, ranks: Sequence[int], workers:
         leash.close()
 
 
-_executor: LocalPipelineExecutor
-
-
-def _start_worker(executor: LocalPipelineExecutor, parent_alive: Connection) -> None:
-    global _executor
-    _executor = executor
-
+def _start_worker(parent_alive: Connection) -> None:
     def leave_with_parent() -> None:
         """End when the parent closes its end or dies: this process must not write what a restart writes."""
         parent_alive.poll(None)
@@ -222,14 +198,8 @@ def _start_worker(executor: LocalPipelineExecutor, parent_alive: Connection) -> 
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent receives Ctrl-C and drops the leash
     threading.Thread(target=leave_with_parent, daemon=True).start()
-
-
-def _succeeds_in_worker(rank: int) -> bool:
-    with _quiet():
-        return _succeeds(_executor, rank)
-
-
-# ---- Ray ----
+    sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+    setup_default_logger()
 
 
 @dataclass(frozen=True)
@@ -245,16 +215,11 @@ class RayRunner:
     mem_per_cpu_gb: float = 2.0
 
     def run(self, stages: Sequence[Stage], progress: Callable[[], None] | None = None) -> bool:
-        """Run what is not done yet; True.
-
-        Raises:
-            InputError: ray is not installed, or there is no cluster at the address.
-            KislError: see Runner.run.
-        """
+        """Run what is not done yet; True. An InputError: ray is not installed, or there is no cluster."""
         with needs_extra("corpus,ray", "the ray executor"):
             import ray
         connected = ray.is_initialized()
-        with _ticking(progress), _quiet():
+        with _quiet(progress):
             if not connected:
                 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
                 address = self.address or os.environ.get("RAY_ADDRESS", "")
@@ -284,12 +249,9 @@ class RayRunner:
         return True
 
 
-# ---- Slurm ----
-
-
 @dataclass(frozen=True)
 class SlurmRunner:
-    """Submits each stage as job arrays that wait for those of the stage before; None leaves an option to the cluster.
+    """Submits each stage as a job array that waits for the one of the stage before; None: what the cluster prescribes.
 
     `workers` tasks run at a time, -1: as many as there is room for; `sbatch` contains further options of sbatch
     (account, constraint …), which take precedence; `env_command` is run first in every job; by default it puts the
@@ -307,22 +269,17 @@ class SlurmRunner:
     def run(self, stages: Sequence[Stage], progress: Callable[[], None] | None = None) -> bool:
         """Submit what is not done; False: the cluster runs it; True if there is nothing left to do.
 
+        No job of these stages may be in the queue (see `read_slurm_status`).
+
         Raises:
-            InputError: jobs of these stages are still queued or running, or the path is not one for a Slurm script.
-            KislError: a Slurm command fails.
+            InputError: sbatch is not installed, or the path is not one for a Slurm script.
+            KislError: sbatch fails.
         """
         folder = str(stages[0].folder.parent)
         if shlex.quote(folder) != folder:
             raise InputError(f"{folder}: datatrove's Slurm scripts need a path without spaces and special characters")
-        jobs, _ = read_slurm_status(stages)
-        if jobs:
-            raise InputError(
-                f"{folder}: Slurm jobs {', '.join(jobs)} of an earlier call are still queued or running; wait for "
-                f"them, or: scancel {' '.join(jobs)}"
-            )
-        submitted = list[str]()
-        # A larger array is submitted in parts, one after the other. 1001 is Slurm's default.
-        limit = re.search(r"^MaxArraySize\s*=\s*(\d+)", _slurm("scontrol", "show", "config"), re.MULTILINE)
+        programs = f"export PATH={shlex.quote(sysconfig.get_path('scripts'))}{os.pathsep}$PATH"
+        job: str | None = None
         for stage in stages:
             if not stage.left():
                 continue
@@ -337,38 +294,29 @@ class SlurmRunner:
                 workers=self.workers,
                 job_name=f"kisl_{stage.name}",
                 qos=None,
-                env_command=self.env_command
-                or f"export PATH={shlex.quote(sysconfig.get_path('scripts'))}{os.pathsep}$PATH",
+                env_command=self.env_command or programs,
                 # Otherwise a job whose dependency failed stays in the queue forever.
                 sbatch_args={"kill-on-invalid-dep": "yes", **self.sbatch},
-                max_array_size=int(limit[1]) if limit else 1001,
-                depends_job_id=":".join(submitted) or None,
+                max_array_size=-1,
+                depends_job_id=job,
                 logging_dir=str(stage.folder),
             )
             try:
                 with _quiet():
                     executor.launch_job()
+            except FileNotFoundError:
+                raise InputError("no sbatch on this machine; --executor slurm submits from a login node") from None
             except subprocess.CalledProcessError as error:
                 raise KislError(
                     f"{stage.name}: sbatch failed with exit status {error.returncode}; its message is printed above"
                 ) from None
-            finally:  # also what was submitted before an error or Ctrl-C
-                _jobs_file(stage).write_text(json.dumps(executor.jobs), encoding="utf-8")
-            submitted = executor.jobs
-        return not submitted
+            job = str(executor.job_id)
+            _job_file(stage).write_text(job, encoding="utf-8")
+        return job is None
 
 
 class _SlurmExecutor(SlurmPipelineExecutor):
-    """datatrove's executor, which remembers its job ids and leaves out options that are None."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.jobs: list[str] = []
-        super().__init__(*args, job_id_retriever=self._remember, **kwargs)
-
-    def _remember(self, output: str) -> str:
-        """The id of the array that sbatch has submitted, from "Submitted batch job ID"."""
-        self.jobs.append(output.split()[-1])
-        return self.jobs[-1]
+    """datatrove's executor, which leaves out options that are None."""
 
     def get_sbatch_args(self, max_array: int = 1) -> dict[str, Any]:
         """Without the options that are left to the cluster."""
@@ -384,42 +332,32 @@ def read_slurm_status(stages: Sequence[Stage]) -> tuple[list[str], list[str]]:
     Both are empty where nothing was submitted to Slurm.
 
     Raises:
-        InputError: squeue is not installed.
-        KislError: it fails.
+        KislError: squeue is not installed, or fails.
     """
-    jobs_of = {
-        stage.name: json.loads(_jobs_file(stage).read_text(encoding="utf-8"))
-        for stage in stages
-        if _jobs_file(stage).exists()
-    }
-    if not jobs_of:
+    job_of = {stage.name: file.read_text("utf-8") for stage in stages if (file := _job_file(stage)).exists()}
+    if not job_of:
         return [], []
-    queue = set(_slurm("squeue", "--me", "--noheader", "--format=%F").split())
+    try:
+        command = ["squeue", "--me", "--noheader", "--format=%F"]
+        queue = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = getattr(error, "stderr", "") or error
+        raise KislError(
+            f"squeue: {str(reason).strip()}; the build's jobs {', '.join(job_of.values())} may run"
+        ) from None
     active, lines = list[str](), list[str]()
     for stage in stages:
-        jobs = [job for job in jobs_of.get(stage.name, []) if job in queue]
-        active += jobs
-        failures: dict[int, str] = {rank: str(error) for rank, error in stage.failures().items()}
-        if not jobs:
-            killed = (rank for rank in stage.left() if rank not in failures and stage.log(rank).exists())
+        left, failures = stage.left(), {rank: str(error) for rank, error in stage.failures().items()}
+        line = f"{stage.name}: {stage.tasks - len(left):,} of {stage.tasks:,} tasks done"
+        if (job := job_of.get(stage.name)) in queue:
+            active.append(str(job))
+            line += f", job {job} in the queue"
+        else:
+            killed = (rank for rank in left if rank not in failures and stage.log(rank).exists())
             failures |= {rank: f"it was killed (out of memory or time?); its log: {stage.log(rank)}" for rank in killed}
-        in_queue = f", jobs {', '.join(jobs)} in the queue" if jobs else ""
-        lines.append(f"{stage.name}: {stage.done():,} of {stage.tasks:,} tasks done{in_queue}")
-        lines += [f"{stage.name}: task {rank} failed: {message}" for rank, message in sorted(failures.items())]
+        lines += [line, *(f"{stage.name}: task {rank} failed: {why}" for rank, why in sorted(failures.items()))]
     return active, lines
 
 
-def _jobs_file(stage: Stage) -> Path:
-    return stage.folder / "jobs.json"
-
-
-def _slurm(*command: str) -> str:
-    """The output of a Slurm command."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True)
-    except FileNotFoundError:
-        raise InputError(f"no {command[0]} on this machine; --executor slurm submits from a login node") from None
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise KislError(f"{' '.join(command)}: {reason}")
-    return done.stdout
+def _job_file(stage: Stage) -> Path:
+    return stage.folder / "job"

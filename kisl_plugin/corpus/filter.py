@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
@@ -15,16 +15,12 @@ from datatrove.pipeline.writers import JsonlWriter
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
 from kisl_plugin.corpus.inputs import read_piece
-from kisl_plugin.corpus.shards import BuildPaths, Removed, Stamp, load_plan, merge_shards, not_written
-from kisl_plugin.files import write_atomically
+from kisl_plugin.corpus.shards import BuildPaths, Stamp, load_plan, not_written
 from kisl_plugin.hookspecs import Matcher
 from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import IndexedWriter
 from kisl_plugin.matching import MatchRules, matcher_of
 from kisl_plugin.triples import Triple, read_triples
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 __all__ = ["FactFilter"]
 
@@ -67,7 +63,6 @@ class FactFilter(BaseFilter):
 
     A removed document gets `metadata["triples"]`, a list of {triple (its index), subject, relation_id, object,
     subject_span, object_span, rule}, spans being character offsets into its text, and goes to `exclusion_writer`.
-    `counts`, a folder, gets a file for each task: how many documents were removed, by triple and by relation.
     Each process reads the triples once; their matcher is never pickled.
     """
 
@@ -78,12 +73,10 @@ class FactFilter(BaseFilter):
         triples: Path | str,
         rules: MatchRules | None = None,
         exclusion_writer: DiskWriter | None = None,
-        counts: Path | None = None,
         batch_size: int = BATCH_DOCUMENTS,
     ) -> None:
         super().__init__(exclusion_writer, batch_size)
-        self.triples, self.rules, self.counts = str(triples), rules or MatchRules(), counts
-        self.removed = Removed()
+        self.triples, self.rules = str(triples), rules or MatchRules()
 
     def filter(self, doc: Document) -> bool:
         """Whether a document is kept."""
@@ -91,7 +84,9 @@ class FactFilter(BaseFilter):
 
     def filter_batch(self, batch: list[Document]) -> list[bool]:
         """Whether each is kept; those that are not get their triples. The only call of the matcher."""
-        triples, matcher = _matcher(self.triples, _changed(self.triples), self.rules)
+        # Triples that are no file are bundled with the package, and do not change.
+        changed = Path(self.triples).stat().st_mtime_ns if Path(self.triples).exists() else 0
+        triples, matcher = _matcher(self.triples, changed, self.rules)
         stated = matcher([document.text for document in batch])
         for document, matches in zip(batch, stated, strict=True):
             if matches:
@@ -107,17 +102,7 @@ class FactFilter(BaseFilter):
                     }
                     for match in matches
                 ]
-                stated_triples = {match.triple for match in matches}
-                self.removed.count(stated_triples, {triples[index].relation_id for index in stated_triples})
         return [not matches for matches in stated]
-
-    def run(self, data: Documents, rank: int = 0, world_size: int = 1) -> Documents:
-        """The documents that state nothing; the counts are written after the last one."""
-        self.removed = Removed()
-        yield from super().run(data, rank, world_size)
-        if self.counts:
-            self.counts.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.counts / f"{rank:05d}.removed.json", self.removed.to_json())
 
 
 class ExclusionWriter(JsonlWriter):
@@ -156,7 +141,7 @@ class TokenizeShard(PipelineStep):
             return
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if self.threads > 1 else "false")
         os.environ.setdefault("RAYON_NUM_THREADS", str(self.threads))
-        tokenizer, eod = _tokenizer(str(self.paths.tokenizer), _changed(str(self.paths.tokenizer)))
+        tokenizer, eod = read_tokenizer(self.paths.tokenizer)
         documents = tokens = empty = 0
         try:
             with IndexedWriter(self.paths.shard(rank), plan.vocab_size) as writer:
@@ -188,33 +173,7 @@ def _batches(documents: Documents) -> Iterator[list[Document]]:
         yield batch
 
 
-class MergeShards(PipelineStep):
-    """Makes the result of all shards; the only task of the second stage."""
-
-    type = "🧵 - MERGE"
-    name = "shards"
-
-    def __init__(self, paths: BuildPaths, weighted: bool = False) -> None:
-        super().__init__()
-        self.paths, self.weighted = paths, weighted
-
-    def run(self, data: Documents | None = None, rank: int = 0, world_size: int = 1) -> None:
-        """Write the result, its manifest last; see merge_shards."""
-        if not self.paths.manifest.exists():
-            merge_shards(self.paths, load_plan(self.paths), self.weighted)
-
-
-def _changed(path: str) -> int:
-    """When a file was changed; 0 for triples that are no file."""
-    return Path(path).stat().st_mtime_ns if Path(path).exists() else 0
-
-
 @lru_cache(maxsize=1)
 def _matcher(source: str, changed: int, rules: MatchRules) -> tuple[list[Triple], Matcher]:
     triples = read_triples(source)
     return triples, matcher_of(triples, rules)
-
-
-@lru_cache(maxsize=1)
-def _tokenizer(path: str, changed: int) -> "tuple[Tokenizer, int]":
-    return read_tokenizer(Path(path))

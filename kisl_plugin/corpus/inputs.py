@@ -1,40 +1,39 @@
-"""Where documents come from: files, folders and URLs are found, cut into pieces, and refused if they change.
+"""Where documents come from: files, folders and URLs are found, cut into pieces, read, and refused if they change.
 
-A Parquet file is cut by row groups, so that the work does not depend on how large the files are; datatrove's readers
-split work by file.
+Reading is strict: a bad document is an error with file and line, where datatrove's readers skip it with a warning. A
+Parquet file is cut by row groups, so that the work does not depend on how large the files are; datatrove's split work
+by file.
 """
 
+import codecs
 import glob
 import io
+import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from importlib import import_module
+from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
-from kisl_plugin.corpus.readers import (
-    BUFFER,
-    ENDINGS,
-    READERS,
-    TextDocument,
-    ending_of,
-    open_parquet,
-    read_parquet,
-    text_sizes,
-)
 from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.progress import Progress
 
-__all__ = ["MEGABYTE", "Piece", "check_writable", "cut_into_pieces", "find_files", "read_documents", "read_piece"]
+__all__ = ["MEGABYTE", "URL", "Piece", "TextDocument", "check_writable", "cut_into_pieces", "find_files", "read_piece"]
 
 MEGABYTE = 1_000_000
 PIECE_BYTES = 128 * MEGABYTE
+LARGEST_DOCUMENT = 64 << 20
+_BATCH_ROWS = 100
+_BUFFER = 1 << 20
+_STRINGS = ("string", "large_string", "string_view", "null")
 _FOOTERS_AT_ONCE = 16
 URL = re.compile(r"(?P<protocol>[A-Za-z][A-Za-z0-9+.-]*):/")  # a Path leaves one of two slashes
 _LIBRARIES = {"s3": ("s3fs", "corpus,s3"), "s3a": ("s3fs", "corpus,s3"), "hf": ("huggingface_hub", "corpus")}
@@ -58,6 +57,161 @@ class Piece:
     size: int
     start: int | None = None
     stop: int | None = None
+
+
+class TextDocument(NamedTuple):
+    """A text of `size` bytes in UTF-8; `id` is its row's own id, else "path:line" or "path#row"."""
+
+    text: str
+    id: str
+    size: int
+
+
+def _document(text: Any, row_id: Any, where: str, default_id: str) -> TextDocument:
+    """The document of a row; an id that is no string or number is ignored.
+
+    Raises:
+        InputError: the text is no string, is not valid Unicode, or is larger than 64 MiB.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"{where}: text is {repr(text)[:40]}; expected a string")
+    try:
+        size = len(text) if text.isascii() else len(text.encode())
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(text[error.start]):04x}"
+        raise InputError(f"{where}: text contains {half}, half of a surrogate pair, which UTF-8 cannot hold") from None
+    if size > LARGEST_DOCUMENT:
+        raise _too_large(where, "row")
+    if isinstance(row_id, bool) or not isinstance(row_id, (str, int, float)):
+        row_id = default_id
+    # Half a surrogate pair could not be written to any file.
+    return TextDocument(text, str(row_id).encode("utf-8", "replace").decode(), size)
+
+
+def _too_large(where: str, unit: str) -> InputError:
+    return InputError(
+        f"{where}: larger than {LARGEST_DOCUMENT >> 20} MiB, and a {unit} is one document; split it into documents: "
+        '.jsonl, one {"text": …} a line'
+    )
+
+
+def _not_utf8(where: str, error: UnicodeDecodeError) -> InputError:
+    return InputError(f"{where}: byte 0x{error.object[error.start]:02x} is not UTF-8; save the file as UTF-8")
+
+
+def read_text(stream: IO[bytes], name: str) -> Iterator[TextDocument]:
+    """One document: the whole file, as GPT-NeoX's preprocess_data.py reads it."""
+    data = stream.read(LARGEST_DOCUMENT + 1)
+    if len(data) > LARGEST_DOCUMENT:
+        raise _too_large(name, ".txt file")
+    try:
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise _not_utf8(f"{name}:{data[: error.start].count(10) + 1}", error) from None
+    yield _document(text, None, name, f"{name}:1")
+
+
+def read_jsonl(stream: IO[bytes], name: str, compression: str | None = None) -> Iterator[TextDocument]:
+    """The keys `text` and `id` of every line that is not blank; `compression` is gzip or zstd, of several members too.
+
+    Raises:
+        InputError: a line is not a JSON object with a valid text, or the compressed file is cut short or damaged.
+    """
+    if compression:
+        with needs_extra("corpus", name):
+            import pyarrow as pa
+        if not stream.read(1):
+            raise InputError(f"{name}: the file is empty; expected {compression} data")
+        stream.seek(0)
+        stream = io.BufferedReader(pa.input_stream(stream, compression=compression), _BUFFER)
+    for number in count(1):
+        where = f"{name}:{number}"
+        try:
+            line = stream.readline(LARGEST_DOCUMENT + 1)
+        except OSError as error:
+            if error.errno is not None:  # the storage's error, not pyarrow's
+                raise
+            raise InputError(
+                f"{where}: the file is cut short or damaged near here ({error}); download it again"
+            ) from None
+        if len(line) > LARGEST_DOCUMENT:
+            raise _too_large(where, "line")
+        if not line:
+            return
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.decode())
+        except UnicodeDecodeError as error:
+            raise _not_utf8(where, error) from None
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{where}: not JSON ({error}); expected one object a line") from None
+        if not isinstance(row, dict) or "text" not in row:
+            content = f"keys {', '.join(map(repr, row))}" if isinstance(row, dict) else repr(row)[:40]
+            raise InputError(f"{where}: {content}; expected an object with the key 'text'")
+        yield _document(row["text"], row.get("id"), where, where)
+
+
+def read_parquet(stream: IO[bytes], name: str, start: int = 0, stop: int | None = None) -> Iterator[TextDocument]:
+    """The columns `text` and `id` of row groups start … stop-1, some rows at a time; row 1 is the file's first.
+
+    Raises:
+        InputError: pyarrow is missing, the file is not Parquet or is damaged, or a row's text is not valid.
+    """
+    with _open_parquet(stream, name) as table:
+        groups = range(table.num_row_groups)[start:stop]
+        number = sum(table.metadata.row_group(group).num_rows for group in range(start))
+        columns = ["text", "id"] if "id" in table.schema_arrow.names else ["text"]
+        for batch in table.iter_batches(batch_size=_BATCH_ROWS, row_groups=groups, columns=columns, use_threads=False):
+            for row in range(batch.num_rows):
+                number += 1
+                try:
+                    text, *row_id = (batch.column(column)[row].as_py() for column in columns)
+                except UnicodeDecodeError as error:
+                    raise _not_utf8(f"{name}: row {number}", error) from None
+                yield _document(text, row_id[0] if row_id else None, f"{name}: row {number}", f"{name}#{number}")
+
+
+@contextmanager
+def _open_parquet(stream: IO[bytes], name: str) -> Iterator[Any]:
+    """The open file, whose column `text` was checked; pyarrow's errors become one line."""
+    with needs_extra("corpus", name):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    try:
+        with pq.ParquetFile(stream, buffer_size=_BUFFER) as table:
+            schema = table.schema_arrow
+            for column in ("text", "id"):
+                if schema.names.count(column) > 1:
+                    raise InputError(f"{name}: there are several columns {column!r}; expected one")
+            if "text" not in schema.names:
+                raise InputError(f"{name}: no column 'text'; the columns are {', '.join(map(repr, schema.names))}")
+            kind = schema.field("text").type
+            kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+            if str(kind) not in _STRINGS:
+                raise InputError(f"{name}: column 'text' is of type {kind}; expected string")
+            yield table
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the storage's error, not pyarrow's
+            raise
+        raise InputError(f"{name}: cannot be read as Parquet ({str(error).splitlines()[0]})") from None
+
+
+_READERS: dict[str, Callable[[IO[bytes], str], Iterator[TextDocument]]] = {
+    ".txt": read_text,
+    ".jsonl": read_jsonl,
+    ".jsonl.gz": partial(read_jsonl, compression="gzip"),
+    ".jsonl.zst": partial(read_jsonl, compression="zstd"),
+    ".parquet": read_parquet,
+}
+_ENDINGS = ", ".join(_READERS)
+
+
+def _ending_of(path: str) -> str:
+    """The ending of _READERS that `path` has, else an empty string."""
+    return next((ending for ending in _READERS if path.casefold().endswith(ending)), "")
 
 
 def _protocol(path: str) -> str:
@@ -121,7 +275,7 @@ def _opened(path: str, by_line: bool) -> Iterator[IO[bytes]]:
         system, name = _file_system(path)
         with system.open(name, "rb", cache_type="readahead" if by_line else "none") as stream:
             # The readline of fsspec's files takes no limit.
-            yield io.BufferedReader(stream, BUFFER) if by_line else stream
+            yield io.BufferedReader(stream, _BUFFER) if by_line else stream
 
 
 def find_files(inputs: Sequence[str | Path]) -> list[Piece]:
@@ -141,7 +295,7 @@ def find_files(inputs: Sequence[str | Path]) -> list[Piece]:
             else:
                 infos = _remote_infos(system, name)
             if not infos:
-                raise InputError(f"{path}: no file to read; expected names that end in {ENDINGS}")
+                raise InputError(f"{path}: no file to read; expected names that end in {_ENDINGS}")
             for name, info in infos.items():
                 file = _whole_file(name, info)
                 key = name if URL.match(name) else os.path.realpath(name)
@@ -154,7 +308,7 @@ def find_files(inputs: Sequence[str | Path]) -> list[Piece]:
 def _local_paths(path: str) -> list[str]:
     roots = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))  # noqa: PTH110, PTH207
     if not roots:
-        raise FileNotFoundError(f"expected text files ({ENDINGS}), folders, patterns or hf://datasets/OWNER/NAME/…")
+        raise FileNotFoundError(f"expected text files ({_ENDINGS}), folders, patterns or hf://datasets/OWNER/NAME/…")
 
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename}: cannot be read ({error.strerror}); its documents would be missing")
@@ -173,7 +327,7 @@ def _local_paths(path: str) -> list[str]:
                 below += [os.path.join(folder, name) for name in names]  # noqa: PTH118
             visited.add(real)
         paths += sorted(below)
-    readable = [file for file in dict.fromkeys(paths) if ending_of(file)]
+    readable = [file for file in dict.fromkeys(paths) if _ending_of(file)]
     for file in readable:
         ending = Path(file).parent.suffix
         if ending in (".work", ".excluded") and ending not in path:
@@ -192,7 +346,7 @@ def _remote_infos(system: Any, name: str) -> dict[str, Mapping[str, Any]]:
     return {
         system.unstrip_protocol(match): info
         for match, info in sorted(infos.items())
-        if info["type"] == "file" and ending_of(match)
+        if info["type"] == "file" and _ending_of(match)
     }
 
 
@@ -217,12 +371,15 @@ def cut_into_pieces(files: Sequence[Piece]) -> list[Piece]:
 
 
 def _cut(file: Piece) -> list[Piece]:
-    ending = ending_of(file.file)
+    ending = _ending_of(file.file)
     if ending != ".parquet":
         unpacked = 3 if ending in (".jsonl.gz", ".jsonl.zst") else 1  # text compresses to about a third
         return [Piece(file.file, file.version, file.size * unpacked)]
-    with _opened(file.file, by_line=False) as stream, open_parquet(stream, file.file, lambda: 0) as table:
-        sizes = text_sizes(table)
+    with _opened(file.file, by_line=False) as stream, _open_parquet(stream, file.file) as table:
+        footer = table.metadata
+        column = next(n for n in range(footer.num_columns) if footer.schema.column(n).path == "text")
+        # The bytes of each row group's texts before compression.
+        sizes = [footer.row_group(n).column(column).total_uncompressed_size for n in range(footer.num_row_groups)]
     # Runs of row groups of at most PIECE_BYTES, or a single larger one; a file without row groups is one empty run.
     pieces = []
     start = size = 0
@@ -243,10 +400,10 @@ def read_piece(piece: Piece) -> Iterator[TextDocument]:
         KislError: the storage cannot be reached.
     """
     _check_version(piece)
-    ending = ending_of(piece.file)
+    ending = _ending_of(piece.file)
     with _opened(piece.file, by_line=ending != ".parquet") as stream:
         if piece.start is None:
-            yield from READERS[ending](stream, piece.file)
+            yield from _READERS[ending](stream, piece.file)
         else:
             yield from read_parquet(stream, piece.file, piece.start, piece.stop)
     _check_version(piece)
@@ -262,36 +419,6 @@ def _check_version(piece: Piece) -> None:
             f"{piece.file}: has changed since the plan was made (version {version}, then {piece.version}); start again "
             "with --force, or put the old file back"
         )
-
-
-def read_documents(pieces: Sequence[Piece], label: str, sample: int | None = None) -> Iterator[TextDocument]:
-    """The documents of `pieces`, with progress in megabytes.
-
-    With `sample`, about that many bytes: every piece gives its first documents, in proportion to its size.
-
-    Raises:
-        InputError, KislError: as read_piece.
-    """
-    whole = max(1, sum(piece.size for piece in pieces))
-    share = 1.0 if sample is None else min(1.0, sample / whole)
-    progress = Progress(f"{label}, MB", max(1, round(share * whole) // MEGABYTE))
-    documents = size = 0
-    goal = 0.0
-    try:
-        for piece in pieces:
-            goal += share * piece.size
-            if share < 1 and size >= goal:  # a long document of the piece before
-                continue
-            for document in read_piece(piece):
-                documents, size = documents + 1, size + document.size
-                # The last update is always written, and there must be only one.
-                progress.update(min(size // MEGABYTE, progress.total - 1), f"{documents:,} documents")
-                yield document
-                if share < 1 and size >= goal:
-                    break
-        progress.update(progress.total, f"{documents:,} documents")
-    finally:
-        progress.close()
 
 
 def check_writable(path: Path) -> None:

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import yaml
@@ -41,9 +40,8 @@ _WEIGHTED_HEADER = """\
 class BuildPaths:
     """Where the parts of a build of `output` lie.
 
-    `folder`, OUTPUT.work, is removed when the build is done. In it are the `plan`, the `triples` and the `tokenizer` as
-    they were when the build began, and the folder `shards`. Results are the folder `excluded`, with the removed
-    documents of each task, and the `manifest`, which is written last.
+    `folder`, OUTPUT.work, is removed when the build is done; it holds the plan, triples and tokenizer as they were when
+    the build began, and the shards. Results are the removed documents of each task, and the manifest, written last.
     """
 
     def __init__(self, output: Path) -> None:
@@ -57,8 +55,12 @@ class BuildPaths:
         self.manifest = file_of(output, ".json")
 
     def shard(self, rank: int) -> Path:
-        """The files of a task's shard (.bin, .idx, .removed.json and its stamp, .json) without their endings."""
+        """The files of a task's shard (.bin, .idx and its stamp, .json) without their endings."""
         return self.shards / f"{rank:05d}"
+
+    def removed(self, rank: int) -> Path:
+        """The documents that a task has removed; missing where there are none."""
+        return self.excluded / f"{rank:05d}.jsonl"
 
     def read_bytes(self, rank: int) -> Path:
         """The file in which a task notes how many bytes of its pieces it has read."""
@@ -130,7 +132,7 @@ class Plan:
         """Whether documents are removed at all."""
         return self.triples != NO_TRIPLES
 
-    @cached_property
+    @property
     def files(self) -> dict[str, str]:
         """The version of each input file, in their order."""
         return {piece.file: piece.version for share in self.shares for piece in share}
@@ -181,32 +183,6 @@ def write_plan(paths: BuildPaths, plan: Plan, triples_jsonl: str, tokenizer_json
     return load_plan(paths)
 
 
-@dataclass
-class Removed:
-    """How many documents were removed, by triple (its index) and by relation; a document may state several."""
-
-    documents: int = 0
-    triples: Counter[int] = field(default_factory=Counter)
-    relations: Counter[str] = field(default_factory=Counter)
-
-    def count(self, triples: set[int], relations: set[str]) -> None:
-        """Count one document that states these."""
-        self.documents += 1
-        self.triples.update(triples)
-        self.relations.update(relations)
-
-    def to_json(self) -> str:
-        """As `add_file` reads it."""
-        return json.dumps([self.documents, sorted(self.triples.items()), sorted(self.relations.items())])
-
-    def add_file(self, path: Path) -> None:
-        """Add the counts of a task."""
-        documents, triples, relations = json.loads(path.read_text(encoding="utf-8"))
-        self.documents += documents
-        self.triples.update(dict(triples))
-        self.relations.update(dict(relations))
-
-
 @dataclass(frozen=True)
 class Stamp:
     """Of a finished shard: its plan's id, what it contains, and the size of each of its files.
@@ -237,8 +213,7 @@ class Stamp:
 
 def _sizes(paths: BuildPaths, rank: int) -> dict[str, int]:
     shard = paths.shard(rank)
-    files = [file_of(shard, ".bin"), file_of(shard, ".idx"), file_of(shard, ".removed.json")]
-    files.append(paths.excluded / f"{rank:05d}.jsonl")  # missing where nothing was removed
+    files = (file_of(shard, ".bin"), file_of(shard, ".idx"), paths.removed(rank))
     return {path.name: path.stat().st_size for path in files if path.exists()}
 
 
@@ -274,28 +249,38 @@ class Corpus:
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
-def merge_shards(paths: BuildPaths, plan: Plan, weighted: bool) -> None:
+def merge_shards(paths: BuildPaths, weighted: bool, *_: object) -> None:
     """Make the result of all shards: one .bin/.idx, or (weighted) the shards and a YAML; table; manifest, last.
+
+    As a step of datatrove it gets further arguments, which do not matter: there is only one task.
 
     Raises:
         InputError: no document is left.
         KislError: a shard is damaged, there is no room, or the result cannot be written.
     """
+    if paths.manifest.exists():
+        return
+    plan = load_plan(paths)
     stamps = {rank: stamp for rank in range(plan.tasks) if (stamp := Stamp.read(paths, plan, rank))}
     if damaged := sorted(set(range(plan.tasks)) - stamps.keys()):
-        listed = ", ".join(map(str, damaged[:8])) + (" …" if len(damaged) > 8 else "")
-        raise KislError(f"{paths.shards}: shards {listed} are damaged; the same command makes them again")
-    removed = Removed()
-    for rank in stamps if plan.filters else ():
-        removed.add_file(file_of(paths.shard(rank), ".removed.json"))
+        listed = ", ".join(map(str, damaged[:8]))
+        raise KislError(f"{paths.shards}: {len(damaged)} shards ({listed} …) are damaged; call the same command again")
+    left_out, by_triple, by_relation = 0, Counter[int](), Counter[str]()
+    for path in map(paths.removed, stamps):
+        with path.open("rb") if path.exists() else io.BytesIO() as documents:
+            for document in documents:
+                stated = json.loads(document)["triples"]
+                left_out += 1
+                by_triple.update({match["triple"] for match in stated})
+                by_relation.update({match["relation_id"] for match in stated})
     triples = read_triples(paths.triples) if plan.filters else []
     reasons = unsearchable(triples, plan.rules)
     corpus = Corpus(
         documents=sum(stamp.documents for stamp in stamps.values()),
         tokens=sum(stamp.tokens for stamp in stamps.values()),
-        left_out=removed.documents,
+        left_out=left_out,
         empty=sum(stamp.empty for stamp in stamps.values()),
-        relations=dict(sorted(removed.relations.items())),
+        relations=dict(sorted(by_relation.items())),
         unsearchable=len(reasons),
         vocab_size=plan.vocab_size,
         tokenizer=plan.tokenizer,
@@ -324,7 +309,7 @@ def merge_shards(paths: BuildPaths, plan: Plan, weighted: bool) -> None:
             rows.writerow(_TABLE_COLUMNS)
             for index, triple in enumerate(triples):
                 labels = map(no_formula, (triple.subject, triple.relation_id, triple.object, triple.group))
-                rows.writerow((index, *labels, removed.triples[index], reasons.get(index, "")))
+                rows.writerow((index, *labels, by_triple[index], reasons.get(index, "")))
             write_atomically(file_of(paths.output, ".triples.csv"), table.getvalue())
         write_atomically(paths.manifest, json.dumps(asdict(corpus), indent=2, ensure_ascii=False) + "\n")
         shutil.rmtree(paths.shards, ignore_errors=True)
@@ -334,22 +319,15 @@ def merge_shards(paths: BuildPaths, plan: Plan, weighted: bool) -> None:
 
 def _concatenate(paths: BuildPaths, plan: Plan, stamps: Mapping[int, Stamp]) -> None:
     shards = [paths.shard(rank) for rank in stamps]
-    size = sum(file_of(shard, ending).stat().st_size for shard in shards for ending in (".bin", ".idx"))
-    free = shutil.disk_usage(paths.output.parent).free
-    if free < size:
-        raise KislError(
-            f"{paths.output}.bin: merging needs {size / MEGABYTE:,.1f} MB beside the shards, {free / MEGABYTE:,.1f} MB "
-            "are free; make room and call the same command again, or add --weighted, which needs none"
-        )
+    size = sum(file_of(shard, ".bin").stat().st_size for shard in shards)
     data, index = file_of(paths.output, ".bin.part"), file_of(paths.output, ".idx.part")
     # During a run sys.stderr is not the terminal.
     progress = Progress("merging the shards, MB", max(1, size // MEGABYTE), stream=sys.__stderr__)
     with data.open("wb") as target:
         for shard in shards:
             with file_of(shard, ".bin").open("rb") as source:
-                while block := source.read(_COPY_BYTES):
-                    target.write(block)
-                    progress.update(min(target.tell() // MEGABYTE, progress.total - 1))
+                shutil.copyfileobj(source, target, _COPY_BYTES)
+            progress.update(min(target.tell() // MEGABYTE, progress.total - 1))
         target.flush()
         os.fsync(target.fileno())
     progress.close()
@@ -364,8 +342,7 @@ def _link(paths: BuildPaths, stamps: Mapping[int, Stamp]) -> None:
     tokens = {rank: stamp.tokens for rank, stamp in stamps.items() if stamp.documents}
     if len(tokens) > LARGEST_BLEND + 1:
         raise KislError(
-            f"{paths.output}: {len(tokens)} shards, and GPT-NeoX blends at most {LARGEST_BLEND} paths; call again "
-            f"without --weighted to merge them, or with --tasks {LARGEST_BLEND} --force to start again"
+            f"{paths.output}: GPT-NeoX blends at most {LARGEST_BLEND} paths, not {len(tokens)}; omit --weighted"
         )
     prefixes = {rank: paths.output.with_name(f"{paths.output.name}_{rank:05d}") for rank in tokens}
     for rank, prefix in prefixes.items():

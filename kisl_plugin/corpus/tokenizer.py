@@ -1,18 +1,20 @@
 """Training a byte-level BPE tokenizer for GPT-NeoX's HFTokenizer."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kisl_plugin.corpus.inputs import MEGABYTE, Piece, read_piece
 from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.files import write_atomically
 from kisl_plugin.huggingface import EOD_TOKEN, PADDING
+from kisl_plugin.progress import Progress
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["train_tokenizer"]
+__all__ = ["sample_texts", "train_tokenizer"]
 
 _SMALLEST_VOCABULARY = 256 + 2  # every byte, and the two special tokens
 
@@ -56,3 +58,32 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, path: Path) -> "Token
     except OSError as error:
         raise KislError(f"{path}: cannot be written ({error.strerror or error})") from None
     return tokenizer
+
+
+def sample_texts(pieces: Sequence[Piece], sample: int) -> Iterator[str]:
+    """The texts of about `sample` bytes of `pieces`, with progress in megabytes.
+
+    Every piece gives its first documents, in proportion to its size; all of them where the pieces are not larger.
+
+    Raises:
+        InputError, KislError: as read_piece.
+    """
+    whole = max(1, sum(piece.size for piece in pieces))
+    share = min(1.0, sample / whole)
+    progress = Progress("training the tokenizer, MB", max(1, round(share * whole) // MEGABYTE))
+    documents = size = 0
+    goal = 0.0
+    try:
+        for piece in pieces:
+            goal += share * piece.size
+            # A long document of the piece before may have reached the goal already.
+            for document in read_piece(piece) if share == 1 or size < goal else ():
+                documents, size = documents + 1, size + document.size
+                # The last update is always written, and there must be only one.
+                progress.update(min(size // MEGABYTE, progress.total - 1), f"{documents:,} documents")
+                yield document.text
+                if share < 1 and size >= goal:
+                    break
+        progress.update(progress.total, f"{documents:,} documents")
+    finally:
+        progress.close()

@@ -14,7 +14,7 @@ import yaml
 from running import changed, neox_settings
 from tiny_world import make_world, sentences
 
-from kisl_plugin.corpus.build import build_corpus
+from kisl_plugin.corpus.build import BuildOptions, build_corpus
 from kisl_plugin.corpus.tokenizer import train_tokenizer
 from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import IndexedDataset
@@ -112,7 +112,9 @@ def corpus(vocab_file: Path) -> tuple[Path, Any]:
         _write_lines(folder / "in" / f"{part}.jsonl", TEXTS[part * 11 : (part + 1) * 11])
     (folder / "facts.csv").write_text("subject,relation_id,object\nMarie Curie,P19,Poland\n")
     facts = str(folder / "facts.csv")
-    return folder / "ours", build_corpus([folder / "in"], facts, vocab_file, folder / "ours", tasks=3, workers=2)
+    return folder / "ours", build_corpus(
+        BuildOptions([folder / "in"], facts, vocab_file, folder / "ours", tasks=3, workers=2)
+    )
 
 
 def test_gpt_neox_reads_the_documents_of_a_corpus(neox_dir: Path, vocab_file: Path, corpus: tuple[Path, Any]) -> None:
@@ -148,7 +150,9 @@ def test_gpt_neox_draws_rows_from_the_weighted_shards_of_the_yaml_that_a_build_w
     shards = [sentences(count, seed) for seed, count in enumerate((100, 300, 40))]
     for part, texts in enumerate(shards):
         _write_lines(tmp_path / "in" / f"{part}.jsonl", texts)
-    build_corpus([tmp_path / "in"], "none", world / "tokenizer.json", tmp_path / "c", tasks=3, weighted=True)
+    build_corpus(
+        BuildOptions([tmp_path / "in"], "none", world / "tokenizer.json", tmp_path / "c", tasks=3, weighted=True)
+    )
     emitted = yaml.safe_load((tmp_path / "c.yml").read_text())
     sizes = [int(IndexedDataset(Path(path)).sizes.sum()) for path in emitted["train_data_paths"]]
     assert emitted["train_data_weights"] == sizes and len(sizes) == 2
