@@ -25,7 +25,6 @@ from kisl_plugin.corpus.shards import (
     Stamp,
     claim,
     merge_shards,
-    not_written,
     read_plan,
     write_plan,
 )
@@ -89,9 +88,11 @@ def build_corpus(options: BuildOptions, runner: "Runner | None" = None) -> Corpu
     """
     with needs_extra("corpus", "building a corpus"):
         from kisl_plugin.corpus.executors import LocalRunner, read_slurm_status
-    output, paths = options.output, _checked_paths(options)
-    with claim(paths):
-        try:
+    output = options.output
+    again = "the same command without --force goes on from here"
+    try:
+        paths = _checked_paths(options)
+        with claim(paths):
             old = read_plan(paths, ignore_damage=options.force)
             jobs, lines = read_slurm_status(_stages(options, paths, old) if old else [])
             if jobs and options.force:
@@ -114,10 +115,10 @@ def build_corpus(options: BuildOptions, runner: "Runner | None" = None) -> Corpu
             corpus = Corpus.read(paths.manifest)
             paths.plan.unlink()  # without a plan the folder is removed
             return corpus
-        except OSError as error:
-            raise not_written(str(output), error) from error
-        except KeyboardInterrupt:
-            raise KislError(f"{output}: interrupted; the same command without --force goes on from here") from None
+    except OSError as error:
+        raise KislError(f"{output}: cannot be written ({error.strerror or error}); {again}") from error
+    except KeyboardInterrupt:
+        raise KislError(f"{output}: interrupted; {again}") from None
 
 
 def _run_with_progress(runner: "Runner", stages: "list[Stage]", paths: BuildPaths, plan: Plan) -> bool:

@@ -81,7 +81,10 @@ class Stage:
             if kind.startswith("kisl_plugin."):
                 errors[rank] = (InputError if kind.endswith(".InputError") else KislError)(message)
             else:
-                errors[rank] = KislError(f"{self.name}: task {rank} failed with {kind}: {message}; its log: {log}")
+                errors[rank] = KislError(
+                    f"{self.name}: task {rank} failed with {kind}: {message}; once that is solved the same command "
+                    f"goes on from here; its log: {log}"
+                )
         return errors
 
     def raise_failure(self) -> None:

@@ -15,7 +15,7 @@ from datatrove.pipeline.writers import JsonlWriter
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
 from kisl_plugin.corpus.inputs import read_piece
-from kisl_plugin.corpus.shards import BuildPaths, Stamp, load_plan, not_written
+from kisl_plugin.corpus.shards import BuildPaths, Stamp, load_plan
 from kisl_plugin.hookspecs import Matcher
 from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import IndexedWriter
@@ -131,11 +131,7 @@ class TokenizeShard(PipelineStep):
         self.paths, self.threads = paths, threads
 
     def run(self, data: Documents, rank: int = 0, world_size: int = 1) -> None:
-        """Write the shard and, last, its stamp; a shard with a valid stamp is kept, and nothing is read.
-
-        Raises:
-            KislError: it cannot be written.
-        """
+        """Write the shard and, last, its stamp; a shard with a valid stamp is kept, and nothing is read."""
         plan = load_plan(self.paths)
         if Stamp.read(self.paths, plan, rank):
             return
@@ -143,20 +139,17 @@ class TokenizeShard(PipelineStep):
         os.environ.setdefault("RAYON_NUM_THREADS", str(self.threads))
         tokenizer, eod = read_tokenizer(self.paths.tokenizer)
         documents = tokens = empty = 0
-        try:
-            with IndexedWriter(self.paths.shard(rank), plan.vocab_size) as writer:
-                for batch in _batches(data):
-                    texts = [document.text for document in batch if document.text and not document.text.isspace()]
-                    with self.track_time("batch"):  # the only call of the tokenizer
-                        encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-                    for encoding in encodings:
-                        ids = [*encoding.ids, eod]
-                        writer.add(ids)
-                        tokens += len(ids)
-                    documents, empty = documents + len(texts), empty + len(batch) - len(texts)
-            Stamp(plan.id, documents, tokens, empty).write(self.paths, rank)
-        except OSError as error:  # a full disk, here or in a step before
-            raise not_written(str(self.paths.output), error) from error
+        with IndexedWriter(self.paths.shard(rank), plan.vocab_size) as writer:
+            for batch in _batches(data):
+                texts = [document.text for document in batch if document.text and not document.text.isspace()]
+                with self.track_time("batch"):  # the only call of the tokenizer
+                    encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+                for encoding in encodings:
+                    ids = [*encoding.ids, eod]
+                    writer.add(ids)
+                    tokens += len(ids)
+                documents, empty = documents + len(texts), empty + len(batch) - len(texts)
+        Stamp(plan.id, documents, tokens, empty).write(self.paths, rank)
 
 
 def _batches(documents: Documents) -> Iterator[list[Document]]:

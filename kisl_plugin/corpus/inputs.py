@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from kisl_plugin.errors import InputError, KislError, needs_extra
-from kisl_plugin.progress import Progress
 
 __all__ = ["MEGABYTE", "URL", "Piece", "TextDocument", "check_writable", "cut_into_pieces", "find_files", "read_piece"]
 
@@ -357,17 +356,11 @@ def cut_into_pieces(files: Sequence[Piece]) -> list[Piece]:
         InputError: a Parquet file cannot be read, or has no column text of strings.
         KislError: a storage cannot be reached.
     """
-    progress = Progress("listing the inputs", len(files))
-    pieces: list[Piece] = []
     pool = ThreadPoolExecutor(_FOOTERS_AT_ONCE)
     try:
-        for done, cut in enumerate(pool.map(_cut, files)):
-            pieces.extend(cut)
-            progress.update(done)
+        return [piece for pieces in pool.map(_cut, files) for piece in pieces]
     finally:
         pool.shutdown(cancel_futures=True)
-        progress.close()
-    return pieces
 
 
 def _cut(file: Piece) -> list[Piece]:
@@ -425,8 +418,8 @@ def check_writable(path: Path) -> None:
     """Check before hours of work that a result can be written to `path`. Its folder is made.
 
     Raises:
-        InputError: `path` is a URL, or exists and is no regular file.
-        KislError: its folder cannot be made or written to.
+        InputError: `path` is a URL, or no regular file.
+        KislError: it, or its folder, cannot be written to.
     """
     if URL.match(str(path)):
         raise InputError(f"{path}: is a URL; results are written to this machine: give a path, then copy them")

@@ -75,26 +75,16 @@ class BuildPaths:
                 path.unlink()
 
 
-def not_written(what: str, error: OSError) -> KislError:
-    """The error of a full disk, and of others; finished shards are kept."""
-    return KislError(
-        f"{what}: cannot be written ({error.strerror or error}); solve that, then the same command without --force "
-        "goes on from here"
-    )
-
-
 @contextmanager
 def claim(paths: BuildPaths) -> Iterator[None]:
     """Keep other builds of this output out while the block runs; a folder without a plan is removed at the end.
 
     Raises:
-        KislError: another build is running, or the folder cannot be written.
+        KislError: another build is running.
+        OSError: the folder cannot be written.
     """
     lock = paths.folder / "lock"
-    try:
-        paths.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise KislError(f"{paths.output}: cannot be written ({error.strerror or error})") from None
+    paths.folder.mkdir(parents=True, exist_ok=True)
     with hold_lock(lock, f"{paths.output}: another build is running"):
         if not lock.exists():
             raise KislError(f"{paths.output}: another build has just ended; call again")
@@ -221,9 +211,8 @@ def _sizes(paths: BuildPaths, rank: int) -> dict[str, int]:
 class Corpus:
     """What a build made, as OUTPUT.json holds it; the same whatever the number of tasks and workers.
 
-    `tokens` includes the end-of-document tokens. `left_out` documents state a triple, by `relations` (a document may
-    state triples of several); `empty` ones contain nothing but white space. `unsearchable` triples could not be
-    searched for: OUTPUT.triples.csv gives the reason.
+    `tokens` includes the ends of documents. `left_out` documents state a triple, by `relations` (a document may state
+    triples of several); `empty` ones are white space at most. OUTPUT.triples.csv says why triples are `unsearchable`.
     """
 
     documents: int
@@ -256,7 +245,8 @@ def merge_shards(paths: BuildPaths, weighted: bool, *_: object) -> None:
 
     Raises:
         InputError: no document is left.
-        KislError: a shard is damaged, there is no room, or the result cannot be written.
+        KislError: a shard is damaged.
+        OSError: the result cannot be written.
     """
     if paths.manifest.exists():
         return
@@ -287,9 +277,7 @@ def merge_shards(paths: BuildPaths, weighted: bool, *_: object) -> None:
         tokenizer_sha256=plan.tokenizer_sha256,
         triples=plan.triples,
         triples_sha256=plan.triples_sha256,
-        match=plan.rules.match,
-        min_length=plan.rules.min_length,
-        stop_list=list(plan.rules.stop_list),
+        **asdict(plan.rules),
         versions=dict(plan.versions),
         inputs=list(plan.files),
     )
@@ -298,23 +286,20 @@ def merge_shards(paths: BuildPaths, weighted: bool, *_: object) -> None:
             f"{paths.output}: no document is left: {corpus.left_out:,} state a triple, {corpus.empty:,} are empty; a "
             ".txt file is one document, a .jsonl file has one a line"
         )
-    try:
-        if weighted:
-            _link(paths, stamps)
-        else:
-            _concatenate(paths, plan, stamps)
-        if plan.filters:
-            table = io.StringIO()
-            rows = csv.writer(table, lineterminator="\n")
-            rows.writerow(_TABLE_COLUMNS)
-            for index, triple in enumerate(triples):
-                labels = map(no_formula, (triple.subject, triple.relation_id, triple.object, triple.group))
-                rows.writerow((index, *labels, by_triple[index], reasons.get(index, "")))
-            write_atomically(file_of(paths.output, ".triples.csv"), table.getvalue())
-        write_atomically(paths.manifest, json.dumps(asdict(corpus), indent=2, ensure_ascii=False) + "\n")
-        shutil.rmtree(paths.shards, ignore_errors=True)
-    except OSError as error:
-        raise not_written(str(paths.output), error) from error
+    if weighted:
+        _link(paths, stamps)
+    else:
+        _concatenate(paths, plan, stamps)
+    if plan.filters:
+        table = io.StringIO()
+        rows = csv.writer(table, lineterminator="\n")
+        rows.writerow(_TABLE_COLUMNS)
+        for index, triple in enumerate(triples):
+            labels = map(no_formula, (triple.subject, triple.relation_id, triple.object, triple.group))
+            rows.writerow((index, *labels, by_triple[index], reasons.get(index, "")))
+        write_atomically(file_of(paths.output, ".triples.csv"), table.getvalue())
+    write_atomically(paths.manifest, json.dumps(asdict(corpus), indent=2, ensure_ascii=False) + "\n")
+    shutil.rmtree(paths.shards, ignore_errors=True)
 
 
 def _concatenate(paths: BuildPaths, plan: Plan, stamps: Mapping[int, Stamp]) -> None:

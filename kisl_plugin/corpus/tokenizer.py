@@ -68,22 +68,20 @@ def sample_texts(pieces: Sequence[Piece], sample: int) -> Iterator[str]:
     Raises:
         InputError, KislError: as read_piece.
     """
-    whole = max(1, sum(piece.size for piece in pieces))
-    share = min(1.0, sample / whole)
-    progress = Progress("training the tokenizer, MB", max(1, round(share * whole) // MEGABYTE))
-    documents = size = 0
-    goal = 0.0
+    whole = sum(piece.size for piece in pieces)
+    progress = Progress("training the tokenizer, MB", max(1, min(sample, whole) // MEGABYTE))
+    documents = size = passed = 0
     try:
         for piece in pieces:
-            goal += share * piece.size
-            # A long document of the piece before may have reached the goal already.
-            for document in read_piece(piece) if share == 1 or size < goal else ():
+            passed += piece.size
+            for document in read_piece(piece):
+                # A long document, perhaps of the piece before, has reached the share of all pieces until here.
+                if sample < whole and size * whole >= sample * passed:
+                    break
                 documents, size = documents + 1, size + document.size
                 # The last update is always written, and there must be only one.
                 progress.update(min(size // MEGABYTE, progress.total - 1), f"{documents:,} documents")
                 yield document.text
-                if share < 1 and size >= goal:
-                    break
         progress.update(progress.total, f"{documents:,} documents")
     finally:
         progress.close()
