@@ -5,9 +5,10 @@ refused. Datatrove is loaded when a build runs.
 """
 
 import re
+import shutil
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -43,7 +44,6 @@ __all__ = ["BuildOptions", "build_corpus"]
 
 _MOST_TASKS = 1000
 _WATCH = "watch with squeue --me; the same command shows the progress, and resubmits what failed"
-_RESULTS = (".json", ".idx", ".bin", ".yml", ".triples.csv", ".bin.part", ".idx.part")
 
 
 @dataclass(frozen=True)
@@ -154,22 +154,21 @@ def _checked_paths(options: BuildOptions) -> BuildPaths:
     if output.suffix in (".bin", ".idx"):
         raise InputError(f"--output {output}: {output.suffix} is appended; expected {output.with_suffix('')}")
     paths = BuildPaths(output.absolute())
-    existing = next(_results(paths), None)
+    existing = _results(paths)
     if existing and not options.force and not paths.plan.exists():
         if paths.folder.exists():  # of a build that was killed when it had only its folder left to remove
             with claim(paths):
                 pass
-        raise InputError(f"{existing}: already exists; choose another --output, or --force to replace it")
+        raise InputError(f"{existing[0]}: already exists; choose another --output, or --force to replace it")
     return paths
 
 
-def _results(paths: BuildPaths) -> Iterator[Path]:
+def _results(paths: BuildPaths) -> list[Path]:
     """The files there that a build writes, and that a new one replaces; the manifest first."""
-    yield from (path for ending in _RESULTS if (path := file_of(paths.output, ending)).exists())
-    shard = re.compile(re.escape(paths.output.name) + r"_\d{5}\.(bin|idx)")
-    if paths.output.parent.is_dir():
-        yield from sorted(path for path in paths.output.parent.iterdir() if shard.fullmatch(path.name))
-    yield from sorted(paths.excluded.glob("[0-9]*[0-9].jsonl"))
+    ending = r"(_\d{5})?\.(json|idx|bin|yml|triples\.csv|bin\.part|idx\.part)"
+    folder, name = paths.output.parent, re.compile(re.escape(paths.output.name) + ending)
+    files = [path for path in folder.iterdir() if name.fullmatch(path.name)] if folder.is_dir() else []
+    return [*sorted(files, key=lambda path: path.suffix != ".json"), *paths.excluded.glob("[0-9]*[0-9].jsonl")]
 
 
 def _plan(options: BuildOptions, paths: BuildPaths, old: Plan | None) -> Plan:
@@ -216,9 +215,11 @@ def _plan(options: BuildOptions, paths: BuildPaths, old: Plan | None) -> Plan:
                 "go on with the old value, or add --force to start again"
             )
     pieces_now = cut_into_pieces(files)
-    for path in list(_results(paths)):
-        path.unlink()
-    paths.clear()
+    for path in [*_results(paths), *(path for path in paths.folder.iterdir() if path.name != "lock")]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
     shares = share_out(pieces_now, options.tasks_for(len(pieces_now)))
     return write_plan(paths, plan_of(shares), triples_jsonl, tokenizer_json)
 

@@ -58,50 +58,47 @@ class Stage:
         """Let a task run again."""
         self._marker(rank).unlink(missing_ok=True)
 
-    def log(self, rank: int) -> Path:
-        """The file in which datatrove logs what a task does."""
-        return self.folder / "logs" / f"task_{rank:05d}.log"
-
     def clear_logs(self) -> None:
         """Remove the logs of tasks that are not done, so that they are not mistaken for those of the next run."""
         for rank in self.left():
-            self.log(rank).unlink(missing_ok=True)
+            self._log(rank).unlink(missing_ok=True)
 
-    def failures(self) -> dict[int, KislError]:
-        """The errors of the tasks that failed, by rank; not of those that run or were killed."""
+    def failures(self, running: bool = False) -> dict[int, KislError]:
+        """The errors of the tasks that failed, by rank; of those that were killed too, unless tasks are `running`."""
         errors: dict[int, KislError] = {}
         for rank in self.left():
-            log = self.log(rank)
-            lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []
-            if not any(line.startswith("Traceback (most recent call last)") for line in lines):
+            log = self._log(rank)
+            if not log.exists():
                 continue
-            # After the indented lines of a traceback follows "package.module.Kind: message".
-            last = max(number for number, line in enumerate(lines) if line.startswith(" "))
-            kind, _, message = next(line for line in lines[last + 1 :] if line).partition(": ")
-            if kind.startswith("kisl_plugin."):
-                errors[rank] = (InputError if kind.endswith(".InputError") else KislError)(message)
+            lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+            if any(line.startswith("Traceback (most recent call last)") for line in lines):
+                # After the indented lines of a traceback follows "package.module.Kind: message".
+                last = max(number for number, line in enumerate(lines) if line.startswith(" "))
+                kind, _, message = next(line for line in lines[last + 1 :] if line).partition(": ")
+                if kind.startswith("kisl_plugin."):
+                    errors[rank] = (InputError if kind.endswith(".InputError") else KislError)(message)
+                    continue
+                what = f"failed with {kind}: {message}; once that is solved the same command goes on from here"
+            elif running:
+                continue
             else:
-                errors[rank] = KislError(
-                    f"{self.name}: task {rank} failed with {kind}: {message}; once that is solved the same command "
-                    f"goes on from here; its log: {log}"
-                )
+                what = "ended since a process was killed (out of memory or time?); the same command goes on from here"
+            errors[rank] = KislError(f"{self.name}: task {rank} {what}; its log: {log}")
         return errors
 
     def raise_failure(self) -> None:
         """Raise the first error of a stage that is not done and no longer runs.
 
         Raises:
-            KislError: what a task raised; or that tasks were killed.
+            KislError: what a task raised; or that tasks were killed, or did not begin.
         """
         for error in self.failures().values():
             raise error
         if left := self.left():
-            ranks = [str(rank) for rank in left if self.log(rank).exists()] or ["?"]
-            raise KislError(
-                f"{self.name}: a process was killed (out of memory?) while it ran task {', '.join(ranks[:8])} of "
-                f"{self.tasks}; the same command goes on from here, with fewer workers if memory was short; logs: "
-                f"{self.folder / 'logs'}"
-            )
+            raise KislError(f"{self.name}: {len(left)} tasks did not begin; logs: {self.folder / 'logs'}")
+
+    def _log(self, rank: int) -> Path:
+        return self.folder / "logs" / f"task_{rank:05d}.log"  # datatrove's
 
     def _marker(self, rank: int) -> Path:
         return self.folder / "completions" / f"{rank:05d}"  # datatrove's
@@ -350,15 +347,13 @@ def read_slurm_status(stages: Sequence[Stage]) -> tuple[list[str], list[str]]:
         ) from None
     active, lines = list[str](), list[str]()
     for stage in stages:
-        left, failures = stage.left(), {rank: str(error) for rank, error in stage.failures().items()}
-        line = f"{stage.name}: {stage.tasks - len(left):,} of {stage.tasks:,} tasks done"
-        if (job := job_of.get(stage.name)) in queue:
-            active.append(str(job))
+        line = f"{stage.name}: {stage.tasks - len(stage.left()):,} of {stage.tasks:,} tasks done"
+        running = (job := job_of.get(stage.name, "")) in queue
+        if running:
+            active.append(job)
             line += f", job {job} in the queue"
-        else:
-            killed = (rank for rank in left if rank not in failures and stage.log(rank).exists())
-            failures |= {rank: f"it was killed (out of memory or time?); its log: {stage.log(rank)}" for rank in killed}
-        lines += [line, *(f"{stage.name}: task {rank} failed: {why}" for rank, why in sorted(failures.items()))]
+        failures = stage.failures(running)
+        lines += [line, *(f"{stage.name}: task {rank} failed: {error}" for rank, error in failures.items())]
     return active, lines
 
 

@@ -332,7 +332,7 @@ def _local_paths(path: str) -> list[str]:
         if ending in (".work", ".excluded") and ending not in path:
             raise InputError(
                 f"{file}: lies in a folder named like the output of a build, whose documents would be in the corpus "
-                f"twice; name the texts themselves, or this folder: --input {Path(file).parent}"
+                f"twice; to read it all the same: --input {Path(file).parent}"
             )
     return readable
 

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,12 +16,11 @@ from pathlib import Path
 
 import yaml
 
-from kisl_plugin.corpus.inputs import MEGABYTE, Piece
+from kisl_plugin.corpus.inputs import Piece
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.files import hold_lock, no_formula, sha256, write_atomically
 from kisl_plugin.indexed import IndexedDataset, file_of, token_type, write_index
 from kisl_plugin.matching import MatchRules, unsearchable
-from kisl_plugin.progress import Progress
 from kisl_plugin.triples import read_triples
 
 __all__ = ["NO_TRIPLES", "Corpus"]
@@ -65,14 +63,6 @@ class BuildPaths:
     def read_bytes(self, rank: int) -> Path:
         """The file in which a task notes how many bytes of its pieces it has read."""
         return self.folder / "read" / f"{rank:05d}"
-
-    def clear(self) -> None:
-        """Remove what the folder contains but its lock."""
-        for path in self.folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != "lock":
-                path.unlink()
 
 
 @contextmanager
@@ -304,18 +294,13 @@ def merge_shards(paths: BuildPaths, weighted: bool, *_: object) -> None:
 
 def _concatenate(paths: BuildPaths, plan: Plan, stamps: Mapping[int, Stamp]) -> None:
     shards = [paths.shard(rank) for rank in stamps]
-    size = sum(file_of(shard, ".bin").stat().st_size for shard in shards)
     data, index = file_of(paths.output, ".bin.part"), file_of(paths.output, ".idx.part")
-    # During a run sys.stderr is not the terminal.
-    progress = Progress("merging the shards, MB", max(1, size // MEGABYTE), stream=sys.__stderr__)
     with data.open("wb") as target:
         for shard in shards:
             with file_of(shard, ".bin").open("rb") as source:
                 shutil.copyfileobj(source, target, _COPY_BYTES)
-            progress.update(min(target.tell() // MEGABYTE, progress.total - 1))
         target.flush()
         os.fsync(target.fileno())
-    progress.close()
     write_index(index, token_type(plan.vocab_size), [IndexedDataset(shard).sizes for shard in shards])
     # The index last: where it is, all its documents are.
     data.replace(file_of(paths.output, ".bin"))
