@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fit_files import rate, shared_outcomes
+from fit_files import rate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit import fit_collapse_curve
-from kisl_plugin.fit.curve import bootstrap_f_star
 from kisl_plugin.fit.likelihood import FloatArray
 from kisl_plugin.fit.text import FORM_REJECTED, NO_COLLAPSE, NOT_IDENTIFIED, NOT_UNIMODAL, OK, TOO_FEW_POINTS
 
@@ -241,29 +240,3 @@ def test_a_higher_floor_moves_f_star_and_the_curve_as_far_as_the_band_says() -> 
     assert np.diff(ends)[0] / 2 / curve.quantile == pytest.approx(step, rel=0.2)
     peak = 10 * abs(higher.peak - curve.peak)
     assert np.diff(curve.peak_interval)[0] / 2 / curve.quantile == pytest.approx(peak, rel=0.2)
-
-
-def test_bootstrapped_triples_spread_as_the_paired_interval_says() -> None:
-    truth = np.concatenate([rate(PAPERS_GRID, 300.0), rate(PAPERS_GRID, 400.0)])
-    right = np.split(shared_outcomes(truth, 0.8, 2000, seed=4), 2, axis=1)
-    drawn = bootstrap_f_star(PAPERS_GRID, right, draws=1500)
-    for at, outcomes in enumerate(right):
-        curve = fit_collapse_curve(PAPERS_GRID, outcomes.sum(axis=0), np.full(8, 2000), outcomes=outcomes)
-        assert curve.tau == 0
-        low, high = np.percentile(drawn[:, at], [2.5, 97.5])
-        assert (low, high) == pytest.approx(curve.f_star_interval, rel=0.03)
-
-
-def test_the_same_triples_are_bootstrapped_for_every_model_and_the_seed_decides_which() -> None:
-    right = shared_outcomes(rate(PAPERS_GRID, 300.0, floor=0.25), 0.5, 2000, seed=4)
-    twice = bootstrap_f_star(PAPERS_GRID, [right, right], 0.25, draws=50)
-    assert np.array_equal(twice[:, 0], twice[:, 1])
-    assert np.array_equal(twice[:, :1], bootstrap_f_star(PAPERS_GRID, [right], 0.25, draws=50))
-    assert not np.array_equal(twice[:, :1], bootstrap_f_star(PAPERS_GRID, [right], 0.25, draws=50, seed=1))
-
-
-def test_outcomes_of_another_shape_are_not_bootstrapped() -> None:
-    with pytest.raises(InputError, match=r"outcomes have shape \(1, 5, 3\); expected"):
-        bootstrap_f_star(PAPERS_GRID, np.ones((1, 5, 3)))
-    with pytest.raises(InputError, match="4 distinct frequencies"):
-        bootstrap_f_star([1, 2], np.ones((1, 5, 2)))

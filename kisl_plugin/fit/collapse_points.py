@@ -17,10 +17,10 @@ __all__ = [
     "FloatArray",
     "Interval",
     "Noise",
+    "Target",
     "estimate_noise",
     "log_errors",
     "positive",
-    "training_compute",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -31,24 +31,25 @@ NORMAL_95 = 1.959963984540054
 SMALLEST_ERROR = 1e-3  # no collapse point is known better than to 0.1 %, whatever its interval says
 
 
-def training_compute(params: float, tokens: float) -> float:
-    """C = 6·N·D in floating-point operations (Kaplan et al. 2020)."""
-    return 6.0 * params * tokens
-
-
-@dataclass(frozen=True, kw_only=True)
-class CollapsePoint:
-    """F* of the model with N = `params` trained on D = `tokens`, with its 95 % interval."""
+@dataclass(frozen=True)
+class Target:
+    """A model of N = `params` parameters (all of them) to be trained on D = `tokens` tokens."""
 
     params: int
     tokens: int
-    f_star: float
-    interval: Interval = OPEN
 
     @property
     def compute(self) -> float:
-        """C in floating-point operations."""
-        return training_compute(self.params, self.tokens)
+        """C = 6·N·D in floating-point operations (Kaplan et al. 2020)."""
+        return 6.0 * self.params * self.tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollapsePoint(Target):
+    """F* of a model that was trained, with its 95 % interval."""
+
+    f_star: float
+    interval: Interval = OPEN
 
 
 def positive(name: str, values: ArrayLike) -> FloatArray:
@@ -132,15 +133,12 @@ def estimate_noise(
     intervals cover 0.91–0.93 where these cover 0.93–0.95 (benchmarks/law_recovery.py). Without errors the scatter is
     the root of deviance / (M - p). Degrees of freedom are Satterthwaite's: M - p where there is nothing but scatter.
 
-    Args:
-        errors: standard errors [M] of log F*, None where unknown.
-        models: M.
-        parameters: p.
-        deviance: the least Σ weight·residual² of log F* for given weights [M].
+    `errors` [M] are the standard errors of log F* (None: unknown), `models` is M, `parameters` p, and `deviance` gives
+    the least Σ weight·residual² of log F* for weights [M].
     """
     df = models - parameters
     if df < 1:
-        return Noise(errors, 0.0 if errors is not None else 1.0, inf)
+        return Noise(errors, float(errors is None), inf)
     if errors is None:
         return Noise(None, float(np.sqrt(deviance(np.ones(models)) / df)), float(df))
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.fit import text
 from kisl_plugin.fit.likelihood import (
     LARGEST_B,
     LOG_F_STAR,
@@ -21,22 +22,11 @@ from kisl_plugin.fit.likelihood import (
     IntArray,
     collapse_rate,
     log_share_slopes,
-    multistart,
 )
 from kisl_plugin.fit.noise import SEEDS, CurveFits, fit_curves, pool_runs, students_t, with_pairing
 from kisl_plugin.fit.order_tests import bootstrap_p_values, order_fits, order_ratios
-from kisl_plugin.fit.text import (
-    FORM_REJECTED,
-    NO_COLLAPSE,
-    NOT_IDENTIFIED,
-    NOT_UNIMODAL,
-    OK,
-    TOO_FEW_POINTS,
-    f_star_in_words,
-    probability,
-)
 
-__all__ = ["CollapseCurve", "bootstrap_f_star", "curve_verdicts", "fit_collapse_curve", "wilson"]
+__all__ = ["CollapseCurve", "curve_verdicts", "fit_collapse_curve", "wilson"]
 
 _NORMAL_95 = 1.959963984540054
 _FEWEST_FREQUENCIES = 4
@@ -56,23 +46,16 @@ def wilson(correct: ArrayLike, total: ArrayLike, quantile: ArrayLike = _NORMAL_9
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What M fitted curves are worth.
-
-    Attributes:
-        low, high: ends of the 95 % interval of log F* [M]; NaN where open.
-        fall_p, unimodal_p, form_p: p-values [M] of "never falls", "rises, then falls" and "has the curve's form".
-        largest_fall: upper end [M] of the 95 % interval of the fall between any two frequencies.
-        status: [M], of "no collapse" without its frequency.
-    """
+    """What M fitted curves are worth; every array has one entry [M] per curve."""
 
     fits: CurveFits
-    low: FloatArray
+    low: FloatArray  # ends of the 95 % interval of log F*; NaN where open
     high: FloatArray
-    fall_p: FloatArray
+    fall_p: FloatArray  # p-values of "never falls", "rises, then falls" and "has the curve's form"
     unimodal_p: FloatArray
     form_p: FloatArray
-    largest_fall: FloatArray
-    status: NDArray[np.str_]
+    largest_fall: FloatArray  # upper end of the 95 % interval of the fall between any two frequencies
+    status: NDArray[np.str_]  # "no collapse" is without its frequency
 
 
 def curve_verdicts(fits: CurveFits) -> Verdicts:
@@ -114,8 +97,8 @@ def curve_verdicts(fits: CurveFits) -> Verdicts:
     identified = (low > first) & (high < last) & (fits.theta[:, STEEPNESS] < LARGEST_B * 0.99)
     status = np.select(
         [unimodal_p < _UNIMODAL_P, fall_p >= _FALL_P, form_p < _FORM_P, ~identified],
-        [NOT_UNIMODAL, NO_COLLAPSE, FORM_REJECTED, NOT_IDENTIFIED],
-        OK,
+        [text.NOT_UNIMODAL, text.NO_COLLAPSE, text.FORM_REJECTED, text.NOT_IDENTIFIED],
+        text.OK,
     )
     return Verdicts(fits, low, high, fall_p, unimodal_p, form_p, largest_fall, status)
 
@@ -148,7 +131,6 @@ class CollapseCurve:
     f_star_interval: Interval = (None, None)
     peak: float = np.nan
     peak_interval: tuple[float, float] = (np.nan, np.nan)
-    log_likelihood: float = np.nan
     deviance: float = np.nan
     form_p: float = np.nan
     fall_p: float = np.nan
@@ -168,7 +150,7 @@ class CollapseCurve:
     @property
     def ok(self) -> bool:
         """Whether a collapse point was found."""
-        return self.status == OK
+        return self.status == text.OK
 
     def rate(self, frequency: ArrayLike) -> FloatArray:
         """P at frequencies of any shape (all > 0); NaN where no curve was fitted."""
@@ -214,10 +196,9 @@ def fit_collapse_curve(
     Raises:
         InputError: the lengths differ, a value is outside its range, or the outcomes contradict the counts.
     """
-    if not 0 <= floor < 1:
-        raise InputError(f"floor is {floor!r}; expected a share from 0 to below 1")
-    if not 0 <= floor_error < 1:
-        raise InputError(f"floor_error is {floor_error!r}; expected a standard error from 0 to below 1")
+    for name, share in (("floor", floor), ("floor_error", floor_error)):
+        if not 0 <= share < 1:
+            raise InputError(f"{name} is {share!r}; expected a share from 0 to below 1")
     F, k, n, paired = _check_counts(frequency, correct, total, outcomes)
     counts = pool_runs(F, k[None], n[None], float(floor))
     distinct = counts.likelihood.frequency
@@ -225,7 +206,7 @@ def fit_collapse_curve(
     if len(distinct) < _FEWEST_FREQUENCIES:
         number = "1 distinct frequency" if len(distinct) == 1 else f"{len(distinct)} distinct frequencies"
         message = f"{number}; at least {_FEWEST_FREQUENCIES} are needed"
-        return CollapseCurve(status=TOO_FEW_POINTS, message=message, floor=floor, frequency_range=frequency_range)
+        return CollapseCurve(status=text.TOO_FEW_POINTS, message=message, floor=floor, frequency_range=frequency_range)
     if paired is not None:
         counts = with_pairing(counts, F, paired)
 
@@ -236,11 +217,10 @@ def fit_collapse_curve(
     height, peaked = np.exp(log_height), b > _FLAT
     f_star = float(np.exp(log_f_star)) if peaked else np.nan
     ends = [None if np.isnan(end[0]) else float(np.exp(end[0])) for end in (verdicts.low, verdicts.high)]
-    peak_ends = [np.exp(end[0]) for end in fits.interval(LOG_HEIGHT)]
-    maximum = float(fits.unweighted.maximum[0])
+    peak_low, peak_high = (float(floor + (1 - floor) * np.exp(end[0])) for end in fits.interval(LOG_HEIGHT))
     source = "seeds" if fits.tau_source == SEEDS else "the lack of fit, which assumes the form"
     return CollapseCurve(
-        status=f"{NO_COLLAPSE}{frequency_range[1]:g}" if status == NO_COLLAPSE else status,
+        status=f"{text.NO_COLLAPSE}{frequency_range[1]:g}" if status == text.NO_COLLAPSE else status,
         message=_message(verdicts),
         floor=float(floor),
         frequency_range=frequency_range,
@@ -250,12 +230,8 @@ def fit_collapse_curve(
         f_star=f_star,
         f_star_interval=(ends[0], ends[1]),
         peak=float(floor + (1 - floor) * height),
-        peak_interval=(
-            float(floor + (1 - floor) * np.nan_to_num(peak_ends[0], nan=0.0)),
-            float(floor + (1 - floor) * np.nan_to_num(peak_ends[1], nan=1.0)),
-        ),
-        log_likelihood=maximum,
-        deviance=max(0.0, 2 * (float(counts.likelihood.saturated()[0]) - maximum)),
+        peak_interval=(floor if np.isnan(peak_low) else peak_low, 1.0 if np.isnan(peak_high) else peak_high),
+        deviance=max(0.0, 2 * float(counts.likelihood.saturated()[0] - fits.unweighted.maximum[0])),
         form_p=float(verdicts.form_p[0]),
         fall_p=float(verdicts.fall_p[0]),
         unimodal_p=float(verdicts.unimodal_p[0]),
@@ -316,16 +292,16 @@ def _message(verdicts: Verdicts) -> str:
     seeds = verdicts.fits.tau_source == SEEDS
     advice = "" if seeds else "; run-to-run noise could cause this too: train more seeds"
     status = str(verdicts.status[0])
-    if status == OK:
-        return f_star_in_words(np.exp(verdicts.fits.theta[0, LOG_F_STAR]), (low, high))
-    if status == NOT_UNIMODAL:
-        return f"accuracy does not rise once and then fall ({probability(verdicts.unimodal_p[0])}){advice}"
-    if status == FORM_REJECTED:
-        return f"the curve's form does not fit the counts ({probability(verdicts.form_p[0])}){advice}"
-    if status == NO_COLLAPSE:
+    if status == text.OK:
+        return text.f_star_in_words(np.exp(verdicts.fits.theta[0, LOG_F_STAR]), (low, high))
+    if status == text.NOT_UNIMODAL:
+        return f"accuracy does not rise once and then fall ({text.probability(verdicts.unimodal_p[0])}){advice}"
+    if status == text.FORM_REJECTED:
+        return f"the curve's form does not fit the counts ({text.probability(verdicts.form_p[0])}){advice}"
+    if status == text.NO_COLLAPSE:
         ignored = "" if seeds else "; run-to-run noise is ignored: train more seeds to include it"
         return (
-            f"a curve that never falls fits as well ({probability(verdicts.fall_p[0])}); "
+            f"a curve that never falls fits as well ({text.probability(verdicts.fall_p[0])}); "
             f"the data allow a fall of at most {verdicts.largest_fall[0]:.2g} (95 %){ignored}"
         )
     if not high < frequency[-1]:
@@ -333,44 +309,3 @@ def _message(verdicts: Verdicts) -> str:
     if not low > frequency[0]:
         return f"the 95 % interval of F* includes F={frequency[0]:g}: probe smaller frequencies"
     return "the peak is narrower than the frequencies can resolve: probe between them"
-
-
-def bootstrap_f_star(
-    frequency: ArrayLike, outcomes: ArrayLike, floor: float = 0.0, *, draws: int = 2000, seed: int = 0
-) -> FloatArray:
-    """F* [draws, M] of M models refitted to triples drawn with replacement, the same for every model and frequency.
-
-    It shows how the errors of models that were asked the same triples are correlated, which the intervals of single
-    curves cannot show. Run-to-run noise is not part of it.
-
-    Args:
-        frequency: F of the runs [R], the same for every model.
-        outcomes: right (1) and wrong (0) answers [M, T, R]: models, triples, runs.
-        floor: the share that guessing gets right.
-        draws: the number of bootstrap samples.
-        seed: of the random numbers.
-
-    Raises:
-        InputError: a model has fewer than four distinct frequencies, or the outcomes have another shape or values.
-    """
-    F, right = np.asarray(frequency, dtype=np.float64), np.asarray(outcomes, dtype=np.float32)
-    if right.ndim != 3 or right.shape[2:] != F.shape or not np.isin(right, (0.0, 1.0)).all():
-        raise InputError(f"outcomes have shape {right.shape}; expected 0 and 1 [models, triples, {F.size} runs]")
-    if len(np.unique(F)) < _FEWEST_FREQUENCIES:
-        raise InputError(f"at least {_FEWEST_FREQUENCIES} distinct frequencies are needed")
-    models, triples, runs = right.shape
-    columns = right.swapaxes(0, 1).reshape(triples, -1)
-    rng, correct = np.random.default_rng(seed), np.empty((draws, models, runs))
-    for first in range(0, draws, 200):  # how often each triple was drawn, for 200 samples at once
-        some = min(200, draws - first)
-        drawn = rng.integers(0, triples, (some, triples)) + triples * np.arange(some)[:, None]
-        weight = np.bincount(drawn.ravel(), minlength=some * triples).reshape(some, triples).astype(np.float32)
-        correct[first : first + some] = (weight @ columns).reshape(some, models, runs)
-    f_star = np.empty((draws, models))
-    for model in range(models):
-        original = pool_runs(F, right[None, model].sum(axis=1), np.full((1, runs), float(triples)), floor)
-        best = multistart(original.likelihood).best
-        counts = pool_runs(F, correct[:, model], np.full((draws, runs), float(triples)), floor)
-        theta, _ = counts.likelihood.maximise(np.repeat(best, draws, axis=0), tolerance=1e-4)
-        f_star[:, model] = np.where(theta[:, STEEPNESS] > _FLAT, np.exp(theta[:, LOG_F_STAR]), np.nan)
-    return f_star

@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,6 +40,13 @@ class HeldOut:
     words: str
 
 
+_AGREEMENT = {
+    True: "within the intervals",
+    False: "outside the intervals",
+    None: "without an interval: three models without intervals of F* give no measure of error",
+}
+
+
 def hold_out(points: Sequence[CollapsePoint], params: int) -> tuple[HeldOut, ...]:
     """Predict each model with N = `params` from models of other sizes, largest D first.
 
@@ -59,15 +66,35 @@ def hold_out(points: Sequence[CollapsePoint], params: int) -> tuple[HeldOut, ...
         if len({other.params for other in at_budget}) >= FEWEST_MODELS:
             C, F = [other.compute for other in at_budget], [other.f_star for other in at_budget]
             law = fit_infusion_law(C, F, [other.interval for other in at_budget])
-            predicted, interval = law.predict(point.compute), law.interval(point.compute)
-            source = f"the infusion law F*(C) of {len(C)} other models at its D"
+            predicted, (low, high) = law.predict(point.compute), law.interval(point.compute)
+            source = f"the infusion law F*(C) of {law.models} other models at its D"
         else:
             try:
-                predicted, interval, _ = fit_joint_law(others).predict(point.params, point.tokens)
+                predicted, (low, high), _ = fit_joint_law(others).predict(point.params, point.tokens)
             except InputError:
                 continue
             source = f"the law of N and D of {len(others)} models of other sizes"
-        held_out.append(_compared(point, predicted, interval, source))
+        ratio, inside = float(predicted / point.f_star), None
+        if low is not None and high is not None:
+            # The halves of the two intervals that face each other add as standard errors do
+            measured, end = (point.interval[1], low) if ratio > 1 else (point.interval[0], high)
+            half = math.inf if measured is None else math.log(measured / point.f_star)
+            inside = abs(math.log(ratio)) <= math.hypot(half, math.log(end / predicted))
+        missed = "exactly" if ratio == 1 else f"{abs(ratio - 1) * 100:.1f} % too {'high' if ratio > 1 else 'low'}"
+        held_out.append(
+            HeldOut(
+                params=point.params,
+                tokens=point.tokens,
+                measured=float(point.f_star),
+                measured_interval=point.interval,
+                predicted=predicted,
+                interval=(low, high),
+                ratio=ratio,
+                inside=inside,
+                source=source,
+                words=f"predicted {missed}, {_AGREEMENT[inside]}",
+            )
+        )
     if not held_out:
         raise InputError(
             f"hold_out {params}: the other sizes make no law; it needs collapse points of {FEWEST_MODELS} of them at "
@@ -76,36 +103,7 @@ def hold_out(points: Sequence[CollapsePoint], params: int) -> tuple[HeldOut, ...
     return tuple(held_out)
 
 
-def _compared(point: CollapsePoint, predicted: float, interval: Interval, source: str) -> HeldOut:
-    ratio, inside = float(predicted / point.f_star), None
-    low, high = interval
-    if low is not None and high is not None:
-        measured, end = (point.interval[1], low) if ratio > 1 else (point.interval[0], high)
-        reach = math.inf
-        if measured is not None:
-            reach = math.hypot(math.log(measured / point.f_star), math.log(end / predicted))
-        inside = abs(math.log(ratio)) <= reach
-    missed = "exactly" if ratio == 1 else f"{abs(ratio - 1) * 100:.1f} % too {'high' if ratio > 1 else 'low'}"
-    agreement = {
-        True: "within the intervals",
-        False: "outside the intervals",
-        None: "without an interval: three models without intervals of F* give no measure of error",
-    }
-    return HeldOut(
-        params=point.params,
-        tokens=point.tokens,
-        measured=float(point.f_star),
-        measured_interval=point.interval,
-        predicted=predicted,
-        interval=interval,
-        ratio=ratio,
-        inside=inside,
-        source=source,
-        words=f"predicted {missed}, {agreement[inside]}",
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Verdict:
     """`passed` is None where the data cannot tell."""
 
@@ -122,19 +120,20 @@ def law_verdicts(statuses: Sequence[str], points: Sequence[CollapsePoint]) -> tu
         points: the collapse points of the curves that are ok.
     """
     rejected, fine = statuses.count(NOT_UNIMODAL), statuses.count(OK)
-    passed, sentence = None, "no curve shows a collapse"
+    unimodal = Verdict("unimodal curves", None, "no curve shows a collapse")
     if rejected:
-        passed, sentence = False, f"not unimodal: {rejected} of {len(statuses)} curves"
+        unimodal = replace(unimodal, passed=False, sentence=f"not unimodal: {rejected} of {len(statuses)} curves")
     elif fine:
-        passed, sentence = True, f"{fine} of {len(statuses)} curves rise, then fall; none rises again beyond chance"
-    unimodal = Verdict(name="unimodal curves", passed=passed, sentence=sentence)
+        sentence = f"{fine} of {len(statuses)} curves rise, then fall; none rises again beyond chance"
+        unimodal = replace(unimodal, passed=True, sentence=sentence)
 
     budgets: dict[int, list[CollapsePoint]] = defaultdict(list)
     for point in sorted(points, key=lambda point: (point.tokens, point.params)):
         budgets[point.tokens].append(point)
 
     # Fails where the law of the smaller models misses the largest one of any D by more than 20 %
-    passed, sentence = None, f"no D has {FEWEST_MODELS + 1} sizes, the largest to be predicted from the others"
+    sentence = f"no D has {FEWEST_MODELS + 1} sizes, the largest to be predicted from the others"
+    extrapolates = Verdict("extrapolation", None, sentence)
     enough = [group for group in budgets.values() if len({point.params for point in group}) > FEWEST_MODELS]
     if enough:
         largest = [hold_out(group, max(point.params for point in group))[0] for group in enough]
@@ -143,36 +142,26 @@ def law_verdicts(statuses: Sequence[str], points: Sequence[CollapsePoint]) -> tu
         sentence = f"{model}, left out: {worst.words}; ±{100 * TOLERANCE:.0f} % is allowed"
         if not passed and worst.inside:
             sentence += ", but the errors alone may miss by as much"
-    extrapolates = Verdict(name="extrapolation", passed=passed, sentence=sentence)
-    return unimodal, _falls_with_size(list(budgets.values())), extrapolates
+        extrapolates = replace(extrapolates, passed=passed, sentence=sentence)
+    return unimodal, Verdict("F* falls with size", *_falls_with_size(list(budgets.values()))), extrapolates
 
 
-def _falls_with_size(budgets: Sequence[Sequence[CollapsePoint]]) -> Verdict:
-    """Failed where F* rises with N at one D, passed where it falls, beyond the errors at p < 0.05."""
-    name = "F* falls with size"
+def _falls_with_size(budgets: Sequence[Sequence[CollapsePoint]]) -> tuple[bool | None, str]:
+    """Failed where F* rises with N at one D, passed where it falls, beyond the errors at p < 0.05; and in words."""
     several = [group for group in budgets if len({point.params for point in group}) > 1]
     if not several:
-        return Verdict(name=name, passed=None, sentence="no D has collapse points of two sizes")
-    measured = [
-        (errors, group)
-        for group in several
-        if (errors := log_errors([p.f_star for p in group], [p.interval for p in group])) is not None
-    ]
+        return None, "no D has collapse points of two sizes"
+    errors = [log_errors([p.f_star for p in group], [p.interval for p in group]) for group in several]
+    measured = [(error, group) for error, group in zip(errors, several, strict=True) if error is not None]
     if not measured:
-        sentence = "no interval of F* is known, so a rise cannot be distinguished from chance"
-        return Verdict(name=name, passed=None, sentence=sentence)
+        return None, "no interval of F* is known, so a rise cannot be distinguished from chance"
     # Bonferroni over the D
     rise, fall = (min(1.0, len(measured) * min(_p_of_change(*pair, way) for pair in measured)) for way in (1, -1))
     if rise < SIGNIFICANT:
-        passed, sentence = False, f"F* rises with N at one D beyond its errors (p = {rise:.2g})"
-    elif fall < SIGNIFICANT:
-        passed, sentence = (
-            True,
-            f"F* falls with N at one D (p = {fall:.2g}); no rise beyond the errors (p = {rise:.2g})",
-        )
-    else:
-        passed, sentence = None, f"the errors show neither a rise (p = {rise:.2g}) nor a fall (p = {fall:.2g}) with N"
-    return Verdict(name=name, passed=passed, sentence=sentence)
+        return False, f"F* rises with N at one D beyond its errors (p = {rise:.2g})"
+    if fall < SIGNIFICANT:
+        return True, f"F* falls with N at one D (p = {fall:.2g}); no rise beyond the errors (p = {rise:.2g})"
+    return None, f"the errors show neither a rise (p = {rise:.2g}) nor a fall (p = {fall:.2g}) with N"
 
 
 def _p_of_change(errors: FloatArray, group: Sequence[CollapsePoint], way: int) -> float:

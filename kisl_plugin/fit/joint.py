@@ -44,8 +44,6 @@ FEWEST_POINTS = 4
 FEWEST_FOR_ALL_FORMS = 9
 LEAST_WEIGHT = 0.01  # of a form that counts for the spread of predictions
 
-# The forms of F*(N, D).
-
 # Bounds; rho is the share of E in F* at the largest N and D.
 _BOUNDS = {
     "log F*": (-np.inf, np.inf),
@@ -82,31 +80,23 @@ def _with_constant(falling: FloatArray, rho: FloatArray) -> FloatArray:
         return np.asarray(np.logaddexp(np.log1p(-rho) + falling, np.log(rho)))
 
 
-_POWER = _Form(
-    "power law",
-    "A·D^gamma / N^alpha",
-    ("log F*", "gamma", "alpha"),
-    lambda theta, n, d: theta[0] + theta[1] * d - theta[2] * n,
-)
+_LINEAR = ("log F*", "gamma", "alpha")
+_BENT = (*_LINEAR, "rho")
+_POWER = _Form("power law", "A·D^gamma / N^alpha", _LINEAR, lambda theta, n, d: theta[0] + theta[1] * d - theta[2] * n)
 _SCALED = _Form(
     "scaled law",
     "D^gamma·(A/N^alpha + E)",
-    ("log F*", "gamma", "alpha", "rho"),
+    _BENT,
     lambda theta, n, d: theta[0] + theta[1] * d + _with_constant(-theta[2] * n, theta[3]),
 )
 _OFFSET = _Form(
     "offset law",
     "A·D^gamma / N^alpha + E",
-    ("log F*", "gamma", "alpha", "rho"),
+    _BENT,
     lambda theta, n, d: theta[0] + _with_constant(theta[1] * d - theta[2] * n, theta[3]),
 )
-_NESTED = _Form(
-    "tokens per parameter",
-    "A·(D/N)^gamma",
-    ("log F*", "gamma"),
-    lambda theta, n, d: theta[0] + theta[1] * (d - n),
-)
-_OF_D = _Form("data law", "A·D^gamma", ("log F*", "gamma"), lambda theta, n, d: theta[0] + theta[1] * (d + 0 * n))
+_NESTED = _Form("tokens per parameter", "A·(D/N)^gamma", _LINEAR[:2], lambda theta, n, d: theta[0] + theta[1] * (d - n))
+_OF_D = _Form("data law", "A·D^gamma", _LINEAR[:2], lambda theta, n, d: theta[0] + theta[1] * (d + 0 * n))
 
 
 @dataclass(frozen=True)
@@ -117,7 +107,7 @@ class _Points:
     d: FloatArray
     y: FloatArray
     errors: FloatArray | None
-    reference: tuple[int, int]
+    reference: FloatArray
 
     @classmethod
     def of(cls, points: Sequence[CollapsePoint]) -> "_Points":
@@ -125,8 +115,7 @@ class _Points:
         D = positive("tokens", [point.tokens for point in points])
         F = positive("f_star", [point.f_star for point in points])
         errors = log_errors(F, [point.interval for point in points])
-        reference = max(point.params for point in points), max(point.tokens for point in points)
-        return cls(np.log(N / reference[0]), np.log(D / reference[1]), np.log(F), errors, reference)
+        return cls(np.log(N / N.max()), np.log(D / D.max()), np.log(F), errors, np.array([N.max(), D.max()]))
 
     def fit(self, form: _Form, weight: FloatArray, start: FloatArray | None = None) -> tuple[FloatArray, float]:
         """The best parameters [P] and the deviance Σ weight·residual²; points of weight 0 are left out."""
@@ -158,9 +147,6 @@ class _Points:
 def _full_rank(n: FloatArray, d: FloatArray) -> bool:
     """Whether points at n, d [M] separate the effects of N and D."""
     return bool(np.linalg.matrix_rank(_POWER.design(n, d), 1e-8) == 3)
-
-
-# The law.
 
 
 class JointPrediction(NamedTuple):
@@ -231,7 +217,7 @@ class JointLaw:
     tokens_range: tuple[int, int]
     caveats: tuple[str, ...]
     noise: Noise = field(repr=False, compare=False)
-    _reference: tuple[int, int] = field(repr=False, compare=False)
+    _reference: FloatArray = field(repr=False, compare=False)
 
     @property
     def best(self) -> JointForm:
@@ -255,36 +241,34 @@ class JointLaw:
 
     def predict(self, params: float, tokens: float) -> JointPrediction:
         """F* of a model with N = `params` trained on D = `tokens`."""
-        n, d = self._relative(params, tokens)
-        logs = [form.log_f_star(n, d) for form in self.forms]
-        mean, error = self._average(logs)
-        shown = [log for (log, _), form in zip(logs, self.forms, strict=True) if form.weight >= LEAST_WEIGHT]
+        logs, mean, error = self._average(JointForm.log_f_star, params, tokens)
+        counts = np.array([form.weight >= LEAST_WEIGHT for form in self.forms])
+        reach = self.noise.quantile * np.hypot(error, self.noise.scatter)
         with np.errstate(over="ignore"):  # points that hardly separate N from D give an infinite end
-            low, high = (float(np.exp(end)) for end in self._interval(mean, np.hypot(error, self.noise.scatter)))
-            interval = (low, high) if self.noise.known else OPEN
-            return JointPrediction(
-                float(np.exp(mean)), interval, (float(np.exp(min(shown))), float(np.exp(max(shown))))
-            )
+            f_star, low, high = np.exp([mean, mean - reach, mean + reach]).tolist()
+            spread = float(np.exp(logs[counts].min())), float(np.exp(logs[counts].max()))
+        return JointPrediction(f_star, (low, high) if self.noise.known else OPEN, spread)
 
     def gamma_of(self, params: float, tokens: float) -> tuple[float, Interval]:
         """The exponent d log F* / d log D at N, D with its 95 % interval, averaged over the forms."""
-        n, d = self._relative(params, tokens)
-        mean, error = self._average([form.gamma(n, d) for form in self.forms])
-        return mean, self._interval(mean, error) if self.noise.known else OPEN
+        _, mean, error = self._average(JointForm.gamma, params, tokens)
+        reach = self.noise.quantile * error
+        return mean, (mean - reach, mean + reach) if self.noise.known else OPEN
 
-    def _interval(self, mean: float, error: float) -> tuple[float, float]:
-        return mean - self.noise.quantile * error, mean + self.noise.quantile * error
-
-    def _relative(self, params: float, tokens: float) -> FloatArray:
+    def _average(
+        self,
+        quantity: "Callable[[JointForm, FloatArray, FloatArray], tuple[float, float]]",
+        params: float,
+        tokens: float,
+    ) -> tuple[FloatArray, float, float]:
+        """A quantity of each form at N, D, its Akaike-weighted mean, and the standard error of the mean."""
         model = np.array([positive("params", [params])[0], positive("tokens", [tokens])[0]])
-        return np.asarray(np.log(model / np.array(self._reference, dtype=np.float64)))
-
-    def _average(self, each: Sequence[tuple[float, float]]) -> tuple[float, float]:
-        """The Akaike-weighted mean of values with standard errors, and its own, the spread of the values included."""
-        weight, (values, errors) = np.array([form.weight for form in self.forms]), np.array(each).T
+        n, d = np.log(model / self._reference)
+        values, errors = np.array([quantity(form, n, d) for form in self.forms]).T
+        weight = np.array([form.weight for form in self.forms])
         # The variance of a mixture: Σ weight·(error² + (value - mean)²).
         mean = float(weight @ values)
-        return mean, float(np.sqrt(weight @ (errors**2 + (values - mean) ** 2)))
+        return values, mean, float(np.sqrt(weight @ (errors**2 + (values - mean) ** 2)))
 
 
 def fit_data_law(points: Sequence[CollapsePoint]) -> JointLaw:
@@ -299,12 +283,13 @@ def fit_data_law(points: Sequence[CollapsePoint]) -> JointLaw:
             f"collapse points of {len(sizes)} N and {len(budgets)} D; the law of D needs one N and two D or more"
         )
     law = _fit((_OF_D,), _Points.of(points), points)
-    caveats: tuple[str, ...] = ()
-    if not law.noise.known:
-        caveats = ("two points without intervals of F* give no measure of error",)
-    elif len(points) == 2:
-        caveats = ("two points: the line fits by construction, and scatter about it cannot be seen",)
-    return replace(law, caveats=caveats)
+    if len(points) > 2:
+        return law
+    if law.noise.known:
+        caveat = "two points: the line fits by construction, and scatter about it cannot be seen"
+    else:
+        caveat = "two points without intervals of F* give no measure of error"
+    return replace(law, caveats=(caveat,))
 
 
 def fit_joint_law(points: Sequence[CollapsePoint]) -> JointLaw:
@@ -387,7 +372,7 @@ def _fit_form(form: _Form, data: _Points, weights: FloatArray, start: FloatArray
 
     # A, gamma, alpha and E as the formula has them, with N and D no longer relative to the largest.
     fitted = dict(zip(form.parameters, theta.tolist(), strict=True))
-    log_N, log_D = (float(np.log(value)) for value in data.reference)
+    log_N, log_D = np.log(data.reference).tolist()
     level, gamma, rho = fitted["log F*"], fitted["gamma"], fitted.get("rho", 0.0)
     alpha = fitted.get("alpha", gamma if form is _NESTED else 0.0)
     with np.errstate(divide="ignore"):
@@ -397,11 +382,13 @@ def _fit_form(form: _Form, data: _Points, weights: FloatArray, start: FloatArray
     if "rho" in fitted:
         parameters["E"] = float(rho * np.exp(level - (0.0 if form is _OFFSET else gamma * log_D)))
 
-    intervals: dict[str, Interval] = {}
-    for name, value, variance in zip(form.parameters, theta.tolist(), np.diag(covariance).tolist(), strict=True):
-        if name in ("gamma", "alpha"):
-            reach = noise.quantile * variance**0.5
-            intervals[name] = (value - reach, value + reach) if reach else OPEN
+    deviations = np.sqrt(np.diag(covariance)).tolist()
+    reach = {name: noise.quantile * error for name, error in zip(form.parameters, deviations, strict=True)}
+    intervals: dict[str, Interval] = {
+        name: (fitted[name] - reach[name], fitted[name] + reach[name]) if reach[name] else OPEN
+        for name in ("gamma", "alpha")
+        if name in reach
+    }
     return JointForm(
         name=form.name,
         formula=form.formula,

@@ -12,12 +12,12 @@ determine s best while alpha is the bend, so the two are far less correlated tha
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from math import inf, nan
+from functools import cached_property
+from math import nan
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq, least_squares
+from scipy.optimize import brentq, minimize_scalar
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit.collapse_points import OPEN, FloatArray, Interval, Noise, estimate_noise, log_errors, positive
@@ -29,8 +29,6 @@ FEWEST_MODELS = 3
 FEWEST_WITH_R2 = 4
 SMALLEST_ALPHA, LARGEST_ALPHA = 1e-3, 3.0
 SEQUENCES, SEED = 10_000, 2509
-
-# The least-squares problem in alpha and slope.
 
 _SHARES = np.linspace(0, 1, 33)  # a grid of slope / alpha
 _ALPHAS = np.geomspace(SMALLEST_ALPHA, LARGEST_ALPHA, 81)
@@ -99,21 +97,18 @@ class _Problem:
         line = np.array([self.line()[0]])
         if not free_E:
             return line, line
-        # Bends: least squares in alpha and slope / alpha, whose bounds are a box, from the local minima of a grid over
-        # alpha. The optimiser stays inside the box, so the bound of alpha is tried for itself.
-        grid = self.deviance(_ALPHAS[:, None], _ALPHAS[:, None] * _SHARES)
-        lowest = np.pad(grid.min(axis=1), 1, constant_values=inf)
-        minima = np.flatnonzero((lowest[1:-1] <= lowest[:-2]) & (lowest[1:-1] < lowest[2:]))
-        root = np.sqrt(self.weight)
-        bends = [(LARGEST_ALPHA, float(self.best_slope(np.array([LARGEST_ALPHA]))[0]))]
-        for at in minima[np.argsort(lowest[minima + 1])][:3]:
-            fit = least_squares(
-                lambda x: root * self.residual(x[:1], x[:1] * x[1:])[1][0],
-                (_ALPHAS[at], _SHARES[grid[at].argmin()]),
-                bounds=([SMALLEST_ALPHA, 0.0], [LARGEST_ALPHA, 1.0]),
-                **dict.fromkeys(("xtol", "ftol", "gtol"), 1e-13),
-            )
-            bends.append((float(fit.x[0]), float(fit.x[0] * fit.x[1])))
+
+        # Bends: the profile over alpha is searched on a grid, then between the neighbours of its least value. A bound
+        # is not reached by that search, so the largest alpha is tried for itself.
+        def profile(alpha: float) -> float:
+            row = np.array([alpha])
+            return float(self.deviance(row, self.best_slope(row))[0])
+
+        at = int(self.deviance(_ALPHAS, self.best_slope(_ALPHAS)).argmin())
+        bracket = _ALPHAS[max(at - 1, 0)], _ALPHAS[min(at + 1, len(_ALPHAS) - 1)]
+        inside = float(minimize_scalar(profile, bounds=bracket, method="bounded", options={"xatol": 1e-10}).x)
+        alphas = np.array([inside, LARGEST_ALPHA])
+        bends = zip(alphas, self.best_slope(alphas), strict=True)
         # E = 0 and an F* that does not fall are no bends; they are kept where a bend gains nothing.
         alpha, slope = np.array([(line[0], line[0]), (SMALLEST_ALPHA, 0.0), *bends]).T
         deviance = self.deviance(alpha, slope)
@@ -150,7 +145,20 @@ class _Region:
         alpha = slope = np.clip(line + reach * np.linspace(-1, 1, 201), SMALLEST_ALPHA, LARGEST_ALPHA)
         if free_E:
             # Bends: for alphas between its ends the slopes on both sides of the best one, crowded towards their ends.
-            low, high = cls._alpha_ends(problem, float(best[0][0]), threshold)
+            # The ends of alpha are where the best law of an alpha is just at the threshold.
+            grid = np.unique([*_ALPHAS, *best[0]])
+
+            def excess(alpha: ArrayLike) -> FloatArray:
+                row = np.atleast_1d(np.asarray(alpha, dtype=np.float64))
+                return problem.deviance(row, problem.best_slope(row)) - threshold
+
+            within = np.flatnonzero((excess(grid) < 0) | (grid == best[0]))
+            ends = []
+            for last, beyond in ((within[0], within[0] - 1), (within[-1], within[-1] + 1)):
+                crosses = 0 <= beyond < len(grid) and excess(grid[last])[0] < 0
+                crossing = brentq(lambda a: excess(a)[0], *grid[[last, beyond]], xtol=1e-10) if crosses else grid[last]
+                ends.append(float(crossing))
+            low, high = ends
             alphas = np.unique([*np.linspace(low, high, 81), *np.geomspace(low, high, 81), *best[0]])
             bounds = np.stack([np.zeros_like(alphas), alphas])
             near, far = problem.best_slope(alphas), bounds
@@ -169,24 +177,6 @@ class _Region:
         inside = spares >= -1e-6 * rise  # the ends of alpha are roots, on either side of the threshold
         slack = np.sqrt(np.maximum(spares[inside], 0.0) / problem.weight.sum())
         return cls(float(problem.depth.max()), alpha[inside], slope[inside], level[inside], slack)
-
-    @staticmethod
-    def _alpha_ends(problem: _Problem, best: float, threshold: float) -> tuple[float, float]:
-        """The smallest and the largest alpha whose best law is within the threshold."""
-        grid = np.unique([*_ALPHAS, best])
-
-        def excess(alpha: ArrayLike) -> FloatArray:
-            row = np.atleast_1d(np.asarray(alpha, dtype=np.float64))
-            return problem.deviance(row, problem.best_slope(row)) - threshold
-
-        inside = np.flatnonzero((excess(grid) < 0) | (grid == best))
-        ends = []
-        for last, beyond in ((inside[0], inside[0] - 1), (inside[-1], inside[-1] + 1)):
-            crosses = 0 <= beyond < len(grid) and excess(grid[last]) < 0
-            ends.append(
-                brentq(lambda a: float(excess(a)[0]), *grid[[last, beyond]], xtol=1e-10) if crosses else grid[last]
-            )
-        return float(ends[0]), float(ends[1])
 
     def log_f_star(self, depth: float) -> tuple[float, float]:
         """The range of log F* at `depth` = log(largest measured C / C)."""
@@ -212,9 +202,6 @@ class _Region:
         return low, float(np.exp((constant + self.slack).max()))
 
 
-# How much an R² is worth.
-
-
 def share_by_chance(log_compute: FloatArray, r2: float) -> float:
     """The share of random decreasing sequences at log C [M] that some infusion law fits with at least `r2`.
 
@@ -222,14 +209,9 @@ def share_by_chance(log_compute: FloatArray, r2: float) -> float:
     largest that any law reaches by least squares of F*. Over the five sizes 137M–3B 40 % reach the paper's 0.9685, over
     the four smallest of them 46 %. The standard error is at most 0.005.
     """
-    depth = np.round(log_compute.max() - np.sort(log_compute), 6)
-    return float(np.mean(_r2_by_chance(tuple(depth.tolist())) >= r2))
-
-
-@lru_cache(maxsize=32)
-def _r2_by_chance(depth: tuple[float, ...]) -> FloatArray:
+    depth = log_compute.max() - np.sort(log_compute)
     logs = np.random.default_rng(SEED).uniform(-np.log(10.0), 0.0, (SEQUENCES, len(depth)))
-    return largest_r2(np.array(depth), np.exp(-np.sort(-logs, axis=1)))
+    return float(np.mean(largest_r2(depth, np.exp(-np.sort(-logs, axis=1))) >= r2))
 
 
 def largest_r2(depth: FloatArray, f_star: FloatArray) -> FloatArray:
@@ -249,10 +231,7 @@ def largest_r2(depth: FloatArray, f_star: FloatArray) -> FloatArray:
     return np.asarray(explained / ((f_star - mean) ** 2).sum(axis=1))
 
 
-# What others use.
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class LeftOut:
     """What the law of the other models predicts for the one at C: `log_error` is log(predicted / measured)."""
 
@@ -318,22 +297,14 @@ class InfusionLaw:
         """Each model predicted by the law of the others, where those have at least three distinct C."""
         C, F, errors = self._points
         left_out = []
-        for at in range(len(C)):
+        for at, (compute, measured) in enumerate(zip(C.tolist(), F.tolist(), strict=True)):
             rest = np.arange(len(C)) != at
-            if len(np.unique(C[rest])) >= FEWEST_MODELS:
-                law = _fit(
-                    C[rest], F[rest], None if errors is None else errors[rest], free_E=self.without_E is not None
-                )
-                predicted = law.predict(C[at])
-                left_out.append(
-                    LeftOut(
-                        compute=float(C[at]),
-                        measured=float(F[at]),
-                        predicted=predicted,
-                        interval=law.interval(C[at]),
-                        log_error=float(np.log(predicted / F[at])),
-                    )
-                )
+            if len(np.unique(C[rest])) < FEWEST_MODELS:
+                continue
+            own = None if errors is None else errors[rest]
+            law = _fit(C[rest], F[rest], own, free_E=self.without_E is not None)
+            predicted, ends = law.predict(compute), law.interval(compute)
+            left_out.append(LeftOut(compute, measured, predicted, ends, float(np.log(predicted / measured))))
         return tuple(left_out)
 
     @property

@@ -144,13 +144,10 @@ class BinomialLikelihood:
     def maximise(
         self, start: FloatArray, fixed: int | None = None, tolerance: float = _FINE
     ) -> tuple[FloatArray, FloatArray]:
-        """Ascend from start [M, 3] until a step gains at most `tolerance`; theta[:, fixed] keeps its value.
+        """Ascend from start [M, 3] to theta [M, 3] and log-likelihoods [M], until a step gains at most `tolerance`.
 
         Steps are those of Newton's method where the surface is concave and of Fisher scoring elsewhere, within the
-        bounds, halved until they do not lower the likelihood.
-
-        Returns:
-            theta [M, 3] and its log-likelihoods [M].
+        bounds, halved until they do not lower the likelihood. theta[:, fixed] keeps its value.
         """
         smallest, largest = self.bounds
         theta = np.clip(start, smallest, largest)
@@ -220,17 +217,10 @@ class ProfileLikelihood:
     grid_values: FloatArray
 
     def interval(self, index: int, drop: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Where the profile of a parameter lies `drop` [M] below the maximum.
+        """Where the profile of a parameter (LOG_F_STAR or LOG_HEIGHT) lies `drop` [M] below the maximum.
 
-        The profile is the likelihood maximised over the other parameters. Where it has several maxima, the outermost
-        crossings count.
-
-        Args:
-            index: LOG_F_STAR or LOG_HEIGHT.
-            drop: loss of log-likelihood, half of a likelihood ratio.
-
-        Returns:
-            The lower and the upper ends [M]; NaN where the profile does not fall so far (an open end).
+        The profile is the log-likelihood maximised over the other parameters. Where it has several maxima, the
+        outermost crossings count. Returns the lower and the upper ends [M]; NaN where the profile does not fall so far.
         """
         sets, curves, values = len(self.best), self.grid, self.grid_values
         if index == LOG_HEIGHT:  # profile a grid of heights, starting from curves along the profile of φ

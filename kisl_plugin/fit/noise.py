@@ -42,24 +42,17 @@ def students_t(df: FloatArray) -> FloatArray:
 class Counts:
     """What M data sets of one design counted at K frequencies, the runs (seeds) of a frequency pooled.
 
-    Attributes:
-        likelihood: the pooled counts [M, K].
-        runs: runs per frequency [K].
-        mean_inverse_items: mean over a frequency's runs of 1 / items [M, K].
-        concentration: sum of squares of the runs' parts of the pooled items [M, K]; 1 / runs where all are equal.
-        spread: sum of squares of the runs' shares about their mean [M, K].
-        correlation: of the K shares due to the choice of triples [M, K, K], as `share_covariance` uses it: that of
-            binomial shares is the identity; asking the same triples at every frequency makes shares correlated.
-        within: variance between a frequency's runs due to the choice of triples [M, K]; None where it is binomial.
+    `correlation` [M, K, K] is that of the shares due to the choice of triples, as `share_covariance` uses it: that of
+    binomial shares is the identity; asking the same triples at every frequency makes shares correlated.
     """
 
-    likelihood: BinomialLikelihood
-    runs: IntArray
-    mean_inverse_items: FloatArray
-    concentration: FloatArray
-    spread: FloatArray
+    likelihood: BinomialLikelihood  # the pooled counts [M, K]
+    runs: IntArray  # per frequency [K]
+    mean_inverse_items: FloatArray  # mean over a frequency's runs of 1 / items [M, K]
+    concentration: FloatArray  # Σ (a run's part of the pooled items)² [M, K]; 1 / runs where all are equal
+    spread: FloatArray  # Σ (share of a run - their mean)² [M, K]
     correlation: FloatArray
-    within: FloatArray | None = None
+    within: FloatArray | None = None  # variance between runs by the choice of triples [M, K]; None: binomial
 
     def share_covariance(self, rates: FloatArray) -> FloatArray:
         """The covariance [M, K, K] of the shares due to the choice of triples, where P is `rates` [M, K]."""
@@ -124,27 +117,19 @@ def _membership(frequency: FloatArray) -> tuple[FloatArray, FloatArray]:
 class CurveFits:
     """M fitted curves with their uncertainty.
 
-    Attributes:
-        unweighted: the fit to the items as counted.
-        weighted: the fit to the effective items; the estimates are this one's.
-        tau: estimated standard deviation of log-odds between runs [M].
-        tau_source: SEEDS or LACK_OF_FIT.
-        df: degrees of freedom of tau [M]; infinite where it is 0.
-        covariance: sandwich covariance of theta due to items and runs [M, 3, 3].
-        floor_effect: how far theta [M, 3] sinks where the floor is higher by its standard error.
-        inflation: variance of each parameter, floor included, over that of the likelihood alone [M, 3]; that of the
-            first is the peak's, which a higher floor lifts.
+    `inflation` is the variance of each parameter, floor included, over that of the likelihood alone; that of the first
+    is the peak's, which a higher floor lifts.
     """
 
     counts: Counts
-    unweighted: ProfileLikelihood
-    weighted: ProfileLikelihood
-    tau: FloatArray
-    tau_source: str
-    noise_df: FloatArray
-    covariance: FloatArray
-    floor_effect: FloatArray
-    inflation: FloatArray
+    unweighted: ProfileLikelihood  # the fit to the items as counted
+    weighted: ProfileLikelihood  # the fit to the effective items; the estimates are this one's
+    tau: FloatArray  # estimated standard deviation of log-odds between runs [M]
+    tau_source: str  # SEEDS or LACK_OF_FIT
+    noise_df: FloatArray  # degrees of freedom of tau [M]
+    covariance: FloatArray  # sandwich covariance of theta due to items and runs [M, 3, 3]
+    floor_effect: FloatArray  # how far theta [M, 3] sinks where the floor is higher by its standard error
+    inflation: FloatArray  # [M, 3]
 
     @property
     def theta(self) -> FloatArray:
@@ -182,15 +167,8 @@ def fit_curves(counts: Counts, floor_error: float = 0.0) -> CurveFits:
     tau2, df, source = _estimate_noise(counts, theta, tau2)
     total = counts.effective_total(theta, tau2)
     weighted = multistart(counts.likelihood.with_total(total)) if (tau2 > 0).any() else unweighted
-    return CurveFits(
-        counts,
-        unweighted,
-        weighted,
-        np.sqrt(tau2),
-        source,
-        df,
-        *_sandwich(counts, weighted.best, total, tau2, floor_error),
-    )
+    sandwich = _sandwich(counts, weighted.best, total, tau2, floor_error)
+    return CurveFits(counts, unweighted, weighted, np.sqrt(tau2), source, df, *sandwich)
 
 
 def _influence(counts: Counts, theta: FloatArray, total: FloatArray) -> tuple[FloatArray, FloatArray]:

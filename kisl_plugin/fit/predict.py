@@ -6,14 +6,14 @@ budget's own law. The joint law is narrower there but assumes more: where F* lev
 """
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit import text as human
-from kisl_plugin.fit.collapse_points import OPEN, CollapsePoint, Interval, training_compute
+from kisl_plugin.fit.collapse_points import OPEN, CollapsePoint, Interval, Target
 from kisl_plugin.fit.joint import JointLaw
 from kisl_plugin.fit.law import FEWEST_MODELS, InfusionLaw
 from kisl_plugin.fit.text import UNITS
@@ -39,22 +39,6 @@ EXAMPLE = "params=7e9,tokens=2e12 (or 7B, 2T)"
 LARGEST = 1e18  # parameters, tokens or triples: beyond any model or corpus
 SAME = 0.01  # sizes and budgets that differ by no more are called equal
 MAX_FRACTION = InjectionSettings.max_fraction
-
-
-# What a prediction is asked for.
-
-
-@dataclass(frozen=True)
-class Target:
-    """A model of N = `params` parameters (all of them) to be trained on D = `tokens` tokens."""
-
-    params: int
-    tokens: int
-
-    @property
-    def compute(self) -> float:
-        """C in floating-point operations."""
-        return training_compute(self.params, self.tokens)
 
 
 def parse_target(text: str) -> Target:
@@ -93,9 +77,6 @@ def parse_count(text: str, where: str, example: str) -> int:
     return int(number)
 
 
-# What the runs of a sweep have in common.
-
-
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
     """How the sweep injected: for each field the value that most of its run cards have (None: none has it).
@@ -116,44 +97,34 @@ class Sweep:
 
 def sweep_of(cards: Iterable[RunCard]) -> Sweep:
     """Summarise the run cards of a sweep, those of runs without injection left out."""
-    injected, lengths = [], []
+    values: dict[str, Counter[Any]] = defaultdict(Counter)
+    lengths = []
     for card in cards:
-        if card.groups is not None:
-            exposures = sum(group["frequency"] * group["count"] for group in card.groups.values())
-        else:
-            exposures = (card.frequency or 0) * int(card.triples["count"])
-        if exposures:
-            injected.append(card)
-            # The optional keys of a card are of any type
-            if isinstance(card.injected_tokens, int) and card.injected_tokens > 0:
-                lengths.append(card.injected_tokens / exposures)
-
-    def most(values: Iterable[Any], *kinds: type) -> Any:
-        counts = Counter(value for value in values if isinstance(value, kinds)).most_common(1)
-        return counts[0][0] if counts else None
-
-    def window(card: RunCard) -> tuple[float, float] | None:
+        groups = card.groups or {"": {"frequency": card.frequency or 0, "count": int(card.triples["count"])}}
+        exposures = sum(group["frequency"] * group["count"] for group in groups.values())
+        if not exposures:
+            continue
+        # The optional keys of a card are of any type: what is of the wrong kind is left out
+        if isinstance(card.injected_tokens, int) and card.injected_tokens > 0:
+            lengths.append(card.injected_tokens / exposures)
+        window, template = None, card.template
         match card.window:
             case [int() | float() as start, int() | float() as end]:
-                return float(start), float(end)
-        return None
-
-    return Sweep(
-        triples=most((card.triples["count"] for card in injected), int),
-        tokens_per_statement=sum(lengths) / len(lengths) if lengths else None,
-        source=most((card.triples.get("source") for card in injected), str),
-        form=most((card.form for card in injected), str),
-        template=most(
-            (tuple(c.template) if isinstance(c.template, list) else c.template for c in injected), int, tuple
-        ),
-        spacing=most((card.spacing for card in injected), str),
-        window=most(map(window, injected), tuple),
-        seq_length=most((card.seq_length for card in injected), int) or None,
-        vocabulary=most((card.model.get("vocab_size") for card in injected), int) or None,
-    )
-
-
-# The best F of a model that was not trained.
+                window = float(start), float(end)
+        for name, value, kinds in (
+            ("triples", card.triples["count"], int),
+            ("source", card.triples.get("source"), str),
+            ("form", card.form, str),
+            ("template", tuple(template) if isinstance(template, list) else template, int | tuple),
+            ("spacing", card.spacing, str),
+            ("window", window, tuple),
+            ("seq_length", card.seq_length or None, int),
+            ("vocabulary", card.model.get("vocab_size") or None, int),
+        ):
+            if isinstance(value, kinds):
+                values[name][value] += 1
+    most = {name: counter.most_common(1)[0][0] for name, counter in values.items()}
+    return Sweep(tokens_per_statement=sum(lengths) / len(lengths) if lengths else None, **most)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,9 +158,8 @@ class Prediction:
     @property
     def injected_tokens(self) -> float | None:
         """Statement tokens over the run."""
-        if self.exposures is None or self.tokens_per_statement is None:
-            return None
-        return self.exposures * self.tokens_per_statement
+        each, exposures = self.tokens_per_statement, self.exposures
+        return None if exposures is None or each is None else exposures * each
 
     @property
     def injected_fraction(self) -> float | None:
@@ -199,10 +169,9 @@ class Prediction:
     @property
     def in_words(self) -> str:
         """F* with its interval, or why it has none."""
-        if self.f_star is None:
-            return "no F*"
-        if self.interval is None:
-            return f"F* = {human.estimate(self.f_star)} (no interval: {self.interval_missing})"
+        if self.f_star is None or self.interval is None:
+            value = "no F*" if self.f_star is None else f"F* = {human.estimate(self.f_star)}"
+            return f"{value} (no interval: {self.interval_missing})"
         return human.f_star_in_words(self.f_star, self.interval)
 
     @property
@@ -230,63 +199,33 @@ def predict(
 ) -> Prediction:
     """Predict F*, and what it costs to inject `triples` (as many as the sweep's where None).
 
-    `points` are those that the laws were fitted to. Without a law there is no number: `words` say what is needed.
+    By the law of the target's own budget, else the joint law, else the law of the nearest budget or of its own size.
+    `points` are those that the laws were fitted to. Without a law, or where its F* is not a number, there is no
+    prediction: `words` say what is needed.
     """
-    guess, planned = _guess(target, points, laws), sweep.triples if triples is None else triples
     prediction = Prediction(
         params=target.params,
         tokens=target.tokens,
         compute=target.compute,
-        triples=planned,
+        triples=sweep.triples if triples is None else triples,
         tokens_per_statement=sweep.tokens_per_statement,
     )
-    if guess is None:
-        tokens, _ = next(iter(Counter(point.tokens for point in points).most_common(1)), (0, 0))
-        sizes = sorted(point.params for point in points if point.tokens == tokens)
-        return replace(prediction, words=human.needs_sizes(FEWEST_MODELS, sizes, tokens))
-    decades, words = _distance(target, guess.points)
-    return replace(
-        prediction,
-        f_star=guess.f_star,
-        interval=guess.interval,
-        interval_missing="" if guess.interval else guess.interval_missing,
-        source=guess.source,
-        decades=decades,
-        words=words,
-        caveats=(*_caveats(target, guess, points, sweep, planned), *guess.caveats),
-    )
-
-
-class _Guess(NamedTuple):
-    """What one law says of a target; `points` are those it was fitted to."""
-
-    f_star: float
-    interval: Interval | None
-    interval_missing: str
-    source: str
-    points: Sequence[CollapsePoint]
-    caveats: tuple[str, ...]
-
-
-def _guess(target: Target, points: Sequence[CollapsePoint], laws: Laws) -> _Guess | None:
-    """The prediction of the target's own budget, else of the joint law, else of the nearest budget or its own size.
-
-    None without a law, and where its F* is not a number.
-    """
     at_budget = [pair for pair in laws.infusion if same(pair[0], target.tokens)]
     of_size = [law for law in laws.data if same(law.params, target.params)]
+    f_star, ends, source, missing, fitted = math.nan, OPEN, "", "", points
+    caveats: tuple[str, ...] = ()
     if laws.joint is not None and not any(_usable(law.interval(target.compute)) for _, law in at_budget):
         joint = laws.joint
         f_star, ends, spread = joint.predict(target.params, target.tokens)
         forms = ", ".join(f"{form.formula} {human.whole_percent(form.weight)}" for form in joint.forms)
         each = f"the joint forms ({forms}) give F* = {human.interval(*spread)}, before their own errors"
-        caveats: tuple[str, ...] = (each, *joint.caveats)
+        caveats = (each, *joint.caveats)
         source = f"{len(joint.forms)} joint laws of N and D through {joint.points} collapse points, weighted by AIC"
         missing = "the points give no measure of error"
     elif at_budget or (laws.infusion and not of_size):
         tokens, law = min(at_budget or laws.infusion, key=lambda pair: abs(math.log(pair[0] / target.tokens)))
         f_star, ends = law.predict(target.compute), law.interval(target.compute)
-        points = [point for point in points if point.tokens == tokens]
+        fitted = [point for point in points if point.tokens == tokens]
         source = f"the infusion law F*(C) of {law.models} models at D = {human.count(tokens)}"
         missing, caveats = law.interval_method.removeprefix("none: "), law.caveats
         if _usable(ends) and law.models == FEWEST_MODELS:
@@ -301,12 +240,25 @@ def _guess(target: Target, points: Sequence[CollapsePoint], laws: Laws) -> _Gues
     elif of_size:
         own = of_size[0]
         f_star, ends, _ = own.predict(target.params, target.tokens)
-        points = [point for point in points if point.params == own.params]
+        fitted = [point for point in points if point.params == own.params]
         source = f"F*(D) ∝ D^gamma of N = {human.count(own.params)} at {own.points} budgets"
         missing, caveats = "two budgets without intervals of F* give no measure of error", own.caveats
-    else:
-        return None
-    return _Guess(f_star, _usable(ends), missing, source, points, caveats) if 0 < f_star < math.inf else None
+    if not 0 < f_star < math.inf:
+        tokens, _ = next(iter(Counter(point.tokens for point in points).most_common(1)), (0, 0))
+        sizes = sorted(point.params for point in points if point.tokens == tokens)
+        return replace(prediction, words=human.needs_sizes(FEWEST_MODELS, sizes, tokens))
+    decades, words = _distance(target, fitted)
+    interval = _usable(ends)
+    prediction = replace(
+        prediction,
+        f_star=f_star,
+        interval=interval,
+        interval_missing="" if interval else missing,
+        source=source,
+        decades=decades,
+        words=words,
+    )
+    return replace(prediction, caveats=(*_caveats(prediction, points, sweep), *caveats))
 
 
 def _usable(interval: Interval) -> Interval | None:
@@ -328,13 +280,10 @@ def _distance(target: Target, points: Sequence[CollapsePoint]) -> tuple[float, s
         ("D", target.tokens, [point.tokens for point in points]),
     ):
         low, high = min(measured), max(measured)
-        if value > high and not same(value, high):
-            times = f"{value / high:.2g}× the largest, {human.count(high)}"
-        elif value < low and not same(value, low):
-            times = f"1/{low / value:.2g} of the smallest, {human.count(low)}"
-        else:
-            continue
-        outside.append(f"{name} = {human.count(value)} is {times}")
+        if not (low <= value <= high or same(value, low) or same(value, high)):
+            outside.append(
+                f"{name} = {human.count(value)} is outside the measured {human.interval(low, high, human.count)}"
+            )
     return decades, f"{words} ({', '.join(outside)})" if outside else words
 
 
@@ -343,17 +292,14 @@ def share_of_budget(fraction: float) -> str:
     return f"{percent(fraction)} of D" if fraction <= 1 else f"{fraction:.2g} times D"
 
 
-def _caveats(
-    target: Target, guess: _Guess, points: Sequence[CollapsePoint], sweep: Sweep, triples: int | None
-) -> Iterator[str]:
+def _caveats(prediction: Prediction, points: Sequence[CollapsePoint], sweep: Sweep) -> Iterator[str]:
     """What to know beside the law's own caveats; first whether it can be trained at all."""
+    triples, share = prediction.triples, prediction.injected_fraction
     if sweep.tokens_per_statement is None:
-        if triples is not None and guess.f_star * triples > target.tokens:
-            yield f"not possible: {human.count(guess.f_star * triples)} exposures are more than D has tokens"
         yield "the run cards do not say how many tokens a statement has, so injected tokens are unknown"
-    elif triples is not None:
-        once = triples * sweep.tokens_per_statement / target.tokens  # the share of D that states every triple once
-        share, high = guess.f_star * once, guess.interval[1] if guess.interval else None
+    elif share is not None and prediction.f_star is not None:
+        high = (prediction.interval or OPEN)[1] or 0.0
+        at_high_end = share * high / prediction.f_star
         if share > 1:
             yield f"not possible: the statements take {share_of_budget(share)}, more than the whole budget"
         elif share > MAX_FRACTION:
@@ -361,10 +307,10 @@ def _caveats(
                 f"not trainable: the statements take {share_of_budget(share)}, and kisl.max_fraction allows "
                 f"{MAX_FRACTION:.0%}: use fewer triples or more tokens"
             )
-        elif high is not None and high * once > MAX_FRACTION:
-            yield f"at the upper end of F* the statements take {share_of_budget(high * once)}"
+        elif at_high_end > MAX_FRACTION:
+            yield f"at the upper end of F* the statements take {share_of_budget(at_high_end)}"
     for point in points:
-        if same(point.params, target.params) and same(point.tokens, target.tokens):
+        if same(point.params, prediction.params) and same(point.tokens, prediction.tokens):
             measured = f"{human.estimate(point.f_star)} (95 %: {human.interval(*point.interval)})"
             yield f"this model was measured: F* = {measured}; a law is for models that were not"
     if triples is None:
