@@ -6,7 +6,7 @@ from scipy.optimize import isotonic_regression
 from scipy.special import xlogy
 
 from kisl_plugin.fit.likelihood import FloatArray
-from kisl_plugin.fit.order_tests import bootstrap_p_values, order_fits, order_ratios
+from kisl_plugin.fit.order_tests import bootstrap_p_values, order_restricted
 
 pairs_of_counts = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 30)), min_size=1, max_size=8)
 
@@ -25,7 +25,7 @@ def log_likelihood(correct: FloatArray, total: FloatArray, share: FloatArray) ->
 def test_fits_and_ratios_are_those_of_scipys_isotonic_regression(pairs: list[tuple[int, int]]) -> None:
     correct, total = as_counts(pairs)
     share, weight = correct[0] / total[0], total[0]
-    rising, unimodal = (fit[0] for fit in order_fits(correct, total))
+    rising, unimodal, fall, second_peak = (part[0] for part in order_restricted(correct, total))
     assert rising == pytest.approx(isotonic_regression(share, weights=weight).x)
     fits = []
     for top in range(len(share) + 1):
@@ -33,7 +33,6 @@ def test_fits_and_ratios_are_those_of_scipys_isotonic_regression(pairs: list[tup
         down = isotonic_regression(share[top:], weights=weight[top:], increasing=False).x if top < len(share) else []
         fits.append(log_likelihood(correct, total, np.concatenate([up, down])))
     assert log_likelihood(correct, total, unimodal) == pytest.approx(max(fits))
-    fall, second_peak = (ratio[0] for ratio in order_ratios(correct, total))
     assert fall == pytest.approx(2 * (max(fits) - log_likelihood(correct, total, rising)), abs=1e-9)
     assert second_peak == pytest.approx(2 * (log_likelihood(correct, total, share) - max(fits)), abs=1e-9)
 
@@ -42,17 +41,16 @@ def test_fits_and_ratios_are_those_of_scipys_isotonic_regression(pairs: list[tup
 @given(st.lists(pairs_of_counts.filter(lambda pairs: len(pairs) == 5), min_size=1, max_size=4))
 def test_many_data_sets_at_once_are_each_as_alone(sets: list[list[tuple[int, int]]]) -> None:
     correct, total = (np.concatenate(parts) for parts in zip(*map(as_counts, sets), strict=True))
-    for function in (order_fits, order_ratios):
-        for part in (0, 1):
-            alone = [function(*as_counts(pairs))[part][0] for pairs in sets]
-            assert function(correct, total)[part] == pytest.approx(np.array(alone))
+    for part, together in enumerate(order_restricted(correct, total)):
+        alone = [order_restricted(*as_counts(pairs))[part][0] for pairs in sets]
+        assert together == pytest.approx(np.array(alone))
 
 
 def p_of_falls(correct: FloatArray, total: FloatArray, noise_share: float = 0.0, df: float = 1.0) -> FloatArray:
-    fall, rising = order_ratios(correct, total)[0], order_fits(correct, total)[0]
+    rising, _, fall, _ = order_restricted(correct, total)
     sets = len(correct)
     noise = np.full(sets, noise_share), np.full(sets, df)
-    return bootstrap_p_values(fall, rising, total, *noise, lambda k, n, _: order_ratios(k, n)[0])
+    return bootstrap_p_values(fall, rising, total, *noise, lambda k, n, _: order_restricted(k, n)[2])
 
 
 def test_flat_shares_are_rarely_said_to_fall_and_falling_ones_always() -> None:

@@ -12,6 +12,7 @@ from scipy.special import expit, logit
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit import text
+from kisl_plugin.fit.collapse_points import Interval
 from kisl_plugin.fit.likelihood import (
     LARGEST_B,
     LOG_F_STAR,
@@ -24,7 +25,7 @@ from kisl_plugin.fit.likelihood import (
     log_share_slopes,
 )
 from kisl_plugin.fit.noise import SEEDS, CurveFits, fit_curves, pool_runs, students_t, with_pairing
-from kisl_plugin.fit.order_tests import bootstrap_p_values, order_fits, order_ratios
+from kisl_plugin.fit.order_tests import bootstrap_p_values, order_restricted
 
 __all__ = ["CollapseCurve", "curve_verdicts", "fit_collapse_curve", "wilson"]
 
@@ -32,8 +33,6 @@ _NORMAL_95 = 1.959963984540054
 _FEWEST_FREQUENCIES = 4
 _FALL_P, _UNIMODAL_P, _FORM_P = 0.05, 0.05, 0.01
 _FLAT = 1e-6  # a curve with a smaller b is flat: any F* fits
-
-Interval = tuple[float | None, float | None]
 
 
 def wilson(correct: ArrayLike, total: ArrayLike, quantile: ArrayLike = _NORMAL_95) -> tuple[FloatArray, FloatArray]:
@@ -76,11 +75,10 @@ def curve_verdicts(fits: CurveFits) -> Verdicts:
         drawn = BinomialLikelihood(counts.frequency, correct, total, counts.floor)
         return np.asarray(2 * (drawn.saturated() - drawn.maximise(theta[rows], tolerance=1e-4)[1]))
 
-    rising, unimodal = order_fits(counts.correct, counts.total)
-    fall, second_peak = order_ratios(counts.correct, counts.total)
+    rising, unimodal, fall, second_peak = order_restricted(counts.correct, counts.total)
     lack_of_fit = deviance(counts.correct, counts.total, np.arange(len(theta)))
-    fall_p = bootstrap_p_values(fall, rising, *sample, lambda k, n, _: order_ratios(k, n)[0])
-    unimodal_p = bootstrap_p_values(second_peak, unimodal, *sample, lambda k, n, _: order_ratios(k, n)[1])
+    fall_p = bootstrap_p_values(fall, rising, *sample, lambda k, n, _: order_restricted(k, n)[2])
+    unimodal_p = bootstrap_p_values(second_peak, unimodal, *sample, lambda k, n, _: order_restricted(k, n)[3])
     form_p = bootstrap_p_values(lack_of_fit, counts.rate(theta), *sample, deviance)
 
     # The fall between two frequencies has Newcombe's interval (1998), made of Wilson's. The interval of the pair that

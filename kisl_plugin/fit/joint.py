@@ -25,7 +25,6 @@ from kisl_plugin.fit.collapse_points import (
     Noise,
     estimate_noise,
     log_errors,
-    positive,
 )
 from kisl_plugin.fit.law import LARGEST_ALPHA, SMALLEST_ALPHA
 
@@ -111,9 +110,7 @@ class _Points:
 
     @classmethod
     def of(cls, points: Sequence[CollapsePoint]) -> "_Points":
-        N = positive("params", [point.params for point in points])
-        D = positive("tokens", [point.tokens for point in points])
-        F = positive("f_star", [point.f_star for point in points])
+        N, D, F = np.array([(point.params, point.tokens, point.f_star) for point in points], dtype=np.float64).T
         errors = log_errors(F, [point.interval for point in points])
         return cls(np.log(N / N.max()), np.log(D / D.max()), np.log(F), errors, np.array([N.max(), D.max()]))
 
@@ -149,6 +146,12 @@ def _full_rank(n: FloatArray, d: FloatArray) -> bool:
     return bool(np.linalg.matrix_rank(_POWER.design(n, d), 1e-8) == 3)
 
 
+def _gradient(function: Callable[[FloatArray], FloatArray], theta: FloatArray) -> FloatArray:
+    """Derivatives [P, ...] of a function by its parameters [P], by central differences."""
+    steps = _STEP * np.eye(len(theta))
+    return np.array([(function(theta + step) - function(theta - step)) / (2 * _STEP) for step in steps])
+
+
 class JointPrediction(NamedTuple):
     """F* with its 95 % interval (a model's scatter included), and the least and largest F* of the forms that count."""
 
@@ -179,26 +182,18 @@ class JointForm:
 
     def log_f_star(self, n: FloatArray, d: FloatArray) -> tuple[float, float]:
         """Return log F* at n, d and its standard error."""
-        return self._with_error(lambda theta: float(self._form.log_f_star(theta, n, d)))
+        return self._with_error(lambda theta: self._form.log_f_star(theta, n, d))
 
     def gamma(self, n: FloatArray, d: FloatArray) -> tuple[float, float]:
         """Return d log F* / d log D at n, d and its standard error."""
+        ends = d + _STEP_OF_D * np.array([-1.0, 1.0])
+        return self._with_error(lambda theta: np.diff(self._form.log_f_star(theta, n, ends))[0] / (2 * _STEP_OF_D))
 
-        def slope(theta: FloatArray) -> float:
-            more, less = (self._form.log_f_star(theta, n, d + step) for step in (_STEP_OF_D, -_STEP_OF_D))
-            return float(more - less) / (2 * _STEP_OF_D)
-
-        return self._with_error(slope)
-
-    def _with_error(self, quantity: Callable[[FloatArray], float]) -> tuple[float, float]:
-        # Delta method: variance of q(theta) = gradient' · covariance · gradient, by central differences.
-        gradient = np.zeros(len(self._theta))
-        for at in np.flatnonzero(np.diag(self._covariance)):
-            step = np.zeros(len(self._theta))
-            step[at] = _STEP
-            gradient[at] = (quantity(self._theta + step) - quantity(self._theta - step)) / (2 * _STEP)
+    def _with_error(self, quantity: Callable[[FloatArray], FloatArray]) -> tuple[float, float]:
+        # Delta method: variance of q(theta) = gradient' · covariance · gradient.
+        gradient = _gradient(quantity, self._theta)
         variance = float(gradient @ self._covariance @ gradient)
-        return quantity(self._theta), max(variance, 0.0) ** 0.5
+        return float(quantity(self._theta)), max(variance, 0.0) ** 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,8 +257,7 @@ class JointLaw:
         tokens: float,
     ) -> tuple[FloatArray, float, float]:
         """A quantity of each form at N, D, its Akaike-weighted mean, and the standard error of the mean."""
-        model = np.array([positive("params", [params])[0], positive("tokens", [tokens])[0]])
-        n, d = np.log(model / self._reference)
+        n, d = np.log(np.array([params, tokens]) / self._reference)
         values, errors = np.array([quantity(form, n, d) for form in self.forms]).T
         weight = np.array([form.weight for form in self.forms])
         # The variance of a mixture: Σ weight·(error² + (value - mean)²).
@@ -355,11 +349,7 @@ def _fit_form(form: _Form, data: _Points, weights: FloatArray, start: FloatArray
     # The covariance is the inverse of the Fisher information; parameters at their bounds are held there.
     lower, upper = np.array([_BOUNDS[name] for name in form.parameters]).T
     free = (theta > lower + 1e-4) & (theta < upper - 1e-4) | ("rho" not in form.parameters)
-    steps = np.diag(np.full(len(theta), _STEP))[free]
-    more, less = (
-        np.array([form.log_f_star(theta + sign * step, data.n, data.d) for step in steps]) for sign in (1, -1)
-    )
-    slopes = (more - less) / (2 * _STEP)
+    slopes = _gradient(lambda at: form.log_f_star(at, data.n, data.d), theta)[free]
     covariance = np.zeros((len(theta), len(theta)))
     covariance[np.ix_(free, free)] = np.linalg.pinv((slopes * weights) @ slopes.T, hermitian=True)
 

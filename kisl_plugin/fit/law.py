@@ -183,23 +183,13 @@ class _Region:
         value = self.level + _log_relative(self.alpha, self.slope, self.width, np.array([depth]))[:, 0]
         return float((value - self.slack).min()), float((value + self.slack).max())
 
-    @property
-    def has_zero(self) -> bool:
-        """Whether a law with E = 0 is among them."""
-        return bool((self.alpha == self.slope).any())
-
-    @property
-    def alpha_interval(self) -> Interval:
-        """The range of alpha: 0 at the lower bound, open at the upper."""
+    def parameter_intervals(self) -> tuple[Interval, Interval]:
+        """The ranges of alpha (0 at its lower bound, open at its upper) and of E (from 0 where E = 0 is among them)."""
         low, high = float(self.alpha.min()), float(self.alpha.max())
-        return 0.0 if low <= SMALLEST_ALPHA else low, None if high >= LARGEST_ALPHA * (1 - 1e-9) else high
-
-    @property
-    def constant_interval(self) -> Interval:
-        """The range of E; it starts at 0 where a law with E = 0 is among them."""
+        of_alpha = 0.0 if low <= SMALLEST_ALPHA else low, None if high >= LARGEST_ALPHA * (1 - 1e-9) else high
         constant = self.level + _log_shares(self.alpha, self.slope, self.width)[1]
-        low = 0.0 if self.has_zero else float(np.exp((constant - self.slack).min()))
-        return low, float(np.exp((constant + self.slack).max()))
+        smallest = 0.0 if (self.alpha == self.slope).any() else float(np.exp((constant - self.slack).min()))
+        return of_alpha, (smallest, float(np.exp((constant + self.slack).max())))
 
 
 def share_by_chance(log_compute: FloatArray, r2: float) -> float:
@@ -385,6 +375,7 @@ def _fit(C: FloatArray, F: FloatArray, errors: FloatArray | None, *, free_E: boo
     region = _Region.of(problem, best, noise.quantile**2, free_E) if noise.known else None
     # Three models fit three parameters exactly: predictions have a range, but the parameters have no interval.
     bounded = region if models >= FEWEST_WITH_R2 else None
+    alpha_interval, E_interval = bounded.parameter_intervals() if bounded else (OPEN, OPEN)
     return InfusionLaw(
         A=float(A),
         alpha=float(alpha[0]),
@@ -394,9 +385,9 @@ def _fit(C: FloatArray, F: FloatArray, errors: FloatArray | None, *, free_E: boo
         df=noise.df,
         models=models,
         compute_range=(float(C.min()), float(C.max())),
-        alpha_interval=bounded.alpha_interval if bounded else OPEN,
-        E_interval=bounded.constant_interval if bounded and free_E else OPEN,
-        e_distinguishable=not bounded.has_zero if bounded and free_E else None,
+        alpha_interval=alpha_interval,
+        E_interval=E_interval if free_E else OPEN,
+        e_distinguishable=E_interval[0] != 0 if bounded and free_E else None,
         falls=bool(slope[0] > SMALLEST_ALPHA),
         without_E=_fit(C, F, errors, free_E=False) if free_E else None,
         noise=noise,

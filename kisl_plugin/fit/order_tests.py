@@ -13,7 +13,7 @@ from scipy.stats import f as f_distribution
 
 from kisl_plugin.fit.likelihood import FloatArray, IntArray
 
-__all__ = ["bootstrap_p_values", "order_fits", "order_ratios"]
+__all__ = ["bootstrap_p_values", "order_restricted"]
 
 Statistic = Callable[[FloatArray, FloatArray, IntArray], FloatArray]
 
@@ -24,24 +24,23 @@ _AT_ONCE = 100_000  # drawn data sets in memory
 _SEED = 0  # the same counts always have the same p-values
 
 
-def order_fits(correct: FloatArray, total: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The shares [M, K] of highest likelihood that never fall, and that rise and then fall, of counts [M, K]."""
-    rising, falling, split = _prefixes_and_suffixes(correct, total)
-    rows, cells = np.arange(len(correct)), correct.shape[1]
-    up, down = rising[0][rows, split], falling[0][rows, cells - split][:, ::-1]
-    return rising[0][:, -1], np.where(np.arange(cells) < split[:, None], up, down)
+def order_restricted(correct: FloatArray, total: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Fits of counts [M, K] under an order restriction alone, and how much worse the stricter one fits.
 
-
-def order_ratios(correct: FloatArray, total: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Twice the log-likelihood ratios [M] for a fall and for a second peak, of counts [M, K].
-
-    The first compares "rises, then falls" with "never falls", the second "each share is its own" with the former.
+    Returns:
+        The shares [M, K] of highest likelihood that never fall, and those that rise and then fall; twice the
+        log-likelihood ratios [M] for a fall ("rises, then falls" against "never falls") and for a second peak ("each
+        share is its own" against "rises, then falls").
     """
-    rising, falling, split = _prefixes_and_suffixes(correct, total)
-    rows = np.arange(len(correct))
-    unimodal = rising[1][rows, split] + falling[1][rows, correct.shape[1] - split]
+    # Fits of every number of first cells that rise, and of last cells that fall (reversed); the best pair is unimodal.
+    rising, value_of_rising = _isotonic_prefixes(correct, total)
+    falling, value_of_falling = _isotonic_prefixes(correct[:, ::-1], total[:, ::-1])
+    value = value_of_rising + value_of_falling[:, ::-1]
+    split, rows, cells = value.argmax(axis=1), np.arange(len(correct)), correct.shape[1]
+    up, down = rising[rows, split], falling[rows, cells - split][:, ::-1]
+    unimodal, best = np.where(np.arange(cells) < split[:, None], up, down), value.max(axis=1)
     free = _log_likelihood(correct, total, correct / total).sum(axis=1)
-    return 2 * (unimodal - rising[1][:, -1]), 2 * (free - unimodal)
+    return rising[:, -1], unimodal, 2 * (best - value_of_rising[:, -1]), 2 * (free - best)
 
 
 def bootstrap_p_values(
@@ -81,16 +80,7 @@ def bootstrap_p_values(
     return np.where(observed > 0, p, 1.0)
 
 
-_Prefixes = tuple[FloatArray, FloatArray]
-
-
-def _prefixes_and_suffixes(correct: FloatArray, total: FloatArray) -> tuple[_Prefixes, _Prefixes, IntArray]:
-    """Rising fits of the first cells, falling fits of the last (reversed), and the best number [M] of rising cells."""
-    rising, falling = _isotonic_prefixes(correct, total), _isotonic_prefixes(correct[:, ::-1], total[:, ::-1])
-    return rising, falling, (rising[1] + falling[1][:, ::-1]).argmax(axis=1)
-
-
-def _isotonic_prefixes(correct: FloatArray, total: FloatArray) -> _Prefixes:
+def _isotonic_prefixes(correct: FloatArray, total: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Isotonic fits [M, K + 1, K] of the first 0 … K cells, and their log-likelihoods [M, K + 1].
 
     For a binomial likelihood the fit is the isotonic regression of the shares weighted by their items, which pools

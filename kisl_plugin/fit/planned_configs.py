@@ -9,7 +9,7 @@ import yaml
 from kisl_plugin.errors import InputError
 from kisl_plugin.files import write_atomically
 from kisl_plugin.fit.predict import MAX_FRACTION, Prediction, Sweep, share_of_budget
-from kisl_plugin.fit.text import count, estimate
+from kisl_plugin.fit.text import count
 from kisl_plugin.grid import GRID, TINY, Facts, Run, Series, yaml_of
 from kisl_plugin.plan import read_settings
 from kisl_plugin.schedule import MOST_SAMPLES
@@ -104,10 +104,6 @@ def _header(prediction: Prediction, series: Series, sweep: Sweep) -> list[str]:
         f"{prediction.words}.",
         f"{size} Settings are those of neox_configs (its README has the reasons); use the sweep's where it had others.",
     ]
-    frequencies = [str(frequency) for frequency in frequencies_of(prediction.f_star or 0)]
-    if len(frequencies) < len(SHARES):
-        best = estimate(prediction.f_star or 0)
-        paragraphs.append(f"0.8, 1.0 and 1.2 of F* = {best} round to F = {' and '.join(frequencies)} only.")
     if sweep.triples and prediction.triples not in (None, sweep.triples):
         paragraphs.append(
             f"The prediction is for {prediction.triples:,} triples; this run states those of the sweep, "
