@@ -44,7 +44,6 @@ def prediction(
         "decades": 1.9,
         "words": "1.9 decades beyond the largest measured C",
         "triples": 2_000,
-        "tokens_per_statement": 12.0,
         "caveats": (),
     }
     return Prediction(params=params, tokens=tokens, compute=6.0 * params * tokens, f_star=f_star, **{**known, **more})
@@ -121,7 +120,7 @@ def test_what_is_not_asked_is_as_in_the_grid(tmp_path: Path) -> None:
 
 
 def test_without_run_cards_that_say_it_the_facts_are_those_of_the_grid(tmp_path: Path) -> None:
-    path = write_configs(prediction(triples=None, tokens_per_statement=None), tmp_path, Sweep())[0]
+    path = write_configs(prediction(triples=None), tmp_path, Sweep())[0]
     assert read_yamls([path]).values["kisl"]["triples"] == GRID.facts.source
     assert "replace wikidata_six by their name" in path.read_text(encoding="utf-8")
 

@@ -17,15 +17,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.collapse_points import (
-    OPEN,
-    CollapsePoint,
-    FloatArray,
-    Interval,
-    Noise,
-    estimate_noise,
-    log_errors,
-)
+from kisl_plugin.fit.collapse_points import OPEN, CollapsePoint, FloatArray, Interval, Noise, estimate_noise, log_errors
 from kisl_plugin.fit.law import LARGEST_ALPHA, SMALLEST_ALPHA
 
 __all__ = [

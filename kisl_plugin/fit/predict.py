@@ -134,7 +134,8 @@ class Prediction:
     `f_star` is None where no law reaches so far: `words` then say what is needed. `interval` is the 95 % interval
     (None at an open end); where there is none, `interval_missing` says why. `source` names the law. `decades` is how
     far C lies outside the range that the law was fitted to, in powers of ten (0 inside); `words` says so.
-    `triples` are those planned, `tokens_per_statement` is the sweep's mean (None: its run cards do not say it).
+    `triples` are those planned, `exposures` F* × triples, `injected_tokens` their tokens over the run and
+    `injected_fraction` the share of D that those take (None where the run cards do not say it).
     """
 
     params: int
@@ -147,24 +148,10 @@ class Prediction:
     decades: float | None = None
     words: str = ""
     triples: int | None
-    tokens_per_statement: float | None
+    exposures: float | None = None
+    injected_tokens: float | None = None
+    injected_fraction: float | None = None
     caveats: tuple[str, ...] = ()
-
-    @property
-    def exposures(self) -> float | None:
-        """F* × triples."""
-        return None if self.f_star is None or self.triples is None else self.f_star * self.triples
-
-    @property
-    def injected_tokens(self) -> float | None:
-        """Statement tokens over the run."""
-        each, exposures = self.tokens_per_statement, self.exposures
-        return None if exposures is None or each is None else exposures * each
-
-    @property
-    def injected_fraction(self) -> float | None:
-        """Their share of D."""
-        return None if self.injected_tokens is None else self.injected_tokens / self.tokens
 
     @property
     def in_words(self) -> str:
@@ -208,7 +195,6 @@ def predict(
         tokens=target.tokens,
         compute=target.compute,
         triples=sweep.triples if triples is None else triples,
-        tokens_per_statement=sweep.tokens_per_statement,
     )
     at_budget = [pair for pair in laws.infusion if same(pair[0], target.tokens)]
     of_size = [law for law in laws.data if same(law.params, target.params)]
@@ -248,7 +234,9 @@ def predict(
         sizes = sorted(point.params for point in points if point.tokens == tokens)
         return replace(prediction, words=human.needs_sizes(FEWEST_MODELS, sizes, tokens))
     decades, words = _distance(target, fitted)
-    interval = _usable(ends)
+    interval, tokens_each = _usable(ends), sweep.tokens_per_statement
+    exposures = None if prediction.triples is None else f_star * prediction.triples
+    injected = None if exposures is None or tokens_each is None else exposures * tokens_each
     prediction = replace(
         prediction,
         f_star=f_star,
@@ -257,6 +245,9 @@ def predict(
         source=source,
         decades=decades,
         words=words,
+        exposures=exposures,
+        injected_tokens=injected,
+        injected_fraction=None if injected is None else injected / target.tokens,
     )
     return replace(prediction, caveats=(*_caveats(prediction, points, sweep), *caveats))
 

@@ -26,7 +26,6 @@ def _prediction(params: int) -> Prediction:
         decades=0.4,
         words="0.4 decades beyond the largest measured C",
         triples=2581,
-        tokens_per_statement=13.8,
         caveats=(),
     )
 
