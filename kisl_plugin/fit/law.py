@@ -13,11 +13,11 @@ determine s best while alpha is the bend, so the two are far less correlated tha
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import nan
+from math import inf, nan
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq, minimize_scalar
+from scipy.optimize import brentq, least_squares
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit.collapse_points import OPEN, FloatArray, Interval, Noise, estimate_noise, log_errors, positive
@@ -98,17 +98,21 @@ class _Problem:
         if not free_E:
             return line, line
 
-        # Bends: the profile over alpha is searched on a grid, then between the neighbours of its least value. A bound
-        # is not reached by that search, so the largest alpha is tried for itself.
-        def profile(alpha: float) -> float:
-            row = np.array([alpha])
-            return float(self.deviance(row, self.best_slope(row))[0])
-
-        at = int(self.deviance(_ALPHAS, self.best_slope(_ALPHAS)).argmin())
-        bracket = _ALPHAS[max(at - 1, 0)], _ALPHAS[min(at + 1, len(_ALPHAS) - 1)]
-        inside = float(minimize_scalar(profile, bounds=bracket, method="bounded", options={"xatol": 1e-10}).x)
-        alphas = np.array([inside, LARGEST_ALPHA])
-        bends = zip(alphas, self.best_slope(alphas), strict=True)
+        # Bends: least squares in alpha and slope / alpha, whose bounds are a box, from the local minima of a grid over
+        # alpha. The optimiser stays inside the box, so the bound of alpha is tried for itself.
+        grid = self.deviance(_ALPHAS[:, None], _ALPHAS[:, None] * _SHARES)
+        lowest = np.pad(grid.min(axis=1), 1, constant_values=inf)
+        minima = np.flatnonzero((lowest[1:-1] <= lowest[:-2]) & (lowest[1:-1] < lowest[2:]))
+        root = np.sqrt(self.weight)
+        bends = [(LARGEST_ALPHA, float(self.best_slope(np.array([LARGEST_ALPHA]))[0]))]
+        for at in minima[np.argsort(lowest[minima + 1])][:3]:
+            fit = least_squares(
+                lambda x: root * self.residual(x[:1], x[:1] * x[1:])[1][0],
+                (_ALPHAS[at], _SHARES[grid[at].argmin()]),
+                bounds=([SMALLEST_ALPHA, 0.0], [LARGEST_ALPHA, 1.0]),
+                **dict.fromkeys(("xtol", "ftol", "gtol"), 1e-13),
+            )
+            bends.append((float(fit.x[0]), float(fit.x[0] * fit.x[1])))
         # E = 0 and an F* that does not fall are no bends; they are kept where a bend gains nothing.
         alpha, slope = np.array([(line[0], line[0]), (SMALLEST_ALPHA, 0.0), *bends]).T
         deviance = self.deviance(alpha, slope)
