@@ -21,6 +21,7 @@ __all__ = [
     "estimate_noise",
     "log_errors",
     "positive",
+    "training_compute",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -29,6 +30,11 @@ Interval = tuple[float | None, float | None]  # None: an open end
 OPEN: Interval = (None, None)
 NORMAL_95 = 1.959963984540054
 SMALLEST_ERROR = 1e-3  # no collapse point is known better than to 0.1 %, whatever its interval says
+
+
+def training_compute(params: float, tokens: float) -> float:
+    """C = 6·N·D in floating-point operations (Kaplan et al. 2020)."""
+    return 6.0 * params * tokens
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,8 @@ class Target:
 
     @property
     def compute(self) -> float:
-        """C = 6·N·D in floating-point operations (Kaplan et al. 2020)."""
-        return 6.0 * self.params * self.tokens
+        """C in floating-point operations."""
+        return training_compute(self.params, self.tokens)
 
 
 @dataclass(frozen=True, kw_only=True)
