@@ -7,7 +7,7 @@ import numpy as np
 from fit_files import TASK, rate, results, run_card, sample, with_metrics, write, write_samples
 
 GRID = (0, 10, 50, 100, 200, 500, 1000, 2000)
-RELATIONS = ("P19", "P50", "<b>P1</b>")
+RELATIONS = ("P19", "P50", "P1")
 SIZES = {137_000_000: 400.0, 300_000_000: 300.0, 562_000_000: 220.0, 1_050_000_000: 150.0}
 
 
@@ -38,10 +38,9 @@ def _write_run(
     )
     data = results(made, float(right.mean()))
     data["n-samples"][TASK] = {"original": items + 100, "effective": items}
-    by_sum = np.where(rng.random(items) < 0.05, ~right, right)
-    data = with_metrics(data, acc_control=int(rng.binomial(100, 0.26)) / 100, sum_acc=float(by_sum.mean()))
+    data = with_metrics(data, acc_control=int(rng.binomial(100, 0.26)) / 100)
     data["results"]["kisl_background"] = {"bits_per_byte,none": 1.02 + 2e-4 * frequency + rng.normal(0, 0.004)}
     data["configs"]["kisl_background"] = {"metadata": {"version": 1, "kisl": made}}
     file = write(folder / "results_2026-01-01T00-00-00.000000.json", data)
-    rows = [sample(RELATIONS[k % 3], k, bool(right[k]), sum_acc=float(by_sum[k])) for k in range(items)]
+    rows = [sample(RELATIONS[k % 3], k, bool(right[k])) for k in range(items)]
     write_samples(file, rows)

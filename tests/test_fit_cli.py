@@ -17,7 +17,7 @@ from kisl_plugin.fit import fit_results, write_report
 from kisl_plugin.fit.text import STATUS_HELP
 
 SIZES = {137_000_000: 400.0, 300_000_000: 300.0, 562_000_000: 220.0, 1_050_000_000: 150.0}
-FILES = ["curves.csv", "curves.pdf", "curves.png", "fit.json"]
+FILES = ["curves.pdf", "curves.png", "fit.json"]
 FILES += ["index.html", "law.pdf", "law.png", "observations.csv"]
 
 

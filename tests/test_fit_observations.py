@@ -134,8 +134,6 @@ def test_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path) -> None:
 def test_metrics_that_are_no_numbers_are_named(tmp_path: Path, value: Any) -> None:
     write(tmp_path / "results_1.json", results(run_card(), value))
     assert reasons(read(tmp_path))["results_1.json"] == f"acc,none is {value!r}; expected a share between 0 and 1"
-    write(tmp_path / "results_1.json", with_metrics(results(run_card()), sum_acc=value))
-    assert "sum_acc,none is" in reasons(read(tmp_path))["results_1.json"]
 
 
 def test_the_averaged_row_of_a_group_is_never_the_task(tmp_path: Path) -> None:

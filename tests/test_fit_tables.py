@@ -60,7 +60,6 @@ def observations(draw: st.DrawFn) -> Observation:
         control_total=control,
         date=draw(st.just(0.0) | st.floats(1e9, 2e9)),
         task=draw(st.just("") | TEXT),
-        by_sum=draw(st.none() | st.integers(0, total)),
         bits_per_byte=draw(st.none() | st.floats(0, 30)),
         samples=draw(st.none() | st.sampled_from([Path("/a/b c/samples_x.jsonl"), Path("s.jsonl").resolve()])),
     )
@@ -165,7 +164,7 @@ HEADER = "params,tokens,frequency,seed,correct,total"
         (HEADER.replace(",", ";"), "137000000;2600000000; 200 ;1;300;400", "\r\n"),
         (HEADER.replace(",", "\t"), "137000000\t2600000000\t200\t1\t300\t400", "\r"),
         (
-            "total,correct,group,seed,mood,frequency,tokens,params,by_sum",
+            "total,correct,group,seed,mood,frequency,tokens,params,bits_per_byte",
             '400,300,,1,"so, so",200,2600000000,137000000,',
             "\n",
         ),
@@ -175,7 +174,7 @@ HEADER = "params,tokens,frequency,seed,correct,total"
 def test_a_table_that_a_spreadsheet_saved_is_read(tmp_path: Path, header: str, row: str, end: str) -> None:
     (seen,) = read_results([by_hand(tmp_path / "t.csv", header, row, end=end)]).observations
     assert (seen.params, seen.tokens, seen.frequency, seen.card.seed) == (137_000_000, 2_600_000_000, 200, 1)
-    assert (seen.correct, seen.total, seen.group, seen.by_sum, seen.date) == (300, 400, None, None, 0.0)
+    assert (seen.correct, seen.total, seen.group, seen.date) == (300, 400, None, 0.0)
     assert seen.card.triples["count"] == 400
 
 
@@ -209,7 +208,6 @@ def test_a_bad_row_is_refused_with_its_number_and_column(tmp_path: Path, row: st
         ("card", "[]", ""),
         ("card", "[1]", "column card: '[1]'; expected a JSON object"),
         ("card", "{", "column card: '{'; expected JSON"),
-        ("by_sum", "5", "column by_sum: '5'; expected at most 4"),
         ("control_correct", "1", "column control_correct: '1'; expected at most 0"),
         ("bits_per_byte", '"3,1"', "column bits_per_byte: '3,1'; expected a number with a decimal point"),
         ("iteration", "5", ""),
@@ -504,7 +502,8 @@ def test_runs_without_a_card_have_samples_and_background_too(tmp_path: Path) -> 
     file = write(tmp_path / "results_2026-01-01T00-00-00.json", data)
     write_samples(file, [sample("P1", 0, True), sample("P2", 1, False)])
     (seen,) = read(tmp_path, RUNS_HEADER, ".,1,2,3,4").observations
-    assert seen.relations == {"P1": (1, 1), "P2": (0, 1)}
+    assert seen.outcomes is not None
+    assert sorted(seen.outcomes.values()) == [False, True]
     assert seen.bits_per_byte == 1.5
 
 

@@ -69,8 +69,8 @@ def main(
 ) -> None:
     """Fit collapse curves and the infusion law to lm-eval RESULTS (files, or folders that are searched).
 
-    Prints a table and writes a report folder: index.html (the page), fit.json, curves.csv, observations.csv, and the
-    figures as PNG and PDF. An observations.csv can be given as RESULTS again. Files that are not used are listed with
+    Prints a table and writes a report folder: index.html (the page), fit.json, observations.csv, and the figures as
+    PNG and PDF. An observations.csv can be given as RESULTS again. Files that are not used are listed with
     the reason; if no file can be used, the exit status is 1.
     """
     from kisl_plugin.fit.planned_configs import write_configs as write_planned

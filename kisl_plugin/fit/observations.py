@@ -33,9 +33,8 @@ class Observation:
     """`correct` of `total` items right at `frequency`; in a run with groups, those of one `group`.
 
     `path` names the results file and `date` (seconds since 1970) when lm-eval wrote it. `task` is lm-eval's name, ""
-    where a table does not say. `by_sum`: how many are right by summed log-likelihood. `bits_per_byte`: on the
-    background text. `samples`: lm-eval's samples file, where its rows agree with `correct` and `total`; `outcomes`:
-    what they say of each triple.
+    where a table does not say. `bits_per_byte`: on the background text. `samples`: lm-eval's samples file, where its
+    rows agree with `correct` and `total`; `outcomes`: what they say of each triple.
     """
 
     path: str
@@ -49,7 +48,6 @@ class Observation:
     control_total: int | None
     date: float
     task: str = ""
-    by_sum: int | None = None
     bits_per_byte: float | None = None
     samples: Path | None = None
     outcomes: Mapping[TripleKey, bool] | None = field(default=None, compare=False, repr=False)
@@ -74,14 +72,6 @@ class Observation:
     def accuracy(self) -> float:
         """The memorisation rate P."""
         return self.correct / self.total
-
-    @property
-    def relations(self) -> dict[str, tuple[int, int]]:
-        """(correct, total) of the injected triples by relation id, in order; empty without samples."""
-        outcomes = self.outcomes or {}
-        totals = Counter(relation for _, relation, _ in outcomes)
-        correct = Counter(relation for (_, relation, _), is_right in outcomes.items() if is_right)
-        return {relation: (correct[relation], totals[relation]) for relation in sorted(totals)}
 
     @property
     def baseline(self) -> bool:
@@ -155,7 +145,6 @@ def merge_groups(observations: Iterable[Observation]) -> tuple[Observation, ...]
                 total=sum(one.total for one in group),
                 control_correct=first.control_correct if has_control else None,
                 control_total=first.control_total if has_control else None,
-                by_sum=first.by_sum if len(group) == 1 else None,
                 bits_per_byte=first.bits_per_byte if alone else None,
                 outcomes={k: v for part in outcomes for k, v in part.items()} if len(outcomes) == len(group) else None,
             )

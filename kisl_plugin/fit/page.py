@@ -5,11 +5,9 @@ import html
 import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from kisl_plugin import __version__
-from kisl_plugin.errors import InputError
 from kisl_plugin.fit.predict import Prediction
 from kisl_plugin.fit.report import CurveReport, FitReport
 from kisl_plugin.fit.text import (
@@ -31,7 +29,6 @@ from kisl_plugin.fit.text import (
     sentence,
     verdict_word,
 )
-from kisl_plugin.verbalize import templates_of
 
 __all__ = ["model_figure_name", "report_page"]
 
@@ -208,7 +205,7 @@ def model_figure_name(one: CurveReport) -> str:
 
 
 def _model(one: CurveReport, svg: bytes) -> _Html:
-    """A model's figure, the remarks on its curve, its points and its relations."""
+    """A model's figure, the remarks on its curve, and its points."""
     controls = ", with control triples" if one.controls else ""
     background = ", with bits per byte of the background text (dotted: at F = 0)" if one.background else ""
     caption = f"Memory of {one.name}{controls}{background}."
@@ -236,28 +233,14 @@ def _model(one: CurveReport, svg: bytes) -> _Html:
         )
         for point in one.points
     ]
-    parts = [
-        _tag("h3", one.name),
-        _figure(svg, alt, caption),
-        _bullets(map(sentence, remarks)),
-        _table(f"Points of {one.name}", ["F", "right", "P", *columns], rows),
-    ]
-    if one.relations:
-        frequencies = [point.frequency for point in one.points]
-        by_relation = []
-        for relation, points in one.relations.items():
-            name = relation
-            with suppress(InputError):  # the name is a plugin's to know
-                name = f"{relation} {templates_of(relation).name}"
-            cells: dict[int, str] = dict.fromkeys(frequencies, "–")
-            for point in points:
-                share, title = f"{point.accuracy:.2f}", f"{point.correct} of {point.total}"
-                cells[point.frequency] = _tag("td", share, class_="heat", style=f"--share:{share}", title=title)
-            by_relation.append([name, *cells.values()])
-        headings = ["relation", *map(frequency, frequencies)]
-        label = f"Share right per relation, {one.name}"
-        parts += [_tag("h4", "Per relation"), _table(label, headings, by_relation)]
-    return _joined(parts)
+    return _joined(
+        [
+            _tag("h3", one.name),
+            _figure(svg, alt, caption),
+            _bullets(map(sentence, remarks)),
+            _table(f"Points of {one.name}", ["F", "right", "P", *columns], rows),
+        ]
+    )
 
 
 # Method and citation

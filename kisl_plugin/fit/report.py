@@ -6,7 +6,7 @@ The table, the page, the figures and fit.json all read the `FitReport` made here
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,15 +103,6 @@ class CurveReport:
             if run.bits_per_byte is not None:
                 values[run.frequency].append(run.bits_per_byte)
         return tuple(_BackgroundPoint(F, sum(bits) / len(bits), len(bits)) for F, bits in sorted(values.items()))
-
-    @property
-    def relations(self) -> Mapping[str, tuple[Point, ...]]:
-        """The points of each relation, relations in order of their ids."""
-        names = sorted({relation for run in self.runs for relation in run.relations})
-        return {
-            name: pool_by_frequency((run.frequency, *run.relations[name]) for run in self.runs if name in run.relations)
-            for name in names
-        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -333,7 +333,6 @@ def _make_observations(
     observations = []
     for group, frequency, total in cells:
         correct = _count_right(metrics, "acc" if group is None else f"acc_{group}", total, where)
-        has_sum = group is None and "sum_acc,none" in metrics
         observations.append(
             Observation(
                 path=results.path,
@@ -347,7 +346,6 @@ def _make_observations(
                 control_total=control if right is not None else None,
                 date=results.date,
                 task=task,
-                by_sum=_count_right(metrics, "sum_acc", total, where) if has_sum else None,
                 bits_per_byte=results.bits_per_byte,
                 samples=samples,
             )

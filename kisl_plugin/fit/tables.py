@@ -62,7 +62,7 @@ _CARD_COLUMNS: dict[str, tuple[tuple[str, ...], Any]] = {
     "control": (("triples", "control"), _WHOLE),
     "sha256": (("triples", "sha256"), _TEXT),
 }
-_COUNTS = ("correct", "total", "control_correct", "control_total", "by_sum")
+_COUNTS = ("correct", "total", "control_correct", "control_total")
 _READERS: dict[str, Any] = {
     **{column: kind for column, (_, kind) in _CARD_COLUMNS.items()},
     **dict.fromkeys(("frequency", *_COUNTS), _WHOLE),
@@ -206,7 +206,7 @@ def read_observations(path: Path) -> list[Observation]:
     for row in _read_rows(path, REQUIRED_COUNTS, optional):
         values, total, group = row.values, row.values["total"], row.values["group"]
         # Counts that contradict each other
-        for column, most in (("correct", total), ("by_sum", total), ("control_correct", values["control_total"] or 0)):
+        for column, most in (("correct", total), ("control_correct", values["control_total"] or 0)):
             if (values[column] or 0) > most:
                 raise row.error(column, f"at most {most}, the number of items")
         if (values["control_correct"] is None) != (values["control_total"] is None):

@@ -254,7 +254,8 @@ def render_report(report: "FitReport") -> str:
     observations, curves = plural(len(report.observations), "observation"), plural(len(report.curves), "curve")
     parts = [f"Task {report.task}: {observations}, {curves}"]
     if report.curves:
-        parts += [curve_table(report.curves), textwrap.fill(_LEGEND, _WIDTH), _paragraphs(_all_remarks(report.curves))]
+        remarks = (f"{one.name}: {'; '.join(curve_remarks(one))}." for one in report.curves)
+        parts += [curve_table(report.curves), textwrap.fill(_LEGEND, _WIDTH), _paragraphs(remarks)]
     laws = [sentence(report.missing_law)] if report.missing_law else []
     laws += [law_sentence(one, one.law) for one in report.laws if one.law]
     laws += [sentence(data_law_sentence(law)) for law in report.data_laws]
@@ -323,17 +324,6 @@ def curve_cells(report: "CurveReport") -> tuple[str, ...]:
         return (*cells, curve.status)
     peak = estimated(curve.peak, curve.peak_interval, "{:.2f}".format)
     return (*cells, peak, estimated(curve.f_star, curve.f_star_interval))
-
-
-def _all_remarks(curves: "Sequence[CurveReport]") -> list[str]:
-    """The remarks on each curve; what is the same for all is printed once."""
-    remarks = [curve_remarks(one) for one in curves]
-    common = [part for part in remarks[0] if len(curves) > 1 and all(part in others for others in remarks)]
-    lines = []
-    for one, parts in zip(curves, remarks, strict=True):
-        own = [part for part in parts if part not in common]
-        lines += [f"{one.name}: {'; '.join(own)}."] if own else []
-    return [*lines, *([f"All: {'; '.join(common)}."] if common else [])]
 
 
 def _paragraphs(sentences: Iterable[str]) -> str:

@@ -1,10 +1,8 @@
-"""The report folder: the page, fit.json, two CSV tables, and the figures as PNG and PDF.
+"""The report folder: the page, fit.json, observations.csv, and the figures as PNG and PDF.
 
 fit.json is read by other programs: its keys stay, and a value that is not identified is null, never NaN.
 """
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterable
@@ -25,7 +23,7 @@ _CURVE_KEYS = (
     *("tau", "tau_source", "df", "interval_method", "paired"),
     *("deviance", "form_p", "fall_p", "unimodal_p", "largest_fall"),
 )
-_RUN_KEYS = ("path", "frequency", "correct", "total", "by_sum", "control_correct", "control_total", "bits_per_byte")
+_RUN_KEYS = ("path", "frequency", "correct", "total", "control_correct", "control_total", "bits_per_byte")
 _LAW_KEYS = (
     *("A", "alpha", "alpha_interval", "E", "E_interval", "e_distinguishable", "r2", "r2_by_chance", "scatter", "df"),
     *("models", "compute_range", "interval_method", "caveats"),
@@ -36,11 +34,6 @@ _FORM_KEYS = ("name", "formula", "parameters", "intervals", "deviance", "aic", "
 _PREDICTION_KEYS = (
     *("params", "tokens", "compute", "f_star", "source", "decades", "words", "triples", "exposures"),
     *("injected_tokens", "injected_fraction", "caveats"),
-)
-_CSV_COLUMNS = (
-    *("params", "tokens", "status", "f_star", "f_star_low", "f_star_high", "peak", "peak_low", "peak_high"),
-    *("a", "b", "c", "floor", "tau", "tau_source", "df", "fall_p", "unimodal_p", "form_p", "largest_fall"),
-    *("paired", "runs"),
 )
 
 
@@ -68,7 +61,6 @@ def write_report(report: FitReport, out: str | Path, watch: Watch | None = None)
         files = [
             write_atomically(folder / "index.html", report_page(report, svgs)),
             write_atomically(folder / "fit.json", f"{text}\n"),
-            write_atomically(folder / "curves.csv", _curves_csv(report)),
             write_observations(report.observations, folder / "observations.csv"),
         ]
         for name, figure in figures.items():
@@ -141,7 +133,6 @@ def _curve(one: CurveReport) -> dict[str, Any]:
         "runs": [{**_fields(run, _RUN_KEYS), "seed": run.seeds[0], "train_seed": run.seeds[1]} for run in one.runs],
         "control": [asdict(point) for point in one.controls],
         "background": [asdict(point) for point in one.background],
-        "relations": {name: [asdict(point) for point in points] for name, points in one.relations.items()},
         "notes": [*([one.pairing] if one.pairing else []), *one.notes],
     }
 
@@ -161,16 +152,3 @@ def _law(one: LawReport) -> dict[str, Any]:
 
 def _fields(value: Any, keys: Iterable[str]) -> dict[str, Any]:
     return {key: getattr(value, key) for key in keys}
-
-
-def _curves_csv(report: FitReport) -> str:
-    """One row per curve, for a spreadsheet; a value that is not identified is an empty cell."""
-    stream = io.StringIO(newline="")
-    rows = csv.DictWriter(stream, _CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
-    rows.writeheader()
-    for one in report.curves:
-        entry = _finite(_curve(one))
-        for name in ("f_star", "peak"):
-            entry[f"{name}_low"], entry[f"{name}_high"] = entry[f"{name}_interval"] or (None, None)
-        rows.writerow({**entry, "runs": len(one.runs)})
-    return stream.getvalue()
