@@ -105,7 +105,12 @@ def test_no_process_outlives_a_run_that_is_stopped(tmp_path: Path, stop: signal.
     )
     environment = os.environ | {"PYTHONPATH": PYTHONPATH}
     run = subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path / "out")], env=environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, str(script), str(tmp_path / "out")],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that starts the tests in the background makes its children ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
     )
     hanging = tmp_path / "out" / "hanging"
     _eventually(lambda: hanging.exists() and hanging.read_text())

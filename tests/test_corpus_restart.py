@@ -251,7 +251,14 @@ def test_a_full_disk_is_one_line_and_the_build_goes_on_when_there_is_room(tmp_pa
 def interrupted(world: World, name: str) -> tuple[int, tuple[str, str]]:
     """A build that gets Ctrl-C after two shards: its exit status and output."""
     command = [sys.executable, "-m", "kisl_plugin", *world.command(name), "--force"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that starts the tests in the background makes its children ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
+    )
     shards = BuildPaths(world.folder / name).shards
     while process.poll() is None and len(list(shards.glob("*.idx"))) < 2:
         time.sleep(0.005)
