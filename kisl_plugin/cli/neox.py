@@ -48,7 +48,7 @@ def neox() -> None:
 @click.option(
     "--source", metavar="URL|PATH", help="Where to clone from: GPT-NeoX's public address, or any clone or mirror."
 )
-@click.option("--ref", metavar="COMMIT", help="A commit, tag or branch; by default the tested commit.")
+@click.option("--ref", metavar="REF", help="A full hash, tag or branch; by default the tested commit.")
 def install(source: str | None, ref: str | None) -> None:
     """Clone GPT-NeoX at the tested commit and compile its helpers.
 
@@ -60,7 +60,7 @@ def install(source: str | None, ref: str | None) -> None:
     from kisl_plugin.neox import install as host
 
     folder = host.install_neox(source, ref, click.echo)
-    missing = [name for name in host.NEEDED if host.installed_version(name) is None]
+    missing = host.missing_packages()
     if missing:
         click.echo(f"packages are missing ({', '.join(missing)}): {host.INSTALL_PACKAGES}")
     compiled = host.ensure_helpers(folder)
@@ -77,32 +77,19 @@ def check() -> None:
     """
     from kisl_plugin.neox import install as host
 
-    def row(name: str, value: str) -> None:
-        click.echo(f"{name:<11}{value}".rstrip())
-
-    row("kisl", __version__)
-    row("Python", f"{platform.python_version()} ({platform.machine()})")
-    for title, packages in (("needed to train", host.NEEDED), ("optional", host.OPTIONAL)):
-        click.echo(f"\n{title}")
-        for name in packages:
-            click.echo(f"  {name:<20}{host.installed_version(name) or 'absent'}")
-    click.echo()
-    missing = [name for name in host.NEEDED if host.installed_version(name) is None]
+    missing = host.missing_packages()
+    click.echo(f"kisl       {__version__}, Python {platform.python_version()} ({platform.machine()})")
+    click.echo(f"packages   {'missing: ' + ', '.join(missing) if missing else 'all that training needs'}")
+    click.echo(f"           optional and absent: {', '.join(host.missing_packages(host.OPTIONAL)) or 'none'}")
     folder = host.find_neox()
-    row("GPT-NeoX", str(folder))
-    row("found by", f"${host.VARIABLE}" if host.own_folder() else host.INSTALL)
     commit = host.commit_of(folder)
-    changed = host.changed_files(folder) if commit else []
-    row("commit", commit or "unknown: the folder is not a git clone")
-    row("", "the tested one" if commit == host.TESTED_COMMIT else f"tested was {host.TESTED_COMMIT}")
-    if changed:
-        row("changed", ", ".join(changed[:3]) + (" …" if changed[3:] else ""))
+    tested = "the tested one" if commit == host.TESTED_COMMIT else f"tested was {host.TESTED_COMMIT}"
+    click.echo(f"GPT-NeoX   {folder}\ncommit     {commit or 'unknown: not a git clone'}\n           {tested}")
     reason = host.why_unusable(folder)
-    row("helpers", reason or "compiled for this Python")
+    click.echo(f"helpers    {reason or 'compiled for this Python'}")
     if missing:
         raise KislError(f"packages are missing ({', '.join(missing)}): {host.INSTALL_PACKAGES}")
     failure = host.import_failure(folder)
-    row("imports", "fail" if failure else "work")
     if failure is not None:
         raise KislError(f"GPT-NeoX cannot be imported: {failure}")
     if reason is not None:
