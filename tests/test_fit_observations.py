@@ -146,26 +146,6 @@ def test_the_averaged_row_of_a_group_is_never_the_task(tmp_path: Path) -> None:
     assert aside.reason == f"kisl is a group of tasks ({TASK}, {BACKGROUND}): choose one of them with --task"
 
 
-def test_background_of_the_same_file_goes_before_a_later_one(tmp_path: Path) -> None:
-    write(tmp_path / "results_1.json", both(results(run_card()), background(run_card(), 1.5)))
-    write(tmp_path / "results_2.json", background(run_card(), 2.5, date=2e9))
-    reading = read(tmp_path)
-    assert [seen.bits_per_byte for seen in reading.observations] == [1.5]
-    assert set(reasons(reading)) == {"results_2.json"}
-
-
-def test_background_is_taken_from_other_results_of_the_same_run(tmp_path: Path) -> None:
-    write(tmp_path / "results_1.json", results(run_card()))
-    write(tmp_path / "results_2.json", background(run_card(created="later"), 1.5, date=2e9))
-    write(tmp_path / "results_3.json", background(run_card(), 9.5, date=1.0))
-    write(tmp_path / "results_4.json", background(run_card(seed=2), 8.5))
-    write(tmp_path / "results_5.json", background(run_card(), 7.5, date=3e9, config={"limit": 5}))
-    reading = read(tmp_path)
-    assert [(seen.card.seed, seen.bits_per_byte) for seen in reading.observations] == [(1, 1.5)]
-    assert set(reasons(reading)) == {f"results_{k}.json" for k in (3, 4, 5)}
-    assert all(f"it holds {BACKGROUND}" in reason for reason in reasons(reading).values())
-
-
 @pytest.mark.parametrize("value", [None, "N/A", float("nan"), -1.0])
 def test_a_background_that_is_no_number_is_none(tmp_path: Path, value: Any) -> None:
     write(tmp_path / "results_1.json", both(results(run_card()), background(run_card(), value)))

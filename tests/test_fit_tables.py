@@ -358,13 +358,6 @@ def test_a_model_is_known_by_lm_evals_name_for_it(tmp_path: Path) -> None:
     }
 
 
-def test_a_row_with_path_and_model_needs_both(tmp_path: Path) -> None:
-    for k, name in enumerate(("a", "b")):
-        write(tmp_path / "x" / f"results_{k}.json", without_card(model_name=name))
-    reading = read(tmp_path, "model," + RUNS_HEADER, "a,x,1,2,3,4", "b,x,1,2,30,4")
-    assert {(seen.model, seen.frequency) for seen in reading.observations} == {("a", 3), ("b", 30)}
-
-
 def test_optional_columns_go_into_the_card(tmp_path: Path) -> None:
     write(tmp_path / "results_1.json", without_card(control=100))
     columns = "train_seed,triples,control,sha256,engine,form,template,spacing,seq_length,window"
@@ -382,27 +375,6 @@ def test_optional_columns_go_into_the_card(tmp_path: Path) -> None:
     assert card.triples == {"count": 400, "control": 100, "sha256": "ab"}
 
 
-def test_rows_of_groups_make_one_run(tmp_path: Path) -> None:
-    data = with_metrics(without_card(0.4, items=400), acc_rare=0.5, acc_often=0.1)
-    write(tmp_path / "results_1.json", data)
-    rows = (".,1,2,10,4,rare,300", ".,1,2,0,4,often,100")
-    reading = read(tmp_path, f"{RUNS_HEADER},group,triples", *rows)
-    assert [(seen.group, seen.frequency, seen.correct, seen.total) for seen in reading.observations] == [
-        ("rare", 10, 150, 300),
-        ("often", 0, 10, 100),
-    ]
-    assert not any(seen.baseline for seen in reading.observations)
-
-
-def test_without_control_triples_lm_evals_own_count_is_taken(tmp_path: Path) -> None:
-    data = results(None, 1.0)
-    data["results"][TASK]["acc_stderr,none"] = 0.0
-    write(tmp_path / "results_1.json", data)
-    assert [(seen.correct, seen.total) for seen in read(tmp_path, RUNS_HEADER, ".,1,2,3,4").observations] == [
-        (400, 400)
-    ]
-
-
 def test_where_nothing_tells_n_the_column_triples_is_asked_for(tmp_path: Path) -> None:
     data = with_metrics(results(None, 1.0), acc_control=1.0)
     data["results"][TASK]["acc_stderr,none"] = 0.0
@@ -416,14 +388,13 @@ def test_where_nothing_tells_n_the_column_triples_is_asked_for(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("cells", "reason"),
     [
-        (",500,,", "items is 400; the"),
-        (",400,5,10", "unfinished run: iteration 5 of 10"),
-        ("a,400,,", "no metric acc_a,none"),
+        ("500,,", "items is 400.0; the"),
+        ("400,5,10", "unfinished run: iteration 5 of 10"),
     ],
 )
 def test_what_contradicts_its_row_is_set_aside(tmp_path: Path, cells: str, reason: str) -> None:
     write(tmp_path / "results_1.json", without_card())
-    reading = read(tmp_path, f"{RUNS_HEADER},group,triples,iteration,train_iters", f".,1,2,3,4,{cells}")
+    reading = read(tmp_path, f"{RUNS_HEADER},triples,iteration,train_iters", f".,1,2,3,4,{cells}")
     assert not reading.observations
     assert reason in reasons(reading)["results_1.json"]
 
@@ -455,13 +426,12 @@ def test_a_size_that_lm_eval_counted_otherwise_is_said(tmp_path: Path) -> None:
     assert "row 2 has params 13,000,000,000, lm-eval counted 6,738,415,616: the row is used" in note
 
 
-def test_rows_that_say_different_things_of_one_file_set_it_aside(tmp_path: Path) -> None:
+def test_results_that_two_rows_name_are_set_aside(tmp_path: Path) -> None:
     write(tmp_path / "x" / "results_1.json", without_card())
     for row in ("x/results_1.json,1,2,30,4", "x/results_1.json,1,2,3,5"):
         reading = read(tmp_path, RUNS_HEADER, "x,1,2,3,4", row)
         assert not reading.observations
-        assert "row 2 and row 3 contradict each other" in reasons(reading)["results_1.json"]
-    assert len(read(tmp_path, RUNS_HEADER, "x,1,2,3,4", "x/results_1.json,1,2,3,4").observations) == 1
+        assert "row 2 and row 3 name the same results" in reasons(reading)["results_1.json"]
 
 
 def test_a_row_that_names_nothing_is_said(tmp_path: Path) -> None:
@@ -483,12 +453,13 @@ def test_a_row_that_names_nothing_is_said(tmp_path: Path) -> None:
         ("x,7B,2,3,4", "row 2, column params: '7B'; expected a whole number"),
         ("x,1,2,,4", "row 2, column frequency: ''; expected a whole number"),
         ("x,1,2,3,", "row 2, column seed: ''; expected a whole number"),
+        ("x,1,2,3,4,a", "row 2, column group: 'a'; expected an empty cell: a run with groups needs its run card"),
     ],
 )
 def test_a_bad_row_is_refused_with_its_number(tmp_path: Path, row: str, message: str) -> None:
     write(tmp_path / "results_1.json", without_card())
     with pytest.raises(InputError, match=re.escape(f"{tmp_path / 'runs.csv'}: {message}")):
-        read(tmp_path, RUNS_HEADER, row)
+        read(tmp_path, f"{RUNS_HEADER},group", row)
 
 
 def test_nothing_is_taken_from_the_names_of_files(tmp_path: Path) -> None:

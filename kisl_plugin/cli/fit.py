@@ -99,7 +99,7 @@ def main(
 
     report = fit_results(results, task, chance, options=options, runs=runs, watch=watch)
     _echo(render_report(report))
-    files = write_report(report, out, watch)
+    files = write_report(report, out)
     _echo(f"\nWrote into {out}: {', '.join(file.name for file in files)}")
     if write_configs is not None:
         sweep = sweep_of(one.card for one in report.observations)

@@ -1,6 +1,6 @@
 """The figures of a report, one column wide: all curves, the laws, and one figure per model.
 
-matplotlib is imported when something is drawn. The same results give the same bytes.
+Importing it imports matplotlib. The same results give the same bytes.
 """
 
 import io
@@ -8,9 +8,14 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib import colormaps, rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from kisl_plugin.fit.collapse_points import training_compute
 from kisl_plugin.fit.curve import wilson
@@ -19,10 +24,6 @@ from kisl_plugin.fit.observations import Point
 from kisl_plugin.fit.predict import same
 from kisl_plugin.fit.report import CurveReport, FitReport
 from kisl_plugin.fit.text import count, estimate, estimated, parameter, sentence
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 __all__ = ["draw_curves", "draw_laws", "draw_model", "rendered"]
 
@@ -49,29 +50,18 @@ _UNDATED: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"D
 _GRID = 200  # points along a smooth curve
 
 
-def rendered(figure: "Figure", kind: str) -> bytes:
+def rendered(figure: Figure, kind: str) -> bytes:
     """The figure as png, pdf or svg, without a date."""
     stream = io.BytesIO()
-    with _styled():
+    with rc_context(_STYLE):
         figure.savefig(stream, format=kind, dpi=_DPI, metadata=_UNDATED[kind])
     return stream.getvalue()
 
 
 @contextmanager
-def _styled() -> Iterator[None]:
-    from matplotlib import rc_context
-
-    with rc_context(_STYLE):
-        yield
-
-
-@contextmanager
-def _new_figure(height: float) -> "Iterator[Figure]":
+def _new_figure(height: float) -> Iterator[Figure]:
     """An empty figure of one column's width, laid out once the block has drawn it: all formats then look the same."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with _styled():
+    with rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
@@ -82,7 +72,7 @@ def _new_figure(height: float) -> "Iterator[Figure]":
 # All curves: one panel per token budget
 
 
-def draw_curves(report: FitReport) -> "Figure":
+def draw_curves(report: FitReport) -> Figure:
     """All curves with their points, bands and F*."""
     budgets = sorted({one.tokens for one in report.curves})
     # Colour and marker of each N, the same in all panels
@@ -96,15 +86,10 @@ def draw_curves(report: FitReport) -> "Figure":
                 color, marker = looks[one.params]
                 name, curve = count(one.params), one.curve
                 label = f"{name}: F* = {estimate(curve.f_star)}" if curve.ok else f"{name}: {curve.status}"
-                _draw_points(ax, one.points, fmt=marker, color=color, label=label)
-                _draw_runs(ax, one, marker=marker, color=color, markersize=1.8, markeredgewidth=0.5, alpha=0.8)
-                _draw_curve(ax, one, color, row=len(curves) - 1 - i)
-                if one.floor.value:
-                    ax.axhline(one.floor.value, color=color, linestyle=":", linewidth=0.9)
+                _draw_memory(ax, one, color, marker, label, row=len(curves) - 1 - i)
             if any(one.floor.value for one in curves):
                 measured = any(one.floor.total for one in curves)
                 ax.plot([], [], ":", color=_GREY, label="guessing floor" + " (F = 0 runs)" * measured)
-            _memory_axes(ax)
             ax.set_xlabel("frequency F")
             task = report.task if len(report.task) <= 40 else f"{report.task[:39]}…"
             ax.set_title(f"{task}, D = {count(tokens)}", loc="left", fontsize=8)
@@ -115,7 +100,7 @@ def draw_curves(report: FitReport) -> "Figure":
     return figure
 
 
-def _draw_points(ax: "Axes", points: Sequence[Point], **style: Any) -> None:
+def _draw_points(ax: Axes, points: Sequence[Point], **style: Any) -> None:
     """Shares with their 95 % Wilson intervals."""
     shares = np.array([point.accuracy for point in points])
     low, high = wilson([point.correct for point in points], [point.total for point in points])
@@ -123,18 +108,22 @@ def _draw_points(ax: "Axes", points: Sequence[Point], **style: Any) -> None:
     ax.errorbar([point.frequency for point in points], shares, bars, **{"elinewidth": 0.7, **style})
 
 
-def _draw_runs(ax: "Axes", one: CurveReport, **style: Any) -> None:
-    """Each run, hollow, where a frequency has several."""
-    if one.has_replicates:
-        shares = [run.accuracy for run in one.runs]
-        ax.plot([run.frequency for run in one.runs], shares, linestyle="", markerfacecolor="none", **style)
+def _draw_memory(ax: Axes, one: CurveReport, color: Any, marker: str, label: str, row: int = 0) -> None:
+    """Points, single runs (hollow, where a frequency has several), floor, fitted curve with band, and F*.
 
-
-def _draw_curve(ax: "Axes", one: CurveReport, color: Any, row: int = 0) -> None:
-    """The fitted curve, its band, and F* with its interval above the axis; `row` keeps several apart.
-
-    Where no collapse point is shown, a thin broken line alone.
+    The interval of F* is above the axis; `row` keeps several apart. Where no collapse point is shown, the fit is a
+    thin broken line.
     """
+    ax.set_ylim(0, 1.02)
+    ax.set_ylabel("memorisation rate P")
+    _draw_points(ax, one.points, fmt=marker, color=color, label=label)
+    if one.has_replicates:
+        hollow: Any = {"linestyle": "", "markerfacecolor": "none", "markersize": 2, "markeredgewidth": 0.5}
+        shares = [run.accuracy for run in one.runs]
+        ax.plot([run.frequency for run in one.runs], shares, marker=marker, color=color, **hollow)
+    if one.floor.value:
+        ax.axhline(one.floor.value, color=color, linestyle=":", linewidth=0.9)
+    _plain_log_axis(ax, "x")
     curve = one.curve
     if not np.isfinite(curve.f_star):
         return
@@ -147,34 +136,24 @@ def _draw_curve(ax: "Axes", one: CurveReport, color: Any, row: int = 0) -> None:
     ax.plot([curve.f_star], [curve.peak], "|", color=color, markersize=8)
     low, high = (end or curve.f_star for end in curve.f_star_interval)
     bars: Any = [[max(0.0, curve.f_star - low)], [max(0.0, high - curve.f_star)]]
-    style: Any = {"fmt": "|", "markersize": 6, "elinewidth": 1.6, "capsize": 0}
-    ax.errorbar([curve.f_star], [0.035 * (1 + row)], xerr=bars, color=color, **style)
-
-
-def _memory_axes(ax: "Axes") -> None:
-    ax.set_ylim(0, 1.02)
-    ax.set_ylabel("memorisation rate P")
-    _plain_log_axis(ax, "x")
+    ax.errorbar([curve.f_star], [0.035 * (1 + row)], xerr=bars, color=color, fmt="|", markersize=6, elinewidth=1.6)
 
 
 # One model: memory above, what it costs below
 
 
-def draw_model(one: CurveReport) -> "Figure":
+def draw_model(one: CurveReport) -> Figure:
     """Memory with curve, band, runs and control triples; below, bits per byte if they are known."""
     ratios = (_PANEL_HEIGHT, 1.1)[: 1 + bool(one.background)]
     with _new_figure(sum(ratios) + 0.5) as figure:
         axes = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios, squeeze=False)[:, 0]
         ax = axes[0]
-        _draw_points(ax, one.points, fmt="o", color=_MEMORY, label="injected triples")
-        _draw_runs(ax, one, marker="o", color=_MEMORY, markersize=2.5, markeredgewidth=0.6, label="each run")
-        _draw_curve(ax, one, _MEMORY)
+        _draw_memory(ax, one, _MEMORY, "o", "injected triples")
         if one.controls:
             _draw_points(ax, one.controls, fmt="x", color=_GREY, alpha=0.8, label="control triples")
         if one.floor.value:
-            label = "floor (F = 0 runs)" if one.floor.total else "floor"
-            ax.axhline(one.floor.value, color=_GREY, linestyle=":", linewidth=0.9, label=label)
-        _memory_axes(ax)
+            label = "guessing floor" + " (F = 0 runs)" * bool(one.floor.total)
+            ax.plot([], [], ":", color=_MEMORY, label=label)
         if one.background:
             bits = {point.frequency: point.bits_per_byte for point in one.background}
             if 0 in bits:
@@ -190,7 +169,7 @@ def draw_model(one: CurveReport) -> "Figure":
 # F* against C, with the law of each token budget and what it predicts
 
 
-def draw_laws(report: FitReport) -> "Figure":
+def draw_laws(report: FitReport) -> Figure:
     """The collapse points of each token budget, their laws, and what is predicted."""
     shown = sorted((one for one in report.laws if one.params), key=lambda one: one.tokens)
     with _new_figure(_PANEL_HEIGHT + _LEGEND_ROW * (len(shown) + 3)) as figure:
@@ -250,7 +229,7 @@ def draw_laws(report: FitReport) -> "Figure":
 
 
 def _draw_f_star(
-    ax: "Axes", points: Sequence[tuple[float, float, tuple[float | None, float | None], str]], **style: Any
+    ax: Axes, points: Sequence[tuple[float, float, tuple[float | None, float | None], str]], **style: Any
 ) -> None:
     """(C, F*, interval, name) as points with bars; an open end has no bar."""
     if points:
@@ -262,7 +241,7 @@ def _draw_f_star(
             ax.annotate(name, (x, y), (4, 3), textcoords="offset points", fontsize=6)
 
 
-def _draw_law(ax: "Axes", law: InfusionLaw, ends: tuple[float, float], **style: Any) -> None:
+def _draw_law(ax: Axes, law: InfusionLaw, ends: tuple[float, float], **style: Any) -> None:
     """The law with its band between two C."""
     smooth = np.geomspace(*ends, _GRID // 2)
     ax.plot(smooth, [law.predict(compute) for compute in smooth], **style)
@@ -275,25 +254,14 @@ def _draw_law(ax: "Axes", law: InfusionLaw, ends: tuple[float, float], **style: 
 
 def _colors(many: int) -> list[Any]:
     """Told apart by the colour-blind, and in print from dark to light."""
-    from matplotlib import colormaps
-
     return [colormaps["viridis"](at) for at in np.linspace(0.0, 0.8, max(2, many))][:many]
 
 
-def _plain_log_axis(ax: "Axes", name: str) -> None:
+def _plain_log_axis(ax: Axes, name: str) -> None:
     """A logarithmic axis whose ticks are plain numbers at 1, 2 and 5."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    def plain(value: float, _: object) -> str:
-        if 1e-4 < value < 1e6:
-            return f"{value:g}"
-        digit, power = f"{value:.0e}".split("e")
-        ten = "10" + str(int(power)).translate(str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"))
-        return ten if digit == "1" else f"{digit}×{ten}"
-
     getattr(ax, f"set_{name}scale")("log")
     axis = getattr(ax, f"{name}axis")
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1e3 else (1,)))
-    axis.set_major_formatter(FuncFormatter(plain))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())

@@ -64,12 +64,9 @@ def _bullets(items: Iterable[str]) -> _Html:
 
 
 def _table(label: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> _Html:
-    """A table in a box that scrolls; the first cell of a row is its heading. Cells that are Html are th or td."""
-    head = _tag("tr", *(text if isinstance(text, _Html) else _tag("th", text, scope="col") for text in headings))
-    body = []
-    for first, *rest in rows:
-        cells = [text if isinstance(text, _Html) else _tag("td", text) for text in rest]
-        body.append(_tag("tr", _tag("th", first, scope="row"), *cells))
+    """A table in a box that scrolls; the first cell of a row is its heading."""
+    head = _tag("tr", *(_tag("th", text, scope="col") for text in headings))
+    body = [_tag("tr", _tag("th", first, scope="row"), *(_tag("td", cell) for cell in rest)) for first, *rest in rows]
     whole = _tag("table", _tag("thead", head), _tag("tbody", *body))
     # Focusable, so that the keyboard can scroll it
     return _tag("div", whole, class_="scroll", role="region", aria_label=label, tabindex="0")
@@ -129,10 +126,6 @@ def _curves_section(report: FitReport, figures: Mapping[str, bytes]) -> _Html:
     """All curves in one figure, and the numbers of each curve in a table."""
     if not report.curves:
         return _tag("p", "No run with injected facts could be used.")
-    rows = []
-    for one in report.curves:
-        cells = curve_cells(one)
-        rows.append(cells if one.curve.ok else (*cells[:-1], _tag("td", cells[-1], class_="text", colspan="2")))
     caption = (
         "Memorisation rate P against the frequency F at which each fact was injected. Points: all items at one F with "
         "95 % Wilson intervals (small and hollow: single runs); lines with bands: fitted curves with 95 % intervals; "
@@ -140,12 +133,9 @@ def _curves_section(report: FitReport, figures: Mapping[str, bytes]) -> _Html:
     )
     parts = [
         _figure(figures["curves"], "Memorisation rate against frequency; the table below has the numbers.", caption),
-        _table("Numbers of each curve", CURVE_HEADINGS, rows),
+        _table("Numbers of each curve", CURVE_HEADINGS, map(curve_cells, report.curves)),
     ]
     return _joined([*parts, _bullets(map(sentence, report.notes))] if report.notes else parts)
-
-
-_LEFT_OUT_HEADINGS = ("left out", "measured F*", "predicted by the others (95 %)", "off by")
 
 
 def _law_section(report: FitReport, figures: Mapping[str, bytes]) -> _Html:
@@ -163,17 +153,14 @@ def _law_section(report: FitReport, figures: Mapping[str, bytes]) -> _Html:
             continue
         parts.append(_tag("p", law_sentence(one, one.law)))
         names = {6.0 * params * one.tokens: count(params) for params in one.params}
-        left_out = [
-            (
-                names.get(left.compute, f"C = {left.compute:.3g}"),
-                estimate(left.measured),
-                estimated(left.predicted, left.interval),
-                f"{math.exp(left.log_error) - 1:+.0%}",
+        parts.append(
+            _bullets(
+                f"{names.get(left.compute, f'C = {left.compute:.3g}')}: measured F* {estimate(left.measured)}, "
+                f"predicted by the others {estimated(left.predicted, left.interval)}, "
+                f"off by {math.exp(left.log_error) - 1:+.0%}"
+                for left in one.law.leave_one_out
             )
-            for left in one.law.leave_one_out
-        ]
-        title = f"Each model at D = {count(one.tokens)} predicted from the others"
-        parts += [_tag("h3", title), _table(title, _LEFT_OUT_HEADINGS, left_out)] if left_out else []
+        )
     for heading, sentences in (
         ("F* against training tokens", [data_law_sentence(law) for law in report.data_laws]),
         ("N and D together", joint_sentences(report.joint) if report.joint else []),

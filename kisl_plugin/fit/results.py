@@ -20,11 +20,10 @@ from kisl_plugin.fit.observations import (
     SetAside,
     check_card,
     drop_superseded,
-    identity,
     object_at,
 )
 from kisl_plugin.fit.samples import check_samples, sample_of, samples_beside, with_samples
-from kisl_plugin.fit.tables import Row, card_of_rows, read_observed_runs, read_runs
+from kisl_plugin.fit.tables import Row, read_observed_runs, read_runs
 from kisl_plugin.runcard import RunCard
 
 __all__ = ["DEFAULT_TASK", "Reading", "observations_of", "read_results"]
@@ -104,9 +103,8 @@ class _Reader:
         self.rows = [] if table is None else read_runs(table)
         self.runs: list[ProbedRun] = []
         self.set_aside: list[SetAside] = []
-        self._backgrounds: list[tuple[_Results, tuple[str, ...]]] = []  # with the identity of the run
         self._notes: list[str] = []
-        self._without_task: set[str] = set()
+        self._background_texts: dict[str, str] = {}  # sha256 of the passages by results file
         self._used_rows: set[str] = set()
 
     def find_json(self, trees: Sequence[Path]) -> list[Path]:
@@ -144,38 +142,49 @@ class _Reader:
         results = _Results(data, str(file))
         rows = [row for row in self.rows if row.names(file, results.model)]
         self._used_rows |= {row.where for row in rows}
-        raw = results.card(_BACKGROUND_TASK)
         try:
             _check_usable(data, self.task)
             card, where = self._card(results, rows)
             observations = _make_observations(results, self.task, card, where, samples_beside(file, self.task))
-            self.runs.append(ProbedRun(str(file), observations))
-            if where == "run card":
-                self._notes += [f"{file}: has a run card, so {row.where} is not used" for row in rows]
-            raw = raw or card
         except InputError as reason:
             self.set_aside.append(SetAside(str(file), str(reason)))
-            if self.task not in object_at(data, "results"):
-                self._without_task.add(str(file))
-        if raw is not None and results.bits_per_byte is not None:
-            self._backgrounds.append((results, identity(raw)))
+            return
+        self.runs.append(ProbedRun(str(file), observations))
+        if where == "run card":
+            self._notes += [f"{file}: has a run card, so {row.where} is not used" for row in rows]
+        if results.bits_per_byte is not None:
+            text = object_at(data, "configs", _BACKGROUND_TASK, "metadata", _BACKGROUND_TASK).get("sha256")
+            self._background_texts[str(file)] = str(text or "")
 
     def _card(self, results: "_Results", rows: Sequence[Row]) -> tuple[Any, str]:
-        """The run card of a results file as JSON, and what it is from."""
+        """The run card of a results file as JSON, and what it is from: the results, or the one row that names them."""
         raw = results.card(self.task)
         if raw is not None:
             return raw, "run card"
         if not rows:
             no_row = f"no run card (metadata.kisl), and no row of {self.table} names it"
             raise InputError(no_row if self.table else _NO_CARD)
+        where, card = rows[0].where, rows[0].card
+        if len(rows) > 1:
+            raise InputError(f"{where} and {rows[1].where.rpartition(': ')[2]} name the same results; keep one of them")
         counted = object_at(results.data, "config").get("model_num_parameters")
-        params, where = rows[0].values["params"], rows[0].where
+        params = card["model"]["params"]
         # People write 7e9 for 6.74e9
         if type(counted) is int and counted > 0 and abs(params / counted - 1) > 0.05:
             says = f"{where} has params {params:,}, lm-eval counted {counted:,}: the row is used"
             self._notes.append(f"{results.path}: {says}")
-        items = {row.values["group"]: _items_of(results, self.task, row.values["group"]) for row in rows}
-        return card_of_rows(rows, items, _items_of(results, self.task, None, control=True)), where
+        triples, answered = card["triples"], 0
+        for key, metric in (("count", "items,none"), ("control", "items_control,none")):
+            items = _finite_number(results.metrics(self.task).get(metric))
+            if items % 1 == 0:
+                triples.setdefault(key, int(items))
+                answered += int(items)
+        if "count" not in triples:
+            raise InputError(f"the results do not say how many items there are: fill {where}, column triples")
+        original = object_at(results.data, "n-samples", self.task).get("original")
+        if answered and isinstance(original, int) and answered != original:
+            raise InputError(f"{answered} of {original} items answered: probe all items")
+        return {"created": "", **card}, where
 
     def read_table(self, table: Path) -> None:
         """Read one table of observations."""
@@ -187,39 +196,24 @@ class _Reader:
                 self.set_aside.append(SetAside(run.path, f"of task {name}, not {self.task} (choose with --task)"))
 
     def finish(self) -> Reading:
-        """Choose among results of one run, add backgrounds and samples."""
+        """Choose among results of one run, and add what their samples say."""
         kept, superseded = drop_superseded(self.runs)
-        observations: list[Observation] = []
-        notes: list[str] = []
-        # Bits per byte on the background may be in other results of the same training run: the latest are taken
-        self._backgrounds.sort(key=lambda one: one[0].date)
-        by_path = {results.path: results for results, _ in self._backgrounds}
-        by_identity = {run: results for results, run in self._backgrounds}
-        used: list[_Results] = []
-        for run in kept:
-            checked, problems = check_samples(run.observations)
-            notes += problems
-            background = by_path.get(run.path) or by_identity.get(run.identity)
-            if background is not None:
-                used.append(background)
-                bits = background.bits_per_byte
-                # What a table of observations has stays
-                checked = [replace(o, bits_per_byte=bits) if o.bits_per_byte is None else o for o in checked]
-            observations += checked
-        texts = len({results.background_text for results in used})
-        if texts > 1:
-            notes.append(f"background was measured on {texts} different texts (sha256): not comparable")
-        # A file with nothing but the background of a run that is used has been used
-        only_background = self._without_task & {results.path for results in used}
-        set_aside = [one for one in self.set_aside if one.path not in only_background]
-        unused = [
+        notes = self._notes + [
             f"{row.where} ({row.values['path'] or row.values['model']}) names no results that were read"
             for row in self.rows
             if row.where not in self._used_rows
         ]
+        observations: list[Observation] = []
+        for run in kept:
+            checked, problems = check_samples(run.observations)
+            observations += checked
+            notes += problems
+        texts = len({self._background_texts[run.path] for run in kept if run.path in self._background_texts})
+        if texts > 1:
+            notes.append(f"background was measured on {texts} different texts (sha256): not comparable")
         # Names out of a broken file may hold line breaks
-        listed = [SetAside(one.path, " ".join(one.reason.split())) for one in (*set_aside, *superseded)]
-        lines = [" ".join(note.split()) for note in (*self._notes, *unused, *notes)]
+        listed = [SetAside(one.path, " ".join(one.reason.split())) for one in (*self.set_aside, *superseded)]
+        lines = [" ".join(note.split()) for note in notes]
         return Reading(tuple(observations), tuple(listed), tuple(dict.fromkeys(lines)))
 
 
@@ -278,11 +272,6 @@ class _Results:
         value = _finite_number(self.metrics(_BACKGROUND_TASK).get("bits_per_byte,none"))
         return value if value >= 0 and object_at(self.data, "config").get("limit") is None else None
 
-    @property
-    def background_text(self) -> str:
-        """The sha256 of the background's passages, if known."""
-        return str(object_at(self.data, "configs", _BACKGROUND_TASK, "metadata", _BACKGROUND_TASK).get("sha256") or "")
-
     def metrics(self, task: str) -> Mapping[str, Any]:
         """lm-eval's metrics of a task."""
         return object_at(self.data, "results", task)
@@ -322,9 +311,17 @@ def _make_observations(
     card = RunCard.from_dict(raw, where)
     card = replace(card, created=str(raw.get("created") or ""))
     check_card(card, where)
-    metrics, control = results.metrics(task), _control_count(card)
-    _check_items(results, task, card, where)
+    metrics, control = results.metrics(task), card.triples.get("control")
+    control = control if type(control) is int and control >= 0 else None  # True is no count
     injected = card.triples["count"]
+    for name, expected in (("items", injected), ("items_control", control)):
+        items = metrics.get(f"{name},none", expected)
+        if expected is not None and items != expected:
+            raise InputError(f"{name} is {items}; the {where} has {expected} triples: probe all items")
+    # Results of other probes have no metric `items`; `effective` is that of one metric in lm-eval 0.4.12
+    effective, fewest = object_at(results.data, "n-samples", task).get("effective"), min(injected, control or injected)
+    if card.groups is None and "items,none" not in metrics and isinstance(effective, int) and effective < fewest:
+        raise InputError(f"{effective} items answered; the {where} has {injected} injected triples: probe all items")
     if card.groups is None:
         cells: list[tuple[str | None, int, int]] = [(None, card.frequency or 0, injected)]
     else:  # a group without triples has no accuracy
@@ -353,38 +350,6 @@ def _make_observations(
     return tuple(observations)
 
 
-def _control_count(card: RunCard) -> int | None:
-    """How many control triples the card counts, if it says so."""
-    count = card.triples.get("control")
-    return count if type(count) is int and count >= 0 else None  # True is no count
-
-
-def _check_items(results: _Results, task: str, card: RunCard, where: str) -> None:
-    """Refuse a run on part of the items, by each of the ways in which the probe and lm-eval count them."""
-    metrics, counts = results.metrics(task), object_at(results.data, "n-samples", task)
-    injected, control = card.triples["count"], _control_count(card)
-    items: dict[str, int] = {}
-    for name, expected in (("items", injected), ("items_control", control)):
-        if f"{name},none" in metrics:
-            value = _finite_number(metrics[f"{name},none"])
-            if not value >= 0 or value % 1 != 0:
-                raise InputError(f"{name},none is {metrics[f'{name},none']!r}; expected a number of items")
-            items[name] = int(value)
-            if expected is not None and value != expected:
-                raise InputError(f"{name} is {int(value)}; the {where} has {expected} triples: probe all items")
-    original, effective = counts.get("original"), counts.get("effective")
-    if "items" in items:
-        if isinstance(original, int) and sum(items.values()) != original:  # where no run card could tell
-            raise InputError(f"{sum(items.values())} of {original} items answered: probe all items")
-        return
-    # `effective` is that of one metric in lm-eval 0.4.12, the largest of all metrics in 0.4.13: any of them is right
-    groups = [group["count"] for group in (card.groups or {}).values() if group["count"]]
-    allowed = {injected, injected + (control or 0), *groups, *([control] if control else [])}
-    if isinstance(effective, int) and effective not in allowed and not (control is None and effective > injected):
-        expected_items = f"{injected} injected" + (f" and {control} control" if control else "")
-        raise InputError(f"{effective} items answered; the {where} has {expected_items} triples: probe all items")
-
-
 # Accuracies → counts of right items
 
 # acc × n may be off a whole number by this much: lm-eval may round, and a wrong n is off by more
@@ -408,15 +373,3 @@ def _count_right(metrics: Mapping[str, Any], metric: str, total: int, where: str
     if abs(value * total - round(value * total)) > _WHOLE:
         raise InputError(f"{key} is {value!r}, which is no whole number of the {total} triples of the {where}")
     return round(value * total)
-
-
-def _items_of(results: _Results, task: str, group: str | None, control: bool = False) -> int | None:
-    """Over how many items an accuracy was taken, for results without a run card; None if they do not say."""
-    metrics = results.metrics(task)
-    items = _finite_number(metrics.get("items_control,none" if control else "items,none"))
-    if group is None and items % 1 == 0:
-        return int(items)
-    # lm-eval's own count is of control triples too
-    effective = object_at(results.data, "n-samples", task).get("effective")
-    alone = group is None and not control and "acc_control,none" not in metrics
-    return effective if alone and isinstance(effective, int) else None

@@ -104,10 +104,9 @@ class Row:
         return card if self.values["group"] is not None else {**card, "frequency": self.values["frequency"]}
 
     def names(self, file: Path, model: str) -> bool:
-        """Whether these results are meant: by `path`, by `model`, or (where the row gives both) by both."""
+        """Whether these results are meant: by `path` where the row has one, else by `model`."""
         path, file = self.values["path"], file.resolve()
-        by_path = path is None or path == file or path in file.parents
-        return by_path and self.values["model"] in (None, model)
+        return self.values["model"] == model if path is None else path == file or path in file.parents
 
 
 def _read_rows(path: Path, required: Sequence[str], optional: Sequence[str]) -> list[Row]:
@@ -271,36 +270,6 @@ def read_runs(path: Path) -> list[Row]:
             row.values["path"] = (path.parent / row.values["path"]).resolve()
         elif row.values["model"] is None:
             raise row.error("path", "a results file or folder, or lm-eval's model_name in the column model")
+        if row.values["group"] is not None:
+            raise row.error("group", "an empty cell: a run with groups needs its run card")
     return rows
-
-
-def card_of_rows(rows: Sequence[Row], items: Mapping[str | None, int | None], control: int | None) -> dict[str, Any]:
-    """The run card, as JSON, that the rows of one results file make: one row, or one for each group.
-
-    `items`: how many items the results have, by group (None: of the whole run), where they say.
-
-    Raises:
-        InputError: rows contradict each other, or the number of items is unknown.
-    """
-
-    def shared(row: Row) -> dict[str, Any]:
-        # What the rows of all groups of a run must have in common
-        return {**row.card, "triples": {**row.card["triples"], "count": None}}
-
-    first = rows[0]
-    cells: dict[str | None, tuple[int, int]] = {}
-    for row in rows:
-        group, n = row.values["group"], row.values["triples"]
-        n = items.get(group) if n is None else n
-        if n is None:
-            raise InputError(f"the results do not say how many items there are: fill {row.where}, column triples")
-        cell = (row.values["frequency"], n)
-        if shared(row) != shared(first) or cells.setdefault(group, cell) != cell:
-            number = row.where.rpartition(": ")[2]
-            raise InputError(f"{first.where} and {number} contradict each other; keep one of them")
-    triples = {**({} if control is None else {"control": control}), **first.card["triples"]}
-    triples["count"] = sum(n for _, n in cells.values())
-    card = {"created": "", **first.card, "triples": triples}
-    if None not in cells:
-        card["groups"] = {name: {"frequency": F, "count": n} for name, (F, n) in cells.items()}
-    return card

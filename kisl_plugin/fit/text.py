@@ -16,29 +16,7 @@ if TYPE_CHECKING:
     from kisl_plugin.fit.predict import Prediction
     from kisl_plugin.fit.report import CurveReport, FitReport, LawReport
 
-__all__ = [
-    "FORM_REJECTED",
-    "NOT_IDENTIFIED",
-    "NOT_UNIMODAL",
-    "NO_COLLAPSE",
-    "OK",
-    "STATUS_HELP",
-    "TOO_FEW_POINTS",
-    "UNITS",
-    "count",
-    "estimate",
-    "estimated",
-    "f_star_in_words",
-    "frequency",
-    "interval",
-    "needs_sizes",
-    "parameter",
-    "plural",
-    "probability",
-    "render_prediction",
-    "render_report",
-    "sentence",
-]
+__all__ = ["NO_COLLAPSE", "OK", "STATUS_HELP", "render_prediction", "render_report"]
 
 # The statuses of a collapse curve, each with one sentence of help
 
@@ -305,25 +283,22 @@ def prediction_rows(prediction: "Prediction") -> list[tuple[str, str]]:
 def curve_table(curves: "Sequence[CurveReport]") -> str:
     """One row per curve, at most 80 columns wide: numbers to the right, the last two cells to the left."""
     rows = [CURVE_HEADINGS, *map(curve_cells, curves)]
-    full = len(CURVE_HEADINGS)
-    # A row that is one cell short ends with a status, which may be wider than a column
-    width = [max(len(row[i]) for row in rows if len(row) == full or i < full - 2) for i in range(full - 1)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
-        cells = [cell.rjust(size) for cell, size in zip(row[: full - 2], width, strict=False)]
-        cells += [row[-2].ljust(width[-1])] if len(row) == full else []
-        lines.append("  ".join([*cells, row[-1]]).rstrip())
+        numbers = [cell.rjust(width) for cell, width in zip(row[:-2], widths, strict=False)]
+        lines.append("  ".join([*numbers, row[-2].ljust(widths[-2]), row[-1]]))
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
 def curve_cells(report: "CurveReport") -> tuple[str, ...]:
-    """Six cells where there is a collapse point; else the status takes the place of the last two."""
+    """The cells under `CURVE_HEADINGS`; where there is no collapse point, the status stands in its place."""
     curve, frequencies = report.curve, interval(*report.curve.frequency_range, frequency)
-    cells = (count(report.params), count(report.tokens), str(len(report.seeds)), frequencies)
-    if not curve.ok:
-        return (*cells, curve.status)
-    peak = estimated(curve.peak, curve.peak_interval, "{:.2f}".format)
-    return (*cells, peak, estimated(curve.f_star, curve.f_star_interval))
+    peak, f_star = "–", curve.status
+    if curve.ok:
+        peak = estimated(curve.peak, curve.peak_interval, "{:.2f}".format)
+        f_star = estimated(curve.f_star, curve.f_star_interval)
+    return (count(report.params), count(report.tokens), str(len(report.seeds)), frequencies, peak, f_star)
 
 
 def _paragraphs(sentences: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from kisl_plugin import __version__
 from kisl_plugin.errors import InputError
 from kisl_plugin.files import write_atomically
-from kisl_plugin.fit.report import CurveReport, FitReport, LawReport, Watch
+from kisl_plugin.fit.report import CurveReport, FitReport, LawReport
 from kisl_plugin.fit.tables import write_observations
 
 __all__ = ["report_entries", "write_report"]
@@ -37,10 +37,8 @@ _PREDICTION_KEYS = (
 )
 
 
-def write_report(report: FitReport, out: str | Path, watch: Watch | None = None) -> list[Path]:
+def write_report(report: FitReport, out: str | Path) -> list[Path]:
     """Write the report into the folder `out`, made if need be; returns the files, the page first.
-
-    `watch` gets (what, done, total) as figures are drawn.
 
     Raises:
         InputError: the folder cannot be made or written.
@@ -48,15 +46,12 @@ def write_report(report: FitReport, out: str | Path, watch: Watch | None = None)
     from kisl_plugin.fit.figures import draw_curves, draw_laws, draw_model, rendered
     from kisl_plugin.fit.page import model_figure_name, report_page
 
-    folder, watch = Path(out), watch or (lambda what, done, total: None)
+    folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         figures = {"curves": draw_curves(report), "law": draw_laws(report)}
         svgs = {name: rendered(figure, "svg") for name, figure in figures.items()}
-        for done, one in enumerate(report.curves):
-            watch("drawing figures", done, len(report.curves))
-            svgs[model_figure_name(one)] = rendered(draw_model(one), "svg")
-        watch("drawing figures", len(report.curves), len(report.curves))
+        svgs |= {model_figure_name(one): rendered(draw_model(one), "svg") for one in report.curves}
         text = json.dumps(report_entries(report), indent=2, ensure_ascii=False, allow_nan=False)
         files = [
             write_atomically(folder / "index.html", report_page(report, svgs)),
