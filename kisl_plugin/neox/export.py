@@ -87,15 +87,10 @@ def _vocab_file(checkpoint: Checkpoint) -> Path:
     """The YAML's tokenizer; a relative path starts at the folder in which the training was started."""
     yamls = checkpoint.yamls
     kind, file = yamls.values.get("tokenizer_type", "GPT2BPETokenizer"), yamls.values.get("vocab_file")
-    if str(kind).lower() != "hftokenizer" or not file:
+    if str(kind).lower() != "hftokenizer" or not file or not Path(file).is_file():
         raise InputError(
-            f"{yamls.file_of('tokenizer_type')}: tokenizer_type is {kind!r}, which has no tokenizer.json; give the "
-            "same tokenizer as one: --tokenizer PATH"
-        )
-    if not Path(file).is_file():
-        raise InputError(
-            f"{yamls.file_of('vocab_file')}: vocab_file is {file!r}, which is not there; run this in the folder in "
-            "which the training was started, or give the file: --tokenizer PATH"
+            f"{yamls.file_of('vocab_file')}: vocab_file is {file!r} of {kind!r}, which is no tokenizer.json here; run "
+            "this in the folder in which the training was started, or give the file: --tokenizer PATH"
         )
     return Path(file)
 

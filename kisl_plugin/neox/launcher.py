@@ -38,7 +38,7 @@ __all__ = ["main"]
 
 WORKER = Path(__file__).with_name("worker.py")
 JOBS = ("train", "generate", "eval")
-PROBES = ("kisl_wikidata", "kisl_wikidata_statement")
+PROBES = ("kisl", "kisl_wikidata", "kisl_wikidata_statement", "kisl_wikidata_paraphrase", "kisl_background")
 # On other nodes DeepSpeed sets the variables that begin with one of these, and no others.
 EXPORTED = (VARIABLE, "KISL_")
 USAGE = """usage: deepy.py train|generate|eval CONFIG.yml [MORE.yml …] [options of GPT-NeoX's deepy.py]
@@ -144,7 +144,13 @@ def checked_before_start(yamls: Yamls, job: str | None, on_cpu: bool) -> Iterato
                 neox_args = original.__func__(NeoXArgs, input_args)
             except (AssertionError, AttributeError, ImportError, KeyError, TypeError, ValueError) as error:
                 raise InputError(f"{yamls.where}: GPT-NeoX refuses this configuration: {_in_one_line(error)}") from None
-            refuse_probe_inside(neox_args)
+            for task in neox_args.eval_tasks or ():
+                if any(fnmatch(probe, task) for probe in PROBES):
+                    raise InputError(
+                        f"eval_tasks: {task!r} cannot be run inside GPT-NeoX, which uses the first 10 items of a task "
+                        "and functions that lm_eval dropped in 0.4.2; run: kisl export CHECKPOINT OUT && lm_eval "
+                        "--tasks kisl_wikidata --model hf --model_args pretrained=OUT"
+                    )
             if on_cpu:
                 settle_on_cpu(neox_args)
             if "master_port" not in yamls.values and neox_args.hostfile is None:
@@ -173,9 +179,16 @@ def read_command_line(arguments: Sequence[str]) -> tuple[list[Path], str | None]
     parser.add_argument("--hostfile", "-H")
     parser.add_argument("--eval_tasks", nargs="+")
     # What follows one of these is its value and not a YAML.
-    for option in ("--wandb_group", "--wandb_run_name", "--wandb_team", "--iteration", "--eval_results_prefix"):
-        parser.add_argument(option)
-    for option in ("-i", "--sample_input_file", "-o", "--sample_output_file", "--autotuning"):
+    for option in (
+        "--iteration",
+        "--eval_results_prefix",
+        *(f"--wandb_{name}" for name in ("group", "run_name", "team")),
+        "-i",
+        "--sample_input_file",
+        "-o",
+        "--sample_output_file",
+        "--autotuning",
+    ):
         parser.add_argument(option)
     options, _ = parser.parse_known_args(arguments)
     names = [name if name.endswith((".yml", ".json")) else f"{name}.yml" for name in options.conf_file]
@@ -241,28 +254,12 @@ def missing_files(yamls: Yamls) -> list[str]:
         value = values.get(key)
         for prefix in map(str, value if isinstance(value, list) else [value] if value else []):
             if not all(Path(f"{prefix}{ending}").is_file() for ending in (".bin", ".idx")):
-                command = (
-                    f"kisl corpus build --input TEXT --triples {triples} --tokenizer {vocabulary} --output {prefix}"
-                )
-                missing.append((prefix, f"the corpus ({key}: {prefix}.bin and .idx)", command))
+                options = f"--input TEXT --triples {triples} --tokenizer {vocabulary} --output {prefix}"
+                what = f"the corpus ({key}: {prefix}.bin and .idx)"
+                missing.append((prefix, what, f"kisl corpus build {options}"))
     # `kisl demo` writes into a folder of its name.
     demo = "kisl demo --only-data"
     return [f"{what} · {demo if 'kisl-demo' in Path(path).parts else command}" for path, what, command in missing]
-
-
-def refuse_probe_inside(neox_args: Any) -> None:
-    """Refuse the probe as a task of GPT-NeoX's own evaluation, which would give other numbers.
-
-    Raises:
-        InputError: eval_tasks names a task of this package.
-    """
-    for task in neox_args.eval_tasks or ():
-        if any(fnmatch(probe, task) for probe in PROBES):
-            raise InputError(
-                f"eval_tasks: {task!r} cannot be run inside GPT-NeoX, whose eval_tasks/eval_adapter.py uses only the "
-                "first 10 items of a task and functions that lm_eval dropped in 0.4.2; run: kisl export CHECKPOINT OUT "
-                "&& lm_eval --tasks kisl_wikidata --model hf --model_args pretrained=OUT"
-            )
 
 
 def check_run(neox_args: Any, stack: ExitStack) -> None:
@@ -277,10 +274,8 @@ def check_run(neox_args: Any, stack: ExitStack) -> None:
     where = where_of(neox_args)
     warn_of_lost_clipping(neox_args)
     if bool(neox_args.train_iters) == bool(neox_args.train_epochs):
-        raise InputError(
-            f"{where}: train_iters is {neox_args.train_iters!r} and train_epochs {neox_args.train_epochs!r}; expected "
-            "one of them"
-        )
+        iters, epochs = neox_args.train_iters, neox_args.train_epochs
+        raise InputError(f"{where}: train_iters is {iters!r} and train_epochs {epochs!r}; expected one of them")
     if not neox_args.seed or neox_args.seed < 1:
         raise InputError(f"{where}: seed is {neox_args.seed!r}; GPT-NeoX needs a whole number from 1")
     if neox_args.save is not None:
