@@ -418,14 +418,6 @@ def test_a_row_for_results_with_a_run_card_is_not_used_and_it_is_said(tmp_path: 
     assert reading.notes == (f"{file}: has a run card, so {table}: row 2 is not used",)
 
 
-def test_a_size_that_lm_eval_counted_otherwise_is_said(tmp_path: Path) -> None:
-    config = {"model": "hf", "limit": None, "model_num_parameters": 6_738_415_616}
-    write(tmp_path / "results_1.json", without_card(config=config))
-    assert not read(tmp_path, RUNS_HEADER, ".,7e9,2,3,4").notes
-    (note,) = read(tmp_path, RUNS_HEADER, ".,13e9,2,3,4").notes
-    assert "row 2 has params 13,000,000,000, lm-eval counted 6,738,415,616: the row is used" in note
-
-
 def test_results_that_two_rows_name_are_set_aside(tmp_path: Path) -> None:
     write(tmp_path / "x" / "results_1.json", without_card())
     for row in ("x/results_1.json,1,2,30,4", "x/results_1.json,1,2,3,5"):

@@ -88,16 +88,14 @@ def main(
         predict=tuple(map(parse_target, predict)),
         triples=None if triples is None else parse_count(triples, f"--triples {triples!r}", "1e5 or 100K"),
     )
-    bars: dict[str, Progress] = {}
+    bar = Progress("fitting curves", 1)
 
-    def watch(what: str, done: int, total: int) -> None:
-        if total:
-            bar = bars.setdefault(what, Progress(what, total))
-            bar.update(done)
-            if done >= total:
-                bar.close()
+    def watch(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done)
 
     report = fit_results(results, task, chance, options=options, runs=runs, watch=watch)
+    bar.close()
     _echo(render_report(report))
     files = write_report(report, out)
     _echo(f"\nWrote into {out}: {', '.join(file.name for file in files)}")

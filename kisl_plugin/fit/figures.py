@@ -19,9 +19,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from kisl_plugin.fit.collapse_points import training_compute
 from kisl_plugin.fit.curve import wilson
-from kisl_plugin.fit.law import InfusionLaw
 from kisl_plugin.fit.observations import Point
-from kisl_plugin.fit.predict import same
 from kisl_plugin.fit.report import CurveReport, FitReport
 from kisl_plugin.fit.text import count, estimate, estimated, parameter, sentence
 
@@ -36,8 +34,6 @@ _STYLE: Any = {
     "font.size": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
     "legend.frameon": False,
     "legend.fontsize": 7,
     "lines.linewidth": 1.2,
@@ -179,38 +175,25 @@ def draw_laws(report: FitReport) -> Figure:
             if law:
                 alpha = estimated(law.alpha, law.alpha_interval, parameter)
                 label += f": alpha = {alpha}, E = {estimated(law.E, law.E_interval, parameter)}"
-                smallest, largest = law.compute_range
-                _draw_law(ax, law, (smallest, largest), color=color)
-                # Broken as far as predictions reach
-                reach = [p.compute for p in report.predictions if p.f_star is not None and same(p.tokens, one.tokens)]
-                for ends in ((largest, max(reach, default=0.0)), (min(reach, default=largest), smallest)):
-                    if ends[0] < ends[1]:
-                        _draw_law(ax, law, ends, color=color, linestyle="--", linewidth=0.8)
-            peaked = [c for c in report.curves if c.tokens == one.tokens and c.curve.ok]
+                smooth = np.geomspace(*law.compute_range, _GRID // 2)
+                ax.plot(smooth, [law.predict(compute) for compute in smooth], color=color)
+                low, high = np.array([law.interval(compute) for compute in smooth], dtype=np.float64).T
+                ax.fill_between(smooth, low, high, color=color, alpha=0.15, linewidth=0)
             ax.loglog()
             points = [
-                (
-                    training_compute(one.params, one.tokens),
-                    one.curve.f_star,
-                    one.curve.f_star_interval,
-                    count(one.params),
-                )
-                for one in peaked
+                (training_compute(c.params, c.tokens), c.curve.f_star, c.curve.f_star_interval, count(c.params))
+                for c in report.curves
+                if c.tokens == one.tokens and c.curve.ok
             ]
             _draw_f_star(ax, points, fmt="o", color=color, label=label)
         # What the laws say of models that they were not fitted to, hollow
-        hollow: Any = {"color": _RED, "markerfacecolor": "none"}
-        left_out = [
-            (training_compute(one.params, one.tokens), one.predicted, one.interval, "") for one in report.held_out
-        ]
-        _draw_f_star(ax, left_out, fmt="s", label="held out, as predicted", **hollow)
-        planned = [
-            (one.compute, one.f_star, one.interval or (None, None), count(one.params))
-            for one in report.predictions
-            if one.f_star is not None
-        ]
-        _draw_f_star(ax, planned, fmt="D", label="prediction", **hollow)
-        missing = "\n".join(textwrap.wrap(sentence(report.missing_law), 56))
+        predicted = [(training_compute(p.params, p.tokens), p.predicted, p.interval, "") for p in report.held_out]
+        for planned in report.predictions:
+            if planned.f_star is not None:
+                interval = planned.interval or (None, None)
+                predicted.append((planned.compute, planned.f_star, interval, count(planned.params)))
+        _draw_f_star(ax, predicted, fmt="D", label="predicted", color=_RED, markerfacecolor="none")
+        missing = "\n".join(textwrap.wrap(sentence(report.missing_law), 56) if report.missing_law else [])
         if shown:
             for name in "xy":
                 low, high = getattr(ax, f"get_{name}lim")()
@@ -220,8 +203,7 @@ def draw_laws(report: FitReport) -> Figure:
             ax.set_xlabel("compute C = 6·N·D (FLOP)")
             ax.set_ylabel("collapse point F*")
             figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center")
-            if not report.headline:
-                ax.set_title(missing, loc="left", fontsize=7)
+            ax.set_title(missing, loc="left", fontsize=7)
         else:
             ax.set_axis_off()
             ax.text(0.5, 0.5, missing, ha="center", va="center", transform=ax.transAxes)
@@ -239,14 +221,6 @@ def _draw_f_star(
         ax.errorbar(compute, f_star, np.maximum(0, [below, above]), elinewidth=0.7, **style)
         for x, y, _, name in points:
             ax.annotate(name, (x, y), (4, 3), textcoords="offset points", fontsize=6)
-
-
-def _draw_law(ax: Axes, law: InfusionLaw, ends: tuple[float, float], **style: Any) -> None:
-    """The law with its band between two C."""
-    smooth = np.geomspace(*ends, _GRID // 2)
-    ax.plot(smooth, [law.predict(compute) for compute in smooth], **style)
-    low, high = np.array([law.interval(compute) for compute in smooth], dtype=np.float64).T
-    ax.fill_between(smooth, low, high, color=style["color"], alpha=0.15, linewidth=0)
 
 
 # Colours and axes

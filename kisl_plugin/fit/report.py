@@ -33,12 +33,12 @@ from kisl_plugin.fit.observations import (
     pool_by_frequency,
 )
 from kisl_plugin.fit.predict import Laws, Prediction, Target, predict, sweep_of
-from kisl_plugin.fit.results import DEFAULT_TASK, read_results
+from kisl_plugin.fit.results import DEFAULT_TASK, Reading, read_results
 from kisl_plugin.fit.text import NOT_IDENTIFIED, count, needs_sizes
 
 __all__ = ["CurveReport", "FitOptions", "FitReport", "LawReport", "fit_observations", "fit_results"]
 
-Watch = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
+Watch = Callable[[int, int], None]  # how many curves are fitted, of how many
 # Runs that differ in one of these are no replicates of each other
 _SETTINGS = ("engine", "form", "template", "spacing", "window", "seq_length")
 
@@ -176,7 +176,7 @@ def fit_results(
 ) -> FitReport:
     """Read lm-eval results under `paths`, fit a curve for each N and D, and the laws through their collapse points.
 
-    `runs` is a CSV with what the run cards of the results lack; `watch` gets (what, done, total) as curves are fitted.
+    `runs` is a CSV with what the run cards of the results lack; `watch` gets (done, total) as curves are fitted.
 
     Raises:
         InputError: a path does not exist, there is no results file at all, `chance` is no floor, or `hold_out` leaves
@@ -184,15 +184,7 @@ def fit_results(
     """
     chance = check_chance(chance)
     reading = read_results([Path(path) for path in paths], task, None if runs is None else Path(runs))
-    return fit_observations(
-        reading.observations,
-        task,
-        chance,
-        options=options,
-        set_aside=reading.set_aside,
-        notes=reading.notes,
-        watch=watch,
-    )
+    return fit_observations(reading.observations, task, chance, options=options, reading=reading, watch=watch)
 
 
 def fit_observations(
@@ -201,13 +193,11 @@ def fit_observations(
     chance: Chance = AUTO,
     *,
     options: FitOptions | None = None,
-    set_aside: Sequence[SetAside] = (),
-    notes: Sequence[str] = (),
+    reading: Reading | None = None,
     watch: Watch | None = None,
 ) -> FitReport:
-    """The same from observations, such as those that `observations_of` makes of lm_eval's results in memory."""
-    options, chance, notes = options or FitOptions(), check_chance(chance), list(notes)
-    watch = watch or (lambda what, done, total: None)
+    """The same from observations, such as those of `observations_of`; `reading` has the remarks on their files."""
+    options, chance, notes = options or FitOptions(), check_chance(chance), list(reading.notes if reading else ())
     models: dict[tuple[int, int], list[Observation]] = defaultdict(list)
     for one in observations:
         models[one.params, one.tokens].append(one)
@@ -217,10 +207,10 @@ def fit_observations(
         for params, tokens in sorted(set(models) - set(injected))
     ]
     curves: list[CurveReport] = []
-    for done, group in enumerate(injected.values()):
-        watch("fitting curves", done, len(injected))
+    for group in injected.values():
         curves.append(_fit_curve(group, chance))
-    watch("fitting curves", len(injected), len(injected))
+        if watch is not None:
+            watch(len(curves), len(injected))
 
     # Laws go through the points of the curves whose status is ok
     points = [
@@ -248,15 +238,13 @@ def fit_observations(
         if len(sizes) > 1 and len({point.tokens for point in points}) > 1:
             notes.append(f"no law in N and D: {reason}")
     left_out = _held_out(points, options.hold_out)
-    if left_out and left_out[0].params != options.hold_out:
-        notes.append(f"N = {count(left_out[0].params)} is the size with a collapse point nearest to --hold-out")
     usable = Laws(joint=joint, infusion=[(one.tokens, one.law) for one in laws if one.law], data=data_laws)
     sweep = sweep_of(one.card for one in observations)
     return FitReport(
         task=task,
         chance=chance,
         observations=tuple(observations),
-        set_aside=tuple(set_aside),
+        set_aside=reading.set_aside if reading else (),
         curves=tuple(curves),
         laws=tuple(laws),
         data_laws=tuple(data_laws),

@@ -167,12 +167,6 @@ class _Reader:
         where, card = rows[0].where, rows[0].card
         if len(rows) > 1:
             raise InputError(f"{where} and {rows[1].where.rpartition(': ')[2]} name the same results; keep one of them")
-        counted = object_at(results.data, "config").get("model_num_parameters")
-        params = card["model"]["params"]
-        # People write 7e9 for 6.74e9
-        if type(counted) is int and counted > 0 and abs(params / counted - 1) > 0.05:
-            says = f"{where} has params {params:,}, lm-eval counted {counted:,}: the row is used"
-            self._notes.append(f"{results.path}: {says}")
         triples, answered = card["triples"], 0
         for key, metric in (("count", "items,none"), ("control", "items_control,none")):
             items = _finite_number(results.metrics(self.task).get(metric))
