@@ -157,10 +157,6 @@ def prepare_data(out: Path, seed: int, scale: Scale) -> DemoData:
     from kisl_plugin.indexed import IndexedWriter
     from kisl_plugin.matching import matcher_of
 
-    with needs_extra("demo", "kisl demo"):
-        import ahocorasick_rs  # noqa: F401 (reported before the docstrings are read)
-        import tokenizers  # noqa: F401
-
     parameters = {"seed": seed, **asdict(scale), "frequencies": list(scale.frequencies)}
     data, stamp = out / "data", out / "demo.json"
     try:

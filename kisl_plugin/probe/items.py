@@ -43,15 +43,9 @@ class ProbeItem:
 
     def to_doc(self) -> dict[str, Any]:
         """The item as lm_eval's document."""
-        fields = ("relation_id", "subject", "subject_id", "object", "object_id", "group")
-        return {
-            **{name: getattr(self.triple, name) for name in fields},
-            "frequency": self.frequency,
-            "template": self.template,
-            "context": self.context,
-            "options": list(self.options),
-            "answer": self.answer,
-        }
+        of_triple = ("relation_id", "subject", "subject_id", "object", "object_id", "group")
+        own = ("frequency", "template", "context", "options", "answer")
+        return {name: getattr(self.triple if name in of_triple else self, name) for name in (*of_triple, *own)}
 
 
 def read_items(form: str, metadata: Mapping[str, Any]) -> tuple[tuple[ProbeItem, ...], Mapping[str, Any] | None]:
@@ -82,8 +76,7 @@ def find_card_folder(metadata: Mapping[str, Any]) -> Path | None:
             raise InputError(f"metadata: {key} is unknown; {hint}")
     if "run_card" in metadata and "triples" in metadata:
         raise InputError(
-            f"metadata: run_card {metadata['run_card']!r} and triples {metadata['triples']!r} are both given; "
-            f"give one: a run card is read with its own triples ({TRIPLES_NAME} beside it)"
+            f"metadata: give run_card or triples, not both: a card is read with the {TRIPLES_NAME} beside it"
         )
     own = None
     pretrained = metadata.get("pretrained")
