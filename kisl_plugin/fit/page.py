@@ -30,7 +30,7 @@ from kisl_plugin.fit.text import (
     verdict_word,
 )
 
-__all__ = ["model_figure_name", "report_page"]
+__all__ = ["report_page"]
 
 # Markup in which text is escaped unless it was made here: labels and paths come from files of others
 
@@ -59,8 +59,9 @@ def _joined(parts: Iterable[str]) -> _Html:
 
 
 def _bullets(items: Iterable[str]) -> _Html:
-    """A list."""
-    return _tag("ul", *(_tag("li", item) for item in items))
+    """A list; nothing where it has no items."""
+    elements = [_tag("li", item) for item in items]
+    return _tag("ul", *elements) if elements else _Html()
 
 
 def _table(label: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> _Html:
@@ -101,23 +102,23 @@ def _document(title: str, head: Sequence[_Html], sections: Sequence[tuple[str, s
 # The report
 
 
-def report_page(report: FitReport, figures: Mapping[str, bytes]) -> str:
-    """The page; `figures` are SVGs by name, those of single models by `model_figure_name`."""
+def report_page(report: FitReport, figures: Mapping[str, bytes], models: Sequence[bytes]) -> str:
+    """The page; `figures` are SVGs by name, `models` those of the single curves in their order."""
     predictions = [("predictions", "Predictions", _joined(map(_prediction, report.predictions)))]
     set_aside = [_joined([_tag("code", one.path), ": ", one.reason]) for one in report.set_aside]
     sections = [
         ("curves", "Collapse curves", _curves_section(report, figures)),
         ("law", "Infusion law", _law_section(report, figures)),
         *(predictions if report.predictions else []),
-        ("models", "Each model", _joined(_model(one, figures[model_figure_name(one)]) for one in report.curves)),
+        ("models", "Each model", _joined(map(_model, report.curves, models))),
         ("aside", "Files that were not used", _bullets(set_aside) if set_aside else _tag("p", "None.")),
         ("method", "Method and citation", _method_section()),
     ]
-    observations, models = plural(len(report.observations), "observation"), plural(len(report.curves), "model")
+    observations, curves = plural(len(report.observations), "observation"), plural(len(report.curves), "model")
     head = [
         _tag("h1", f"Collapse curves and infusion law: {report.task}"),
         _tag("p", finding(report), class_="finding"),
-        _tag("p", f"{observations}, {models}; {plural(len(report.set_aside), 'file')} set aside.", class_="soft"),
+        _tag("p", f"{observations}, {curves}; {plural(len(report.set_aside), 'file')} set aside.", class_="soft"),
     ]
     return _document(f"Collapse curves of {report.task}", head, sections)
 
@@ -135,7 +136,7 @@ def _curves_section(report: FitReport, figures: Mapping[str, bytes]) -> _Html:
         _figure(figures["curves"], "Memorisation rate against frequency; the table below has the numbers.", caption),
         _table("Numbers of each curve", CURVE_HEADINGS, map(curve_cells, report.curves)),
     ]
-    return _joined([*parts, _bullets(map(sentence, report.notes))] if report.notes else parts)
+    return _joined([*parts, _bullets(map(sentence, report.notes))])
 
 
 def _law_section(report: FitReport, figures: Mapping[str, bytes]) -> _Html:
@@ -184,11 +185,6 @@ def _prediction(one: Prediction) -> _Html:
 
 
 # Each model
-
-
-def model_figure_name(one: CurveReport) -> str:
-    """The name of a model's figure."""
-    return f"{one.params}-{one.tokens}"
 
 
 def _model(one: CurveReport, svg: bytes) -> _Html:

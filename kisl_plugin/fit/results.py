@@ -287,8 +287,6 @@ def _check_usable(data: Mapping[str, Any], task: str) -> None:
     if task not in object_at(data, "results"):
         names = ", ".join(sorted(object_at(data, "results"))) or "no task at all"
         raise InputError(f"no results of task {task}; it holds {names} (choose with --task)")
-    if not object_at(data, "results", task):
-        raise InputError(f"results.{task} holds no metrics; probe again")
     limit = object_at(data, "config").get("limit")
     if limit is not None:
         raise InputError(f"run with --limit {limit}: probe all items")

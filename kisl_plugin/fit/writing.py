@@ -44,17 +44,17 @@ def write_report(report: FitReport, out: str | Path) -> list[Path]:
         InputError: the folder cannot be made or written.
     """
     from kisl_plugin.fit.figures import draw_curves, draw_laws, draw_model, rendered
-    from kisl_plugin.fit.page import model_figure_name, report_page
+    from kisl_plugin.fit.page import report_page
 
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         figures = {"curves": draw_curves(report), "law": draw_laws(report)}
         svgs = {name: rendered(figure, "svg") for name, figure in figures.items()}
-        svgs |= {model_figure_name(one): rendered(draw_model(one), "svg") for one in report.curves}
+        models = [rendered(draw_model(one), "svg") for one in report.curves]
         text = json.dumps(report_entries(report), indent=2, ensure_ascii=False, allow_nan=False)
         files = [
-            write_atomically(folder / "index.html", report_page(report, svgs)),
+            write_atomically(folder / "index.html", report_page(report, svgs, models)),
             write_atomically(folder / "fit.json", f"{text}\n"),
             write_observations(report.observations, folder / "observations.csv"),
         ]
