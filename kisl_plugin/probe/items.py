@@ -75,9 +75,8 @@ def find_card_folder(metadata: Mapping[str, Any]) -> Path | None:
         if hint and key not in _KEYS:
             raise InputError(f"metadata: {key} is unknown; {hint}")
     if "run_card" in metadata and "triples" in metadata:
-        raise InputError(
-            f"metadata: give run_card or triples, not both: a card is read with the {TRIPLES_NAME} beside it"
-        )
+        both = f"run_card {metadata['run_card']!r} and triples {metadata['triples']!r}"
+        raise InputError(f"metadata: {both} are both given; leave triples out: the card is read with its own")
     own = None
     pretrained = metadata.get("pretrained")
     if isinstance(pretrained, (str, os.PathLike)) and os.fspath(pretrained):
