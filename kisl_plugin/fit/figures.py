@@ -34,6 +34,7 @@ _STYLE: Any = {
     "font.size": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "xtick.labelsize": 6.5,  # labels such as 5e+18 beside 1e+19
     "legend.frameon": False,
     "legend.fontsize": 7,
     "lines.linewidth": 1.2,
