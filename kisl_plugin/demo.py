@@ -152,6 +152,10 @@ def prepare_data(out: Path, seed: int, scale: Scale) -> DemoData:
     Raises:
         InputError: `out` contains a demo of another seed or size, or cannot be written.
     """
+    with needs_extra("demo", "kisl demo"):
+        import ahocorasick_rs  # noqa: F401 (reported before the docstrings are read, not after)
+        import tokenizers  # noqa: F401
+
     from kisl_plugin.corpus.tokenizer import train_tokenizer
     from kisl_plugin.huggingface import read_tokenizer
     from kisl_plugin.indexed import IndexedWriter

@@ -6,6 +6,8 @@ import click
 
 from kisl_plugin import __version__
 
+__all__ = ["main"]
+
 COMMANDS = {
     "demo": ("kisl_plugin.cli.demo", "demo"),
     "train": ("kisl_plugin.cli.train", "train"),

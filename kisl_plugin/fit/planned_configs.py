@@ -8,8 +8,8 @@ import yaml
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.files import write_atomically
-from kisl_plugin.fit.predict import MAX_FRACTION, Prediction, Sweep, share_of_budget
-from kisl_plugin.fit.text import count
+from kisl_plugin.fit.predict import MAX_FRACTION, Prediction, Sweep
+from kisl_plugin.fit.text import count, share_of_budget
 from kisl_plugin.grid import GRID, TINY, Facts, Run, Series, yaml_of
 from kisl_plugin.plan import read_settings
 from kisl_plugin.schedule import MOST_SAMPLES

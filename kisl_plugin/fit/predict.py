@@ -16,8 +16,7 @@ from kisl_plugin.fit import text as human
 from kisl_plugin.fit.collapse_points import OPEN, CollapsePoint, Interval, Target
 from kisl_plugin.fit.joint import JointLaw
 from kisl_plugin.fit.law import FEWEST_MODELS, InfusionLaw
-from kisl_plugin.fit.text import UNITS
-from kisl_plugin.grid import percent
+from kisl_plugin.fit.text import UNITS, share_of_budget
 from kisl_plugin.plan import InjectionSettings
 from kisl_plugin.runcard import RunCard
 
@@ -31,7 +30,6 @@ __all__ = [
     "parse_target",
     "predict",
     "same",
-    "share_of_budget",
     "sweep_of",
 ]
 
@@ -276,11 +274,6 @@ def _distance(target: Target, points: Sequence[CollapsePoint]) -> tuple[float, s
                 f"{name} = {human.count(value)} is outside the measured {human.interval(low, high, human.count)}"
             )
     return decades, f"{words} ({', '.join(outside)})" if outside else words
-
-
-def share_of_budget(fraction: float) -> str:
-    """A share of D: `0.15% of D`, `8.3 times D`."""
-    return f"{percent(fraction)} of D" if fraction <= 1 else f"{fraction:.2g} times D"
 
 
 def _caveats(prediction: Prediction, points: Sequence[CollapsePoint], sweep: Sweep) -> Iterator[str]:

@@ -109,6 +109,13 @@ def f_star_in_words(value: float, ends: _Ends) -> str:
     return f"F* = {estimated(value, ends, label='95 % interval ')}"
 
 
+def share_of_budget(fraction: float) -> str:
+    """A share of D: `0.15% of D`, `8.3 times D`."""
+    from kisl_plugin.grid import percent  # which imports numpy; --help must be quick
+
+    return f"{percent(fraction)} of D" if fraction <= 1 else f"{fraction:.2g} times D"
+
+
 def plural(number: int, noun: str) -> str:
     """`1 curve`, `2 curves`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
@@ -267,8 +274,6 @@ def render_prediction(prediction: "Prediction") -> str:
 
 def prediction_rows(prediction: "Prediction") -> list[tuple[str, str]]:
     """What is predicted, by name: the best F first, then what it costs, the law, and how far it reaches."""
-    from kisl_plugin.fit.predict import share_of_budget
-
     if prediction.f_star is None:
         return [("best F", f"not known: {prediction.words}")]
     rows = [("best F", prediction.in_words)]
