@@ -18,6 +18,7 @@ from kisl_plugin.runcard import DECIDES_THE_SCHEDULE, RunCard
 
 __all__ = ["AUTO", "Chance", "Floor", "Observation", "Point", "SetAside"]
 
+TOO_LARGE = 10**30  # for any count in a run card
 TripleKey = tuple[str, str, str]  # subject, relation and object, by their ids where it has some
 
 
@@ -95,9 +96,14 @@ def check_card(card: RunCard, where: str) -> None:
         InputError: it is one of these.
     """
     groups = card.groups or {}
-    for key, value in (("model.params", card.model["params"]), ("tokens", card.tokens)):
-        if value == 0:
+    counted = {"model.params": card.model["params"], "tokens": card.tokens, "seed": card.seed}
+    counted |= {"frequency": card.frequency or 0, "triples.count": card.triples["count"]}
+    counted |= {f"groups.{name}.{key}": group[key] for name, group in groups.items() for key in ("frequency", "count")}
+    for key, value in counted.items():
+        if value == 0 and key in ("model.params", "tokens"):
             raise InputError(f"{where}: {key} is 0; expected a positive number")
+        if value >= TOO_LARGE:  # observations.csv could not hold it
+            raise InputError(f"{where}: {key} is 10^30 or more; is this a run card?")
     done, planned = card.iteration, card.train_iters
     if isinstance(done, int) and isinstance(planned, int) and done < planned:
         raise InputError(f"unfinished run: iteration {done} of {planned}, so not every exposure was trained on")

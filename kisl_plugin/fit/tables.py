@@ -18,14 +18,14 @@ from typing import Any
 
 from kisl_plugin.errors import InputError, did_you_mean
 from kisl_plugin.files import NO_FORMULA, no_formula, write_atomically
-from kisl_plugin.fit.observations import Observation, ProbedRun, check_card, identity, object_at
+from kisl_plugin.fit.observations import TOO_LARGE, Observation, ProbedRun, check_card, identity, object_at
 from kisl_plugin.runcard import RunCard
 
 
 def _whole(cell: str) -> int:
     """A whole number of at least 0, such as 7000000000 or 7e9."""
     value = Decimal(cell.strip())
-    if not value.is_finite() or value < 0 or value.adjusted() >= 30 or value != int(value):
+    if not value.is_finite() or not 0 <= value < TOO_LARGE or value != int(value):
         raise ValueError
     return int(value)
 
@@ -186,7 +186,7 @@ def write_observations(observations: Sequence[Observation], path: Path) -> Path:
             value = (card if len(keys) == 1 else card[keys[0]]).get(keys[-1])
             if kind is _JSON and value is not None:
                 cells[column] = json.dumps(value)
-            elif (kind is _WHOLE and type(value) is int and value >= 0) or (
+            elif (kind is _WHOLE and type(value) is int and 0 <= value < TOO_LARGE) or (
                 kind is _TEXT and isinstance(value, str)
             ):  # what its column could not hold is in `card` alone
                 cells[column] = value
