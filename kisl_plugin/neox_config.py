@@ -198,6 +198,11 @@ KEY_RULES: tuple[KeyRule, ...] = (
     *(KeyRule(f"te_{part}", False, (False,), _LLAMA, _ENGINE)
       for part in ("columnparallel", "rowparallel", "layernorm_mlp", "mha", "fp8_mha")),
     KeyRule("expansion_factor", None, (None,), _LOCAL, "give intermediate_size instead"),
+    KeyRule("gpt_j_tied", False, (False,), _LOCAL, "each half of a Llama layer has a norm of its own"),
+    KeyRule("num_unique_layers", None, (None,), _LOCAL, "each layer of a Llama has weights of its own"),
+    KeyRule("sparsity_config", None, (None,), _LOCAL, "in Llama each token attends to all before it"),
+    KeyRule("apply_query_key_layer_scaling", False, (False,), _LOCAL, "it does not scale attention by the layer"),
+    KeyRule("fp16_lm_cross_entropy", False, (False,), _LOCAL, "it computes the loss in fp32"),
     # How the local engine trains
     KeyRule("hidden_dropout", 0.0, (0,), _LOCAL, "it has no dropout"),
     KeyRule("attention_dropout", 0.0, (0,), _LOCAL, "it has no dropout"),

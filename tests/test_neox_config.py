@@ -156,3 +156,19 @@ def test_one_run_at_a_time_holds_a_save_folder(tmp_path: Path) -> None:
         hold_save(tmp_path / "file", "a.yml"),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("gpt_j_tied", True),
+        ("num_unique_layers", 2),
+        ("sparsity_config", {"num_local_blocks": 4}),
+        ("apply_query_key_layer_scaling", True),
+        ("fp16_lm_cross_entropy", True),
+    ],
+)
+def test_the_local_engine_refuses_what_would_be_another_model(key: str, value: object) -> None:
+    yamls = Yamls({**{rule.key: rule.allowed[0] for rule in KEY_RULES if "local" in rule.purposes}, key: value})
+    with pytest.raises(InputError, match=key):
+        refuse_keys(yamls, "local")
