@@ -112,6 +112,7 @@ def test_failures_that_the_user_can_correct_are_status_2(tmp_path: Path) -> None
         (["missing", "--output", "out"], "missing: no config.json"),
         (["MODEL", "--output", "out.json"], "out.json: the output is a folder"),
         (["MODEL", "--output", "FILE"], "FILE: cannot be written to"),
+        (["MODEL", "--output", "/proc"], "/proc: cannot be written to"),
         (
             ["MODEL", "--output", "out", "--tasks", "mmlu"],
             "task 'mmlu' is unknown; expected one of kisl, kisl_background",

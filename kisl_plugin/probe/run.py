@@ -5,6 +5,7 @@ import gc
 import json
 import logging
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -57,6 +58,7 @@ def probe_models(
         raise InputError(f"{output}: the output is a folder; choose a name that does not end in .json")
     try:
         output.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output).close()  # the folder may be there and be read-only
     except OSError as error:
         raise InputError(f"{output}: cannot be written to ({error.strerror}); choose another output") from None
     files = []
