@@ -10,9 +10,7 @@ from pathlib import Path
 
 from kisl_plugin.errors import KislError
 
-__all__ = ["NO_FORMULA", "hold_lock", "no_formula", "sha256", "write_atomically"]
-
-NO_FORMULA = "'"
+__all__ = ["hold_lock", "no_formula", "sha256", "write_atomically"]
 
 
 def write_atomically(path: Path, content: str | bytes) -> Path:
@@ -74,4 +72,4 @@ def no_formula(cell: str) -> str:
 
     Names come from files of others, and a cell that begins like a formula is run when the table is opened.
     """
-    return f"{NO_FORMULA}{cell}" if cell.startswith((*"=+-@\t\r", NO_FORMULA)) else cell
+    return f"'{cell}" if cell.startswith(tuple("=+-@\t\r'")) else cell

@@ -70,8 +70,7 @@ def main(
     """Fit collapse curves and the infusion law to lm-eval RESULTS (files, or folders that are searched).
 
     Prints a table and writes a report folder: index.html (the page), fit.json, observations.csv, and the figures as
-    PNG and PDF. An observations.csv can be given as RESULTS again. Files that are not used are listed with
-    the reason; if no file can be used, the exit status is 1.
+    PNG and PDF. Files that are not used are listed with the reason; if no file can be used, the exit status is 1.
     """
     from kisl_plugin.fit.planned_configs import write_configs as write_planned
     from kisl_plugin.fit.predict import parse_count, parse_target, sweep_of

@@ -33,8 +33,8 @@ def object_at(data: Any, *keys: str) -> Mapping[str, Any]:
 class Observation:
     """`correct` of `total` items right at `frequency`; in a run with groups, those of one `group`.
 
-    `path` names the results file and `date` (seconds since 1970) when lm-eval wrote it. `task` is lm-eval's name, ""
-    where a table does not say. `bits_per_byte`: on the background text. `samples`: lm-eval's samples file, where its
+    `path` names the results file and `date` (seconds since 1970) when lm-eval wrote it. `bits_per_byte`:
+    on the background text. `samples`: lm-eval's samples file, where its
     rows agree with `correct` and `total`; `outcomes`: what they say of each triple.
     """
 
@@ -48,7 +48,6 @@ class Observation:
     control_correct: int | None
     control_total: int | None
     date: float
-    task: str = ""
     bits_per_byte: float | None = None
     samples: Path | None = None
     outcomes: Mapping[TripleKey, bool] | None = field(default=None, compare=False, repr=False)
@@ -102,7 +101,7 @@ def check_card(card: RunCard, where: str) -> None:
     for key, value in counted.items():
         if value == 0 and key in ("model.params", "tokens"):
             raise InputError(f"{where}: {key} is 0; expected a positive number")
-        if value >= TOO_LARGE:  # observations.csv could not hold it
+        if value >= TOO_LARGE:
             raise InputError(f"{where}: {key} is 10^30 or more; is this a run card?")
     done, planned = card.iteration, card.train_iters
     if isinstance(done, int) and isinstance(planned, int) and done < planned:

@@ -23,7 +23,7 @@ from kisl_plugin.fit.observations import (
     object_at,
 )
 from kisl_plugin.fit.samples import check_samples, sample_of, samples_beside, with_samples
-from kisl_plugin.fit.tables import Row, read_observed_runs, read_runs
+from kisl_plugin.fit.tables import Row, read_runs
 from kisl_plugin.runcard import RunCard
 
 __all__ = ["DEFAULT_TASK", "Reading", "observations_of", "read_results"]
@@ -42,25 +42,20 @@ class Reading:
 
 
 def read_results(paths: Sequence[Path], task: str = DEFAULT_TASK, runs: Path | None = None) -> Reading:
-    """Read every lm-eval results file under `paths` for `task`; *.csv files among them are tables of observations.
+    """Read every lm-eval results file under `paths` for `task`.
 
     `runs` is a table that says what the runs without a run card were.
 
     Raises:
-        InputError: a path does not exist, a table is wrong, or there is no results file at all.
+        InputError: a path does not exist or is a table, `runs` is wrong, or there is no results file at all.
     """
-    tables = [path for path in paths if path.suffix.lower() == ".csv" and not path.is_dir()]
-    trees = [path for path in paths if path not in tables]
     reader = _Reader(task, runs)
-    for file in reader.find_json(trees):
-        reader.read_file(file, is_results=file in trees or _LM_EVAL_NAME.fullmatch(file.name) is not None)
-    for table in tables:
-        reader.read_table(table)
+    for file in reader.find_json(paths):
+        reader.read_file(file, is_results=file in paths or _LM_EVAL_NAME.fullmatch(file.name) is not None)
     if not reader.runs and not reader.set_aside:
         raise InputError(
             f"{', '.join(map(str, paths))}: no lm-eval results found; looked for results_*.json, and any *.json with "
-            f"'results' and 'configs' (a table of observations must be named itself: x/observations.csv). "
-            f"To write some: lm_eval --tasks {task} --output_path results --log_samples ..."
+            f"'results' and 'configs'. To write some: lm_eval --tasks {task} --output_path results --log_samples ..."
         )
     return reader.finish()
 
@@ -114,6 +109,8 @@ class _Reader:
         for path in trees:
             if not path.exists():
                 raise InputError(f"{path}: no such file or folder; give lm_eval's --output_path")
+            if path.suffix.lower() == ".csv" and path.is_file():
+                raise InputError(f"{path}: a table, not lm-eval results; give the results_*.json or their folder")
             if not path.is_dir():
                 files.setdefault(os.path.realpath(path), path)
                 continue
@@ -140,7 +137,7 @@ class _Reader:
         if data is None:
             return
         results = _Results(data, str(file))
-        rows = [row for row in self.rows if row.names(file, results.model)]
+        rows = [row for row in self.rows if row.names(file)]
         self._used_rows |= {row.where for row in rows}
         try:
             _check_usable(data, self.task)
@@ -164,10 +161,10 @@ class _Reader:
         if not rows:
             no_row = f"no run card (metadata.kisl), and no row of {self.table} names it"
             raise InputError(no_row if self.table else _NO_CARD)
-        where, card = rows[0].where, rows[0].card
+        where = rows[0].where
         if len(rows) > 1:
             raise InputError(f"{where} and {rows[1].where.rpartition(': ')[2]} name the same results; keep one of them")
-        triples, answered = card["triples"], 0
+        triples, answered = dict(rows[0].card["triples"]), 0
         for key, metric in (("count", "items,none"), ("control", "items_control,none")):
             items = _finite_number(results.metrics(self.task).get(metric))
             if items % 1 == 0:
@@ -178,22 +175,13 @@ class _Reader:
         original = object_at(results.data, "n-samples", self.task).get("original")
         if answered and isinstance(original, int) and answered != original:
             raise InputError(f"{answered} of {original} items answered: probe all items")
-        return {"created": "", **card}, where
-
-    def read_table(self, table: Path) -> None:
-        """Read one table of observations."""
-        for run in read_observed_runs(table):
-            name = run.observations[0].task
-            if name in ("", self.task):
-                self.runs.append(run)
-            else:
-                self.set_aside.append(SetAside(run.path, f"of task {name}, not {self.task} (choose with --task)"))
+        return {**rows[0].card, "triples": triples}, where
 
     def finish(self) -> Reading:
         """Choose among results of one run, and add what their samples say."""
         kept, superseded = drop_superseded(self.runs)
         notes = self._notes + [
-            f"{row.where} ({row.values['path'] or row.values['model']}) names no results that were read"
+            f"{row.where} ({row.path}) names no results that were read"
             for row in self.rows
             if row.where not in self._used_rows
         ]
@@ -334,7 +322,6 @@ def _make_observations(
                 control_correct=right,
                 control_total=control if right is not None else None,
                 date=results.date,
-                task=task,
                 bits_per_byte=results.bits_per_byte,
                 samples=samples,
             )
