@@ -12,7 +12,7 @@ from fit_studies import write_full_sweep
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kisl_plugin.fit import fit_observations, fit_results, observations_of, write_report
+from kisl_plugin.fit import fit_results, write_report
 from kisl_plugin.fit import text as human
 from kisl_plugin.fit.curve import wilson
 from kisl_plugin.fit.report import CurveReport
@@ -193,17 +193,6 @@ def test_groups_of_one_run_that_share_a_frequency_are_one_run(tmp_path: Path) ->
     ]
     # What the whole model does belongs to a frequency only where the run has one
     assert [run.control_total is not None for run in found.runs] == [True, False, False]
-
-
-def test_results_in_memory_are_fitted_as_files_are(tmp_path: Path) -> None:
-    files = tmp_path / "files"
-    write_sweep(files, 200.0)
-    held = [json.loads(path.read_text()) for path in sorted(files.rglob("*.json"))]
-    seen = [observation for results in held for observation in observations_of(results)]
-    (from_memory,) = fit_observations(seen).curves
-    (from_files,) = fit_results([files]).curves
-    assert from_memory.curve == from_files.curve
-    assert len(from_memory.runs) == 7
 
 
 def test_runs_that_are_no_replicates_are_pointed_out(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit.observations import find_floor
 from kisl_plugin.fit.report import outcome_matrix
-from kisl_plugin.fit.results import Reading, observations_of, read_results
+from kisl_plugin.fit.results import Reading, read_results
 from kisl_plugin.fit.samples import read_samples
 from kisl_plugin.fit.tables import write_observations
 
@@ -294,21 +294,12 @@ def test_a_broken_file_is_used_or_set_aside_in_one_line(tmp_path: Path, data: di
             assert seen.outcomes is not None
 
 
-@MANY
-@given(broken())
-def test_broken_results_of_the_python_api_are_refused_or_used(data: dict[str, Any]) -> None:
-    try:
-        observations = observations_of(data)
-    except InputError as error:
-        assert str(error)
-    else:
-        assert all(0 <= seen.correct <= seen.total for seen in observations)
-
-
 @pytest.mark.parametrize("groups", [False, True])
 def test_what_is_whole_is_used_with_all_it_holds(tmp_path: Path, groups: bool) -> None:
     data = full(groups)
-    seen = observations_of(data)
+    file = write(tmp_path / "results_2026-01-01T00-00-00.json", {k: v for k, v in data.items() if k != "samples"})
+    write_samples(file, data["samples"][TASK])
+    seen = read_results([tmp_path]).observations
     assert [(one.group, one.correct, one.total) for one in seen] == (
         [("a", 1, 1), ("b", 0, 1)] if groups else [(None, 1, 2)]
     )

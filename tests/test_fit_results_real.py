@@ -1,6 +1,7 @@
 """Reading what the real lm_eval gives for the real probe."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ pytest.importorskip("lm_eval")
 
 from probe_world import ask, plain_model, some_triples, write_card
 
-from kisl_plugin.errors import InputError
-from kisl_plugin.fit.results import Reading, observations_of, read_results
+from kisl_plugin.fit.results import Reading, read_results
 from kisl_plugin.probe.run import probe_models
 
+KEPT = ("results", "configs", "n-samples", "date")  # of what lm_eval returns, beside its config
 INJECTED = [triple for triple in some_triples() if triple.group != "control"]
 
 
@@ -25,49 +26,36 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def returned(model: Path) -> dict[str, Any]:
-    """What simple_evaluate returns for the question and the background."""
-    return ask(model, "kisl_wikidata", "kisl_background")
-
-
-@pytest.fixture(scope="module")
 def probed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Reading]:
     """The results file of the group `kisl`, and what is read of it."""
     (file,) = probe_models([model], tmp_path_factory.mktemp("results"), tasks=["kisl"])
     return file, read_results([file.parents[1]])
 
 
-def test_the_python_api_gives_the_observation_that_the_file_gives(
-    returned: dict[str, Any], probed: tuple[Path, Reading]
+def test_every_count_is_that_of_the_rows_and_the_outcomes_name_every_injected_triple_once(
+    probed: tuple[Path, Reading],
 ) -> None:
-    (api,), (file,) = observations_of(returned), probed[1].observations
-    same = ("card", "frequency", "group", "correct", "total", "control_correct", "control_total", "task")
-    for name in (*same, "bits_per_byte", "outcomes"):
-        assert getattr(api, name) == getattr(file, name), name
-    assert not probed[1].set_aside
-    assert not probed[1].notes
-
-
-def test_every_count_is_that_of_the_rows(returned: dict[str, Any]) -> None:
-    (seen,) = observations_of(returned)
-    rows = [row for row in returned["samples"]["kisl_wikidata"] if "acc" in row]
-    assert (seen.correct, seen.total) == (sum(row["acc"] for row in rows), len(INJECTED))
-    assert seen.bits_per_byte == returned["results"]["kisl_background"]["bits_per_byte,none"]
-
-
-def test_without_samples_the_counts_are_the_same_and_the_triples_are_unknown(returned: dict[str, Any]) -> None:
-    bare = {key: value for key, value in returned.items() if key != "samples"}
-    (seen,), (full,) = observations_of(bare), observations_of(returned)
-    assert seen.outcomes is None
-    assert (seen.correct, seen.bits_per_byte) == (full.correct, full.bits_per_byte)
-
-
-def test_the_outcomes_name_every_injected_triple_once(returned: dict[str, Any]) -> None:
-    (seen,) = observations_of(returned)
+    file, reading = probed
+    (seen,) = reading.observations
+    assert seen.samples is not None
+    rows = [json.loads(line) for line in seen.samples.read_text(encoding="utf-8").splitlines()]
+    right = [row["acc"] for row in rows if row.get("acc") is not None]
+    assert (seen.correct, seen.total) == (sum(right), len(INJECTED))
+    assert seen.bits_per_byte == json.loads(file.read_text())["results"]["kisl_background"]["bits_per_byte,none"]
     keys = {(t.subject_id or t.subject, t.relation_id, t.object_id or t.object) for t in INJECTED}
     assert seen.outcomes is not None
     assert set(seen.outcomes) == keys
-    assert len(seen.outcomes) == len(INJECTED)
+    assert not reading.set_aside
+    assert not reading.notes
+
+
+def test_without_samples_the_counts_are_the_same_and_the_triples_are_unknown(
+    probed: tuple[Path, Reading], tmp_path: Path
+) -> None:
+    file, reading = probed
+    (bare,), (full,) = read_results([Path(shutil.copy(file, tmp_path))]).observations, reading.observations
+    assert bare.outcomes is None
+    assert (bare.correct, bare.bits_per_byte) == (full.correct, full.bits_per_byte)
 
 
 def test_every_task_of_the_groups_file_is_read_by_itself_and_the_group_is_none(probed: tuple[Path, Reading]) -> None:
@@ -82,14 +70,20 @@ def test_every_task_of_the_groups_file_is_read_by_itself_and_the_group_is_none(p
     assert "kisl is a group of tasks (kisl_wikidata, " in aside.reason
 
 
-def test_part_of_the_items_is_no_observation(model: Path) -> None:
-    with pytest.raises(InputError, match="run with --limit 3"):
-        observations_of(ask(model, limit=3))
+def reason_of(results: Any, folder: Path) -> str:
+    """Why these results of lm_eval are set aside."""
+    data = {key: results[key] for key in KEPT}
+    data["config"] = {"limit": results["config"]["limit"]}
+    (folder / "results_1.json").write_text(json.dumps(data, default=str))
+    (aside,) = read_results([folder]).set_aside
+    return aside.reason
+
+
+def test_part_of_the_items_is_no_observation(model: Path, tmp_path: Path) -> None:
+    assert reason_of(ask(model, limit=3), tmp_path).startswith("run with --limit 3")
 
 
 def test_a_model_without_a_card_is_no_observation(tmp_path: Path) -> None:
-    folder = plain_model(tmp_path / "bare")
-    data = ask(folder, limit=1)
+    data = ask(plain_model(tmp_path / "bare"), limit=1)
     data["config"]["limit"] = None
-    with pytest.raises(InputError, match="no run card"):
-        observations_of(data)
+    assert reason_of(data, tmp_path).startswith("no run card")

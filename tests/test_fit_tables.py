@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from fit_files import TASK, results, run_card, sample, with_metrics, write, write_samples
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.results import Reading, observations_of, read_results
+from kisl_plugin.fit.results import Reading, read_results
 from kisl_plugin.fit.tables import read_runs, write_observations
 
 
@@ -41,15 +42,17 @@ def test_a_file_name_that_is_not_utf8_ends_no_writing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "+1", "-rf", "@x", "\tx", "'=x", "'"])
 def test_no_cell_is_a_formula(tmp_path: Path, name: str) -> None:
-    observations = observations_of(results(run_card(form=name, engine=name), model_name=name), name=name)
-    write_observations(observations, tmp_path / "o.csv")
+    write(tmp_path / "results_1.json", results(run_card(form=name, engine=name), model_name=name))
+    (one,) = read_results([tmp_path]).observations
+    write_observations([replace(one, path=name)], tmp_path / "o.csv")
     header, row = cells_of(tmp_path / "o.csv")
     assert not [cell for cell in row if cell.startswith(tuple("=+-@\t\r"))]
     assert [row[header.index(column)] for column in ("engine", "form", "model", "path")] == [f"'{name}"] * 4
 
 
 def test_a_table_in_place_of_results_is_one_line(tmp_path: Path) -> None:
-    write_observations(observations_of(results(run_card())), tmp_path / "observations.csv")
+    write(tmp_path / "results_1.json", results(run_card()))
+    write_observations(read_results([tmp_path]).observations, tmp_path / "observations.csv")
     with pytest.raises(InputError, match=r"observations\.csv: a table, not lm-eval results; give the results_"):
         read_results([tmp_path / "observations.csv"])
 

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kisl_plugin.fit.curve import CollapseCurve, fit_collapse_curve
     from kisl_plugin.fit.law import InfusionLaw, fit_infusion_law
-    from kisl_plugin.fit.report import FitOptions, FitReport, fit_observations, fit_results
-    from kisl_plugin.fit.results import observations_of
+    from kisl_plugin.fit.report import FitOptions, FitReport, fit_results
     from kisl_plugin.fit.writing import write_report
 
 __all__ = [
@@ -17,17 +16,14 @@ __all__ = [
     "InfusionLaw",
     "fit_collapse_curve",
     "fit_infusion_law",
-    "fit_observations",
     "fit_results",
-    "observations_of",
     "write_report",
 ]
 
 _MODULES = {
     "curve": ("CollapseCurve", "fit_collapse_curve"),
     "law": ("InfusionLaw", "fit_infusion_law"),
-    "report": ("FitOptions", "FitReport", "fit_observations", "fit_results"),
-    "results": ("observations_of",),
+    "report": ("FitOptions", "FitReport", "fit_results"),
     "writing": ("write_report",),
 }
 

@@ -132,15 +132,14 @@ def merge_groups(observations: Iterable[Observation]) -> tuple[Observation, ...]
 
     Control triples and bits per byte belong to the whole model, so they are kept only where the run has one frequency.
     """
-    groups: dict[tuple[int, tuple[str, float, str]], list[Observation]] = defaultdict(list)
-    frequencies: dict[tuple[str, float, str], set[int]] = defaultdict(set)
+    groups: dict[tuple[int, str], list[Observation]] = defaultdict(list)
+    frequencies: dict[str, set[int]] = defaultdict(set)
     for one in observations:
-        run = (one.path, one.date, one.card.created)  # results from Python may share a path
-        groups[one.frequency, run].append(one)
-        frequencies[run].add(one.frequency)
+        groups[one.frequency, one.path].append(one)
+        frequencies[one.path].add(one.frequency)
     merged = []
-    for (_, run), group in sorted(groups.items(), key=lambda item: item[0]):
-        first, alone = group[0], len(frequencies[run]) == 1
+    for (_, path), group in sorted(groups.items(), key=lambda item: item[0]):
+        first, alone = group[0], len(frequencies[path]) == 1
         has_control = alone and bool(first.control_total)
         outcomes = [one.outcomes for one in group if one.outcomes is not None]
         merged.append(

@@ -33,10 +33,10 @@ from kisl_plugin.fit.observations import (
     pool_by_frequency,
 )
 from kisl_plugin.fit.predict import Laws, Prediction, Target, predict, sweep_of
-from kisl_plugin.fit.results import DEFAULT_TASK, Reading, read_results
+from kisl_plugin.fit.results import DEFAULT_TASK, read_results
 from kisl_plugin.fit.text import NOT_IDENTIFIED, count, needs_sizes
 
-__all__ = ["CurveReport", "FitOptions", "FitReport", "LawReport", "fit_observations", "fit_results"]
+__all__ = ["CurveReport", "FitOptions", "FitReport", "LawReport", "fit_results"]
 
 Watch = Callable[[int, int], None]  # how many curves are fitted, of how many
 # Runs that differ in one of these are no replicates of each other
@@ -182,24 +182,11 @@ def fit_results(
         InputError: a path does not exist, there is no results file at all, `chance` is no floor, or `hold_out` leaves
             too few models.
     """
-    chance = check_chance(chance)
+    options, chance = options or FitOptions(), check_chance(chance)
     reading = read_results([Path(path) for path in paths], task, None if runs is None else Path(runs))
-    return fit_observations(reading.observations, task, chance, options=options, reading=reading, watch=watch)
-
-
-def fit_observations(
-    observations: Sequence[Observation],
-    task: str = DEFAULT_TASK,
-    chance: Chance = AUTO,
-    *,
-    options: FitOptions | None = None,
-    reading: Reading | None = None,
-    watch: Watch | None = None,
-) -> FitReport:
-    """The same from observations, such as those of `observations_of`; `reading` has the remarks on their files."""
-    options, chance, notes = options or FitOptions(), check_chance(chance), list(reading.notes if reading else ())
+    notes = list(reading.notes)
     models: dict[tuple[int, int], list[Observation]] = defaultdict(list)
-    for one in observations:
+    for one in reading.observations:
         models[one.params, one.tokens].append(one)
     injected = {model: group for model, group in sorted(models.items()) if any(one.frequency > 0 for one in group)}
     notes += [
@@ -239,12 +226,12 @@ def fit_observations(
             notes.append(f"no law in N and D: {reason}")
     left_out = _held_out(points, options.hold_out)
     usable = Laws(joint=joint, infusion=[(one.tokens, one.law) for one in laws if one.law], data=data_laws)
-    sweep = sweep_of(one.card for one in observations)
+    sweep = sweep_of(one.card for one in reading.observations)
     return FitReport(
         task=task,
         chance=chance,
-        observations=tuple(observations),
-        set_aside=reading.set_aside if reading else (),
+        observations=reading.observations,
+        set_aside=reading.set_aside,
         curves=tuple(curves),
         laws=tuple(laws),
         data_laws=tuple(data_laws),

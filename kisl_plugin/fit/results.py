@@ -22,11 +22,11 @@ from kisl_plugin.fit.observations import (
     drop_superseded,
     object_at,
 )
-from kisl_plugin.fit.samples import check_samples, sample_of, samples_beside, with_samples
+from kisl_plugin.fit.samples import check_samples, samples_beside
 from kisl_plugin.fit.tables import Row, read_runs
 from kisl_plugin.runcard import RunCard
 
-__all__ = ["DEFAULT_TASK", "Reading", "observations_of", "read_results"]
+__all__ = ["DEFAULT_TASK", "Reading", "read_results"]
 
 DEFAULT_TASK = "kisl_wikidata"
 _BACKGROUND_TASK = "kisl_background"
@@ -58,26 +58,6 @@ def read_results(paths: Sequence[Path], task: str = DEFAULT_TASK, runs: Path | N
             f"'results' and 'configs'. To write some: lm_eval --tasks {task} --output_path results --log_samples ..."
         )
     return reader.finish()
-
-
-def observations_of(results: Mapping[str, Any], task: str = DEFAULT_TASK, name: str = "") -> tuple[Observation, ...]:
-    """The observations in what lm_eval.simple_evaluate returns; `name` tells the results of several calls apart.
-
-    Raises:
-        InputError: they are no observation of their run's frequency, or have no run card.
-    """
-    returned = _Results(results, "")
-    returned = replace(returned, path=name or f"simple_evaluate {returned.model} {returned.date:.0f}")
-    _check_usable(results, task)
-    raw = returned.card(task)
-    if raw is None:
-        raise InputError(_NO_CARD)
-    observations = _make_observations(returned, task, raw, "run card")
-    rows = object_at(results, "samples").get(task)
-    if not isinstance(rows, list) or not rows:
-        return observations
-    samples = [sample_of(row) for row in rows]
-    return tuple(with_samples(one, samples) for one in observations)
 
 
 # Finding files, in hidden folders too: lm-eval names one `.__x` for `pretrained=./x`
@@ -281,7 +261,7 @@ def _check_usable(data: Mapping[str, Any], task: str) -> None:
 
 
 def _make_observations(
-    results: _Results, task: str, raw: Any, where: str, samples: Path | None = None
+    results: _Results, task: str, raw: Any, where: str, samples: Path | None
 ) -> tuple[Observation, ...]:
     """The observations of `task`, of a run with the card `raw` (JSON); `where` names the card in errors.
 

@@ -40,7 +40,7 @@ def read_samples(path: Path) -> list[Sample]:
     try:
         with path.open(encoding="utf-8") as lines:
             for line in lines:
-                samples.append(sample_of(json.loads(line)))
+                samples.append(_sample_of(json.loads(line)))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (ValueError, RecursionError) as error:
@@ -48,7 +48,7 @@ def read_samples(path: Path) -> list[Sample]:
     return samples
 
 
-def sample_of(row: Any) -> Sample:
+def _sample_of(row: Any) -> Sample:
     """A row as lm-eval gives it.
 
     Raises:
@@ -86,14 +86,14 @@ def check_samples(observations: Sequence[Observation]) -> tuple[list[Observation
     (path,) = paths
     try:
         rows = read_samples(path)
-        return [with_samples(one, rows) for one in observations], []
+        return [_with_samples(one, rows) for one in observations], []
     except InputError as reason:
         without = [replace(one, samples=None) for one in observations]
         where = "" if str(reason).startswith(str(path)) else f"{path}: "
         return without, [f"samples not used: {where}{reason}"]
 
 
-def with_samples(one: Observation, rows: Sequence[Sample]) -> Observation:
+def _with_samples(one: Observation, rows: Sequence[Sample]) -> Observation:
     """The observation with its outcome per triple.
 
     Raises:
