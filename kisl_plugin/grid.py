@@ -5,18 +5,22 @@ neox_configs/README.md shows the grid and gives the reasons for the settings.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kisl_plugin.errors import InputError
+from kisl_plugin.errors import InputError, did_you_mean
 from kisl_plugin.files import write_atomically
 from kisl_plugin.plan import InjectionSettings
 from kisl_plugin.sizes import MODELS, TINY_MODELS, Model
+from kisl_plugin.triples import CONTROL, read_triples
+from kisl_plugin.verbalize import verbalizer_of
 
-__all__ = ["GRID", "TINY", "Facts", "Run", "Series", "listing", "percent", "write_grid", "yaml_of"]
+__all__ = ["GRID", "SEED", "TINY", "Facts", "Run", "Series", "as_yaml", "grid_of", "listing", "percent", "short_count",
+           "write_grid", "yaml_of"]  # fmt: skip
 
 SEED = 1234
+CHARACTERS_A_TOKEN = 3.5  # of statements, names being rarer than words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +62,8 @@ GRID = Training(
     seq_length=2048,
     batch=512,
     attention="flash",
-    # 48.2 characters a statement; 3.5 characters a token, names being rarer than words.
-    facts=Facts(source="wikidata_six", count=2581, tokens=48.2 / 3.5, template=0),
+    # 48.2 characters a statement.
+    facts=Facts(source="wikidata_six", count=2581, tokens=48.2 / CHARACTERS_A_TOKEN, template=0),
     schedule={"lr": 3e-4, "min_lr": 3e-5, "warmup": 0.01},
     data={"vocab": "data/tokenizer.json", "path": "data/fineweb_edu_text_document", "split": "999, 1, 0"},
     log={"checkpoint_factor": 1000, "log_interval": 10, "eval_iters": 10},
@@ -140,11 +144,12 @@ class Run:
 
     series: Series
     frequency: int
+    seed: int = SEED
 
     @property
     def name(self) -> str:
         """The file's name without `.yml`."""
-        return f"{self.series.name}_f{self.frequency}"
+        return f"{self.series.name}_f{self.frequency}" + (f"_s{self.seed}" if self.seed != SEED else "")
 
     @property
     def injected_fraction(self) -> float:
@@ -159,8 +164,13 @@ def all_series() -> tuple[Series, ...]:
     for model, training in (*((model, GRID) for model in MODELS), *((model, TINY) for model in TINY_MODELS)):
         series.append(Series(model.name, model, training, training.budget))
         for budget in BUDGETS.get(model.name, ()):
-            series.append(Series(f"{model.name}_{budget / 1e9:.0f}b", model, training, budget))
+            series.append(Series(f"{model.name}_{short_count(budget)}", model, training, budget))
     return tuple(series)
+
+
+def short_count(value: float) -> str:
+    """A number of tokens for a file's name: 75b, 300k; never with m, which would read as a model's size."""
+    return f"{value / 1e9:.6g}b" if value >= 1e9 else f"{value / 1e3:.9g}k"
 
 
 def all_runs() -> tuple[Run, ...]:
@@ -168,8 +178,50 @@ def all_runs() -> tuple[Run, ...]:
     return tuple(run for series in all_series() for run in series.runs)
 
 
+def grid_of(
+    models: Sequence[str] = (),
+    tokens: Sequence[float] = (),
+    frequencies: Sequence[int] = (),
+    seeds: Sequence[int] = (SEED,),
+    triples: str | None = None,
+    data_path: str | None = None,
+) -> tuple[Run, ...]:
+    """The runs of a grid of one's own: every model at every budget, frequency and seed.
+
+    Models are those of the table; what is not given is as in the standard grid. `triples` replaces the facts (the first
+    template of each relation is stated), `data_path` the corpus.
+
+    Raises:
+        InputError: a model is not in the table, a budget is below one step, or the triples cannot be read.
+    """
+    tabled = {model.name: (model, training) for models, training in ((MODELS, GRID), (TINY_MODELS, TINY))
+              for model in models}  # fmt: skip
+    runs = []
+    for name in models or [model.name for model in MODELS]:
+        if name not in tabled:
+            hint = did_you_mean(str(name), tabled, f"expected one of {', '.join(tabled)}")
+            raise InputError(f"model {name!r} is unknown; {hint}")
+        model, training = tabled[name]
+        if triples is not None and triples != training.facts.source:
+            stated = [triple for triple in read_triples(triples) if triple.group != CONTROL]
+            characters = sum(len(verbalizer_of("statement").text(triple, 0)) for triple in stated)
+            mean = characters / CHARACTERS_A_TOKEN / max(1, len(stated))
+            training = replace(training, facts=Facts(source=triples, count=len(stated), tokens=mean, template=0))
+        if data_path is not None:
+            training = replace(training, data={**training.data, "path": data_path})
+        for budget in tokens or [training.budget]:
+            named = name if budget == training.budget else f"{name}_{short_count(budget)}"
+            series = Series(named, model, training, float(budget))
+            if series.train_iters < 1:
+                step = training.batch * training.seq_length
+                raise InputError(f"tokens {budget:,.0f}: a step of {name} has {step:,}; expected that or more")
+            runs += [Run(series, f, seed) for f in frequencies or training.frequencies for seed in seeds]
+    return tuple(runs)
+
+
 _TEMPLATE = Path(__file__).parent / "data" / "neox_config.template"  # with the fields of str.format
 _WRITTEN = "Written by `kisl configs write`; README.md in this folder has the grid and the reasons."
+_OWN_GRID = ("Written by `kisl configs write` with options; neox_configs/README.md has the reasons of the settings.",)
 
 
 def yaml_of(run: Run, folder: str = "neox_configs", written: Sequence[str] = (_WRITTEN,)) -> str:
@@ -182,9 +234,10 @@ def yaml_of(run: Run, folder: str = "neox_configs", written: Sequence[str] = (_W
     often = "once" if run.frequency == 1 else f"{run.frequency:,} times"
     injected = f"each of {facts.count:,} triples is stated {often}, {percent(run.injected_fraction)} of the tokens"
     start, needs = f"deepy.py train {file}", "kisl demo --only-data"
+    if training.data != TINY.data:
+        needs = "{vocab} (kisl corpus tokenizer) and {path}.bin, .idx (kisl corpus build)".format(**training.data)
     batch = f'"train_batch_size": {training.batch},'
     if model.micro_batch:
-        needs = "{vocab} (kisl corpus tokenizer) and {path}.bin, .idx (kisl corpus build)".format(**training.data)
         most = training.batch // model.micro_batch
         batch += f"""
   "train_micro_batch_size_per_gpu": {model.micro_batch}, # memory and speed only; lower it on a smaller GPU
@@ -193,7 +246,7 @@ def yaml_of(run: Run, folder: str = "neox_configs", written: Sequence[str] = (_W
         start += f", or with the embedded engine: kisl train {file}"
     injection = InjectionSettings(
         triples=facts.source, frequency=run.frequency, form=facts.form, template=facts.template,
-        spacing=facts.spacing, seed=SEED, window=facts.window,
+        spacing=facts.spacing, seed=run.seed, window=facts.window,
     )  # fmt: skip
     return _TEMPLATE.read_text(encoding="utf-8").format(
         run=run,
@@ -204,50 +257,58 @@ def yaml_of(run: Run, folder: str = "neox_configs", written: Sequence[str] = (_W
         start=start,
         needs=needs,
         written="\n".join(f"# {line}" for line in written),
-        kisl=_as_yaml(asdict(injection)),
+        kisl=as_yaml(asdict(injection)),
         head_size=shape.hidden // shape.heads,
         multiple=max(1, 128 // model.model_parallel),  # GPT-NeoX multiplies it by model_parallel_size
-        lr=_as_yaml(training.schedule["lr"]),
-        min_lr=_as_yaml(training.schedule["min_lr"]),
-        seed=SEED,
+        lr=as_yaml(training.schedule["lr"]),
+        min_lr=as_yaml(training.schedule["min_lr"]),
+        seed=run.seed,
         batch=batch,
         model_parallel=model.model_parallel,
-        machine="\n".join(f'  "{key}": {_as_yaml(value)},' for key, value in training.machine.items()),
-        recompute=_as_yaml(model.recompute),
+        machine="\n".join(f'  "{key}": {as_yaml(value)},' for key, value in training.machine.items()),
+        recompute=as_yaml(model.recompute),
     )
 
 
-def _as_yaml(value: Any) -> str:
+def as_yaml(value: Any) -> str:
+    """A value in the JSON-like style of GPT-NeoX's files."""
     if isinstance(value, float):
         text = repr(value)
         # To YAML 1.1, 3e-05 without a point is text.
         return text if "." in text else text.replace("e", ".0e")
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_as_yaml, value))}]"
+        return f"[{', '.join(map(as_yaml, value))}]"
     if isinstance(value, Mapping):
-        items = [f'"{key}": {_as_yaml(item)}' for key, item in value.items()]
+        items = [f'"{key}": {as_yaml(item)}' for key, item in value.items()]
         inline, separator = ", ".join(items), ",\n    "
         return f"{{{inline}}}" if len(inline) < 100 else f"{{\n    {separator.join(items)}\n  }}"
     return json.dumps(value, ensure_ascii=False)
 
 
-def write_grid(folder: Path) -> tuple[int, int]:
-    """Write the YAMLs into `folder`, replacing those of the same names; returns how many there are, how many changed.
+def write_grid(folder: Path, runs: Sequence[Run] = ()) -> tuple[int, int]:
+    """Write YAMLs into `folder`, replacing those of the same names; returns how many there are, how many changed.
+
+    Those of the standard grid, or of `runs`.
 
     Raises:
-        InputError: the folder cannot be written to.
+        InputError: two runs have one name, or the folder cannot be written to.
     """
+    texts: dict[str, str] = {}
+    for run in runs or all_runs():
+        if run.name in texts:
+            raise InputError(f"{run.name} is in the grid twice; leave one")
+        texts[run.name] = yaml_of(run, folder.as_posix(), _OWN_GRID) if runs else yaml_of(run)
     changed = 0
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for run in all_runs():
-            path, text = folder / f"{run.name}.yml", yaml_of(run)
+        for name, text in texts.items():
+            path = folder / f"{name}.yml"
             if not path.is_file() or path.read_bytes() != text.encode("utf-8"):
                 write_atomically(path, text)
                 changed += 1
     except OSError as error:
         raise InputError(f"{folder}: cannot be written to ({error}); choose another --out") from None
-    return len(all_runs()), changed
+    return len(texts), changed
 
 
 _LEGEND = """\

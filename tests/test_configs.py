@@ -1,6 +1,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -262,3 +263,37 @@ def test_help_shows_an_example(arguments: list[str]) -> None:
     result = CliRunner().invoke(main, [*arguments, "--help"])
     assert result.exit_code == 0
     assert "Example: kisl configs" in result.output
+
+
+def test_a_grid_of_ones_own_is_written_by_options_and_read_back(tmp_path: Path, world: Path) -> None:
+    facts, corpus, out = str(world / "facts.jsonl"), str(world / "text"), tmp_path / "mine"
+    options = ["--models", "137m, tiny", "--tokens", "1e9,58e9", "--frequency", "0,30", "--seed", "1,2"]
+    options += ["--triples", facts, "--data-path", corpus, "--out", str(out)]
+    result = CliRunner().invoke(main, ["configs", "write", *options])
+    assert (result.exit_code, result.output) == (0, f"{out} · 16 files, 16 of them new or changed\n")
+    expected = product(("137m", "137m_1b", "tiny_1b", "tiny_58b"), (0, 30), (1, 2))
+    assert {path.stem for path in out.iterdir()} == {f"{name}_f{f}_s{seed}" for name, f, seed in expected}
+    values = read_yamls([out / "tiny_58b_f30_s2.yml"]).values
+    assert (values["seed"], values["data_path"], values["save"]) == (2, corpus, "checkpoints/tiny_58b_f30_s2")
+    settings = read_settings(values["kisl"], "", 0)
+    assert (settings.triples, settings.frequency, settings.seed, settings.template) == (facts, 30, 2, 0)
+    assert values["train_iters"] * values["train_batch_size"] * values["seq_length"] == pytest.approx(58e9, rel=1e-5)
+    assert "each of 12 triples is stated 30 times" in (out / "tiny_58b_f30_s2.yml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--models", "tiny_3m"], "model 'tiny_3m' is unknown; did you mean tiny_2m?"),
+        (["--tokens", "1000"], "tokens 1,000: a step of 137m has 1,048,576; expected that or more"),
+        (["--frequency", "ten"], "'ten'; expected numbers separated by commas"),
+        (["--seed", "-1"], "'-1'; expected numbers separated by commas"),
+        (["--triples", "nowhere.jsonl"], "'nowhere.jsonl': no such file"),
+        (["--models", "137m,137m"], "137m_f0 is in the grid twice; leave one"),
+    ],
+)
+def test_a_wrong_grid_is_one_line(options: list[str], message: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["configs", "write", *options, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert message in result.output
+    assert not (tmp_path / "out").exists()

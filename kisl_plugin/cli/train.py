@@ -1,6 +1,9 @@
 """`kisl train` and `kisl configs`: train from GPT-NeoX YAMLs, and write the grid of them."""
 
+from collections.abc import Callable, Sequence
+from math import inf
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -48,14 +51,49 @@ def list_runs() -> None:
     click.echo(listing())
 
 
+def _numbers(kind: Callable[[str], Any]) -> Callable[..., tuple[Any, ...]]:
+    """A click callback that reads numbers separated by commas, each by `kind`, positive ones and zero."""
+
+    def read(_: click.Context, parameter: click.Parameter, text: str) -> tuple[Any, ...]:
+        try:
+            values = tuple(kind(part) for part in text.split(",")) if text else ()
+            if not all(0 <= value < inf for value in values):
+                raise ValueError
+        except ValueError:
+            raise click.BadParameter(f"{text!r}; expected numbers separated by commas", param=parameter) from None
+        return values
+
+    return read
+
+
 @configs.command(cls=Command)
+@click.option("--models", default="", help="Names from `kisl configs list`.  [default: the grid's]")
+@click.option("--tokens", default="", callback=_numbers(float), help="Budgets D, such as 58e9,75e9.")
+@click.option("--frequency", default="", callback=_numbers(int), help="Frequencies F, such as 0,100,200.")
+@click.option("--seed", default="", callback=_numbers(int), help="Seeds of weights, row order and injection.")
+@click.option("--triples", help="A file of triples, a bundled name, or a hub data set id.")
+@click.option("--data-path", help="The corpus: what stands before .bin and .idx.")
 @click.option("--out", default="neox_configs", show_default=True, type=click.Path(path_type=Path), help="Folder.")
-def write(out: Path) -> None:
-    """Write the YAMLs of the grid; files of the same names are replaced.
+def write(
+    models: str,
+    tokens: tuple[float, ...],
+    frequency: tuple[int, ...],
+    seed: tuple[int, ...],
+    triples: str | None,
+    data_path: str | None,
+    out: Path,
+) -> None:
+    """Write YAMLs of the grid, or with options those of a grid of your own.
 
-    Example: kisl configs write
+    Lists are separated by commas; there is one YAML for each combination. Files of the same names are replaced.
+
+    Example: kisl configs write --models 137m,1b --frequency 0,100,200 --seed 1,2 --out mine
     """
-    from kisl_plugin.grid import write_grid
+    from kisl_plugin.grid import SEED, grid_of, write_grid
 
-    total, changed = write_grid(out)
+    runs: Sequence[Any] = ()
+    if models or tokens or frequency or seed or triples or data_path:
+        names = [name.strip() for name in models.split(",") if name.strip()]
+        runs = grid_of(names, tokens, frequency, seed or (SEED,), triples, data_path)
+    total, changed = write_grid(out, runs)
     click.echo(f"{out} · {total} files, {changed} of them new or changed")
