@@ -1,0 +1,396 @@
+"""The file of a sweep, sweep.yml, and the runs that it makes: one for each combination of its lists.
+
+A run's folder is named for its inputs, a hash of them included, so another value of any input is another run.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from itertools import product
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kisl_plugin.errors import InputError, did_you_mean
+from kisl_plugin.files import sha256
+from kisl_plugin.grid import SEED, TINY, as_yaml, grid_of, short_count, yaml_of
+from kisl_plugin.indexed import IndexedDataset, file_of
+from kisl_plugin.neox_config import read_yamls, swiglu_width
+from kisl_plugin.plan import is_whole, read_settings
+from kisl_plugin.sizes import DEMO_VOCABULARY, VOCABULARY, LlamaShape
+from kisl_plugin.triples import read_triples, triples_to_jsonl
+
+__all__ = ["Sweep", "SweepRun", "missing_inputs", "read_sweep"]
+
+# Keys of the kisl section that the file may give, each as one value or a list of values.
+_SECTION_KEYS = ("triples", "frequency", "form", "template", "spacing", "window", "max_fraction")
+_KEYS = ("models", "tokens", "seed", *_SECTION_KEYS, "data_path", "engine", "tasks", "overrides", "slurm", "gpus")
+# The keys of a YAML that the sweep itself fills in, and where they are given.
+_OWN_KEYS = {"train_iters": "tokens", "seed": "seed", "data_path": "data_path", "kisl": "triples, frequency, …",
+             "save": "--out", "load": "--out"}  # fmt: skip
+# Changing one of these changes a result by rounding at most: where files are, how often something is logged or saved,
+# and how the work is divided among processes.
+_NEUTRAL = frozenset(
+    "save load log_interval steps_per_print checkpoint_factor extra_save_iters keep_last_n_checkpoints eval_interval "
+    "eval_iters num_workers train_micro_batch_size_per_gpu gradient_accumulation_steps tensorboard_dir log_dir "
+    "use_wandb wandb_group wandb_team wandb_project wandb_host wandb_init_all_ranks launcher deepspeed_slurm hostfile "
+    "no_ssh_check master_addr master_port num_gpus checkpoint_activations checkpoint_num_layers".split()
+)
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One run, and where its files are below `out`.
+
+    Attributes:
+        name: of its folder; ends with a hash of everything that decides its result.
+        model: the name of its size.
+        engine: neox, local or a plugin's.
+        tasks: what the probe asks.
+        values: the YAML, by GPT-NeoX's keys.
+        params: N by the YAML's shape.
+        tokens: D.
+        data: the fingerprints of corpus and tokenizer; None for what is missing.
+        out: the folder of the sweep.
+        slurm: how a job is submitted.
+    """
+
+    name: str
+    model: str
+    engine: str
+    tasks: tuple[str, ...]
+    values: Mapping[str, Any]
+    params: int
+    tokens: int
+    data: Mapping[str, str | None]
+    out: Path
+    slurm: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def train_iters(self) -> int:
+        """Steps of the run."""
+        return int(self.values["train_iters"])
+
+    @property
+    def flops(self) -> float:
+        """C = 6·N·D."""
+        return 6.0 * self.params * self.tokens
+
+    @property
+    def config(self) -> Path:
+        """The YAML."""
+        return self.out / "configs" / f"{self.name}.yml"
+
+    @property
+    def folder(self) -> Path:
+        """Checkpoints, log and finished model: the YAML's `save`."""
+        return self.out / "runs" / self.name
+
+    @property
+    def model_folder(self) -> Path:
+        """The finished model in Hugging Face's format, with its run card."""
+        return self.folder / "hf"
+
+    @property
+    def log(self) -> Path:
+        """What training, export and probe print."""
+        return self.folder / "sweep.log"
+
+    @property
+    def results(self) -> Path:
+        """lm_eval's results of these tasks; other tasks have a folder of their own."""
+        return self.out / "results" / self.name / "+".join(self.tasks)
+
+    def yaml(self) -> str:
+        """The YAML's text."""
+        lines = [f"  {json.dumps(key)}: {as_yaml(value)}," for key, value in self.values.items()]
+        start = f"deepy.py train {self.config}" if self.engine == "neox" else f"kisl train {self.config}"
+        header = [
+            f"# {self.name}: N = {self.params:,}, D = {self.tokens:,}, C = 6·N·D = {self.flops:.3g}.",
+            f"# Written by `kisl sweep`, which runs: {start}",
+        ]
+        return "\n".join([*header, "{", *lines, "}", ""])
+
+    def to_json(self) -> str:
+        """The run as a line of JSON, for the process that works on it."""
+        return json.dumps({**asdict(self), "out": str(self.out)})
+
+    @classmethod
+    def from_json(cls, text: str) -> "SweepRun":
+        """The run that `to_json` wrote."""
+        fields = json.loads(text)
+        return cls(**{**fields, "tasks": tuple(fields["tasks"]), "out": Path(fields["out"])})
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All runs of a file. `gpus`: of each run on one machine; None for all of them (neox) or one."""
+
+    where: str
+    out: Path
+    engine: str
+    tasks: tuple[str, ...]
+    runs: tuple[SweepRun, ...]
+    gpus: int | None = None
+
+
+def read_sweep(source: Path | str | Mapping[str, Any], out: Path = Path()) -> Sweep:
+    """Read a sweep from its file, or from a mapping with the file's keys. Everything that it makes is below `out`.
+
+    Raises:
+        InputError: a key is unknown or its value wrong, a model cannot be made, or the triples cannot be read.
+    """
+    if isinstance(source, Mapping):
+        file = _File("the sweep", source)
+    else:
+        file = _File(str(source), read_yamls([Path(source)]).values)
+    for key in file.values:
+        if key not in _KEYS:
+            hint = did_you_mean(str(key), _KEYS, f"expected one of {', '.join(_KEYS)}")
+            raise InputError(f"{file.where}: {key} is unknown; {hint}")
+    engine = file.value("engine", "neox", lambda v: isinstance(v, str), "neox or local")
+    if engine not in ("neox", "local"):
+        from kisl_plugin.hookspecs import manager
+
+        if manager().hook.kisl_engine(name=engine) is None:
+            raise InputError(f"{file.where}: engine is {engine!r}; expected neox, local, or one that a plugin adds")
+    models = file.list_of("models", (), lambda v: isinstance(v, str) and bool(v), "names or YAMLs")
+    labels = [Path(model).stem if _is_own_yaml(model) else model for model in models]
+    budgets = [float(tokens) for tokens in file.list_of("tokens", [0], _is_count, "numbers above 0")]
+    seeds = file.list_of("seed", [SEED], is_whole, "whole numbers")
+    data_path = file.value("data_path", None, lambda v: isinstance(v, str) and bool(v), "a path")
+    tasks = file.list_of("tasks", ["kisl"], lambda v: isinstance(v, str) and bool(v), "names of tasks")
+    tasks = list(dict.fromkeys(name.strip() for names in tasks for name in names.split(",")))
+    overrides = file.value("overrides", {}, lambda v: isinstance(v, Mapping), "keys of GPT-NeoX and values")
+    slurm = file.value("slurm", {}, lambda v: isinstance(v, Mapping), "options and values")
+    sections = {key: file.alternatives(key) for key in _SECTION_KEYS if key in file.values}
+    # What the names of the runs tell apart, besides model, tokens, frequency and seed.
+    varied = [key for key, options in sections.items() if len(options) > 1 and key != "frequency"]
+
+    inputs = _Inputs()
+    runs: dict[str, SweepRun] = {}
+    for model, label in zip(models, labels, strict=True):
+        base, frequencies = _base(model, file.where)
+        base = _override(base, _of_model(overrides, label, labels), f"{file.where}: overrides")
+        options = sections if "frequency" in sections or not frequencies else {**sections, "frequency": frequencies}
+        for budget, seed, *choice in product(budgets, seeds, *options.values()):
+            section = {**(base.get("kisl") or {}), **dict(zip(options, choice, strict=True)), "seed": seed}
+            values = {**base, "kisl": section, "seed": seed}
+            values |= {} if data_path is None else {"data_path": data_path}
+            tokens, params = _size(values, budget, label, inputs, file.where)
+            data, digest = _identity(values, engine, inputs, file.where)
+            parts = [label, *([short_count(budget)] if budget else []), _frequency_name(section["frequency"])]
+            parts += [*(_slug(section[key]) for key in varied), f"s{seed}", digest]
+            name = "_".join(parts)
+            if name in runs:
+                raise InputError(f"{file.where}: the run {name} is in it twice; leave out what is listed twice")
+            values |= {"save": str(out / "runs" / name), "load": str(out / "runs" / name)}
+            job = _of_model(slurm, label, labels)
+            runs[name] = SweepRun(name, label, engine, tuple(tasks), values, params, tokens, data, out, job)
+    gpus = file.value("gpus", None, lambda v: is_whole(v, 1), "a whole number, 1 or more")
+    return Sweep(file.where, out, engine, tuple(tasks), tuple(runs.values()), gpus)
+
+
+# ---- the values of the file
+
+
+@dataclass(frozen=True)
+class _File:
+    where: str
+    values: Mapping[str, Any]
+
+    def value(self, key: str, default: Any, accepts: Callable[[Any], bool], expected: str) -> Any:
+        value = self.values.get(key)
+        if value is not None and not accepts(value):
+            raise InputError(f"{self.where}: {key} is {value!r}; expected {expected}")
+        return default if value is None else value
+
+    def list_of(self, key: str, default: Sequence[Any], accepts: Callable[[Any], bool], expected: str) -> list[Any]:
+        """One value or a list of values, as a list of one or more."""
+        value = self.values.get(key)
+        given = value if isinstance(value, list) else [value]
+        if value is None and default:
+            return list(default)
+        if not given or not all(map(accepts, given)):
+            raise InputError(f"{self.where}: {key} is {value!r}; expected {expected}, one or a list")
+        return given
+
+    def alternatives(self, key: str) -> list[Any]:
+        """The values of a key of the kisl section. A list that is one value by itself (template: [0, 1]) is one."""
+        value = self.values[key]
+
+        def check(one: Any) -> None:
+            read_settings({"triples": "-", "frequency": 0, key: one}, self.where, 0)
+
+        try:
+            check(value)
+        except InputError:
+            if not isinstance(value, list) or not value:
+                raise
+            for one in value:
+                check(one)
+            return value
+        return [value]
+
+
+def _is_count(value: Any) -> bool:
+    # To YAML 1.1, 58e9 is text.
+    try:
+        return not isinstance(value, bool) and 0 < float(value) < inf
+    except (TypeError, ValueError):
+        return False
+
+
+def _of_model(section: Mapping[str, Any], label: str, labels: Sequence[str]) -> dict[str, Any]:
+    """What a section says for one model: a key that is a model's name holds what differs for that model."""
+    return {**{key: value for key, value in section.items() if key not in labels}, **(section.get(label) or {})}
+
+
+def _override(base: Mapping[str, Any], overrides: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The YAML's values with other ones; a dotted key, such as optimizer.params.lr, changes one value of a section."""
+    values = deepcopy(dict(base))
+    for key, value in overrides.items():
+        *sections, last = str(key).replace("-", "_").split(".")
+        own = (sections or [last])[0]
+        if own in _OWN_KEYS:
+            raise InputError(f"{where}.{key}: the sweep fills it in; give it as {_OWN_KEYS[own]}")
+        if key == "micro_batch":
+            values["gradient_accumulation_steps"], last = None, "train_micro_batch_size_per_gpu"
+        target = values
+        for part in sections:
+            target[part] = dict(target.get(part) or {})
+            target = target[part]
+        target[last] = value
+    return values
+
+
+# ---- the runs
+
+
+def _is_own_yaml(model: str) -> bool:
+    return model.endswith((".yml", ".yaml")) or "/" in model
+
+
+def _base(model: str, where: str) -> tuple[dict[str, Any], list[int]]:
+    """The YAML of a model before the sweep changes it, and the frequencies of its grid (none for a user's own)."""
+    if _is_own_yaml(model):
+        return dict(read_yamls([Path(model)]).values), []
+    try:
+        run = grid_of([model])[0]
+    except InputError as error:
+        raise InputError(f"{where}: {error}, or a YAML of your own") from None
+    return yaml.safe_load(yaml_of(run)), list(run.series.training.frequencies)
+
+
+def _size(values: dict[str, Any], budget: float, label: str, inputs: "_Inputs", where: str) -> tuple[int, int]:
+    """D and N of a run. `train_iters` is set so that D is as near to the budget as whole steps come (0: it stays)."""
+    try:
+        step = _batch(values) * values["seq_length"]
+        if budget:
+            values["train_iters"] = round(budget / step)
+        tokens = values["train_iters"] * step
+        hidden, multiple = values["hidden_size"], values.get("make_vocab_size_divisible_by") or 128
+        multiple *= values.get("model_parallel_size") or 1
+        shape = LlamaShape(
+            layers=values["num_layers"],
+            hidden=hidden,
+            heads=values["num_attention_heads"],
+            inner=swiglu_width(values.get("intermediate_size"), hidden, values.get("mlp_multiple_of") or 1),
+            vocabulary=multiple * -(-inputs.vocabulary(values.get("vocab_file")) // multiple),
+        )
+        params = shape.parameters - (0 if values.get("no_weight_tying") else shape.vocabulary * hidden)
+    except KeyError as error:
+        raise InputError(f"{where}: the YAML of {label} has no {error.args[0]}") from None
+    except (TypeError, ZeroDivisionError):
+        raise InputError(f"{where}: the YAML of {label}: a size that is no whole number above 0") from None
+    if tokens < 1:
+        raise InputError(f"{where}: tokens {budget:,.0f}: a step of {label} has {step:,}; expected that or more")
+    return tokens, params
+
+
+def _batch(values: Mapping[str, Any]) -> int:
+    whole = values.get("train_batch_size")
+    steps = values.get("gradient_accumulation_steps") or 1
+    return int(whole if whole else values["train_micro_batch_size_per_gpu"] * steps)
+
+
+def _identity(
+    values: Mapping[str, Any], engine: str, inputs: "_Inputs", where: str
+) -> tuple[dict[str, str | None], str]:
+    """The fingerprints of a run's data, and a short hash of everything that decides its result."""
+    settings = read_settings(values["kisl"], where, values["seed"])
+    data = {"corpus": inputs.corpus(values.get("data_path")), "tokenizer": inputs.text(values.get("vocab_file"))}
+    decisive = {key: value for key, value in values.items() if key not in _NEUTRAL}
+    decisive |= {
+        "engine": engine,
+        "train_batch_size": _batch(values),
+        "kisl": {**asdict(settings), "triples": inputs.triples(settings.triples)},
+        # What is missing counts by its path until it is there.
+        "data_path": data["corpus"] or values.get("data_path"),
+        "vocab_file": data["tokenizer"] or values.get("vocab_file"),
+    }
+    return data, sha256(json.dumps(decisive, sort_keys=True, default=str))[:6]
+
+
+def _frequency_name(frequency: Any) -> str:
+    return "f" + ("-".join(map(str, frequency.values())) if isinstance(frequency, Mapping) else str(frequency))
+
+
+def _slug(value: Any) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", Path(value).stem if isinstance(value, str) else str(value)).strip("-")
+
+
+class _Inputs:
+    """The content of input files, each read once for all runs."""
+
+    def __init__(self) -> None:
+        self.corpus: Callable[[str | None], str | None] = cache(_corpus_fingerprint)
+        self.text: Callable[[str | None], str | None] = cache(_text_hash)
+        self.triples: Callable[[str], str] = cache(_triples_hash)
+        self.vocabulary: Callable[[str | None], int] = cache(_vocabulary)
+
+
+def _corpus_fingerprint(prefix: str | None) -> str | None:
+    if prefix is None or not all(file_of(Path(prefix), ending).is_file() for ending in (".bin", ".idx")):
+        return None
+    return IndexedDataset(Path(prefix)).fingerprint()
+
+
+def _text_hash(file: str | None) -> str | None:
+    try:
+        return None if file is None else sha256(Path(file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _triples_hash(source: str) -> str:
+    return sha256(triples_to_jsonl(read_triples(source)))
+
+
+def _vocabulary(file: str | None) -> int:
+    """How many tokens a tokenizer.json has; where there is none yet, the number of the grid's or the demo's."""
+    try:
+        tokenizer = json.loads(Path(str(file)).read_text(encoding="utf-8"))
+        return len({*tokenizer["model"]["vocab"], *(token["content"] for token in tokenizer.get("added_tokens", ()))})
+    except (OSError, ValueError, KeyError, TypeError):
+        return DEMO_VOCABULARY if file == TINY.data["vocab"] else VOCABULARY
+
+
+def missing_inputs(sweep: Sweep) -> list[str]:
+    """The files that the runs need and that are missing, each with the command that makes it."""
+    lines = {}
+    for run in sweep.runs:
+        for key, content, command in (
+            ("data_path", run.data["corpus"], "kisl corpus build"),
+            ("vocab_file", run.data["tokenizer"], "kisl corpus tokenizer"),
+        ):
+            path = run.values.get(key)
+            if path is not None and content is None:
+                maker = "kisl demo --only-data" if "kisl-demo" in Path(path).parts else command
+                lines[path] = f"{key}: {path} is missing ({maker})"
+    return list(lines.values())

@@ -1,0 +1,192 @@
+"""The steps of one run, train, export and probe, in this process or started by it; what stands is skipped.
+
+A worker is one process that takes runs one after the other, so that torch and lm_eval are imported once. It is started
+as `python -m kisl_plugin.sweep.steps`, reads runs as lines of JSON, and answers each with a line.
+"""
+
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from kisl_plugin.errors import InputError, KislError, needs_extra
+from kisl_plugin.files import hold_lock, write_atomically
+from kisl_plugin.runcard import read_run_card
+from kisl_plugin.sweep.spec import SweepRun
+from kisl_plugin.sweep.state import SWEEP_LOCK, checkpoint_step, is_probed, is_trained, last_line, record_failure
+
+__all__ = ["BusyError", "run_steps", "serve"]
+
+
+class BusyError(KislError):
+    """Another process works on the run."""
+
+
+def run_steps(run: SweepRun) -> None:
+    """Do what is left of a run. What the steps print goes to its log; a failure is recorded beside it.
+
+    Raises:
+        BusyError: another process works on the run.
+        KislError: a step failed; the message says which and why.
+    """
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with _hold(run), _output_to(run.log):
+        record_failure(run, None)
+        try:
+            if not is_probed(run):
+                if not run.config.is_file() or run.config.read_text(encoding="utf-8") != run.yaml():
+                    run.config.parent.mkdir(parents=True, exist_ok=True)
+                    write_atomically(run.config, run.yaml())
+                if not is_trained(run):
+                    _train(run)
+                _probe(run)
+        except BaseException as error:
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):  # interrupted, not failed
+                raise
+            if not isinstance(error, KislError):
+                traceback.print_exc()
+                error = KislError(f"{type(error).__name__}: {' '.join(str(error).split())}")
+            record_failure(run, error)
+            raise error from None
+
+
+@contextmanager
+def _hold(run: SweepRun) -> Iterator[None]:
+    try:
+        lock = hold_lock(run.folder / SWEEP_LOCK, f"{run.name}: another sweep works on it")
+        lock.__enter__()
+    except KislError as error:
+        raise BusyError(str(error)) from None
+    try:
+        yield
+    finally:
+        lock.__exit__(None, None, None)
+
+
+def _train(run: SweepRun) -> None:
+    """Train, and leave the finished model in `model_folder`."""
+    if run.engine == "neox":
+        if not _has_last_checkpoint(run):
+            _command(
+                [sys.executable, "-m", "kisl_plugin.neox.launcher", "train", *_hostfile(run), str(run.config)], run
+            )
+        _command([sys.executable, "-m", "kisl_plugin", "export", str(run.folder), str(run.model_folder)], run)
+    else:
+        from kisl_plugin.hookspecs import manager
+
+        engine = manager().hook.kisl_engine(name=run.engine)
+        if engine is None:
+            raise InputError(f"engine {run.engine!r}: its plugin is not installed here")
+        engine.train([run.config])
+    if not is_trained(run):
+        raise KislError(f"{run.model_folder}: the training ended without the model of iteration {run.train_iters}")
+
+
+def _has_last_checkpoint(run: SweepRun) -> bool:
+    try:
+        iteration = read_run_card(run.folder / f"global_step{run.train_iters}").iteration
+    except InputError:
+        return False
+    return checkpoint_step(run) == iteration == run.train_iters
+
+
+def _hostfile(run: SweepRun) -> list[str]:
+    """For a Slurm job of several nodes, GPT-NeoX's option that names the nodes and how many GPUs each has."""
+    if int(os.environ.get("SLURM_JOB_NUM_NODES", "1")) == 1:
+        return []
+    nodes = subprocess.run(["scontrol", "show", "hostnames"], capture_output=True, text=True, check=True).stdout.split()
+    slots = os.environ.get("SLURM_NTASKS_PER_NODE", "1")
+    os.environ.setdefault("MASTER_ADDR", nodes[0])
+    os.environ.setdefault("MASTER_PORT", "29500")
+    hosts = write_atomically(run.folder / "hostfile", "".join(f"{node} slots={slots}\n" for node in nodes))
+    return ["--hostfile", str(hosts)]
+
+
+def _command(words: Sequence[str], run: SweepRun) -> None:
+    """Run one of the product's own commands; it ends with this process."""
+    print(f"$ {' '.join(words)}", flush=True)
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL)
+    try:
+        status = process.wait()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+    if status:
+        reason = last_line(run.log).removeprefix("Error: ")
+        ended = f"was ended by signal {-status}" if status < 0 else f"exit status {status}"
+        raise (InputError if status == 2 else KislError)(f"{' '.join(words[2:4])}: {ended}: {reason}")
+
+
+def _probe(run: SweepRun) -> None:
+    """Ask the model, in a folder that takes its final place when every file is complete."""
+    with needs_extra("eval", "probing"):
+        from kisl_plugin.probe.run import probe_models
+    if run.results.exists():
+        raise InputError(f"{run.results}: holds other results than those of {run.model_folder}; move it away")
+    draft = run.folder / "probe.part"
+    shutil.rmtree(draft, ignore_errors=True)
+    probe_models([run.model_folder], draft, run.tasks)
+    run.results.parent.mkdir(parents=True, exist_ok=True)
+    draft.rename(run.results)
+
+
+@contextmanager
+def _output_to(log: Path) -> Iterator[None]:
+    """Within it, what this process and those that it starts print goes to the end of `log`."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    before = os.dup(1), os.dup(2)
+    with log.open("ab", buffering=0) as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, saved in zip((1, 2), before, strict=True):
+            os.dup2(saved, number)
+            os.close(saved)
+
+
+def serve(work: Callable[[SweepRun], None] = run_steps) -> None:
+    """Do the runs whose lines come in, one after the other; when the input ends, end this process and its children.
+
+    The input ends with the process at its other end, however that ends. Each answer is an object with `reason`, null if
+    the run is done, and `kind`: done, busy, input (repeating it is no use) or failed.
+    """
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            lines.put(line)
+        if os.getpgrp() == os.getpid():  # a group of its own, with what it has started
+            os.killpg(0, signal.SIGTERM)
+        os._exit(1)
+
+    threading.Thread(target=read, daemon=True).start()
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+        while True:
+            run = SweepRun.from_json(lines.get())
+            reason, kind = None, "done"
+            try:
+                work(run)
+            except KislError as error:
+                kind = (
+                    "busy" if isinstance(error, BusyError) else "input" if isinstance(error, InputError) else "failed"
+                )
+                reason = str(error)
+            print(json.dumps({"reason": reason, "kind": kind}), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    serve()
