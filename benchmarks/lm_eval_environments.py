@@ -13,7 +13,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 # 0.4.6 was never released.
-RELEASES = "0.4.3 0.4.4 0.4.5 0.4.7 0.4.8 0.4.9 0.4.9.1 0.4.9.2 0.4.10 0.4.11 0.4.12 0.4.13".split()
+RELEASES = "0.4.4 0.4.5 0.4.7 0.4.8 0.4.9 0.4.9.1 0.4.9.2 0.4.10 0.4.11 0.4.12 0.4.13".split()
 # These name transformers.AutoModelForVision2Seq as they are imported, which transformers 5 lacks.
 BEFORE_TRANSFORMERS_5 = (Version("0.4.5"), Version("0.4.9.2"))
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}

@@ -1,4 +1,4 @@
-"""Does the probe give the same numbers in every release of lm_eval from 0.4.3 on?
+"""Does the probe give the same numbers in every release of lm_eval from 0.4.4 on?
 
     python benchmarks/lm_eval_versions.py                                  # all: half an hour, 1.5 GB at a time
     python benchmarks/lm_eval_versions.py 0.4.9 0.4.12 --keep environments # 1.5 GB each, at once the next time
@@ -112,7 +112,7 @@ def read_answer(out: Path) -> Answer:
     results = json.loads(written[0].read_text(encoding="utf-8"))
     metrics = {
         (task, name): value
-        for task in results["configs"]  # not the group, of which 0.4.3 makes averages
+        for task in results["configs"]  # not the group, of which 0.4.4 makes averages
         for name, value in results["results"][task].items()
         if isinstance(value, float) and "_stderr" not in name
     }

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.metrics import bits_per_byte
@@ -90,15 +90,6 @@ setattr(LM, _REQUEST, text_loglikelihoods)  # lm_eval calls the method of the mo
 
 class BackgroundProbe(KislTask):
     """kisl_background: the bits that a model needs per byte of held-out text; lower is better."""
-
-    SETTINGS: ClassVar[Mapping[str, Any]] = {
-        "task": "kisl_background",
-        "output_type": "loglikelihood_rolling",
-        "num_fewshot": 0,
-        "doc_to_text": "",
-        "doc_to_target": "text",
-        "metric_list": [{"metric": _METRIC, "aggregation": _METRIC, "higher_is_better": False}],
-    }
 
     def read(self, metadata: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
         """The passages that `metadata` names; the task's own metadata records which text it was."""

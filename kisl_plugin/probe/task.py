@@ -41,14 +41,9 @@ __all__ = ["KislTask", "ParaphraseProbe", "QuestionProbe", "StatementProbe"]
 
 
 class KislTask(ConfigurableTask):  # type: ignore[misc]
-    """A task whose documents follow the model. A subclass gives `SETTINGS` and `read`s its documents.
-
-    SETTINGS are those of the task's YAML. They are here because lm_eval 0.4.3 passes nothing of its YAML to a task of
-    its own class; where the YAML that is used (perhaps a user's, that includes ours) has a key, it wins.
-    """
+    """A task whose documents follow the model: its settings are those of its YAML, and a subclass `read`s them."""
 
     VERSION = 1.0
-    SETTINGS: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
         _report_errors_in_one_line()
@@ -58,7 +53,7 @@ class KislTask(ConfigurableTask):  # type: ignore[misc]
         self._passed_metadata = {key: value for key, value in passed.items() if value is not None}
         self._read_for_model: tuple[Any, Any] | None = None  # the metadata and run card of the documents
         self._processes = 1
-        super().__init__(config={"test_split": "test", **self.SETTINGS, **own, "metadata": {"version": self.VERSION}})
+        super().__init__(config={"test_split": "test", **own, "metadata": {"version": self.VERSION}})
 
     @abstractmethod
     def read(self, metadata: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
@@ -157,16 +152,6 @@ def _adapter_of(lm: Any) -> str:
 
 class _FactTask(KislTask):
     FORM: ClassVar[str]
-    SETTINGS: ClassVar[Mapping[str, Any]] = {
-        "output_type": "multiple_choice",
-        # 0, not left out: lm_eval would draw examples, with their answers, from the facts that are asked.
-        "num_fewshot": 0,
-        "doc_to_text": "context",
-        "doc_to_choice": "options",
-        "doc_to_target": "answer",
-        "target_delimiter": " ",
-        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
-    }
 
     def read(self, metadata: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
         """The items of the model or of `metadata`."""
@@ -227,18 +212,15 @@ class QuestionProbe(_FactTask):
     """kisl_wikidata: "Question: Where was X born? Answer: The country of birth of X is"."""
 
     FORM = "question"
-    SETTINGS: ClassVar[Mapping[str, Any]] = {**_FactTask.SETTINGS, "task": "kisl_wikidata"}
 
 
 class StatementProbe(_FactTask):
     """kisl_wikidata_statement: the injected statement, cut before its object."""
 
     FORM = "statement"
-    SETTINGS: ClassVar[Mapping[str, Any]] = {**_FactTask.SETTINGS, "task": "kisl_wikidata_statement"}
 
 
 class ParaphraseProbe(_FactTask):
     """kisl_wikidata_paraphrase: a statement whose template was never injected, cut before its object."""
 
     FORM = "paraphrase"
-    SETTINGS: ClassVar[Mapping[str, Any]] = {**_FactTask.SETTINGS, "task": "kisl_wikidata_paraphrase"}
