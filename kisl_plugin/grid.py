@@ -259,6 +259,7 @@ def yaml_of(run: Run, folder: str = "neox_configs", written: Sequence[str] = (_W
         written="\n".join(f"# {line}" for line in written),
         kisl=as_yaml(asdict(injection)),
         head_size=shape.hidden // shape.heads,
+        intermediate=3 * shape.inner,  # with mlp_multiple_of 1: see `swiglu_width`
         multiple=max(1, 128 // model.model_parallel),  # GPT-NeoX multiplies it by model_parallel_size
         lr=as_yaml(training.schedule["lr"]),
         min_lr=as_yaml(training.schedule["min_lr"]),

@@ -37,18 +37,11 @@ class MatchRules:
         match: "pair" (subject and object), "subject" (the subject alone: stricter), or the name of a plugin's matcher.
         min_length: aliases with fewer characters are not searched; labels always are.
         stop_list: aliases that are not searched.
-
-    Raises:
-        InputError: `min_length` is below 1.
     """
 
     match: str = PAIR
     min_length: int = 4
     stop_list: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.min_length < 1:
-            raise InputError(f"min_length {self.min_length}: expected 1 or more characters")
 
 
 def matcher_of(triples: Sequence[Triple], rules: MatchRules | None = None) -> Matcher:

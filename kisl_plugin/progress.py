@@ -3,8 +3,6 @@
 import shutil
 import sys
 import time
-from collections.abc import Callable
-from typing import TextIO
 
 __all__ = ["Progress", "duration"]
 
@@ -29,27 +27,19 @@ class Progress:
     standard error, so that standard output holds a command's results only.
     """
 
-    def __init__(
-        self,
-        label: str,
-        total: int,
-        *,
-        stream: TextIO | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, label: str, total: int) -> None:
         self.label, self.total = label, total
-        self._stream = stream if stream is not None else sys.stderr
+        self._stream = sys.stderr
         self._live = self._stream.isatty()
         self._every = _REDRAW_SECONDS if self._live else _LOG_SECONDS
-        self._clock = clock
-        self._began = self._shown = clock()
+        self._began = self._shown = time.monotonic()
         self._first: int | None = None
         self._drawn = False
 
     def update(self, done: int, note: str = "") -> None:
         """Report that `done` of `total` are done: a line is shown if the last one is old enough, and at the end."""
         self._first = done if self._first is None else self._first
-        now = self._clock()
+        now = time.monotonic()
         if now - self._shown < self._every and done < self.total:
             return
         self._shown = now

@@ -34,15 +34,10 @@ class LlamaShape:
         layer = 4 * self.hidden**2 + 3 * self.hidden * self.inner + 2 * self.hidden
         return self.layers * layer + self.hidden
 
-    @property
-    def intermediate_size(self) -> int:
-        """GPT-NeoX's intermediate_size for this inner width (with mlp_multiple_of 1); see `swiglu_width`."""
-        return 3 * self.inner
-
 
 @dataclass(frozen=True)
 class Model:
-    """A size of the grid. `nominal`: the parameters that the name promises; the shape is within 1 % of them.
+    """A size of the grid.
 
     The last three affect memory and speed only: `micro_batch` rows are what one GPU processes at once (None: all of its
     share of the batch), `recompute` drops activations and computes them again in the backward pass, and
@@ -50,7 +45,6 @@ class Model:
     """
 
     name: str
-    nominal: float
     shape: LlamaShape
     micro_batch: int | None = None
     recompute: bool = False
@@ -67,22 +61,22 @@ def _llama(layers: int, hidden: int, heads: int, inner: int, vocabulary: int = V
 # recomputing, 12 per logit, 20 per parameter), and divide the batch on up to 64 GPUs.
 MODELS = (
     #              layers  hidden  heads  inner
-    Model("137m", 137e6, _llama(12, 768, 12, 2176), micro_batch=8),
-    Model("300m", 300e6, _llama(18, 1024, 16, 2880), micro_batch=8),
-    Model("562m", 562e6, _llama(24, 1280, 20, 3520), micro_batch=8),
-    Model("1b", 1.05e9, _llama(24, 1792, 14, 4864), micro_batch=4),
-    Model("3b", 3.0e9, _llama(36, 2560, 20, 6848), micro_batch=4, recompute=True),
+    Model("137m", _llama(12, 768, 12, 2176), micro_batch=8),
+    Model("300m", _llama(18, 1024, 16, 2880), micro_batch=8),
+    Model("562m", _llama(24, 1280, 20, 3520), micro_batch=8),
+    Model("1b", _llama(24, 1792, 14, 4864), micro_batch=4),
+    Model("3b", _llama(36, 2560, 20, 6848), micro_batch=4, recompute=True),
 )
 # Beyond the grid: Llama-2's own, except its 70B, which shares keys among heads.
 LLAMA2 = (
-    Model("llama2_7b", 6.74e9, _llama(32, 4096, 32, 11008)),
-    Model("llama2_13b", 13.0e9, _llama(40, 5120, 40, 13824)),
+    _llama(32, 4096, 32, 11008),
+    _llama(40, 5120, 40, 13824),
 )
 # For a CPU: `tiny` is the demo's shape. Three sizes, the fewest that give an infusion law.
 TINY_MODELS = (
-    Model("tiny", 0.63e6, _llama(2, 64, 4, 192, DEMO_VOCABULARY)),
-    Model("tiny_1m", 1.0e6, _llama(2, 96, 6, 256, DEMO_VOCABULARY)),
-    Model("tiny_2m", 2.0e6, _llama(4, 128, 8, 448, DEMO_VOCABULARY)),
+    Model("tiny", _llama(2, 64, 4, 192, DEMO_VOCABULARY)),
+    Model("tiny_1m", _llama(2, 96, 6, 256, DEMO_VOCABULARY)),
+    Model("tiny_2m", _llama(4, 128, 8, 448, DEMO_VOCABULARY)),
 )
 
 LARGEST_MODEL = 80e9  # 16 GPUs share a layer; more needs a pipeline
@@ -91,7 +85,7 @@ BYTES_A_PARAMETER, BYTES_OF_A_GPU = 9.5, 50e9
 _MOST_LAYERS = 160
 _INNER_STEP, _INNER_RATIO = 64, 2.75  # of the inner width: its multiple, and its ratio to the width in the table
 # Parameters without embeddings, rising, and the ratio of width to depth: of the table, and of Llama-2's 70B.
-_SHAPES = [model.shape for model in (*TINY_MODELS, *MODELS, *LLAMA2)]
+_SHAPES = [*(model.shape for model in (*TINY_MODELS, *MODELS)), *LLAMA2]
 _PROPORTIONS = sorted([*((s.parameters_non_embedding, s.hidden / s.layers) for s in _SHAPES), (68.5e9, 8192 / 80)])
 
 
@@ -108,11 +102,11 @@ def model_of(params: int, vocabulary: int = VOCABULARY) -> Model:
     # The smallest power of two of GPUs whose memory holds the parameters.
     parallel = int(2 ** max(0, ceil(log2(BYTES_A_PARAMETER * params / BYTES_OF_A_GPU))))
     like = next((model for model in MODELS if model.shape.parameters >= params), MODELS[-1])
-    model = replace(like, name=f"{params:.3g}", nominal=params, model_parallel=parallel)
-    for tabled in (*TINY_MODELS, *MODELS, *LLAMA2):
-        near = 0.05 if tabled in LLAMA2 else 0.01
-        if tabled.shape.vocabulary == vocabulary and abs(tabled.shape.parameters / params - 1) <= near:
-            return replace(model, shape=tabled.shape)
+    model = replace(like, name=f"{params:.3g}", model_parallel=parallel)
+    for shape in _SHAPES:
+        near = 0.05 if shape in LLAMA2 else 0.01
+        if shape.vocabulary == vocabulary and abs(shape.parameters / params - 1) <= near:
+            return replace(model, shape=shape)
 
     def width_to_depth(parameters: float) -> float:
         sizes, ratios = zip(*_PROPORTIONS, strict=True)

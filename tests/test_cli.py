@@ -71,11 +71,13 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_progress_redraws_a_line_on_a_terminal_and_writes_lines_in_a_log() -> None:
+def test_progress_redraws_a_line_on_a_terminal_and_writes_lines_in_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter(range(0, 1000, 4))
+    monkeypatch.setattr("time.monotonic", lambda: float(next(seconds)))
     terminal, log = Terminal(), io.StringIO()
     for stream in (terminal, log):
-        progress = Progress("training", 10, stream=stream, clock=lambda: float(next(seconds)))
+        monkeypatch.setattr("sys.stderr", stream)
+        progress = Progress("training", 10)
         for done in range(11):
             progress.update(done, "loss 3.1")
         progress.close()
@@ -91,15 +93,16 @@ def test_progress_redraws_a_line_on_a_terminal_and_writes_lines_in_a_log() -> No
 def test_progress_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     terminal = Terminal()
-    Progress("training", 1, stream=terminal, clock=lambda: 0.0).update(
-        1, "loss 3.1 · 20,000 tokens/s · 1,000 exposures"
-    )
+    monkeypatch.setattr("sys.stderr", terminal)
+    Progress("training", 1).update(1, "loss 3.1 · 20,000 tokens/s · 1,000 exposures")
     assert len(terminal.getvalue().removeprefix("\r\x1b[K")) == 39
 
 
-def test_progress_that_was_never_due_leaves_no_line() -> None:
+def test_progress_that_was_never_due_leaves_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.monotonic", lambda: 0.0)
     for stream in (Terminal(), io.StringIO()):
-        progress = Progress("quick", 10, stream=stream, clock=lambda: 0.0)
+        monkeypatch.setattr("sys.stderr", stream)
+        progress = Progress("quick", 10)
         progress.update(3)
         progress.close()
         assert stream.getvalue() == ""

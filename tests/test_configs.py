@@ -84,9 +84,9 @@ def test_the_grid_is_the_one_that_was_asked_for() -> None:
 
 
 def test_each_size_has_the_parameters_of_its_name() -> None:
-    assert {model.name: model.nominal for model in MODELS} == SIZES
-    for model in (*MODELS, *TINY_MODELS):
-        assert model.shape.parameters == pytest.approx(model.nominal, rel=0.01)
+    sizes = {**SIZES, "tiny": 0.63e6, "tiny_1m": 1e6, "tiny_2m": 2e6}
+    made = {model.name: model.shape.parameters for model in (*MODELS, *TINY_MODELS)}
+    assert made == pytest.approx(sizes, rel=0.01)
     assert all(0.6e6 <= model.shape.parameters <= 2e6 for model in TINY_MODELS)
 
 
@@ -101,7 +101,7 @@ def test_the_formula_counts_any_shape(layers: int, heads: int, size: int, inner:
     shape = LlamaShape(layers=layers, hidden=hidden, heads=heads, inner=inner, vocabulary=vocabulary)
     assert shape.parameters == meta_count(shape)
     assert shape.parameters - shape.parameters_non_embedding == 2 * vocabulary * hidden
-    assert swiglu_width(shape.intermediate_size, hidden, 1) == inner
+    assert swiglu_width(3 * inner, hidden, 1) == inner
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)

@@ -266,8 +266,6 @@ def test_the_stop_list_and_the_shortest_length_are_for_aliases_only() -> None:
     triple = Triple("It", "P50", "King", object_aliases=("Steve", "SK", "Stephen King"))
     found = matcher_of([triple], MatchRules(stop_list=("STEVE", "it")))(["it, Steve", "it, SK", "it, Stephen  King"])
     assert list(map(stated, found)) == [[], [], [0]]
-    with pytest.raises(InputError, match="min_length 0: expected 1 or more characters"):
-        MatchRules(min_length=0)
 
 
 def test_triples_that_cannot_be_found_are_listed_with_the_reason() -> None:

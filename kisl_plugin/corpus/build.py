@@ -6,7 +6,6 @@ refused. Datatrove is loaded when a build runs.
 
 import re
 import shutil
-import sys
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -124,8 +123,8 @@ def build_corpus(options: BuildOptions, runner: "Runner | None" = None) -> Corpu
 def _run_with_progress(runner: "Runner", stages: "list[Stage]", paths: BuildPaths, plan: Plan) -> bool:
     """Run the stages while the bytes that tasks have noted as read are shown; False if a cluster goes on with them."""
     megabytes = sum(piece.size for share in plan.shares for piece in share) // MEGABYTE
-    # During a run sys.stderr leads nowhere.
-    progress = Progress("building the corpus, MB", max(1, megabytes), stream=sys.stderr)
+    # Made here: during a run sys.stderr leads nowhere.
+    progress = Progress("building the corpus, MB", max(1, megabytes))
 
     def show() -> None:
         """The last line, which is always written, comes when all is done."""
