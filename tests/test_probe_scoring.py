@@ -290,6 +290,14 @@ def test_a_question_is_fed_once_for_its_four_options(model: Path, judges: dict[b
     assert shared < in_all / 2
 
 
+def test_progress_is_shown_as_lm_eval_shows_its_own(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ask(model, QUESTION)
+    assert (
+        f"Running kisl questions: 100%|██████████| {len(some_triples())}/{len(some_triples())} ["
+        in capsys.readouterr().err
+    )
+
+
 def test_the_shared_question_gives_the_numbers_of_lm_evals_own_way(model: Path, judges: dict[bool, ByHand]) -> None:
     lm = hf(model)
     for task, rows in ask(model, QUESTION, STATEMENT)["samples"].items():

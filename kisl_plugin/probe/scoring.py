@@ -16,10 +16,10 @@ from itertools import groupby
 from typing import Any
 
 from lm_eval.api.model import LM, CacheHook
+from tqdm import tqdm
 
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.options import DISTRACTORS
-from kisl_plugin.progress import Progress
 
 __all__ = ["NO_PREFIX", "REQUEST", "Pair", "check_can_count", "most_tokens", "score_in_full", "score_options"]
 
@@ -275,16 +275,14 @@ def shared_scores(lm: Any, pairs: Sequence[Pair]) -> list[_Score] | None:
         _log.info("kisl: the shared question does not work for this model (%s: %s)", type(error).__name__, error)
         return None
     _log.info("kisl: the shared question is computed once; %d checked, they agree to %.1e nats", len(few), difference)
-    progress = Progress("questions", len(rows)) if lm.rank == 0 else None
-    scores = _score_rows(lm, rows, int(batch_size), progress)
-    if progress is not None:
-        progress.close()
+    with tqdm(desc="Running kisl questions", total=len(rows), disable=lm.rank != 0) as bar:
+        scores = _score_rows(lm, rows, int(batch_size), bar)
     order = [row.first + k for row in rows for k in range(len(row.options))]
     return [score for _, score in sorted(zip(order, scores, strict=True), key=lambda placed: placed[0])]
 
 
-def _score_rows(lm: Any, rows: Sequence[_Row], batch_size: int, progress: Progress | None = None) -> list[_Score]:
-    """The options' scores, row by row, in one forward pass for each batch of rows."""
+def _score_rows(lm: Any, rows: Sequence[_Row], batch_size: int, bar: Any = None) -> list[_Score]:
+    """The options' scores, row by row, in one forward pass for each batch of rows. `bar` is a tqdm bar."""
     import torch
 
     scores: list[_Score] = []
@@ -329,6 +327,6 @@ def _score_rows(lm: Any, rows: Sequence[_Row], batch_size: int, progress: Progre
         nats = torch.split(logs.gather(1, target[:, None])[:, 0], lengths)
         greedy = torch.split(predicted.argmax(dim=-1) == target, lengths)
         scores += [(float(n.sum()), bool(g.all())) for n, g in zip(nats, greedy, strict=True)]
-        if progress is not None:
-            progress.update(start + len(batch))
+        if bar is not None:
+            bar.update(len(batch))
     return scores

@@ -60,11 +60,8 @@ class KislTask(ConfigurableTask):  # type: ignore[misc]
         """The documents that `metadata` asks for; the run card, if any, is put into `self.config.metadata`."""
 
     def download(self, *_: Any, **__: Any) -> None:
-        """Take the documents from the model's folder or the package; nothing is downloaded."""
-        try:
-            self._read_for(_caller_of(LM))
-        except InputError:  # of a model that is not evaluated; the right one is found when requests are built
-            self._read_for(None)
+        """Take the documents from --metadata or the package; those of the model are read when it is evaluated."""
+        self._read_for(None)
 
     def build_all_requests(self, **kwargs: Any) -> None:
         """Read the documents of the model that is evaluated, and build the requests.
