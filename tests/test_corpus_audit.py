@@ -26,7 +26,6 @@ from kisl_plugin.files import sha256
 from kisl_plugin.hookspecs import Templates, hookimpl, manager
 from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import IndexedDataset, IndexedWriter
-from kisl_plugin.matching import MatchRules
 from kisl_plugin.triples import Triple, triples_to_jsonl
 from kisl_plugin.verbalize import question, statement, templates_of
 
@@ -97,7 +96,7 @@ def expected(documents: Sequence[str]) -> list[tuple[int, int, int]]:
 
 
 def counts_of(audit: CorpusAudit) -> list[tuple[int, int, int]]:
-    arrays = (audit.statement_documents, audit.statement_occurrences, audit.match_documents)
+    arrays = (audit.statement_documents, audit.statement_occurrences, audit.pair_documents)
     return list(zip(*(array.tolist() for array in arrays), strict=True))
 
 
@@ -168,7 +167,7 @@ def test_the_command_prints_totals_and_relations_and_writes_a_row_per_triple(
     result = kisl_audit(prefix, *arguments)
     assert result.exit_code == 0, result.output
     assert f"{len(documents):,} documents" in result.output
-    assert "5 triples · 4 with a statement in the text · 5 matched in a document (match pair)" in result.output
+    assert "5 triples · 4 with a statement in the text · 5 with subject and object in one document" in result.output
     assert "no statements to search for: P31" in result.output
     counts = expected(documents)
     p19 = next(line.split() for line in result.output.splitlines() if line.startswith("P19"))
@@ -251,7 +250,6 @@ def test_options_that_do_not_go_together_are_refused(tmp_path: Path, facts: Path
         (("c", "--run", "x.yml"), "PREFIX and --run"),
         (("c", "--triples", facts, "--output", tmp_path), "is no regular file"),
         (("--run", "x.yml", "--triples", facts), "--triples and --run"),
-        (("--run", "x.yml", "--match", "pair"), "--match and --run"),
         (("--run", "x.yml", "--workers", "2"), "--workers and --run"),
     ):
         result = kisl_audit(*arguments)
@@ -297,14 +295,6 @@ def test_statements_whose_labels_no_matcher_finds_are_counted(tmp_path: Path, to
     assert audit.statement_occurrences.tolist() == [2, 1]
     assert audit.statement_documents.tolist() == [1, 1]
     assert list(audit.unsearchable) == [0]
-
-
-def test_another_match_changes_no_count_of_statements(tmp_path: Path, tokenizer_file: Path) -> None:
-    documents = [f"{text}\n{other}" for text, other in zip(STATED, reversed(STATED), strict=True)]
-    prefix = write_corpus(tmp_path / "c", [*documents, "Marie Curie"], tokenizer_file)
-    pair, subject = (audit_corpus([prefix], FACTS, tokenizer_file, MatchRules(match)) for match in ("pair", "subject"))
-    assert [row[:2] for row in counts_of(subject)] == [row[:2] for row in counts_of(pair)]
-    assert subject.match_documents[0] == pair.match_documents[0] + 1
 
 
 def test_a_statement_within_longer_words_is_none(tmp_path: Path, tokenizer_file: Path) -> None:

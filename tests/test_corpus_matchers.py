@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from corpus_builds import NOT_STATING, STATING, World, make_world
 
-from kisl_plugin.cli.main import main
 from kisl_plugin.hookspecs import Match, hookimpl, manager
 from kisl_plugin.triples import Triple
 
@@ -53,11 +51,8 @@ def test_a_plugins_matcher_says_what_is_removed(world: World) -> None:
 
 @pytest.mark.usefixtures("plugin")
 def test_a_plugins_matcher_that_fails_is_one_line_that_names_it(world: World) -> None:
-    world.build("whole")
-    audit = ["corpus", "audit", str(world.folder / "whole"), "--triples", str(world.facts), "--match", "fails"]
-    for arguments in (world.command("out", "--match", "fails"), [*audit, "--workers", "1"]):
-        result = CliRunner().invoke(main, arguments)
-        assert result.exit_code == 1 and isinstance(result.exception, SystemExit), result.output
-        assert result.output.splitlines()[-1].startswith(
-            "Error: match 'fails': failed with ZeroDivisionError: division by zero (test_corpus_matchers.py:"
-        )
+    result = world.kisl("out", "--match", "fails")
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit), result.output
+    assert result.output.splitlines()[-1].startswith(
+        "Error: match 'fails': failed with ZeroDivisionError: division by zero (test_corpus_matchers.py:"
+    )

@@ -14,7 +14,6 @@ from kisl_plugin.cli.errors import Command
 from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.files import no_formula, write_atomically
 from kisl_plugin.hookspecs import IntArray
-from kisl_plugin.matching import PAIR, MatchRules
 from kisl_plugin.triples import Triple, read_triples
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ _path = click.Path(path_type=Path)
 @click.argument("prefixes", nargs=-1, metavar="[PREFIX]...", type=_path)
 @click.option("--triples", help="The triples: a file, or a bundled name such as wikidata_six.")
 @click.option("--tokenizer", type=_path, help="The corpus's tokenizer.json.  [default: the one named in PREFIX.json]")
-@click.option("--match", help="pair, subject, or a matcher that a plugin adds.  [default: pair]")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: the cores of this machine]")
 @click.option("--run", "runs", multiple=True, metavar="YAML", type=_path, help="Check the rows of this run instead.")
 @click.option("--rows", type=click.IntRange(min=1), help="Number of rows to check, evenly spaced.  [default: all]")
@@ -40,7 +38,6 @@ def audit(
     prefixes: tuple[Path, ...],
     triples: str | None,
     tokenizer: Path | None,
-    match: str | None,
     workers: int | None,
     runs: tuple[Path, ...],
     rows: int | None,
@@ -61,8 +58,8 @@ def audit(
     """
     from kisl_plugin.corpus.inputs import check_writable
 
-    counting = {"PREFIX": prefixes, "--triples": triples, "--tokenizer": tokenizer}
-    for name, value in {**counting, "--match": match, "--workers": workers}.items():
+    counting = {"PREFIX": prefixes, "--triples": triples, "--tokenizer": tokenizer, "--workers": workers}
+    for name, value in counting.items():
         if runs and value:
             raise InputError(
                 f"{name} and --run: {name} is for counting in a corpus, not in a run's rows; leave one out"
@@ -91,18 +88,16 @@ def audit(
         from kisl_plugin.corpus.audit import audit_corpus
 
         workers = workers or len(os.sched_getaffinity(0))
-        rules = MatchRules(match or PAIR)
-        counted = audit_corpus(prefixes, read_triples(triples or ""), tokenizer, rules, workers=workers)
+        counted = audit_corpus(prefixes, read_triples(triples or ""), tokenizer, workers=workers)
         click.echo(_corpus_report(counted))
         audited = counted.triples
         statements = {
             "statement_documents": counted.statement_documents,
             "statement_occurrences": counted.statement_occurrences,
         }
-        matches = f"{counted.match}_documents"
-        columns = {**statements, matches: counted.match_documents}
+        columns = {**statements, "pair_documents": counted.pair_documents}
         wordless = {k for k, triple in enumerate(audited) if triple.relation_id in counted.without_templates}
-        unknown = {**dict.fromkeys(statements, wordless), matches: counted.unsearchable}
+        unknown = {**dict.fromkeys(statements, wordless), "pair_documents": counted.unsearchable}
     if output:
         _write_csv(output, audited, columns, unknown)
         click.echo(f"\n{output}")
@@ -112,11 +107,11 @@ def audit(
 
 def _corpus_report(audit: "CorpusAudit") -> str:
     """Totals, and a table of the relations."""
-    stated, matched = (int((counts > 0).sum()) for counts in (audit.statement_documents, audit.match_documents))
+    stated, matched = (int((counts > 0).sum()) for counts in (audit.statement_documents, audit.pair_documents))
     lines = [
         f"{', '.join(map(str, audit.prefixes))} · {audit.documents:,} documents · {audit.tokens:,} tokens",
-        f"{len(audit.triples):,} triples · {stated:,} with a statement in the text · {matched:,} matched in a document "
-        f"(match {audit.match})",
+        f"{len(audit.triples):,} triples · {stated:,} with a statement in the text · {matched:,} with subject and object "
+        "in one document",
     ]
     if audit.without_templates:
         lines.append(f"no templates, so no statements to search for: {', '.join(sorted(audit.without_templates))}")
@@ -124,10 +119,10 @@ def _corpus_report(audit: "CorpusAudit") -> str:
         first = next(iter(audit.unsearchable.values()))
         lines.append(f"{len(audit.unsearchable):,} triples cannot be found, or not everywhere, such as: {first}")
     relation_of = np.array([triple.relation_id for triple in audit.triples])
-    relations = [["relation", "triples", "stated", "statements", audit.match, f"{audit.match} documents"]]
+    relations = [["relation", "triples", "stated", "statements", "pair", "pair documents"]]
     for relation in np.unique(relation_of):
         own = relation_of == relation
-        documents, occurrences = audit.match_documents[own], audit.statement_occurrences[own]
+        documents, occurrences = audit.pair_documents[own], audit.statement_occurrences[own]
         counts = (own, occurrences > 0, occurrences, documents > 0, documents)
         relations.append([str(relation), *(f"{int(count.sum()):,}" for count in counts)])
     return "\n".join(lines) + f"\n\n{_table(relations)}"

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -46,23 +47,21 @@ class CorpusAudit:
 
     Attributes:
         prefixes: the .bin/.idx files that were read, without their endings.
-        match: the name of the matcher, such as "pair".
         documents, tokens: what was read; tokens include the ends of documents.
         statement_documents: documents that contain a statement of the triple.
         statement_occurrences: how often they contain one, in all.
-        match_documents: documents that state the triple by the matcher.
-        unsearchable: triples, by index, that the matcher cannot find, or not everywhere, with the reason.
+        pair_documents: documents that contain subject and object, as the matcher `pair` finds them.
+        unsearchable: triples, by index, that `pair` cannot find, or not everywhere, with the reason.
         without_templates: relations that have no templates, so that their triples have no statements to search for.
     """
 
     prefixes: tuple[Path, ...]
     triples: tuple[Triple, ...]
-    match: str
     documents: int
     tokens: int
     statement_documents: IntArray
     statement_occurrences: IntArray
-    match_documents: IntArray
+    pair_documents: IntArray
     unsearchable: Mapping[int, str]
     without_templates: frozenset[str]
 
@@ -71,7 +70,6 @@ def audit_corpus(
     paths: Sequence[Path],
     triples: Sequence[Triple],
     tokenizer: Path | None = None,
-    rules: MatchRules | None = None,
     *,
     workers: int = 1,
 ) -> CorpusAudit:
@@ -81,15 +79,12 @@ def audit_corpus(
         paths: each the common beginning of a .bin and an .idx file, or a YAML with `data_path` or `train_data_paths`.
         triples: what is counted.
         tokenizer: the tokenizer.json; without it the one that `kisl corpus build` noted in PREFIX.json.
-        rules: when a document states a triple.
         workers: processes.
 
     Raises:
         InputError: a corpus or the tokenizer is missing or bad, or they do not belong together.
         KislError: a process was killed.
     """
-    rules = rules or MatchRules()
-    matcher_of([], rules)  # an unknown one is reported before any work
     prefixes, tokenizer = _find_corpora(paths, tokenizer)
     encoder, _ = read_tokenizer(tokenizer)
     texts = [text for triple in triples[:_TRIED_TRIPLES] for text in _wordings(triple)]
@@ -107,19 +102,12 @@ def audit_corpus(
         raise InputError(f"{', '.join(map(str, paths))}: no documents; nothing can be counted")
     documents = tokens = 0
     counts = np.zeros((3, len(triples)), dtype=np.int64)
-    progress = Progress("auditing, shares of the corpus", len(shares))
-    try:
-        for done, counted in enumerate(_count_all(shares, (tokenizer, triples, rules), workers), start=1):
+    with closing(Progress("auditing, shares of the corpus", len(shares))) as progress:
+        for done, counted in enumerate(_count_all(shares, (tokenizer, triples), workers), start=1):
             documents, tokens, counts = documents + counted[0], tokens + counted[1], counts + counted[2]
             progress.update(done)
-    finally:
-        progress.close()
     bare = frozenset(relation for relation in {one.relation_id for one in triples} if not _has_templates(relation))
-    stated, occurrences, matched = counts
-    return CorpusAudit(
-        prefixes, tuple(triples), rules.match, documents, tokens, stated, occurrences, matched,
-        unsearchable(triples, rules), bare,
-    )  # fmt: skip
+    return CorpusAudit(prefixes, tuple(triples), documents, tokens, *counts, unsearchable(triples, MatchRules()), bare)
 
 
 def _find_corpora(paths: Sequence[Path], tokenizer: Path | None) -> tuple[tuple[Path, ...], Path]:
@@ -193,12 +181,11 @@ class _ShareCounter:
     wordings of 10^6 triples would take 20 GB. Triples whose wordings may hide a label are searched for everywhere.
     """
 
-    def __init__(self, tokenizer: Path, triples: Sequence[Triple], rules: MatchRules) -> None:
+    def __init__(self, tokenizer: Path, triples: Sequence[Triple]) -> None:
         self._tokenizer, self._eod = read_tokenizer(tokenizer)
         self._vocab_size = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
         self._triples = triples
-        self._pairs = matcher_of(triples, MatchRules())
-        self._matches = self._pairs if rules == MatchRules() else matcher_of(triples, rules)
+        self._pairs = matcher_of(triples)
         hiding = {relation for relation in {triple.relation_id for triple in triples} if _hides_a_label(relation)}
         self._everywhere = {k for k, triple in enumerate(triples) if triple.relation_id in hiding}
         owners: dict[bytes, list[int]] = {}
@@ -238,37 +225,34 @@ class _ShareCounter:
 
     def _count_batch(self, batch: list[list[int]], counts: IntArray) -> None:
         texts = self._tokenizer.decode_batch(batch, skip_special_tokens=False)
-        pairs = self._pairs(texts)
-        matches = pairs if self._matches is self._pairs else self._matches(texts)
-        for text, in_pair, by_rules, mentions in zip(texts, pairs, matches, self._finder.mentions(texts), strict=True):
+        for text, matches, mentions in zip(texts, self._pairs(texts), self._finder.mentions(texts), strict=True):
             occurrences = Counter(k for number, _, _ in mentions for k in self._owners[number])
-            candidates = [match.triple for match in in_pair if match.triple not in self._everywhere]
+            pairs = [match.triple for match in matches]
+            candidates = [k for k in pairs if k not in self._everywhere]
             folded = fold(text) if candidates else b""
             for k in candidates:
                 wordings = _folded_wordings(self._triples[k])
                 occurrences[k] = sum(count_whole_words(wording, folded) for wording in wordings)
             for k, times in occurrences.items():
                 counts[:2, k] += (times > 0, times)
-            counts[2, [match.triple for match in by_rules]] += 1
+            counts[2, pairs] += 1
 
 
 _counter: _ShareCounter  # one in each worker process: preparing the search for many triples takes a while
 
 
-def _start_worker(tokenizer: Path, triples: Sequence[Triple], rules: MatchRules) -> None:
+def _start_worker(tokenizer: Path, triples: Sequence[Triple]) -> None:
     global _counter
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker at once, without a traceback
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # else each decodes with as many threads as there are cores
-    _counter = _ShareCounter(tokenizer, triples, rules)
+    _counter = _ShareCounter(tokenizer, triples)
 
 
 def _count_share(share: _Share) -> _Counts:
     return _counter.count(share)
 
 
-def _count_all(
-    shares: Sequence[_Share], search: tuple[Path, Sequence[Triple], MatchRules], workers: int
-) -> Iterator[_Counts]:
+def _count_all(shares: Sequence[_Share], search: tuple[Path, Sequence[Triple]], workers: int) -> Iterator[_Counts]:
     """The counts of all shares, in the order in which they are finished."""
     workers = min(workers, len(shares))
     if workers == 1:
