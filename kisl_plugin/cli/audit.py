@@ -110,8 +110,8 @@ def _corpus_report(audit: "CorpusAudit") -> str:
     stated, matched = (int((counts > 0).sum()) for counts in (audit.statement_documents, audit.pair_documents))
     lines = [
         f"{', '.join(map(str, audit.prefixes))} · {audit.documents:,} documents · {audit.tokens:,} tokens",
-        f"{len(audit.triples):,} triples · {stated:,} with a statement in the text · {matched:,} with subject and object "
-        "in one document",
+        f"{len(audit.triples):,} triples · {stated:,} with a statement in the text · "
+        f"{matched:,} with subject and object in one document",
     ]
     if audit.without_templates:
         lines.append(f"no templates, so no statements to search for: {', '.join(sorted(audit.without_templates))}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kisl_plugin.cli.audit import audit
-from kisl_plugin.cli.errors import Command, GroupedCommand, GroupedOption
+from kisl_plugin.cli.errors import Command
 from kisl_plugin.errors import InputError, needs_extra
 from kisl_plugin.indexed import file_of
 from kisl_plugin.matching import PAIR, MatchRules
@@ -31,6 +31,11 @@ AWS_ENDPOINT_URL); other URLs are opened by fsspec."""
 
 _path = click.Path(path_type=Path)
 _count = click.IntRange(min=1)
+_SLURM_OR_RAY, _SLURM, _RAY = ("slurm", "ray"), ("slurm",), ("ray",)
+_EXECUTORS_OF = {
+    "cpus_per_task": _SLURM_OR_RAY, "mem_per_cpu": _SLURM_OR_RAY, "partition": _SLURM, "time": _SLURM,
+    "sbatch": _SLURM, "env_command": _SLURM, "address": _RAY,
+}  # fmt: skip
 
 
 def _takes_text(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -48,22 +53,16 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _grouped(group: str, name: str, text: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """An option of the section `group` of the help, which for all but the first is the executors that it is for."""
-    return click.option(name, cls=GroupedOption, group=group, help=text, **settings)
-
-
 def _runner_of(executor: str, workers: int | None, options: dict[str, Any]) -> "Runner":
     """What runs the tasks; `options` are those that belong to one executor.
 
     Raises:
         InputError: an option of another executor was passed, or a library is missing.
     """
-    for parameter in click.get_current_context().command.params:
-        executors = getattr(parameter, "group", executor).casefold()
-        if options.get(str(parameter.name)) not in (None, ()) and executor not in executors:
-            name = parameter.opts[0]
-            raise InputError(f"{name} is an option of --executor {executors.replace('and', 'or')}, not of {executor}")
+    for name, value in options.items():
+        if value and executor not in _EXECUTORS_OF[name]:
+            option, executors = f"--{name.replace('_', '-')}", " or ".join(_EXECUTORS_OF[name])
+            raise InputError(f"{option} is an option of --executor {executors}, not of {executor}")
     with needs_extra("corpus", "kisl corpus build"):
         from kisl_plugin.corpus.executors import LocalRunner, RayRunner, SlurmRunner
     cpus, memory = options["cpus_per_task"] or 1, options["mem_per_cpu"] or 2
@@ -82,7 +81,7 @@ def _runner_of(executor: str, workers: int | None, options: dict[str, Any]) -> "
     )
 
 
-@click.command(cls=GroupedCommand, epilog=_FORMATS)
+@click.command(cls=Command, epilog=_FORMATS)
 @_takes_text
 @click.option("--triples", required=True, help="The facts under test: a file, a bundled name; none keeps everything.")
 @click.option("--tokenizer", required=True, type=_path, help="A tokenizer.json.")
@@ -97,33 +96,31 @@ def _runner_of(executor: str, workers: int | None, options: dict[str, Any]) -> "
 @click.option("--stop-list", metavar="FILE", type=_path, help="Aliases, one a line, that are ignored too.")
 @click.option("--weighted", is_flag=True, help="Do not merge the shards: list them with weights in OUTPUT.yml.")
 @click.option("--force", is_flag=True, help="Replace an existing output, or start a build again from the beginning.")
-@_grouped(
-    "Where it runs",
+@click.option(
     "--executor",
-    "Processes of this machine, or a cluster.",
     default="local",
     show_default=True,
     type=click.Choice(["local", "slurm", "ray"]),
+    help="Where it runs: processes of this machine, or a cluster.",
 )
-@_grouped(
-    "Where it runs",
+@click.option(
     "--tasks",
-    "Number of shards; the result is the same.  [default and at most: one a piece (a file or 128 MB of Parquet), 1000]",
     type=_count,
+    help="Number of shards; the result is the same.  [default and at most: one a piece (a file or 128 MB of Parquet), "
+    "1000]",
 )
-@_grouped(
-    "Where it runs",
-    "--workers",
-    "Tasks at a time.  [default: the cores of this machine; on a cluster no limit]",
-    type=_count,
+@click.option(
+    "--workers", type=_count, help="Tasks at a time.  [default: the cores of this machine; on a cluster no limit]"
 )
-@_grouped("Slurm and Ray", "--cpus-per-task", "Cores of a task.  [default: 1]", type=_count)
-@_grouped("Slurm and Ray", "--mem-per-cpu", "[default: 2]", type=_count, metavar="GB")
-@_grouped("Slurm", "--partition", "[default: the cluster's]")
-@_grouped("Slurm", "--time", "Limit of a task, such as 12:00:00.  [default: the partition's]")
-@_grouped("Slurm", "--sbatch", "Any other option of sbatch: account=lab", multiple=True, metavar="KEY=VALUE")
-@_grouped("Slurm", "--env-command", "Shell command that a job runs first.  [default: put this environment on the PATH]")
-@_grouped("Ray", "--address", "HOST:PORT.  [default: RAY_ADDRESS, else a Ray started here]")
+@click.option("--cpus-per-task", type=_count, help="Slurm, Ray: cores of a task.  [default: 1]")
+@click.option("--mem-per-cpu", type=_count, metavar="GB", help="Slurm, Ray: memory.  [default: 2]")
+@click.option("--partition", help="Slurm.  [default: the cluster's]")
+@click.option("--time", help="Slurm: limit of a task, such as 12:00:00.  [default: the partition's]")
+@click.option("--sbatch", multiple=True, metavar="KEY=VALUE", help="Slurm: any other option of sbatch: account=lab")
+@click.option(
+    "--env-command", help="Slurm: command that a job runs first.  [default: put this environment on the PATH]"
+)
+@click.option("--address", help="Ray: HOST:PORT.  [default: RAY_ADDRESS, else a Ray started here]")
 def build(
     inputs: tuple[str, ...],
     more: tuple[str, ...],
