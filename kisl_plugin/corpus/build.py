@@ -8,6 +8,7 @@ import re
 import shutil
 import unicodedata
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -124,23 +125,20 @@ def _run_with_progress(runner: "Runner", stages: "list[Stage]", paths: BuildPath
     """Run the stages while the bytes that tasks have noted as read are shown; False if a cluster goes on with them."""
     megabytes = sum(piece.size for share in plan.shares for piece in share) // MEGABYTE
     # Made here: during a run sys.stderr leads nowhere.
-    progress = Progress("building the corpus, MB", max(1, megabytes))
+    with closing(Progress("building the corpus, MB", max(1, megabytes))) as progress:
 
-    def show() -> None:
-        """The last line, which is always written, comes when all is done."""
-        if not paths.manifest.exists():  # the merge has removed the stamps
-            done = len(list(paths.shards.glob("*[0-9].json")))
-            notes = [note.read_text(encoding="utf-8") for note in paths.read_bytes(0).parent.iterdir()]
-            read = min(sum(int(note or 0) for note in notes) // MEGABYTE, progress.total - 1)
-            progress.update(read, f"{done:,} of {plan.tasks:,} tasks done")
+        def show() -> None:
+            """The last line, which is always written, comes when all is done."""
+            if not paths.manifest.exists():  # the merge has removed the stamps
+                done = len(list(paths.shards.glob("*[0-9].json")))
+                notes = [note.read_text(encoding="utf-8") for note in paths.read_bytes(0).parent.iterdir()]
+                read = min(sum(int(note or 0) for note in notes) // MEGABYTE, progress.total - 1)
+                progress.update(read, f"{done:,} of {plan.tasks:,} tasks done")
 
-    try:
         complete = runner.run(stages, show)
         if complete:
             progress.update(progress.total, f"{plan.tasks:,} of {plan.tasks:,} tasks done")
         return complete
-    finally:
-        progress.close()
 
 
 def _checked_paths(options: BuildOptions) -> BuildPaths:

@@ -73,9 +73,8 @@ class FactFilter(BaseFilter):
         triples: Path | str,
         rules: MatchRules | None = None,
         exclusion_writer: DiskWriter | None = None,
-        batch_size: int = BATCH_DOCUMENTS,
     ) -> None:
-        super().__init__(exclusion_writer, batch_size)
+        super().__init__(exclusion_writer, BATCH_DOCUMENTS)
         self.triples, self.rules = str(triples), rules or MatchRules()
 
     def filter(self, doc: Document) -> bool:

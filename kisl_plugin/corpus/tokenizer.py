@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,9 +70,8 @@ def sample_texts(pieces: Sequence[Piece], sample: int) -> Iterator[str]:
         InputError, KislError: as read_piece.
     """
     whole = sum(piece.size for piece in pieces)
-    progress = Progress("training the tokenizer, MB", max(1, min(sample, whole) // MEGABYTE))
     documents = size = passed = 0
-    try:
+    with closing(Progress("training the tokenizer, MB", max(1, min(sample, whole) // MEGABYTE))) as progress:
         for piece in pieces:
             passed += piece.size
             for document in read_piece(piece):
@@ -83,5 +83,3 @@ def sample_texts(pieces: Sequence[Piece], sample: int) -> Iterator[str]:
                 progress.update(min(size // MEGABYTE, progress.total - 1), f"{documents:,} documents")
                 yield document.text
         progress.update(progress.total, f"{documents:,} documents")
-    finally:
-        progress.close()
