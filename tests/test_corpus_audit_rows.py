@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from tiny_world import EOD, facts, make_world, sentences, settings, write_yaml
 
 from kisl_plugin.cli.audit import audit as audit_command
-from kisl_plugin.corpus.audit_run import AuditedRun, audit_rows, read_run
+from kisl_plugin.corpus.audit_run import audit_rows
 from kisl_plugin.errors import InputError
 from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import IndexedWriter
+from kisl_plugin.local.config import LocalConfig, read_row_config
+from kisl_plugin.local.data import RunData, read_data
 from kisl_plugin.triples import triples_to_jsonl
 from kisl_plugin.verbalize import statement
 
@@ -34,17 +36,25 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_world(tmp_path_factory.mktemp("world"))
 
 
-def run_of(world: Path, folder: Path, section: dict[str, Any] | None = None, **changes: Any) -> AuditedRun:
+Run = tuple[LocalConfig, RunData]
+
+
+def read_run(path: Path) -> Run:
+    config = read_row_config([path])
+    return config, read_data(config)
+
+
+def run_of(world: Path, folder: Path, section: dict[str, Any] | None = None, **changes: Any) -> Run:
     values = settings(world, folder / "save", **changes)
     values["kisl"] = {**values["kisl"], **(section or {})}
-    return read_run([write_yaml(folder / "run.yml", values)])
+    return read_run(write_yaml(folder / "run.yml", values))
 
 
 class Changed:
     """Rows of which some are other than they were laid."""
 
-    def __init__(self, run: AuditedRun, change: Callable[[int, NDArray[np.int64]], NDArray[np.int64]]) -> None:
-        self._rows, self._change = run.data.train, change
+    def __init__(self, data: RunData, change: Callable[[int, NDArray[np.int64]], NDArray[np.int64]]) -> None:
+        self._rows, self._change = data.train, change
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -53,8 +63,8 @@ class Changed:
         return {"text": self._change(i, self._rows[i]["text"])}
 
 
-def with_rows(run: AuditedRun, change: Callable[[int, NDArray[np.int64]], NDArray[np.int64]]) -> AuditedRun:
-    return replace(run, data=replace(run.data, train=Changed(run, change)))
+def with_rows(data: RunData, change: Callable[[int, NDArray[np.int64]], NDArray[np.int64]]) -> RunData:
+    return replace(data, train=Changed(data, change))
 
 
 @examples(max_examples=25, deadline=None)
@@ -71,10 +81,10 @@ def test_the_rows_of_every_run_contain_each_triple_exactly_as_often_as_planned(
     seed: int, rows: int | None,
 ) -> None:  # fmt: skip
     section = {"frequency": frequency, "template": template if form == "statement" else 0, "spacing": spacing}
-    run = run_of(world, tmp_path_factory.mktemp("run"), {**section, "form": form, "seed": seed}, **LONG)
-    audit = audit_rows(run, rows)
+    config, data = run_of(world, tmp_path_factory.mktemp("run"), {**section, "form": form, "seed": seed}, **LONG)
+    audit = audit_rows(config, data, rows)
     assert not audit.error
-    injected = np.array([triple.group != "control" for triple in run.plan.triples])
+    injected = np.array([triple.group != "control" for triple in data.plan.triples])
     np.testing.assert_array_equal(audit.actual, audit.planned)
     assert audit.actual[~injected].sum() == 0
     if rows is None or rows == 80:
@@ -83,16 +93,16 @@ def test_the_rows_of_every_run_contain_each_triple_exactly_as_often_as_planned(
 
 
 def test_the_checked_rows_are_spread_evenly(world: Path, tmp_path: Path) -> None:
-    run = run_of(world, tmp_path)
+    config, data = run_of(world, tmp_path)
     checked: list[int] = []
 
     def noted(i: int, row: NDArray[np.int64]) -> NDArray[np.int64]:
         checked.append(i)
         return row
 
-    audit = audit_rows(with_rows(run, noted), 8)
+    audit = audit_rows(config, with_rows(data, noted), 8)
     assert checked == list(range(5, 80, 10))
-    exposures = sum(len(run.plan.schedule.triples_in(i)) for i in checked)
+    exposures = sum(len(data.plan.schedule.triples_in(i)) for i in checked)
     assert audit.planned.sum() == audit.actual.sum() == exposures > 0
 
 
@@ -111,18 +121,18 @@ def test_statements_of_the_background_are_distinguished_from_injected_ones(tmp_p
     # As documents of their own, and where an injection can cut them off: at a document's beginning and end.
     texts = [text for line in sentences(100) for text in (line, first, f"{control} {line}", f"{line} {first}", control)]
     world = natural_world(tmp_path, texts)
-    run = run_of(world, tmp_path, {"frequency": 12}, train_iters=100, split="1,0,0")
-    audit = audit_rows(run)
+    config, data = run_of(world, tmp_path, {"frequency": 12}, train_iters=100, split="1,0,0")
+    audit = audit_rows(config, data)
     assert not audit.error
     assert audit.actual.tolist() == [12 * (triple.group != "control") for triple in triples]
     assert audit.natural[0] > 50 and audit.natural[-1] > 50
     assert (audit.natural[1:-1] == 0).all()
     # By a way of its own: the texts of all pieces between two ends of documents.
-    tokenizer = run.data.tokenizer
+    tokenizer = data.tokenizer
     pieces = [
         piece
-        for i in range(len(run.data.train))
-        for piece in tokenizer.decode(run.data.train[i]["text"].tolist(), skip_special_tokens=False).split(EOD)[1:-1]
+        for i in range(len(data.train))
+        for piece in tokenizer.decode(data.train[i]["text"].tolist(), skip_special_tokens=False).split(EOD)[1:-1]
     ]
     assert pieces.count(first) == 12 + audit.natural[0]
     assert pieces.count(control) == audit.natural[-1]
@@ -130,12 +140,12 @@ def test_statements_of_the_background_are_distinguished_from_injected_ones(tmp_p
 
 @pytest.mark.parametrize("kind", ["a statement less", "a statement more", "a token other", "a control triple"])
 def test_a_row_that_does_not_contain_what_was_planned_is_named(world: Path, tmp_path: Path, kind: str) -> None:
-    run = run_of(world, tmp_path)
-    wrong = next(i for i in range(40, 80) if len(run.plan.schedule.triples_in(i)))
-    planned = run.plan.statements[int(run.plan.schedule.triples_in(wrong)[0])]
-    eod = run.data.eod
-    encode = run.data.tokenizer.encode
-    control = next(triple for triple in run.plan.triples if triple.group == "control")
+    config, data = run_of(world, tmp_path)
+    wrong = next(i for i in range(40, 80) if len(data.plan.schedule.triples_in(i)))
+    planned = data.plan.statements[int(data.plan.schedule.triples_in(wrong)[0])]
+    eod = data.eod
+    encode = data.tokenizer.encode
+    control = next(triple for triple in data.plan.triples if triple.group == "control")
     put = {
         "a statement more": np.array([eod, *planned.tokens, eod]),
         "a control triple": np.array([eod, *encode(statement(control), add_special_tokens=False).ids, eod]),
@@ -154,28 +164,30 @@ def test_a_row_that_does_not_contain_what_was_planned_is_named(world: Path, tmp_
             return row
         return np.delete(row, np.s_[at : at + len(planned.tokens) + 1])
 
-    audit = audit_rows(with_rows(run, change))
+    audit = audit_rows(config, with_rows(data, change))
     assert audit.wrong_rows == 1
     text = statement(control) if kind == "a control triple" else planned.text
-    numbers = run.plan.schedule.triples_in(wrong).tolist()
+    numbers = data.plan.schedule.triples_in(wrong).tolist()
     count = 0 if kind == "a control triple" else numbers.count(numbers[0])
     counts = f"planned {count}, found {count + (1 if kind in put else -1)}"
     assert audit.error.startswith(f"1 rows do not contain what was planned: row {wrong}: {text!r} {counts}")
 
 
 def test_a_row_that_is_a_token_short_is_named(world: Path, tmp_path: Path) -> None:
-    run = run_of(world, tmp_path)
-    bare = next(i for i in range(80) if not len(run.plan.schedule.triples_in(i)))
-    audit = audit_rows(with_rows(run, lambda i, row: row[:-1] if i == bare else row))
+    config, data = run_of(world, tmp_path)
+    bare = next(i for i in range(80) if not len(data.plan.schedule.triples_in(i)))
+    audit = audit_rows(config, with_rows(data, lambda i, row: row[:-1] if i == bare else row))
     assert audit.wrong_rows == 1
-    length = len(run.data.train[bare]["text"])
+    length = len(data.train[bare]["text"])
     assert f"row {bare}: 'tokens of the row' planned {length}, found {length - 1}" in audit.error
 
 
 def test_a_schedule_that_is_not_exact_is_found_although_every_row_is_as_scheduled(world: Path, tmp_path: Path) -> None:
-    run = run_of(world, tmp_path)
-    first, *others = run.plan.statements
-    audit = audit_rows(replace(run, plan=replace(run.plan, statements=[replace(first, frequency=4), *others])))
+    config, data = run_of(world, tmp_path)
+    first, *others = data.plan.statements
+    audit = audit_rows(
+        config, replace(data, plan=replace(data.plan, statements=[replace(first, frequency=4), *others]))
+    )
     assert not audit.wrong_rows
     assert audit.error.startswith("1 triples are not stated as often as planned, although each row is as scheduled")
     assert audit.error.endswith("planned 4, found 3")
@@ -198,15 +210,15 @@ def test_rows_that_cannot_be_laid_out_here_are_refused_with_the_reason(world: Pa
     changes, said = REFUSED[name]
     path = write_yaml(tmp_path / "run.yml", settings(world, tmp_path, **changes))
     with pytest.raises(InputError, match=said) as refused:
-        read_run([path])
+        audit_rows(*read_run(path))
     assert "\n" not in str(refused.value)
 
 
 def test_keys_that_only_gpt_neox_knows_change_no_row(world: Path, tmp_path: Path) -> None:
-    plain = run_of(world, tmp_path / "a")
-    other = run_of(world, tmp_path / "b", pos_emb="alibi", norm="layernorm", model_parallel_size=4, num_kv_heads=1,
-                   train_micro_batch_size_per_gpu=1, gradient_accumulation_steps=None)  # fmt: skip
-    assert all(np.array_equal(plain.data.train[i]["text"], other.data.train[i]["text"]) for i in range(80))
+    _, plain = run_of(world, tmp_path / "a")
+    _, other = run_of(world, tmp_path / "b", pos_emb="alibi", norm="layernorm", model_parallel_size=4, num_kv_heads=1,
+                      train_micro_batch_size_per_gpu=1, gradient_accumulation_steps=None)  # fmt: skip
+    assert all(np.array_equal(plain.train[i]["text"], other.train[i]["text"]) for i in range(80))
 
 
 @pytest.mark.parametrize("path", GRID, ids=lambda path: path.stem)
@@ -215,13 +227,13 @@ def test_every_run_of_the_grid_can_be_audited_once_its_data_are_there(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"data/tokenizer.json: no such file"):
-        read_run([path])
+        read_run(path)
 
 
 def test_without_train_batch_size_the_rows_are_those_of_one_device(world: Path, tmp_path: Path) -> None:
     changes = {"train_batch_size": None, "train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 3}
-    run = run_of(world, tmp_path, **changes)
-    assert audit_rows(run).rows == 20 * 2 * 3
+    config, data = run_of(world, tmp_path, **changes)
+    assert audit_rows(config, data).rows == 20 * 2 * 3
     assert "train_batch_size is not given: 6 rows a step" in kisl_audit("--run", tmp_path / "run.yml").output
 
 
@@ -248,9 +260,9 @@ def test_the_command_ends_with_status_1_where_the_rows_are_not_as_planned(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     yaml = write_yaml(tmp_path / "run.yml", settings(world, tmp_path))
-    run = read_run([yaml])
-    empty = with_rows(run, lambda i, row: np.zeros_like(row))
-    monkeypatch.setattr("kisl_plugin.corpus.audit_run.read_run", lambda paths: empty)
+    _, data = read_run(yaml)
+    empty = with_rows(data, lambda i, row: np.zeros_like(row))
+    monkeypatch.setattr("kisl_plugin.local.data.read_data", lambda config: empty)
     result = kisl_audit("--run", yaml, "--output", tmp_path / "a.csv")
     assert result.exit_code == 1
     assert "36 exposures planned, 0 found" in result.output
@@ -271,5 +283,5 @@ def test_a_run_is_audited_without_torch(world: Path, tmp_path: Path) -> None:
 def test_the_facts_of_a_run_are_those_of_its_triples_file(tmp_path: Path) -> None:
     make_world(tmp_path)
     (tmp_path / "facts.jsonl").write_text(triples_to_jsonl(facts(12, 4)), encoding="utf-8")
-    audit = audit_rows(run_of(tmp_path, tmp_path))
+    audit = audit_rows(*run_of(tmp_path, tmp_path))
     assert audit.planned.tolist() == [3] * 12 + [0] * 4

@@ -73,12 +73,14 @@ def audit(
     error = ""
     if runs:
         with needs_extra("corpus", "kisl corpus audit --run"):
-            from kisl_plugin.corpus.audit_run import audit_rows, read_run
+            from kisl_plugin.corpus.audit_run import audit_rows
+            from kisl_plugin.local.config import read_row_config
+            from kisl_plugin.local.data import read_data
 
-        run = read_run(runs)
-        if run.config["train_batch_size"] is None:
-            click.echo(f"train_batch_size is not given: {run.config.batch} rows a step, those of one device")
-        checked = audit_rows(run, rows)
+        config = read_row_config(runs)
+        if config["train_batch_size"] is None:
+            click.echo(f"train_batch_size is not given: {config.batch} rows a step, those of one device")
+        checked = audit_rows(config, read_data(config), rows)
         click.echo(_rows_report(checked))
         error = checked.error
         audited = checked.triples

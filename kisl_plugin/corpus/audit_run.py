@@ -4,10 +4,8 @@ The rows are laid out from the keys of the run's YAML as both engines lay them o
 """
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,39 +13,16 @@ from numpy.typing import NDArray
 from kisl_plugin.errors import InputError
 from kisl_plugin.hookspecs import IntArray
 from kisl_plugin.injection import Rows
-from kisl_plugin.local.config import LocalConfig, read_row_config
+from kisl_plugin.local.config import LocalConfig
 from kisl_plugin.local.data import RunData, read_data
-from kisl_plugin.plan import InjectionPlan
 from kisl_plugin.progress import Progress
 from kisl_plugin.triples import Triple
 from kisl_plugin.verbalize import verbalizer_of
 
-__all__ = ["AuditedRun", "RowAudit", "audit_rows", "read_run"]
+__all__ = ["RowAudit", "audit_rows"]
 
 _REPORTED_PROBLEMS = 3
 _UPDATE_ROWS = 256
-
-
-@dataclass(frozen=True)
-class AuditedRun:
-    """A run with a `kisl` section: its settings, its rows (`data.train`) and what was planned for them."""
-
-    config: LocalConfig
-    data: RunData
-    plan: InjectionPlan
-
-
-def read_run(paths: Sequence[Path]) -> AuditedRun:
-    """Lay out the rows of a run's YAMLs.
-
-    Raises:
-        InputError: a key is missing or wrong, only GPT-NeoX lays out such rows, or the injection does not fit.
-    """
-    config = read_row_config(paths)
-    data = read_data(config)
-    if data.plan is None:
-        raise InputError(f"{config.where}: kisl is missing; expected a section that plans statements")
-    return AuditedRun(config, data, data.plan)
 
 
 @dataclass(frozen=True)
@@ -73,12 +48,17 @@ class RowAudit:
     error: str
 
 
-def audit_rows(run: AuditedRun, rows: int | None = None) -> RowAudit:
-    """Check all rows of a run, or `rows` of them spread evenly, against the plan.
+def audit_rows(config: LocalConfig, data: RunData, rows: int | None = None) -> RowAudit:
+    """Check all rows of a run, `data` of `config`, or `rows` of them spread evenly, against the plan.
 
     A statement beyond the plan is natural where the background that the row was made from contains it.
+
+    Raises:
+        InputError: the run has no section `kisl`.
     """
-    plan, length, eod = run.plan, run.config["seq_length"] + 1, run.data.eod
+    if data.plan is None:
+        raise InputError(f"{config.where}: kisl is missing; expected a section that plans statements")
+    plan, length, eod = data.plan, config["seq_length"] + 1, data.eod
     # Owner (a triple's index), text and tokens: the plan's statements, numbered as there, then those of the control.
     index = {triple: k for k, triple in enumerate(plan.triples)}
     statements = [(index[one.triple], one.text, one.tokens) for one in plan.statements]
@@ -86,7 +66,7 @@ def audit_rows(run: AuditedRun, rows: int | None = None) -> RowAudit:
     for k in sorted(set(index.values()) - injected_triples):
         for template in plan.settings.templates:
             text = verbalizer.text(plan.triples[k], template)
-            ids = run.data.tokenizer.encode(text, add_special_tokens=False).ids
+            ids = data.tokenizer.encode(text, add_special_tokens=False).ids
             statements.append((k, text, np.array(ids, dtype=np.int64)))
     # Where a control triple has the same statement as an injected one, the injected one counts.
     numbers = {tokens.tobytes(): n for n, (_, _, tokens) in reversed([*enumerate(statements)])}
@@ -109,7 +89,7 @@ def audit_rows(run: AuditedRun, rows: int | None = None) -> RowAudit:
         if done % _UPDATE_ROWS == 0:
             progress.update(done)
         i = (2 * done + 1) * samples // (2 * checked)
-        row = run.data.train[i]["text"]
+        row = data.train[i]["text"]
         scheduled = Counter(plan.schedule.triples_in(i).tolist())
         # A statement is a document of its own: an end of document on either side.
         pieces = (row[a + 1 : b].tobytes() for a, b in pairwise(np.flatnonzero(row == eod).tolist()))
@@ -117,7 +97,7 @@ def audit_rows(run: AuditedRun, rows: int | None = None) -> RowAudit:
         own: Counter[int] = Counter()
         if extra := injected - scheduled:
             if background is None:
-                background = read_data(replace(run.config, values={**run.config.values, "kisl": None})).train
+                background = read_data(replace(config, values={**config.values, "kisl": None})).train
             bare = background[i % len(background)]["text"]
             own = Counter({n: min(times, natural_in(bare, n)) for n, times in extra.items()})
             injected -= own
