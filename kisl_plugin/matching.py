@@ -231,20 +231,20 @@ def _in_characters(text: str, mentions: Sequence[_Mention]) -> list[_Mention]:
     if not mentions:
         return []
     data = b" %b " % text.encode("utf-8", "replace")  # _fold_texts puts a space around each text
-    # `data` in stretches: what is ASCII folds byte by byte, other pieces fold as a whole.
-    stretches: list[tuple[int, int, bool, bytes]] = []
-    last = 0
+    # Folded stretches of `data`, and for each folded byte the bytes it was made of, source … source_end - 1: what is
+    # ASCII folds byte by byte, other pieces fold as a whole.
+    stretches, sources, source_ends, last = [], [], [], 0
     for start, end in (*_runs_beyond_ascii(data), (len(data), len(data))):
-        stretches.append((last, start, True, data[last:start].translate(_FOLD_ASCII)))
-        stretches += [(start + begin, start + stop, False, folded) for begin, stop, folded in _pieces(data[start:end])]
+        stretches.append(data[last:start].translate(_FOLD_ASCII))
+        sources.append(np.arange(last, start))
+        source_ends.append(np.arange(last + 1, start + 1))
+        for begin, stop, folded in _pieces(data[start:end]):
+            stretches.append(folded)
+            sources.append(np.full(len(folded), start + begin))
+            source_ends.append(np.full(len(folded), start + stop))
         last = end
-    begins, stops, bytewise = (np.array(column) for column in list(zip(*stretches, strict=True))[:3])
-    lengths = np.array([len(folded) for *_, folded in stretches])
-    # For each folded byte the bytes of `data` that it was made of: source … source_end - 1.
-    offset = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    source = np.repeat(begins, lengths) + np.where(np.repeat(bytewise, lengths), offset, 0)
-    source_end = np.where(np.repeat(bytewise, lengths), source + 1, np.repeat(stops, lengths))
-    kept = _without_double_spaces(np.frombuffer(b"".join(folded for *_, folded in stretches), dtype=np.uint8))
+    source, source_end = np.concatenate(sources), np.concatenate(source_ends)
+    kept = _without_double_spaces(np.frombuffer(b"".join(stretches), dtype=np.uint8))
     # In UTF-8 every character has one byte that is not 10xxxxxx.
     character = np.concatenate([[0], np.cumsum((np.frombuffer(data, dtype=np.uint8) & 0xC0) != 0x80)])
     numbers, starts, ends = (np.array(column) for column in zip(*mentions, strict=True))

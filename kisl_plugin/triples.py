@@ -1,7 +1,6 @@
 """Triples: the facts that are injected and asked, where they are read from, and which rows are valid."""
 
 import csv
-import difflib
 import json
 import re
 import unicodedata
@@ -153,8 +152,6 @@ def _check_columns(present: tuple[str, ...], where: str) -> None:
     others = [column for column in present if column not in _COLUMNS]
     for column in (column for column in _COLUMNS if column not in present):
         meant = [other for other in others if squeezed(other) == squeezed(column)]
-        if not meant and column in _REQUIRED:
-            meant = difflib.get_close_matches(column, others, n=1)
         if meant:
             raise InputError(f"{where}: column {meant[0]!r} is unknown; rename it to {column!r}")
         if column in _REQUIRED:

@@ -143,7 +143,7 @@ def test_parquet_errors_name_the_file_the_row_and_the_column(tmp_path: Path) -> 
     with pytest.raises(InputError, match=r"facts\.parquet:2: object is None"):
         read_triples(path)
     pq.write_table(pa.table({"subject": ["a"], "relation": ["P1"], "object": ["x"]}), path)
-    with pytest.raises(InputError, match=r"facts\.parquet: column 'relation' is unknown; rename it to 'relation_id'"):
+    with pytest.raises(InputError, match=r"facts\.parquet: no column 'relation_id', only 'subject', 'relation', 'obj"):
         read_triples(path)
     path.write_bytes(b"no parquet")
     with pytest.raises(InputError, match=r"facts\.parquet: cannot be read as Parquet"):
@@ -215,7 +215,12 @@ HEADER = "subject,relation_id,object\n"
 WRONG_FILES = [
     ("jsonl", row_with() + '\n{"subject": "a", "relation_id": "P1"}\n', 3, "no column 'object', only 'subject', "),
     ("csv", "Subject,relation_id,object\na,P1,b\n", 1, "column 'Subject' is unknown; rename it to 'subject'"),
-    ("tsv", "subject\trelation\tobject\na\tP1\tb\n", 1, "column 'relation' is unknown; rename it to 'relation_id'"),
+    (
+        "tsv",
+        "subject\trelation\tobject\na\tP1\tb\n",
+        1,
+        "no column 'relation_id', only 'subject', 'relation', 'object'; ex",
+    ),
     ("csv", "subject,relation_id,object,Groups\n", 1, "column 'Groups' is unknown; rename it to 'group'"),
     ("jsonl", row_with() + row_with(subject_alias=["x"]), 2, "rename it to 'subject_aliases'"),
     ("csv", "subject,relation_id,object,object\n", 1, "column 'object' occurs twice"),

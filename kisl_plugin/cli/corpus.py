@@ -34,7 +34,7 @@ _count = click.IntRange(min=1)
 _SLURM_OR_RAY, _SLURM, _RAY = ("slurm", "ray"), ("slurm",), ("ray",)
 _EXECUTORS_OF = {
     "cpus_per_task": _SLURM_OR_RAY, "mem_per_cpu": _SLURM_OR_RAY, "partition": _SLURM, "time": _SLURM,
-    "sbatch": _SLURM, "env_command": _SLURM, "address": _RAY,
+    "sbatch": _SLURM, "address": _RAY,
 }  # fmt: skip
 
 
@@ -76,9 +76,7 @@ def _runner_of(executor: str, workers: int | None, options: dict[str, Any]) -> "
         if not key or not separator:
             raise InputError(f"--sbatch {item}: expected KEY=VALUE, such as account=lab")
         sbatch[key.removeprefix("--")] = value
-    return SlurmRunner(
-        options["partition"], options["time"], cpus, memory, workers or -1, sbatch, options["env_command"]
-    )
+    return SlurmRunner(options["partition"], options["time"], cpus, memory, workers or -1, sbatch)
 
 
 @click.command(cls=Command, epilog=_FORMATS)
@@ -117,9 +115,6 @@ def _runner_of(executor: str, workers: int | None, options: dict[str, Any]) -> "
 @click.option("--partition", help="Slurm.  [default: the cluster's]")
 @click.option("--time", help="Slurm: limit of a task, such as 12:00:00.  [default: the partition's]")
 @click.option("--sbatch", multiple=True, metavar="KEY=VALUE", help="Slurm: any other option of sbatch: account=lab")
-@click.option(
-    "--env-command", help="Slurm: command that a job runs first.  [default: put this environment on the PATH]"
-)
 @click.option("--address", help="Ray: HOST:PORT.  [default: RAY_ADDRESS, else a Ray started here]")
 def build(
     inputs: tuple[str, ...],

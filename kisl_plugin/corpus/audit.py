@@ -8,7 +8,6 @@ of the corpus; the sum does not depend on their number.
 import json
 import os
 import signal
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -27,7 +26,7 @@ from kisl_plugin.files import sha256
 from kisl_plugin.hookspecs import IntArray, manager
 from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import IndexedDataset, file_of
-from kisl_plugin.matching import MatchRules, SpellingFinder, count_whole_words, fold, matcher_of, unsearchable
+from kisl_plugin.matching import MatchRules, count_whole_words, fold, matcher_of, unsearchable
 from kisl_plugin.neox_config import read_yamls
 from kisl_plugin.progress import Progress
 from kisl_plugin.triples import Triple
@@ -107,7 +106,9 @@ def audit_corpus(
             documents, tokens, counts = documents + counted[0], tokens + counted[1], counts + counted[2]
             progress.update(done)
     bare = frozenset(relation for relation in {one.relation_id for one in triples} if not _has_templates(relation))
-    return CorpusAudit(prefixes, tuple(triples), documents, tokens, *counts, unsearchable(triples, MatchRules()), bare)
+    stated, occurrences, pairs = counts
+    reasons = unsearchable(triples, MatchRules())
+    return CorpusAudit(prefixes, tuple(triples), documents, tokens, stated, occurrences, pairs, reasons, bare)
 
 
 def _find_corpora(paths: Sequence[Path], tokenizer: Path | None) -> tuple[tuple[Path, ...], Path]:
@@ -178,7 +179,8 @@ class _ShareCounter:
     """Counts the statements and matches of triples in shares of corpora.
 
     A text is searched only for the statements of triples whose subject and object it contains: one search for all
-    wordings of 10^6 triples would take 20 GB. Triples whose wordings may hide a label are searched for everywhere.
+    wordings of 10^6 triples would take 20 GB. Triples whose wordings may hide a label (those of plugins, in scripts
+    without spaces) are searched for one by one.
     """
 
     def __init__(self, tokenizer: Path, triples: Sequence[Triple]) -> None:
@@ -188,12 +190,6 @@ class _ShareCounter:
         self._pairs = matcher_of(triples)
         hiding = {relation for relation in {triple.relation_id for triple in triples} if _hides_a_label(relation)}
         self._everywhere = {k for k, triple in enumerate(triples) if triple.relation_id in hiding}
-        owners: dict[bytes, list[int]] = {}
-        for k in sorted(self._everywhere):
-            for wording in _folded_wordings(triples[k]):
-                owners.setdefault(wording, []).append(k)
-        self._owners = list(owners.values())
-        self._finder = SpellingFinder(list(owners))
 
     def count(self, share: _Share) -> _Counts:
         """Count in one share.
@@ -225,15 +221,12 @@ class _ShareCounter:
 
     def _count_batch(self, batch: list[list[int]], counts: IntArray) -> None:
         texts = self._tokenizer.decode_batch(batch, skip_special_tokens=False)
-        for text, matches, mentions in zip(texts, self._pairs(texts), self._finder.mentions(texts), strict=True):
-            occurrences = Counter(k for number, _, _ in mentions for k in self._owners[number])
+        for text, matches in zip(texts, self._pairs(texts), strict=True):
             pairs = [match.triple for match in matches]
-            candidates = [k for k in pairs if k not in self._everywhere]
+            candidates = self._everywhere.union(pairs)
             folded = fold(text) if candidates else b""
             for k in candidates:
-                wordings = _folded_wordings(self._triples[k])
-                occurrences[k] = sum(count_whole_words(wording, folded) for wording in wordings)
-            for k, times in occurrences.items():
+                times = sum(count_whole_words(wording, folded) for wording in _folded_wordings(self._triples[k]))
                 counts[:2, k] += (times > 0, times)
             counts[2, pairs] += 1
 

@@ -254,8 +254,8 @@ class SlurmRunner:
     """Submits each stage as a job array that waits for the one of the stage before; None: what the cluster prescribes.
 
     `workers` tasks run at a time, -1: as many as there is room for; `sbatch` contains further options of sbatch
-    (account, constraint …), which take precedence; `env_command` is run first in every job; by default it puts the
-    programs of this environment on the PATH.
+    (account, constraint …), which take precedence. Slurm gives a job the variables of this process; the programs of
+    this environment are put on its PATH.
     """
 
     partition: str | None = None
@@ -264,7 +264,6 @@ class SlurmRunner:
     mem_per_cpu_gb: int = 2
     workers: int = -1
     sbatch: Mapping[str, str] = field(default_factory=dict)
-    env_command: str | None = None
 
     def run(self, stages: Sequence[Stage], progress: Callable[[], None] | None = None) -> bool:
         """Submit what is not done; False: the cluster runs it; True if there is nothing left to do.
@@ -294,7 +293,7 @@ class SlurmRunner:
                 workers=self.workers,
                 job_name=f"kisl_{stage.name}",
                 qos=None,
-                env_command=self.env_command or programs,
+                env_command=programs,
                 # Otherwise a job whose dependency failed stays in the queue forever.
                 sbatch_args={"kill-on-invalid-dep": "yes", **self.sbatch},
                 max_array_size=-1,
