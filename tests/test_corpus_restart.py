@@ -183,6 +183,18 @@ def prepare_to_merge(world: World, name: str, tasks: int = TASKS) -> None:
     assert len(finished(world, name)) == tasks
 
 
+def test_a_merge_that_is_killed_at_every_change_of_a_file_leaves_no_draft_behind(
+    whole: tuple[World, dict[str, str]],
+) -> None:
+    world, expected = whole
+    prepare_to_merge(world, "merged")
+    kills = 0
+    while build_and_die(world, "merged", kills + 1, tasks=TASKS):
+        kills += 1
+    assert kills > 20
+    assert digests(world.folder / "merged") == expected
+
+
 def stop(*_: Any) -> None:
     raise KislError("no merge")
 

@@ -162,7 +162,7 @@ def _checked_paths(options: BuildOptions) -> BuildPaths:
 
 def _results(paths: BuildPaths) -> list[Path]:
     """The files there that a build writes, and that a new one replaces; the manifest first."""
-    ending = r"(_\d{5})?\.(json|idx|bin|yml|triples\.csv|bin\.part|idx\.part)"
+    ending = r"(_\d{5})?\.(json|idx|bin|yml|triples\.csv)"
     folder, name = paths.output.parent, re.compile(re.escape(paths.output.name) + ending)
     files = [path for path in folder.iterdir() if name.fullmatch(path.name)] if folder.is_dir() else []
     return [*sorted(files, key=lambda path: path.suffix != ".json"), *paths.excluded.glob("[0-9]*[0-9].jsonl")]

@@ -231,7 +231,8 @@ class Corpus:
 def merge_shards(paths: BuildPaths, weighted: bool, *_: object) -> None:
     """Make the result of all shards: one .bin/.idx, or (weighted) the shards and a YAML; table; manifest, last.
 
-    As a step of datatrove it gets further arguments, which do not matter: there is only one task.
+    As a step of datatrove it gets further arguments, which do not matter: there is only one task. Drafts lie in the
+    build's folder, so that none is left behind by a kill.
 
     Raises:
         InputError: no document is left.
@@ -287,14 +288,15 @@ def merge_shards(paths: BuildPaths, weighted: bool, *_: object) -> None:
         for index, triple in enumerate(triples):
             labels = map(no_formula, (triple.subject, triple.relation_id, triple.object, triple.group))
             rows.writerow((index, *labels, by_triple[index], reasons.get(index, "")))
-        write_atomically(file_of(paths.output, ".triples.csv"), table.getvalue())
-    write_atomically(paths.manifest, json.dumps(asdict(corpus), indent=2, ensure_ascii=False) + "\n")
+        write_atomically(paths.folder / "table", table.getvalue()).replace(file_of(paths.output, ".triples.csv"))
+    manifest = json.dumps(asdict(corpus), indent=2, ensure_ascii=False) + "\n"
+    write_atomically(paths.folder / "manifest", manifest).replace(paths.manifest)
     shutil.rmtree(paths.shards, ignore_errors=True)
 
 
 def _concatenate(paths: BuildPaths, plan: Plan, stamps: Mapping[int, Stamp]) -> None:
     shards = [paths.shard(rank) for rank in stamps]
-    data, index = file_of(paths.output, ".bin.part"), file_of(paths.output, ".idx.part")
+    data, index = paths.folder / "bin", paths.folder / "idx"
     with data.open("wb") as target:
         for shard in shards:
             with file_of(shard, ".bin").open("rb") as source:
@@ -330,4 +332,5 @@ def _link(paths: BuildPaths, stamps: Mapping[int, Stamp]) -> None:
         "valid_data_paths": [str(prefixes[held_out])],
         "test_data_paths": [str(prefixes[held_out])],
     }
-    write_atomically(file_of(paths.output, ".yml"), _WEIGHTED_HEADER + yaml.safe_dump(lines, sort_keys=False))
+    text = _WEIGHTED_HEADER + yaml.safe_dump(lines, sort_keys=False)
+    write_atomically(paths.folder / "yml", text).replace(file_of(paths.output, ".yml"))
