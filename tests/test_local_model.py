@@ -62,40 +62,6 @@ def test_weights_are_drawn_as_gpt_neox_draws_them(tmp_path: Path) -> None:
     assert torch.equal(layer.input_layernorm.weight, torch.ones(128))
 
 
-@pytest.mark.parametrize("method", ["xavier_uniform", "xavier_normal"])
-@pytest.mark.parametrize("key_heads", [None, 1])
-def test_xavier_spreads_as_it_does_over_the_fused_tensors_of_gpt_neox(
-    tmp_path: Path, method: str, key_heads: int | None
-) -> None:
-    config = config_of(
-        tmp_path,
-        hidden_size=128,
-        num_attention_heads=4,
-        num_kv_heads=key_heads,
-        intermediate_size=1536,
-        init_method=method,
-        output_layer_init_method=method,
-    )
-    model = build_model(config, vocabulary=400, eod=0)
-    attention, mlp = model.model.layers[0].self_attn, model.model.layers[0].mlp
-    outputs = 128 + 2 * 32 * (key_heads or 4)
-    for parts, shape in [
-        ((attention.q_proj, attention.k_proj, attention.v_proj), (outputs, 128)),
-        ((mlp.gate_proj, mlp.up_proj), (1024, 128)),
-        ((attention.o_proj,), (128, 128)),
-        ((mlp.down_proj,), (128, 512)),
-        ((model.model.embed_tokens,), (512, 128)),
-        ((model.lm_head,), (512, 128)),
-    ]:
-        expected = getattr(torch.nn.init, f"{method}_")(torch.empty(shape))
-        assert sum(part.weight.numel() for part in parts) == expected.numel()
-        for part in parts:
-            weight = part.weight.detach()
-            assert float(weight.std()) == pytest.approx(float(expected.std()), rel=0.04)
-            if method == "xavier_uniform":
-                assert float(weight.abs().max()) == pytest.approx(float(expected.abs().max()), rel=0.01)
-
-
 def test_norms_have_no_weight_decay(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     model = build_model(config, vocabulary=400, eod=0)

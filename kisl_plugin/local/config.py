@@ -49,7 +49,7 @@ def _is_split(value: Any) -> bool:
 
 
 _NOT_NEGATIVE = "a finite number, 0 or more"
-_INIT_METHODS = ("normal", "scaled_normal", "small_init", "wang_init", "xavier_uniform", "xavier_normal")
+_INIT_METHODS = ("normal", "scaled_normal", "small_init", "wang_init")
 _FLAG = _Setting(False, lambda value: isinstance(value, bool), "true or false")
 _PATH = _Setting(
     None,
@@ -75,7 +75,7 @@ _SETTINGS: Mapping[str, _Setting] = {
     "bf16": _SECTION,
     # The optimizer
     "optimizer": _SECTION,
-    "lr_decay_style": _choice("linear", "constant", "linear", "cosine", "exponential"),
+    "lr_decay_style": _choice("linear", "constant", "linear", "cosine"),
     "lr_decay_fraction": _real(None, "a finite number above 0, at most 1", above=0, most=1),
     "warmup": _real(0.01, "a finite number from 0 to 1, the share of the steps", most=1),
     **{key: _real(default, _NOT_NEGATIVE)

@@ -20,7 +20,6 @@ def build_model(config: LocalConfig, vocabulary: int, eod: int) -> LlamaForCausa
     """A freshly initialised model in fp32 on the CPU; the same for the same seed."""
     torch.manual_seed(config["seed"])
     layers, hidden, heads = config["num_layers"], config["hidden_size"], config["num_attention_heads"]
-    key_heads = config["num_kv_heads"] or heads
     model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=padded_vocabulary(vocabulary, config),
@@ -28,7 +27,7 @@ def build_model(config: LocalConfig, vocabulary: int, eod: int) -> LlamaForCausa
             intermediate_size=swiglu_width(config["intermediate_size"], hidden, config["mlp_multiple_of"]),
             num_hidden_layers=layers,
             num_attention_heads=heads,
-            num_key_value_heads=key_heads,
+            num_key_value_heads=config["num_kv_heads"] or heads,
             max_position_embeddings=config["max_position_embeddings"],
             rms_norm_eps=config["rms_norm_epsilon"],
             rope_theta=float(config["rotary_emb_base"]),
@@ -51,19 +50,7 @@ def build_model(config: LocalConfig, vocabulary: int, eod: int) -> LlamaForCausa
                 continue
             ends_a_sublayer = name.endswith(("o_proj.weight", "down_proj.weight"))
             method = config["output_layer_init_method" if ends_a_sublayer else "init_method"]
-            # The Xavier methods depend on the outputs of the tensor that GPT-NeoX draws at once: there q, k and v are
-            # one tensor, and so are gate and up.
-            fan_out, fan_in = weight.shape
-            if name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight")):
-                fan_out = (heads + 2 * key_heads) * hidden // heads
-            elif name.endswith(("gate_proj.weight", "up_proj.weight")):
-                fan_out *= 2
-            xavier = math.sqrt(2 / (fan_in + fan_out))
-            if method == "xavier_uniform":
-                # A uniform distribution on [-b, b] has the standard deviation b / √3.
-                torch.nn.init.uniform_(weight, -math.sqrt(3) * xavier, math.sqrt(3) * xavier)
-            else:
-                torch.nn.init.normal_(weight, 0.0, xavier if method == "xavier_normal" else deviations[method])
+            torch.nn.init.normal_(weight, 0.0, deviations[method])
     return model
 
 
@@ -107,6 +94,4 @@ def learning_rate(step: int, config: LocalConfig) -> float:
         rate = peak * (span - done) / span
     elif config["lr_decay_style"] == "cosine":
         rate = least + (peak - least) / 2 * (math.cos(math.pi * done / span) + 1)
-    elif config["lr_decay_style"] == "exponential":
-        rate = peak * math.exp(-0.693 * done / span)
     return float(max(rate, least))
