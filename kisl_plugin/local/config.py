@@ -5,7 +5,7 @@ same to both engines.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -120,13 +120,11 @@ class LocalConfig:
     Attributes:
         values: each honoured key's value, GPT-NeoX's default where the key was left out.
         where: the YAMLs, for messages.
-        texts: the YAMLs' texts by file name.
         unused: keys that have no effect in the embedded engine.
     """
 
     values: Mapping[str, Any]
     where: str
-    texts: Mapping[str, str] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
 
     def __getitem__(self, key: str) -> Any:
@@ -179,7 +177,7 @@ def read_config(paths: Sequence[Path]) -> LocalConfig:
     ):  # fmt: skip
         if not fits:
             raise yamls.wrong_value(key, values[key], expected)
-    return LocalConfig(values, yamls.where, yamls.texts, (*unused, *_unused_extra_args(yamls)))
+    return LocalConfig(values, yamls.where, (*unused, *_unused_extra_args(yamls)))
 
 
 def read_row_config(paths: Sequence[Path]) -> LocalConfig:
