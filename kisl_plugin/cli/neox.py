@@ -80,7 +80,6 @@ def check() -> None:
     missing = host.missing_packages()
     click.echo(f"kisl       {__version__}, Python {platform.python_version()} ({platform.machine()})")
     click.echo(f"packages   {'missing: ' + ', '.join(missing) if missing else 'all that training needs'}")
-    click.echo(f"           optional and absent: {', '.join(host.missing_packages(host.OPTIONAL)) or 'none'}")
     folder = host.find_neox()
     commit = host.commit_of(folder)
     tested = "the tested one" if commit == host.TESTED_COMMIT else f"tested was {host.TESTED_COMMIT}"

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,7 +26,6 @@ INSTALL_PACKAGES = "pip install 'kisl-plugin[neox]'"
 LANDMARKS = ("deepy.py", "train.py", "megatron/training.py")
 # Without one of these megatron.training cannot be imported, or the helpers cannot be compiled.
 NEEDED = tuple("numpy torch deepspeed transformers tokenizers sentencepiece requests packaging pybind11".split())
-OPTIONAL = tuple("flash-attn apex transformer-engine tensorboard wandb mpi4py tiktoken lm-eval".split())
 # The first statement of every worker; it imports all that training imports.
 PREPARE = "from kisl_plugin.neox.worker import prepare_process; prepare_process()"
 
@@ -151,17 +150,14 @@ def install_neox(source: str | None = None, ref: str | None = None, say: Callabl
 
 
 def _fetch(folder: Path, source: str, ref: str) -> str:
-    """Have `ref` in `folder`'s objects; returns its full hash. One commit where the server gives it, else all."""
+    """Have the one commit `ref` in `folder`'s objects; returns its full hash."""
     try:
         _git(folder, "fetch", "--quiet", "--depth", "1", "--no-tags", "--", source, ref)
         return _git(folder, "rev-parse", "--verify", "FETCH_HEAD^{commit}")
     except KislError as error:
-        if re.fullmatch(r"[0-9a-f]{40}", ref):  # the server may refuse single commits
-            _git(folder, "fetch", "--quiet", "--", source, "+refs/heads/*:refs/kisl-source/*")
-            if _git(folder, "rev-parse", "--quiet", "--verify", f"{ref}^{{commit}}", check=False):
-                return ref
         raise KislError(
-            f"{source} at {ref!r} cannot be fetched: {error}; expected a full hash, a tag or a branch as --ref"
+            f"{source} at {ref!r} cannot be fetched: {error}; expected a full hash, a tag or a branch as "
+            f"--ref; or set {VARIABLE} to a clone of yours"
         ) from None
 
 
@@ -178,9 +174,9 @@ def installed_version(distribution: str) -> str | None:
         return "?"
 
 
-def missing_packages(names: Iterable[str] = NEEDED) -> list[str]:
-    """Those of the distributions that are not installed."""
-    return [name for name in names if installed_version(name) is None]
+def missing_packages() -> list[str]:
+    """The distributions that GPT-NeoX needs and that are not installed."""
+    return [name for name in NEEDED if installed_version(name) is None]
 
 
 def import_failure(neox: Path) -> str | None:
