@@ -2,17 +2,19 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kisl_plugin.errors import InputError, needs_extra
+from kisl_plugin.neox_config import swiglu_width
 from kisl_plugin.runcard import RunCard, write_run_card
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-    from transformers import LlamaForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-__all__ = ["EOD_TOKEN", "PADDING", "read_tokenizer", "write_model"]
+__all__ = ["EOD_TOKEN", "PADDING", "llama_config", "read_tokenizer", "write_model"]
 
 # GPT-NeoX looks up its end of document under this name.
 EOD_TOKEN = "<|endoftext|>"
@@ -42,6 +44,30 @@ def read_tokenizer(path: Path) -> "tuple[Tokenizer, int]":
     if eod is None:
         raise InputError(f"{path}: the tokenizer has no {EOD_TOKEN}; GPT-NeoX looks that token up as end of document")
     return tokenizer, eod
+
+
+def llama_config(settings: Mapping[str, Any], vocabulary: int, eod: int) -> "LlamaConfig":
+    """The shape of a model: `settings` in GPT-NeoX's keys, the padded vocabulary, and the end of document's id."""
+    from transformers import LlamaConfig
+
+    hidden, factor = settings["hidden_size"], settings.get("expansion_factor")
+    size = int(factor * hidden) if factor else settings.get("intermediate_size")
+    return LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=swiglu_width(size, hidden, settings["mlp_multiple_of"]),
+        num_hidden_layers=settings["num_layers"],
+        num_attention_heads=settings["num_attention_heads"],
+        num_key_value_heads=settings.get("num_kv_heads") or settings["num_attention_heads"],
+        max_position_embeddings=settings["max_position_embeddings"],
+        rms_norm_eps=float(settings["rms_norm_epsilon"]),
+        rope_theta=float(settings["rotary_emb_base"]),
+        tie_word_embeddings=not settings["no_weight_tying"],
+        attention_bias=False,
+        mlp_bias=False,
+        bos_token_id=eod,
+        eos_token_id=eod,
+    )
 
 
 def write_model(

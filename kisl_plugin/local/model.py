@@ -4,10 +4,10 @@ import math
 from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
+from kisl_plugin.huggingface import llama_config
 from kisl_plugin.local.config import LocalConfig
-from kisl_plugin.neox_config import swiglu_width
 
 
 def padded_vocabulary(size: int, config: LocalConfig) -> int:
@@ -19,23 +19,8 @@ def padded_vocabulary(size: int, config: LocalConfig) -> int:
 def build_model(config: LocalConfig, vocabulary: int, eod: int) -> LlamaForCausalLM:
     """A freshly initialised model in fp32 on the CPU; the same for the same seed."""
     torch.manual_seed(config["seed"])
-    layers, hidden, heads = config["num_layers"], config["hidden_size"], config["num_attention_heads"]
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=padded_vocabulary(vocabulary, config),
-            hidden_size=hidden,
-            intermediate_size=swiglu_width(config["intermediate_size"], hidden, config["mlp_multiple_of"]),
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            num_key_value_heads=config["num_kv_heads"] or heads,
-            max_position_embeddings=config["max_position_embeddings"],
-            rms_norm_eps=config["rms_norm_epsilon"],
-            rope_theta=float(config["rotary_emb_base"]),
-            tie_word_embeddings=not config["no_weight_tying"],
-            bos_token_id=eod,
-            eos_token_id=eod,
-        )
-    ).float()
+    layers, hidden = config["num_layers"], config["hidden_size"]
+    model = LlamaForCausalLM(llama_config(config.values, padded_vocabulary(vocabulary, config), eod)).float()
     # The weights are drawn as megatron/model/init_functions.py does; norms keep their ones.
     sigma = config["init_method_std"]
     deviations = {

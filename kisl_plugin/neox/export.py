@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kisl_plugin.errors import InputError, KislError, needs_extra
-from kisl_plugin.huggingface import read_tokenizer, write_model
+from kisl_plugin.huggingface import llama_config, read_tokenizer, write_model
 from kisl_plugin.neox.checkpoint import Checkpoint, Shards, find_checkpoint, open_checkpoint
-from kisl_plugin.neox_config import refuse_keys, swiglu_width
+from kisl_plugin.neox_config import refuse_keys
 from kisl_plugin.progress import Progress
 from kisl_plugin.runcard import CARD_NAME, TRIPLES_NAME, RunCard, read_run_card
 
@@ -69,7 +69,7 @@ def export_checkpoint(path: Path, out: Path, tokenizer: Path | None = None) -> E
         )
 
     card, triples = _read_card(checkpoint)
-    model = _build(checkpoint, _llama_config(checkpoint, eod))
+    model = _build(checkpoint, llama_config(checkpoint.settings, padded, eod))
     if card is not None and card.model["params"] != model.num_parameters():
         raise InputError(
             f"{folder / CARD_NAME}: model.params is {card.model['params']:,}, the weights are "
@@ -138,35 +138,10 @@ def _build(checkpoint: Checkpoint, config: "LlamaConfig") -> "LlamaForCausalLM":
     return model
 
 
-# ---- the model as a Llama: its shape, and its weights in Hugging Face's names and order
+# ---- the weights in Hugging Face's names and order
 
 # How far the copies of a norm may differ between tensor-parallel ranks, as a share of the largest weight.
 _ROUNDING = 0.01
-
-
-def _llama_config(checkpoint: Checkpoint, eod: int) -> "LlamaConfig":
-    """The shape of the model, padded vocabulary included. `eod`: the id of the end of document, bos and eos."""
-    from transformers import LlamaConfig
-
-    settings = checkpoint.settings
-    hidden, factor = settings["hidden_size"], settings.get("expansion_factor")
-    size = int(factor * hidden) if factor else settings.get("intermediate_size")
-    return LlamaConfig(
-        vocab_size=settings["padded_vocab_size"],
-        hidden_size=hidden,
-        intermediate_size=swiglu_width(size, hidden, settings["mlp_multiple_of"]),
-        num_hidden_layers=settings["num_layers"],
-        num_attention_heads=settings["num_attention_heads"],
-        num_key_value_heads=settings.get("num_kv_heads") or settings["num_attention_heads"],
-        max_position_embeddings=settings["max_position_embeddings"],
-        rms_norm_eps=float(settings["rms_norm_epsilon"]),
-        rope_theta=float(settings["rotary_emb_base"]),
-        tie_word_embeddings=not settings["no_weight_tying"],
-        attention_bias=False,
-        mlp_bias=False,
-        bos_token_id=eod,
-        eos_token_id=eod,
-    )
 
 
 def _llama_weights(shards: Shards, config: "LlamaConfig") -> Iterator[tuple[str, "Tensor"]]:
