@@ -1,11 +1,11 @@
 """What kisl must know of GPT-NeoX's YAMLs: how they are merged, which keys it cannot honour and why.
 
 The table `KEY_RULES` is the one place that says which keys stop an injection, a run of the embedded engine, an audit of
-rows or an export. Also here, since every engine needs it: what a run may do with the folder that it saves to.
+rows or an export.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,12 +13,8 @@ from typing import Any, Literal
 import yaml
 
 from kisl_plugin.errors import InputError, did_you_mean
-from kisl_plugin.files import hold_lock
 
-__all__ = ["KEY_RULES", "Yamls", "hold_save", "is_same_folder", "is_same_value", "read_yamls", "refuse_keys",
-           "refuse_mixed_runs", "swiglu_width", "unused_keys"]  # fmt: skip
-
-LOCK_NAME = "kisl.lock"
+__all__ = ["KEY_RULES", "Yamls", "is_same_value", "read_yamls", "refuse_keys", "swiglu_width", "unused_keys"]
 
 
 @dataclass(frozen=True)
@@ -28,13 +24,11 @@ class Yamls:
     Attributes:
         values: each key's value; `-` in a key is read as `_`.
         files: the file that holds each key.
-        texts: the text of each file, by file name (a run saves them with its checkpoints).
         where: all files, for messages about keys that no file holds.
     """
 
     values: Mapping[str, Any]
     files: Mapping[str, str] = field(default_factory=dict)
-    texts: Mapping[str, str] = field(default_factory=dict)
     where: str = "the configuration"
 
     def file_of(self, key: str) -> str:
@@ -69,13 +63,13 @@ def read_yamls(paths: Sequence[Path]) -> Yamls:
     """
     values: dict[str, Any] = {}
     files: dict[str, str] = {}
-    texts: dict[str, str] = {}
+    names: set[str] = set()
     for path in paths:
-        if path.name in texts:
+        if path.name in names:
             raise InputError(f"{path}: has the same file name as another YAML; GPT-NeoX refuses that: rename one")
+        names.add(path.name)
         try:
-            texts[path.name] = path.read_text(encoding="utf-8")
-            data = yaml.load(texts[path.name], Loader=_EachKeyOnce)
+            data = yaml.load(path.read_text(encoding="utf-8"), Loader=_EachKeyOnce)
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: cannot be read ({error})") from None
         except yaml.YAMLError as error:
@@ -87,7 +81,7 @@ def read_yamls(paths: Sequence[Path]) -> Yamls:
             if name in values:
                 raise InputError(f"{path}: {name} is also in {files[name]}; a key may be given once")
             values[name], files[name] = value, str(path)
-    return Yamls(values, files, texts, ", ".join(map(str, paths)))
+    return Yamls(values, files, ", ".join(map(str, paths)))
 
 
 # What needs a key to have certain values, and how a message names it.
@@ -120,7 +114,9 @@ class KeyRule:
 
     def allows(self, value: Any) -> bool:
         """Whether a value is accepted."""
-        values = list(_attention_types(value)) if self.key == "attention_config" else [value]
+        # An attention_config nests the names of types with counts of layers, or "all".
+        is_nested = self.key == "attention_config"
+        values = set(re.findall(r"[^\W\d]\w*", str(value))) - {"all", "None"} if is_nested else [value]
         return all(any(is_same_value(one, allowed) for allowed in self.allowed) for one in values)
 
 
@@ -134,18 +130,6 @@ def is_same_value(value: Any, other: Any) -> bool:
         return _is_off(value)
     # To Python, True == 1; as rotary_pct or moe_num_experts it is a mistake.
     return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)
-
-
-def _attention_types(config: Any) -> Iterator[str]:
-    """The types in an attention_config: a list of types, or of [types, how many layers or "all"]."""
-    match config:
-        case [list() as types, int() | "all"]:
-            yield from _attention_types(types)
-        case list():
-            for part in config:
-                yield from _attention_types(part)
-        case str():
-            yield config
 
 
 _INJECTION: frozenset[Purpose] = frozenset({"injection"})
@@ -168,6 +152,8 @@ KEY_RULES: tuple[KeyRule, ...] = (
     KeyRule("pos_train_data_paths", None, (None,), _ANY_ROWS, "pairwise data are not rows of text"),
     KeyRule("curriculum_learning", None, (None,), _ANY_ROWS, "its shorter sequences would cut statements off"),
     KeyRule("autotuning_run", None, (None,), _ANY_ROWS, "it tries other batch sizes, each with another schedule"),
+    KeyRule("eval_tasks", None, (None,), _INJECTION,
+            "GPT-NeoX asks them with functions that lm_eval dropped in 0.4.2; export the model, then run lm_eval"),
     KeyRule("pack_impl", "packed", ("packed", "pack_until_overflow"), _INJECTION,
             "unpacked rows hold one padded document each, and statements would push it out"),
     KeyRule("pack_impl", "packed", ("packed",), _OWN_ROWS, _BY_NEOX),
@@ -280,56 +266,3 @@ def swiglu_width(intermediate_size: int | None, hidden_size: int, multiple_of: i
             f"{wide} outputs for {narrow} inputs; use a multiple of {6 * multiple_of}"
         )
     return narrow
-
-
-@contextmanager
-def hold_save(save: Path, where: str) -> Iterator[None]:
-    """Keep other runs of either engine out of `save` while the block runs; the folder is created if it is missing.
-
-    Raises:
-        InputError: `save` is not a folder or cannot be written.
-        KislError: another run holds it.
-    """
-    try:
-        save.mkdir(parents=True, exist_ok=True)
-        (save / LOCK_NAME).touch()
-    except OSError as error:
-        raise InputError(f"{where}: save ({save}) cannot be written ({error.strerror})") from None
-    with hold_lock(save / LOCK_NAME, f"{where}: another run saves to {save}"):
-        yield
-
-
-def is_same_folder(load: str | None, save: Path) -> bool:
-    """Whether `load` is the run's own `save`."""
-    return load is not None and Path(load).resolve() == save.resolve()
-
-
-def refuse_mixed_runs(
-    save: Path | None, load: str | None, *, finetune: bool, own: Path | None, parent: Path | None, where: str
-) -> None:
-    """Check that a run which does not resume keeps its checkpoints apart from those of other runs.
-
-    Args:
-        save: the folder that the run saves to.
-        load: the folder that it loads from.
-        finetune: whether it takes only the weights from there and is a new run.
-        own: the newest checkpoint in `save`, if any.
-        parent: the newest checkpoint in `load`, if any.
-        where: the run's YAMLs, for messages.
-
-    Raises:
-        InputError: `finetune` without a checkpoint to start from, or with `load` and `save` the same folder; or `save`
-            contains checkpoints, and `load` is another folder.
-    """
-    if save is not None and finetune and is_same_folder(load, save):
-        raise InputError(
-            f"{where}: finetune is true and load and save are both {load!r}; choose another save, so that the parent's "
-            "checkpoints stay"
-        )
-    if finetune and parent is None:
-        raise InputError(f"{where}: finetune is true and load ({load}) contains no checkpoint to start from")
-    if save is not None and own is not None and not is_same_folder(load, save):
-        raise InputError(
-            f"{where}: save ({save}) already contains checkpoints ({own.name}) and load is {load!r}; set load to "
-            f"{str(save)!r} to resume that run, or choose another save"
-        )

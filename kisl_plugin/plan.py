@@ -178,7 +178,6 @@ class InjectionPlan:
             "window": list(settings.window),
             "injected_tokens": self.injected_tokens,
             "injected_fraction": round(self.injected_fraction, 6),
-            "repacked_rows": self.schedule.repacked_rows or None,
             "statements_sha256": sha256("\n".join(f"{s.text}\t{s.tokens.tolist()}" for s in self.statements)),
         }
 

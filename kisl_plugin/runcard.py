@@ -18,7 +18,6 @@ __all__ = [
     "RunCard",
     "check_resume",
     "read_run_card",
-    "schedule_difference",
     "write_run_card",
 ]
 
@@ -57,7 +56,6 @@ class RunCard:
     window: list[float] | None = None
     injected_tokens: int | None = None
     injected_fraction: float | None = None
-    repacked_rows: int | None = None
     statements_sha256: str | None = None
     parent: Mapping[str, Any] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -152,18 +150,11 @@ def check_resume(old: RunCard, new: RunCard, where: str) -> None:
     Raises:
         InputError: names the first key that differs, with both values.
     """
-    changed = schedule_difference(old, new)
-    if changed is not None:
-        key, was, is_now = changed
-        raise InputError(
-            f"{where}: the checkpoint was trained with {key} = {was!r}, the configuration now gives {is_now!r}; "
-            "restore the old value to resume, or set finetune: true to start a new run from these weights"
-        )
-
-
-def schedule_difference(old: RunCard, new: RunCard) -> tuple[str, Any, Any] | None:
-    """The first key that decides the schedule and differs, with both values; None if the schedules are the same."""
     before, now = old.to_dict(), new.to_dict()
     pairs = [(key, before.get(key), now.get(key)) for key in DECIDES_THE_SCHEDULE]
-    pairs.append(("triples.sha256", old.triples.get("sha256"), new.triples.get("sha256")))
-    return next((pair for pair in pairs if pair[1] != pair[2]), None)
+    for key, was, is_now in (*pairs, ("triples.sha256", old.triples.get("sha256"), new.triples.get("sha256"))):
+        if was != is_now:
+            raise InputError(
+                f"{where}: the checkpoint was trained with {key} = {was!r}, the configuration now gives {is_now!r}; "
+                "restore the old value to resume, or set finetune: true to start a new run from these weights"
+            )

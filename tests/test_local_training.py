@@ -18,12 +18,12 @@ from tiny_world import settings, write_yaml
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
+from kisl_plugin.checkpoints import hold_save
 from kisl_plugin.cli.main import main
 from kisl_plugin.errors import InputError
 from kisl_plugin.files import sha256
 from kisl_plugin.local.engine import LocalEngine
 from kisl_plugin.local.training import Metrics, StepReport
-from kisl_plugin.neox_config import hold_save
 from kisl_plugin.runcard import read_run_card
 from kisl_plugin.triples import read_triples
 from kisl_plugin.verbalize import statement

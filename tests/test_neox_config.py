@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kisl_plugin.checkpoints import hold_save
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.neox_config import (
     KEY_RULES,
     Purpose,
     Yamls,
-    hold_save,
     read_yamls,
     refuse_keys,
     unused_keys,

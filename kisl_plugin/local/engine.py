@@ -15,6 +15,7 @@ import torch
 import transformers
 
 import kisl_plugin
+from kisl_plugin.checkpoints import find_start, hold_save
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.files import write_atomically
 from kisl_plugin.huggingface import write_model
@@ -22,15 +23,14 @@ from kisl_plugin.local.config import LocalConfig, read_config
 from kisl_plugin.local.data import RunData, read_data
 from kisl_plugin.local.model import build_model, build_optimizer, count_parameters
 from kisl_plugin.local.training import Metrics, exposures_of, held_out_loss, keep_freed_memory, train_steps
-from kisl_plugin.neox_config import hold_save, is_same_folder, refuse_mixed_runs
 from kisl_plugin.progress import Progress
-from kisl_plugin.runcard import CARD_NAME, RunCard, check_resume, read_run_card, schedule_difference, write_run_card
+from kisl_plugin.runcard import CARD_NAME, RunCard, check_resume, read_run_card, write_run_card
 from kisl_plugin.triples import triples_to_jsonl
 
 __all__ = ["METRICS", "LocalEngine"]
 
 MODEL_FOLDER, METRICS = "hf", "metrics.jsonl"
-_LATEST, _STATE, _SETTINGS, _CONFIGS = "latest", "state.pt", "settings.json", "configs"
+_LATEST, _STATE, _SETTINGS = "latest", "state.pt", "settings.json"
 # A run may resume with other values of these: the data are compared by their content, and the rest changes no more
 # than rounding (how a batch is divided into micro batches).
 _MAY_CHANGE = frozenset(
@@ -91,8 +91,8 @@ class _Run:
         card, is_written = self.card(end), (finished / "model.safetensors").is_file()
         # Without a card nothing shows that the finished model is this run's; then it is written again.
         if self.start == end and card is not None and is_written and (finished / CARD_NAME).is_file():
-            present = read_run_card(finished)
-            if present.iteration == end and not schedule_difference(present, card):
+            undated = {"created": None, "versions": None}
+            if {**read_run_card(finished).to_dict(), **undated} == {**card.to_dict(), **undated}:
                 self.say(f"{finished}: already trained to iteration {end}")
                 return finished
         tokens_per_step = config.batch * config["seq_length"]
@@ -116,18 +116,21 @@ class _Run:
 
     def _resume(self) -> Any:
         """Load the weights to start from, if any. Returns the optimizer's state where the run goes on from its own."""
-        config, load, finetune = self.config, self.config["load"], self.config["finetune"]
-        own = latest_checkpoint(self.folder)
-        # A run resumes in its own folder where `load` names it, and where a continued run (finetune) was interrupted.
-        continues = own is not None and finetune != is_same_folder(load, self.folder)
-        checkpoint = own
-        if not continues:
-            checkpoint, continues = latest_checkpoint(Path(load)) if load is not None else None, not finetune
-            refuse_mixed_runs(self.folder, load, finetune=finetune, own=own, parent=checkpoint, where=config.where)
+        config, load = self.config, self.config["load"]
+        checkpoint, continues = find_start(config["save"], load, finetune=config["finetune"], where=config.where)
         if checkpoint is None:
-            if load is not None and not is_same_folder(load, self.folder):
+            if load is not None and Path(load).resolve() != self.folder.resolve():
                 self.say(f"load ({load}) contains no checkpoint: starting from the beginning")
             return None
+        if any(checkpoint.glob("*model_states.pt")):
+            raise InputError(
+                f"{checkpoint}: is a checkpoint of GPT-NeoX, not of this engine; choose another save and load"
+            )
+        if not (checkpoint / _STATE).is_file():
+            latest = checkpoint.parent / _LATEST
+            raise InputError(
+                f"{latest}: names {checkpoint.name!r}, which is missing; write the name of a checkpoint there"
+            )
         try:
             # Tensors only: nothing in the file is executed.
             state = torch.load(checkpoint / _STATE, map_location="cpu", weights_only=True)
@@ -170,14 +173,12 @@ class _Run:
         name = f"global_step{iteration}"
         draft, target = self.folder / f"{name}.part", self.folder / name
         shutil.rmtree(draft, ignore_errors=True)
-        (draft / _CONFIGS).mkdir(parents=True)
+        draft.mkdir()
         try:
             torch.save({"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}, draft / _STATE)
         except RuntimeError as error:  # torch's way to say that the disk is full
             raise OSError(f"{draft / _STATE}: {str(error).splitlines()[0]}") from None
         write_atomically(draft / _SETTINGS, json.dumps({"iteration": iteration, **self.settings}, indent=2))
-        for file, text in self.config.texts.items():
-            write_atomically(draft / _CONFIGS / file, text)
         card = self.card(iteration)
         if card is not None:
             write_run_card(draft, card, self.triples_jsonl)
@@ -225,23 +226,3 @@ class _Run:
             },
             **self.card_fields,
         )
-
-
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint in `folder`, or None where there is none yet.
-
-    Raises:
-        InputError: `latest` cannot be read, or names a checkpoint that is missing or GPT-NeoX's.
-    """
-    try:
-        name = (folder / _LATEST).read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{folder / _LATEST}: cannot be read ({error}); expected the folder of a run") from None
-    checkpoint = folder / name
-    if any(checkpoint.glob("*model_states.pt")):
-        raise InputError(f"{checkpoint}: is a checkpoint of GPT-NeoX, not of this engine; choose another save and load")
-    if not (checkpoint / _STATE).is_file():
-        raise InputError(f"{folder / _LATEST}: names {name!r}, which is missing; write the name of a checkpoint there")
-    return checkpoint

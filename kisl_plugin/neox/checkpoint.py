@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kisl_plugin.checkpoints import latest_checkpoint
 from kisl_plugin.errors import InputError
 from kisl_plugin.neox_config import Yamls, read_yamls
 
@@ -149,11 +150,10 @@ def find_checkpoint(path: Path) -> Path:
     if not path.is_dir():
         raise InputError(f"{path}: no such folder; expected a checkpoint of GPT-NeoX (SAVE/global_stepN) or SAVE")
     steps = ", ".join(sorted(str(step) for step in path.glob("global_step*"))) or "none is there"
-    if (path / "latest").is_file():
-        name = (path / "latest").read_text(encoding="utf-8", errors="replace").strip()
-        if not (path / name).is_dir():
-            raise InputError(f"{path / 'latest'}: names {name!r}, which is not there; use one of {steps}")
-        path = path / name
+    latest = latest_checkpoint(path)
+    if latest is not None and not latest.is_dir():
+        raise InputError(f"{path / 'latest'}: names {latest.name!r}, which is not there; use one of {steps}")
+    path = latest or path
     first = path / _rank_file(0)
     if first.is_file():
         return path

@@ -9,12 +9,12 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from fnmatch import fnmatch
 from importlib import util
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from kisl_plugin.checkpoints import hold_save
 from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.neox.install import INSTALL, VARIABLE, ensure_helpers, find_neox
 from kisl_plugin.neox.patches import (
@@ -29,16 +29,15 @@ from kisl_plugin.neox.patches import (
     settle_on_cpu,
     warn_of_lost_clipping,
 )
-from kisl_plugin.neox.run import check_start, injection_plan, resume_continued, tokenizer_of, where_of
+from kisl_plugin.neox.run import check_start, injection_plan, tokenizer_of, where_of
 from kisl_plugin.neox.worker import SCRIPT
-from kisl_plugin.neox_config import Yamls, hold_save, read_yamls, refuse_keys
+from kisl_plugin.neox_config import Yamls, read_yamls, refuse_keys
 from kisl_plugin.plan import read_settings
 
 __all__ = ["main"]
 
 WORKER = Path(__file__).with_name("worker.py")
 JOBS = ("train", "generate", "eval")
-PROBES = ("kisl", "kisl_wikidata", "kisl_wikidata_statement", "kisl_wikidata_paraphrase", "kisl_background")
 # On other nodes DeepSpeed sets the variables that begin with one of these, and no others.
 EXPORTED = (VARIABLE, "KISL_")
 USAGE = """usage: deepy.py train|generate|eval CONFIG.yml [MORE.yml …] [options of GPT-NeoX's deepy.py]
@@ -144,13 +143,6 @@ def checked_before_start(yamls: Yamls, job: str | None, on_cpu: bool) -> Iterato
                 neox_args = original.__func__(NeoXArgs, input_args)
             except (AssertionError, AttributeError, ImportError, KeyError, TypeError, ValueError) as error:
                 raise InputError(f"{yamls.where}: GPT-NeoX refuses this configuration: {_in_one_line(error)}") from None
-            for task in neox_args.eval_tasks or ():
-                if any(fnmatch(probe, task) for probe in PROBES):
-                    raise InputError(
-                        f"eval_tasks: {task!r} cannot be run inside GPT-NeoX, which uses the first 10 items of a task "
-                        "and functions that lm_eval dropped in 0.4.2; run: kisl export CHECKPOINT OUT && lm_eval "
-                        "--tasks kisl_wikidata --model hf --model_args pretrained=OUT"
-                    )
             if on_cpu:
                 settle_on_cpu(neox_args)
             if "master_port" not in yamls.values and neox_args.hostfile is None:
@@ -289,7 +281,6 @@ def check_run(neox_args: Any, stack: ExitStack) -> None:
         check_start(neox_args, None)
         return
     refuse_keys(Yamls(vars(neox_args), where=where), "injection")
-    resume_continued(neox_args)
     tokenizer = tokenizer_of(neox_args)
     # With train_epochs only the data loader knows the number of samples; the workers check the rest.
     plan = injection_plan(neox_args, tokenizer) if neox_args.train_iters else None

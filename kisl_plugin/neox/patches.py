@@ -7,6 +7,7 @@ import sys
 import types
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from functools import partial
 from importlib.metadata import version
 from types import ModuleType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -102,12 +103,7 @@ def patch_cuda(processes: int) -> None:
 def patch_initialize(modules: Iterable[ModuleType]) -> None:
     """Let `initialize_megatron` pass without CUDA wherever one of `modules` calls it."""
     for module in modules:
-        original: Any = module.initialize_megatron
-
-        def initialize_megatron(neox_args: Any, allow_no_cuda: bool = True, original: Any = original) -> Any:
-            return original(neox_args, allow_no_cuda=True)
-
-        module.initialize_megatron = initialize_megatron  # type: ignore[attr-defined]
+        module.initialize_megatron = partial(module.initialize_megatron, allow_no_cuda=True)  # type: ignore[attr-defined]
 
 
 def use_plain_adam() -> None:

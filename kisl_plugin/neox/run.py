@@ -5,13 +5,12 @@ import re
 from collections.abc import Mapping
 from copy import copy
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import kisl_plugin
+from kisl_plugin.checkpoints import find_start
 from kisl_plugin.errors import InputError
 from kisl_plugin.neox.install import commit_of, find_neox, installed_version
-from kisl_plugin.neox_config import is_same_folder, refuse_mixed_runs
 from kisl_plugin.plan import Encode, InjectionPlan, make_plan, read_settings
 from kisl_plugin.runcard import CARD_NAME, RunCard, check_resume, read_run_card
 
@@ -75,20 +74,10 @@ def injection_plan(neox_args: Any, tokenizer: Any) -> InjectionPlan:
 # ---- where a run begins: fresh, from its own checkpoint, or from the weights of another run
 
 
-def resume_continued(neox_args: Any) -> None:
-    """Let a continued run that was interrupted go on from its own `save` with the same YAML; GPT-NeoX begins anew.
-
-    Only for a run with a section: its card shows what it goes on from.
-    """
-    newest = _checkpoint(neox_args.save, None)
-    if neox_args.finetune and newest is not None and not is_same_folder(neox_args.load, Path(neox_args.save)):
-        print(f"kisl: finetune is true and save holds {newest}: resuming this continued run")
-        # `iteration` is one of the parent's.
-        neox_args.update_values({"finetune": False, "load": neox_args.save, "iteration": None})
-
-
 def check_start(neox_args: Any, plan: InjectionPlan | None) -> Mapping[str, Any] | None:
     """Check the checkpoint that `load`, `iteration` and `finetune` lead to; returns the `parent` of the run's card.
+
+    A continued run with a section that was interrupted goes on from its own `save` with the same YAML.
 
     Args:
         neox_args: GPT-NeoX's arguments.
@@ -100,7 +89,15 @@ def check_start(neox_args: Any, plan: InjectionPlan | None) -> Mapping[str, Any]
             DeepSpeed cannot load it on this number of processes.
     """
     section = neox_args.kisl is not None
-    checkpoint = _checkpoint(neox_args.load, neox_args.iteration)
+    finetune = bool(section and neox_args.finetune)
+    places = (neox_args.save if section else None, neox_args.load)
+    checkpoint, resumes = find_start(
+        *places, finetune=finetune, where=where_of(neox_args), iteration=neox_args.iteration
+    )
+    if resumes and finetune:
+        # GPT-NeoX would begin anew. `iteration` is one of the parent's.
+        print(f"kisl: finetune is true and save holds {checkpoint}: resuming this continued run")
+        neox_args.update_values({"finetune": False, "load": neox_args.save, "iteration": None})
     if checkpoint is not None and not checkpoint.is_dir():
         present = ", ".join(sorted(path.name for path in checkpoint.parent.glob("global_step*"))) or "none"
         raise InputError(f"{checkpoint}: no such checkpoint; in {checkpoint.parent} there are: {present}")
@@ -108,15 +105,6 @@ def check_start(neox_args: Any, plan: InjectionPlan | None) -> Mapping[str, Any]
         raise InputError(
             f"{checkpoint}: holds no weights of GPT-NeoX (*model_states.pt): it is incomplete, or a checkpoint of the "
             "embedded engine (kisl train), which GPT-NeoX cannot load; choose another save and load"
-        )
-    if section:
-        refuse_mixed_runs(
-            None if neox_args.save is None else Path(neox_args.save),
-            neox_args.load,
-            finetune=bool(neox_args.finetune),
-            own=_checkpoint(neox_args.save, None),
-            parent=checkpoint,
-            where=where_of(neox_args),
         )
     if checkpoint is None:
         return None
@@ -149,21 +137,6 @@ def check_start(neox_args: Any, plan: InjectionPlan | None) -> Mapping[str, Any]
                 "DeepSpeed's ds_to_universal.py and load it as such"
             )
     return card.parent if card is not None else None
-
-
-def _checkpoint(folder: str | None, iteration: int | None) -> Path | None:
-    """The checkpoint that DeepSpeed loads from `folder`: that of `iteration`, or the one that `latest` names."""
-    if folder is None:
-        return None
-    if iteration is not None:
-        return Path(folder) / f"global_step{iteration}"
-    latest = Path(folder) / "latest"
-    try:
-        return Path(folder) / latest.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{latest}: cannot be read ({error}); expected the name of a checkpoint") from None
 
 
 # ---- the run card, written with every checkpoint

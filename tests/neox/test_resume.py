@@ -21,8 +21,8 @@ from safetensors import safe_open
 from test_layouts import counted, expected
 from tiny_world import write_yaml
 
+from kisl_plugin.checkpoints import hold_save
 from kisl_plugin.errors import KislError
-from kisl_plugin.neox_config import hold_save
 from kisl_plugin.runcard import read_run_card
 
 

@@ -1,0 +1,87 @@
+"""The folder that a run saves to, for every engine: one run at a time, its newest checkpoint, where a run begins."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kisl_plugin.errors import InputError
+from kisl_plugin.files import hold_lock
+
+__all__ = ["find_start", "hold_save", "latest_checkpoint"]
+
+_LOCK, _LATEST = "kisl.lock", "latest"
+
+
+@contextmanager
+def hold_save(save: Path, where: str) -> Iterator[None]:
+    """Keep other runs of either engine out of `save` while the block runs; the folder is created if it is missing.
+
+    Raises:
+        InputError: `save` is not a folder or cannot be written.
+        KislError: another run holds it.
+    """
+    try:
+        save.mkdir(parents=True, exist_ok=True)
+        (save / _LOCK).touch()
+    except OSError as error:
+        raise InputError(f"{where}: save ({save}) cannot be written ({error.strerror})") from None
+    with hold_lock(save / _LOCK, f"{where}: another run saves to {save}"):
+        yield
+
+
+def latest_checkpoint(folder: str | Path | None) -> Path | None:
+    """The checkpoint that `latest` in `folder` names, which need not be there; None where there is none yet.
+
+    Raises:
+        InputError: `latest` cannot be read.
+    """
+    if folder is None:
+        return None
+    latest = Path(folder) / _LATEST
+    try:
+        return Path(folder) / latest.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{latest}: cannot be read ({error}); expected the name of a checkpoint") from None
+
+
+def find_start(
+    save: str | None, load: str | None, *, finetune: bool, where: str, iteration: int | None = None
+) -> tuple[Path | None, bool]:
+    """The checkpoint that a run begins with, and whether it goes on from there as the same run.
+
+    A run goes on in its own folder: where `load` is `save`, and where a continued run was interrupted. It begins anew
+    where there is no checkpoint yet (None), or with the weights of another run (`finetune`).
+
+    Args:
+        save: the folder that the run saves to.
+        load: the folder that it loads from.
+        finetune: whether it takes only the weights from there and is a new run.
+        where: the run's YAMLs, for messages.
+        iteration: which checkpoint of `load`; by default the newest.
+
+    Raises:
+        InputError: `finetune` without a checkpoint to start from, or with `load` and `save` the same folder; or `save`
+            contains checkpoints, and `load` is another folder.
+    """
+    own = latest_checkpoint(save)
+    is_own = save is not None and load is not None and Path(load).resolve() == Path(save).resolve()
+    if own is not None and finetune and not is_own:
+        return own, True
+    if finetune and is_own:
+        raise InputError(
+            f"{where}: finetune is true and load and save are both {load!r}; choose another save, so that the parent's "
+            "checkpoints stay"
+        )
+    start = latest_checkpoint(load)
+    if load is not None and iteration is not None:
+        start = Path(load) / f"global_step{iteration}"
+    if finetune and start is None:
+        raise InputError(f"{where}: finetune is true and load ({load}) contains no checkpoint to start from")
+    if own is not None and not is_own:
+        raise InputError(
+            f"{where}: save ({save}) already contains checkpoints ({own.name}) and load is {load!r}; set load to "
+            f"{str(save)!r} to resume that run, or choose another save"
+        )
+    return start, not finetune
