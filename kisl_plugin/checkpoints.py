@@ -7,9 +7,9 @@ from pathlib import Path
 from kisl_plugin.errors import InputError
 from kisl_plugin.files import hold_lock
 
-__all__ = ["find_start", "hold_save", "latest_checkpoint"]
+__all__ = ["LOCK_NAME", "find_start", "hold_save", "latest_checkpoint"]
 
-_LOCK, _LATEST = "kisl.lock", "latest"
+LOCK_NAME, _LATEST = "kisl.lock", "latest"
 
 
 @contextmanager
@@ -22,10 +22,10 @@ def hold_save(save: Path, where: str) -> Iterator[None]:
     """
     try:
         save.mkdir(parents=True, exist_ok=True)
-        (save / _LOCK).touch()
+        (save / LOCK_NAME).touch()
     except OSError as error:
         raise InputError(f"{where}: save ({save}) cannot be written ({error.strerror})") from None
-    with hold_lock(save / _LOCK, f"{where}: another run saves to {save}"):
+    with hold_lock(save / LOCK_NAME, f"{where}: another run saves to {save}"):
         yield
 
 

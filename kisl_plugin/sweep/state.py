@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kisl_plugin.checkpoints import LOCK_NAME
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.files import write_atomically
-from kisl_plugin.neox_config import LOCK_NAME
 from kisl_plugin.runcard import RunCard, read_run_card
 from kisl_plugin.sweep.spec import SweepRun
 
