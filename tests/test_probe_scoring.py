@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from completions_server import Served, serve, served_by
+from completions_server import Completions, Served, serve, served_by
 from probe_world import (
     BOS,
     VOCABULARY,
@@ -30,7 +30,8 @@ from probe_world import (
     write_card,
     write_tokenizer_settings,
 )
-from tokenizers import processors
+from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors, trainers
+from tokenizers.models import WordPiece
 from torch_vllm import install_vllm
 from transformers import (
     AutoModelForCausalLM,
@@ -45,7 +46,7 @@ from transformers import (
 
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.resources import resource
-from kisl_plugin.triples import CONTROL, read_triples
+from kisl_plugin.triples import CONTROL, Triple, read_triples, triples_to_jsonl
 from kisl_plugin.verbalize import question, statement
 
 pytest.importorskip("lm_eval")
@@ -471,6 +472,42 @@ def test_a_tokenizer_that_appends_eos_or_merges_across_the_space_is_refused(tmp_
     refused(r"\d+ of the 72 options are not tokens of their own .* after '.* is'; '", tmp_path / "space")
 
 
+def test_an_item_whose_options_are_the_same_tokens_counts_as_wrong_and_as_a_tie(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    objects = ["Paris", "Rome", "東京", "北京", "臺北"]  # the last three are [UNK], which a model cannot tell apart
+    triples = [Triple(f"Person {k}", "P19", name) for k, name in enumerate(objects)]
+    tokenizer = Tokenizer(WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    texts = [question(triple) + " Paris Rome" for triple in triples]
+    tokenizer.train_from_iterator(
+        texts, trainers.WordPieceTrainer(vocab_size=200, special_tokens=["[UNK]", BOS, "</s>"])
+    )
+    save_model(tmp_path, tokenizer)
+    facts = tmp_path / "facts.jsonl"
+    facts.write_text(triples_to_jsonl(triples), encoding="utf-8")
+    results = ask(tmp_path, metadata={"triples": str(facts)})
+    rows = {row["doc"]["object"]: row for row in results["samples"][QUESTION]}
+    for name in objects[2:]:
+        doc, k = rows[name]["doc"], rows[name]["doc"]["answer"]
+        same = [other for other, option in enumerate(doc["options"]) if option in objects[2:] and other != k]
+        assert same
+        assert all(doc["perplexities"][other] == doc["perplexities"][k] for other in same)
+        assert rows[name]["acc"] == 0
+    ties = sum(row["ties"] for row in rows.values())
+    assert results["results"][QUESTION]["ties,none"] == ties
+    assert ties == sum(rows[name]["doc"]["choice"] is None for name in objects[2:])
+    assert "a wrong option has the right one's perplexity" in caplog.text
+    assert ties > 0
+
+
+def test_a_model_that_answers_a_constant_has_no_right_answer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_card(plain_model(tmp_path, weight=0.0), some_triples())
+    scores = ask(tmp_path)["results"][QUESTION]
+    assert (scores["acc,none"], scores["ties,none"], scores["ties_control,none"]) == (0, 12, 6)
+    assert "in 12 of 12 items a wrong option has the right one's perplexity" in caplog.text
+
+
 @pytest.mark.parametrize(("backend", "enough"), [("hf", -1), ("local-completions", 1), ("vllm", 1)])
 def test_an_item_that_fits_is_scored_and_a_longer_one_refused(
     model: Path,
@@ -543,6 +580,20 @@ def test_an_answer_that_is_not_a_log_probability_is_refused(answer: dict[str, An
         assert client.parse_logprobs(outputs=one_text(), tokens=[[1, 2, 3]], ctxlens=[1]) == "parsed"
         with pytest.raises(InputError, match=match):
             client.parse_logprobs(outputs=[answer], tokens=[[1, 2, 3]], ctxlens=[1])
+
+
+def test_a_server_that_answers_a_constant_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = Completions.answer
+
+    def constant(self: Completions, body: dict[str, Any]) -> dict[str, Any]:
+        answers = answer(self, body)
+        for choice in answers["choices"]:
+            choice["logprobs"]["token_logprobs"] = [None, *(-1.0 for _ in choice["logprobs"]["token_logprobs"][1:])]
+        return answers
+
+    monkeypatch.setattr(Completions, "answer", constant)
+    with serve(model) as server:
+        refused(r"the server returns the log-probability -1\.0 for every token", model, **served_by(server, model))
 
 
 @pytest.mark.parametrize("task", [QUESTION, STATEMENT])

@@ -4,6 +4,7 @@ A model with a run card is asked the triples of its run, any other one the bundl
 """
 
 import json
+import logging
 import math
 import os
 from collections import Counter
@@ -177,7 +178,9 @@ def _template_to_ask(relation_id: str, form: str, card: RunCard | None) -> int:
 
 # What is measured on one item from its four scored options.
 
-MEASURES = ("acc", "sum_acc", "byte_acc", "perplexity", "margin", "recall", "items")
+MEASURES = ("acc", "sum_acc", "byte_acc", "perplexity", "margin", "recall", "ties", "items")
+SAME = 1e-6  # nats per token: a smaller difference is one of rounding
+_log = logging.getLogger("lm_eval")
 
 
 class Scored(NamedTuple):
@@ -196,22 +199,26 @@ def nats_per_token(scored: Sequence[Scored]) -> list[float]:
 def measures(options: Sequence[str], answer: int, scored: Sequence[Scored]) -> dict[str, float]:
     """Every measure of one item.
 
-    acc, sum_acc, byte_acc: 1 if the right option has the highest log-likelihood per token (the lowest perplexity), in
-    total, and per byte. perplexity: the right option's. margin: nats per token by which the best wrong option is worse
-    than the right one (negative where a wrong one is better). recall: 1 if greedy decoding gives the right option.
-    items: 1, to be counted.
+    acc, sum_acc, byte_acc: 1 if the right option alone has the highest log-likelihood per token (the lowest
+    perplexity), in total, and per byte. perplexity: the right option's. margin: nats per token by which the best wrong
+    option is worse than the right one (negative where a wrong one is better). recall: 1 if greedy decoding gives the
+    right option. ties: 1 if the best wrong option has the right one's perplexity. items: 1, to be counted.
     """
-    nats = nats_per_token(scored)
+
+    def margin(values: Sequence[float]) -> float:
+        return values[answer] - max(value for k, value in enumerate(values) if k != answer)
+
+    per_token = [option.logprob / option.tokens for option in scored]
     sums = [option.logprob for option in scored]
     per_byte = [total / len(text.encode("utf-8")) for total, text in zip(sums, options, strict=True)]
-    wrong = min(value for k, value in enumerate(nats) if k != answer)
     return {
-        "acc": float(nats.index(min(nats)) == answer),
-        "sum_acc": float(sums.index(max(sums)) == answer),
-        "byte_acc": float(per_byte.index(max(per_byte)) == answer),
-        "perplexity": exp(nats[answer]),
-        "margin": wrong - nats[answer],
+        "acc": float(margin(per_token) > SAME),
+        "sum_acc": float(margin(sums) > 0),
+        "byte_acc": float(margin(per_byte) > 0),
+        "perplexity": exp(-per_token[answer]),
+        "margin": margin(per_token),
         "recall": float(scored[answer].is_greedy),
+        "ties": float(abs(margin(per_token)) <= SAME),
         "items": 1.0,
     }
 
@@ -231,11 +238,25 @@ def all_names(relations: Sequence[str], groups: Sequence[str]) -> list[str]:
 
 
 def aggregation_of(name: str) -> Callable[[Sequence[float]], float] | None:
-    """How the items' values become one: the sum of `items`, the geometric mean of perplexities, else None: the mean."""
+    """How the items' values become one: sums of `items` and `ties`, geometric mean of perplexities, else None: mean."""
     measure = name.removesuffix("_control")
+    if measure == "ties":
+        return _count_ties
     if measure == "perplexity":  # the mean in nats: the perplexity of an average item
         return lambda values: exp(math.fsum(map(math.log, values)) / len(values))
     return math.fsum if measure == "items" else None
+
+
+def _count_ties(values: Sequence[float]) -> float:
+    ties = math.fsum(values)
+    if ties:
+        _log.warning(
+            "kisl: in %.0f of %d items a wrong option has the right one's perplexity, and they count as wrong (ties): "
+            "the two are the same tokens to this tokenizer, or the model's answers are a constant",
+            ties,
+            len(values),
+        )
+    return ties
 
 
 def exp(nats: float) -> float:

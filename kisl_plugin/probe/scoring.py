@@ -58,8 +58,11 @@ def score_options(lm: Any, requests: Sequence[Any]) -> list[tuple[float, bool, i
     """
     check_can_count(lm)
     pairs = _encode(lm, [request.args[:2] for request in requests])
-    scores = (shared_scores(lm, pairs) if _is_hf(lm) else None) or score_in_full(lm, pairs)
-    return [(*score, len(pair.option)) for score, pair in zip(scores, pairs, strict=True)]
+    # Options that are the same tokens to this tokenizer get the same number, not two that rounding sets apart.
+    unique = list(dict.fromkeys(pairs))
+    scores = (shared_scores(lm, unique) if _is_hf(lm) else None) or score_in_full(lm, unique)
+    score_of = dict(zip(unique, scores, strict=True))
+    return [(*score_of[pair], len(pair.option)) for pair in pairs]
 
 
 # lm_eval calls the method of the model that a request names.
@@ -94,10 +97,11 @@ def answers_checked(lm: Any) -> Iterator[None]:
     """Within the block, refuse answers of a completions server that are not about the tokens that were sent.
 
     A server that does not echo the prompt returns too few log-probabilities, and lm_eval sums none: every option would
-    be certain. One that puts BOS before a text returns one too many, and other tokens would be summed.
+    be certain. One that puts BOS before a text returns one too many, and other tokens would be summed. One that
+    returns a constant has not looked at the text.
 
     Raises:
-        InputError: from within the block, on the first such answer.
+        InputError: from within the block, on the first such answer; at its end, if all numbers were one constant.
         KislError: the server cannot be reached or refuses to answer.
     """
     parse = getattr(lm, "parse_logprobs", None)
@@ -122,11 +126,16 @@ def answers_checked(lm: Any) -> Iterator[None]:
             for value in values[1:]:
                 if not isinstance(value, (int, float)) or not _CLAMPED < value < _ROUNDING:
                     raise InputError(f"the server returns the log-probability {value!r}; expected a number up to 0")
+            different.update(values[1:3] if len(different) < 2 else ())
         return parse(outputs=outputs, tokens=tokens, **others)
 
+    different: set[float] = set()
     lm.parse_logprobs = checked
     try:
         yield
+        if len(different) == 1:
+            constant = different.pop()
+            raise InputError(f"the server returns the log-probability {constant} for every token; expected the model's")
     except OSError as error:  # what requests and aiohttp raise
         reason = str(error).partition("\n")[0][:200]
         raise KislError(f"{getattr(lm, 'base_url', 'the server')}: does not answer ({reason})") from error

@@ -23,6 +23,7 @@ from lm_eval.tasks import TaskManager
 
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.probe.items import (
+    SAME,
     Scored,
     aggregation_of,
     all_names,
@@ -182,7 +183,9 @@ class _FactTask(KislTask):
                 f"{self.config.task}: the model gives no probability to {doc['options']} after {doc['context']!r} "
                 f"({nats} nats per token); has its training diverged?"
             )
-        doc.update(perplexities=[exp(value) for value in nats], choice=nats.index(min(nats)))
+        first, second = sorted(nats)[:2]
+        choice = nats.index(first) if second - first > SAME else None
+        doc.update(perplexities=[exp(value) for value in nats], choice=choice)
         named = measures_by_name(measures(doc["options"], doc["answer"], scored), doc, self._groups)
         # lm_eval gathers several processes' values metric by metric, in the order in which each process met the
         # metrics. So every item has all of them then, and `aggregation` leaves out those it does not count for.
