@@ -1,4 +1,9 @@
 import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +14,7 @@ from probe_world import plain_model, some_triples, write_card
 from kisl_plugin.cli.probe import probe
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.probe.run import Scores, probe_models
+from kisl_plugin.triples import triples_to_jsonl
 
 pytest.importorskip("lm_eval")
 
@@ -92,12 +98,79 @@ def test_the_others_are_asked_where_one_model_fails(twins: list[Path], tmp_path:
     corrupt, wrong = corrupt_model(tmp_path / "corrupt"), model_with_others_triples(tmp_path / "wrong")
     done = command(twins[0], corrupt, wrong, twins[1], "--output", tmp_path / "out")
     assert done.exit_code == 1
-    assert [line.split()[0] for line in done.stdout.splitlines()] == [str(model) for model in twins]
-    first, second = done.stderr.splitlines()
-    assert first.startswith(f"Error: {corrupt}: lm_eval could not ask this model")
-    assert second.startswith("Error: ")
-    assert str(wrong) in second
+    # Each model's line comes when it is done, and every error names its model.
+    lines = done.output.splitlines()
+    beginnings = [f"{twins[0]} ", f"Error: {corrupt}: lm_eval could not ask", f"Error: {wrong}: ", f"{twins[1]} "]
+    assert [line.startswith(beginning) for line, beginning in zip(lines, beginnings, strict=True)] == [True] * 4
     assert len(list(tmp_path.rglob("results_*.json"))) == 2
+
+
+def test_a_model_that_gives_no_probability_is_named(tmp_path: Path) -> None:
+    model = plain_model(tmp_path / "model", weight=float("nan"))
+    write_card(model, some_triples())
+    done = command(model, "--output_path", tmp_path / "out")
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"Error: {model}: kisl_wikidata: the model gives no probability to ")
+
+
+def test_a_model_that_has_results_is_skipped_unless_other_questions_or_a_newer_model_are_meant(
+    twins: list[Path], tmp_path: Path
+) -> None:
+    model, out = tmp_path / "model", tmp_path / "out"
+    shutil.copytree(twins[0], model)
+
+    def is_asked(*options: object) -> bool:
+        before = len(list(out.rglob("results_*.json")))
+        done = command(model, "--output_path", out, *options)
+        assert done.exit_code == 0, done.output
+        asked = len(list(out.rglob("results_*.json"))) - before
+        assert (f"{model}: has results, " in done.output) == (not asked)
+        return bool(asked)
+
+    assert is_asked()
+    assert not is_asked()
+    for options in (("--limit", "3"), ("--tasks", "kisl_background"), ("--dtype", "float64")):
+        assert is_asked(*options)
+        assert not is_asked(*options)
+    assert not is_asked()
+    assert is_asked("--force")
+    (model / "README.md").write_text("about the model")
+    assert not is_asked()
+    write_card(model, some_triples(), frequency=11)  # another run
+    assert is_asked()
+
+
+def test_lm_evals_limit_and_model_arguments_and_own_triples_are_used(twins: list[Path], tmp_path: Path) -> None:
+    facts = tmp_path / "facts.jsonl"
+    facts.write_text(triples_to_jsonl([replace(triple, group="injected") for triple in some_triples()]))
+    words = ("--limit", 5, "--model_args", "dtype=float64,max_length=100", "--triples", facts)
+    done = command(twins[0], "--output_path", tmp_path / "out", *words)
+    assert done.exit_code == 0, done.output
+    (file,) = tmp_path.rglob("results_*.json")
+    results = read(file)
+    assert results["config"]["limit"] == 5
+    assert results["config"]["model_args"] == {"pretrained": str(twins[0]), "dtype": "float64", "max_length": 100}
+    metadata = results["configs"]["kisl_wikidata"]["metadata"]
+    assert metadata["triples"] == str(facts)
+    assert "kisl" not in metadata
+    assert results["results"]["kisl_wikidata"]["items,none"] == 5
+    done = command(twins[0], "--output_path", tmp_path / "out", "--model_args", "pretrained=other")
+    assert "pretrained is each MODEL" in done.stderr
+
+
+def test_a_name_on_the_hub_is_a_model(twins: list[Path], tmp_path: Path) -> None:
+    cache = tmp_path / "hub" / "models--own--model"
+    shutil.copytree(twins[0], cache / "snapshots" / ("a" * 40), ignore=shutil.ignore_patterns("kisl*"))
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("a" * 40)
+    facts = tmp_path / "facts.jsonl"
+    facts.write_text(triples_to_jsonl(some_triples()))
+    words = [sys.executable, "-m", "kisl_plugin", "probe", "own/model", "--output_path", "out", "--triples", str(facts)]
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("own/model  kisl_wikidata  acc ")
+    assert len(list((tmp_path / "out" / "own__model").glob("results_*.json"))) == 1
 
 
 def test_failures_that_the_user_can_correct_are_status_2(tmp_path: Path) -> None:
@@ -109,7 +182,11 @@ def test_failures_that_the_user_can_correct_are_status_2(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["missing", "--output", "out"], "missing: no config.json"),
+        (["missing", "--output_path", "out"], "missing: no config.json"),
+        (
+            ["own/missing", "--out", "out"],
+            "own/missing: no config.json; expected the folder of a Hugging Face model (not",
+        ),
         (["MODEL", "--output", "out.json"], "out.json: the output is a folder"),
         (["MODEL", "--output", "FILE"], "FILE: cannot be written to"),
         (["MODEL", "--output", "/proc"], "/proc: cannot be written to"),
