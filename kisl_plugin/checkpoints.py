@@ -1,15 +1,25 @@
 """The folder that a run saves to, for every engine: one run at a time, its newest checkpoint, where a run begins."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from secrets import token_hex
 
-from kisl_plugin.errors import InputError
+from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.files import hold_lock
+from kisl_plugin.runcard import CARD_NAME, read_run_card
 
-__all__ = ["LOCK_NAME", "find_start", "hold_save", "latest_checkpoint"]
+__all__ = [
+    "LOCK_NAME",
+    "find_start",
+    "hold_save",
+    "hold_worker_lock",
+    "latest_checkpoint",
+    "new_run_id",
+    "refuse_other_run",
+]
 
-LOCK_NAME, _LATEST = "kisl.lock", "latest"
+LOCK_NAME, _WORKER_LOCK, _LATEST = "kisl.lock", "kisl.worker.lock", "latest"
 
 
 @contextmanager
@@ -25,8 +35,41 @@ def hold_save(save: Path, where: str) -> Iterator[None]:
         (save / LOCK_NAME).touch()
     except OSError as error:
         raise InputError(f"{where}: save ({save}) cannot be written ({error.strerror})") from None
-    with hold_lock(save / LOCK_NAME, f"{where}: another run saves to {save}"):
+    with hold_lock(save / LOCK_NAME, _busy(save, where)):
+        with hold_worker_lock(save, where):  # by a worker that outlived its launcher
+            pass
         yield
+
+
+def hold_worker_lock(save: Path, where: str) -> AbstractContextManager[None]:
+    """Keep other runs out of `save` also when the process that started this one, and holds the lock, is killed.
+
+    Raises:
+        KislError: a process of another run is alive.
+    """
+    return hold_lock(save / _WORKER_LOCK, _busy(save, where))
+
+
+def _busy(save: Path, where: str) -> str:
+    return f"{where}: another run saves to {save}"
+
+
+def new_run_id() -> str:
+    """An id for a run that begins."""
+    return token_hex(6)
+
+
+def refuse_other_run(save: Path, run_id: str) -> None:
+    """Check, before a checkpoint is written, that the newest one in `save` is this run's: not all systems have locks.
+
+    Raises:
+        KislError: it is another run's.
+    """
+    newest = latest_checkpoint(save)
+    if newest is not None and (newest / CARD_NAME).is_file():
+        other = read_run_card(newest).run_id
+        if other not in (None, run_id):
+            raise KislError(f"{newest}: is a checkpoint of another run ({other}), which has saved here meanwhile")
 
 
 def latest_checkpoint(folder: str | Path | None) -> Path | None:

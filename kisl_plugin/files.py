@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kisl_plugin.errors import KislError
 
-__all__ = ["hold_lock", "no_formula", "sha256", "write_atomically"]
+__all__ = ["hold_lock", "no_formula", "sha256", "sha256_of_files", "write_atomically"]
 
 
 def write_atomically(path: Path, content: str | bytes) -> Path:
@@ -65,6 +65,11 @@ def hold_lock(path: Path, busy: str) -> Iterator[None]:
 def sha256(text: str) -> str:
     """The hexadecimal SHA-256 of a text in UTF-8."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def sha256_of_files(*paths: str | Path) -> str:
+    """The hexadecimal SHA-256 of the files' bytes, one after the other; of a text file that of its text."""
+    return hashlib.sha256(b"".join(Path(path).read_bytes() for path in paths)).hexdigest()
 
 
 def no_formula(cell: str) -> str:

@@ -17,6 +17,7 @@ __all__ = [
     "TRIPLES_NAME",
     "RunCard",
     "check_resume",
+    "describe_optimizer",
     "read_run_card",
     "write_run_card",
 ]
@@ -36,7 +37,9 @@ class RunCard:
     """One training run at one checkpoint. `tokens` is D so far (samples so far × seq_length).
 
     Exactly one of `frequency` (of every injected triple) and `groups` ({name: {"frequency", "count"}}) is set. `seed`
-    is the injection's, `train_seed` that of initialisation and row order.
+    is the injection's, `train_seed` that of initialisation and row order. `data` are the SHA-256 of the background
+    corpus and of the tokenizer, `optimizer` its name, learning rate and schedule, and the batch in samples: runs that
+    differ in them, or in the shape in `model`, are different experiments. `run_id` is the same after every resume.
     """
 
     engine: str
@@ -57,6 +60,9 @@ class RunCard:
     injected_tokens: int | None = None
     injected_fraction: float | None = None
     statements_sha256: str | None = None
+    data: Mapping[str, str] | None = None
+    optimizer: Mapping[str, Any] | None = None
+    run_id: str | None = None
     parent: Mapping[str, Any] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     train_seed: int | None = None
@@ -107,6 +113,20 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+def describe_optimizer(values: Mapping[str, Any], batch: int) -> dict[str, Any]:
+    """The card's `optimizer` from GPT-NeoX's keys; `batch` in samples."""
+    section = values["optimizer"] or {}
+    keys = "weight_decay gradient_clipping warmup min_lr lr_decay_iters".split()
+    described = {
+        "name": str(section.get("type", "")).lower(),
+        **section.get("params", {}),
+        "schedule": values["lr_decay_style"],
+        **{key: values[key] for key in keys},
+        "batch": batch,
+    }
+    return {key: value for key, value in described.items() if value is not None}
+
+
 def read_run_card(folder: Path) -> RunCard:
     """The card of a checkpoint or export.
 
@@ -145,14 +165,19 @@ def write_run_card(folder: Path, card: RunCard, triples_jsonl: str) -> None:
 
 
 def check_resume(old: RunCard, new: RunCard, where: str) -> None:
-    """Refuse to resume a run whose schedule would differ from the one its checkpoint was trained on.
+    """Refuse to resume a run whose schedule, data or optimizer would differ from those of its checkpoint.
 
     Raises:
         InputError: names the first key that differs, with both values.
     """
     before, now = old.to_dict(), new.to_dict()
     pairs = [(key, before.get(key), now.get(key)) for key in DECIDES_THE_SCHEDULE]
-    for key, was, is_now in (*pairs, ("triples.sha256", old.triples.get("sha256"), new.triples.get("sha256"))):
+    pairs.append(("triples.sha256", old.triples.get("sha256"), new.triples.get("sha256")))
+    for part in ("data", "optimizer"):
+        if part in before and part in now:  # older cards have neither
+            keys = sorted(before[part].keys() | now[part].keys())
+            pairs += [(f"{part}.{key}", before[part].get(key), now[part].get(key)) for key in keys]
+    for key, was, is_now in pairs:
         if was != is_now:
             raise InputError(
                 f"{where}: the checkpoint was trained with {key} = {was!r}, the configuration now gives {is_now!r}; "

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -20,8 +21,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from kisl_plugin.checkpoints import hold_save
 from kisl_plugin.cli.main import main
-from kisl_plugin.errors import InputError
+from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.files import sha256
+from kisl_plugin.indexed import IndexedDataset, IndexedWriter
 from kisl_plugin.local.engine import LocalEngine
 from kisl_plugin.local.training import Metrics, StepReport
 from kisl_plugin.runcard import read_run_card
@@ -217,7 +219,7 @@ def test_broken_run_folders_are_named(tmp_path: Path, world: Path) -> None:
         ({"seed": 8}, "with seed = 7, the configuration now gives 8"),
         ({"kisl": {"triples": "wikidata_six", "frequency": 0}}, "frequency = 3, the configuration now gives 0"),
         ({"kisl": None}, "injected = True, now False"),
-        ({"weight_decay": 0.2}, "weight_decay = 0.1, now 0.2"),
+        ({"weight_decay": 0.2}, "optimizer.weight_decay = 0.1, the configuration now gives 0.2"),
         ({"bf16": {"enabled": True}}, "precision = 'fp32', now 'bfloat16'"),
         ({"split": "80,20,0"}, "split = '90,10,0', now '80,20,0'"),
     ],
@@ -229,9 +231,39 @@ def test_a_resume_of_another_run_is_refused_with_both_values(
         train(tmp_path, world, load=str(finished.parent), **changes)
 
 
-def test_other_data_under_the_same_name_are_not_resumed_on(tmp_path: Path, world: Path) -> None:
-    from kisl_plugin.indexed import IndexedDataset, IndexedWriter
+def test_the_card_says_what_a_run_was_trained_on_and_how_and_its_id_survives_a_resume(
+    finished: Path, world: Path, tmp_path: Path
+) -> None:
+    card = read_run_card(finished)
+    text = (world / "tokenizer.json").read_text(encoding="utf-8")
+    assert card.data == {"corpus": IndexedDataset(world / "text").fingerprint(), "tokenizer": sha256(text)}
+    assert card.optimizer == {
+        "name": "adam", "lr": 0.005, "betas": [0.9, 0.95], "schedule": "cosine", "weight_decay": 0.1,
+        "gradient_clipping": 1.0, "warmup": 0.01, "min_lr": 0.0, "batch": 4,
+    }  # fmt: skip
+    train(tmp_path, world)
+    (tmp_path / "run" / "latest").write_text("global_step4\n")
+    ids = {read_run_card(path).run_id for path in (train(tmp_path, world), tmp_path / "run" / "global_step4")}
+    assert len(ids) == 1 and ids != {None} and ids != {card.run_id}
 
+
+def test_a_run_stops_before_it_saves_over_another_that_has_saved_there_meanwhile(
+    finished: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = LlamaForCausalLM.forward
+
+    def forward_while_another_saves(model: LlamaForCausalLM, *args: Any, **kwargs: Any) -> Any:
+        shutil.copytree(finished.parent / "global_step20", tmp_path / "run" / "global_step20", dirs_exist_ok=True)
+        shutil.copy(finished.parent / "latest", tmp_path / "run" / "latest")
+        return forward(model, *args, **kwargs)
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", forward_while_another_saves)
+    with pytest.raises(KislError, match="global_step20: is a checkpoint of another run"):
+        train(tmp_path, world)
+    assert not (tmp_path / "run" / "global_step4").exists()
+
+
+def test_other_data_under_the_same_name_are_not_resumed_on(tmp_path: Path, world: Path) -> None:
     corpus = IndexedDataset(world / "text")
     documents = [corpus.get(i).tolist() for i in range(len(corpus))]
 
@@ -247,13 +279,11 @@ def test_other_data_under_the_same_name_are_not_resumed_on(tmp_path: Path, world
     (tmp_path / "text.bin").rename(same.with_suffix(".bin"))
     train(tmp_path, world, data_path=str(same))
     write(reverse=True)
-    with pytest.raises(InputError, match="corpus_sha256"):
+    with pytest.raises(InputError, match=r"data\.corpus"):
         train(tmp_path, world, data_path=str(tmp_path / "text"))
 
 
 def test_a_kill_while_the_finished_model_is_written_loses_nothing(tmp_path: Path, world: Path, finished: Path) -> None:
-    import shutil
-
     train(tmp_path, world)
     shutil.rmtree(tmp_path / "run" / "hf")
     before = (tmp_path / "run" / "global_step20").stat().st_mtime_ns
@@ -264,8 +294,6 @@ def test_a_kill_while_the_finished_model_is_written_loses_nothing(tmp_path: Path
 def test_a_model_of_another_run_in_save_is_never_taken_for_this_ones(
     tmp_path: Path, world: Path, finished: Path
 ) -> None:
-    import shutil
-
     train(tmp_path, world, seed=9)
     shutil.rmtree(tmp_path / "run" / "global_step20")
     (tmp_path / "run" / "latest").unlink()
@@ -325,8 +353,6 @@ def test_finetune_without_a_checkpoint_is_refused(world: Path, tmp_path: Path) -
 
 
 def test_a_corpus_of_another_tokenizer_is_refused(world: Path, tmp_path: Path) -> None:
-    from kisl_plugin.indexed import IndexedWriter
-
     with IndexedWriter(tmp_path / "text", 60_000) as writer:
         for _ in range(80):
             writer.add([5000] * 99)

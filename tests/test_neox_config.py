@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kisl_plugin.checkpoints import hold_save
-from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.errors import InputError
 from kisl_plugin.neox_config import (
     KEY_RULES,
     Purpose,
@@ -138,24 +137,6 @@ def test_a_file_that_is_not_a_yaml_of_keys_is_named(tmp_path: Path, content: str
         path.write_text(content)
     with pytest.raises(InputError, match=f"run.yml: {expected}"):
         read_yamls([path])
-
-
-def test_one_run_at_a_time_holds_a_save_folder(tmp_path: Path) -> None:
-    with hold_save(tmp_path / "run", "a.yml"):
-        with (
-            pytest.raises(KislError, match=r"b.yml: another run saves to .*run \(process \d+") as caught,
-            hold_save(tmp_path / "run", "b.yml"),
-        ):
-            pass
-        assert caught.value.exit_status == 1
-    with hold_save(tmp_path / "run", "b.yml"):
-        pass
-    (tmp_path / "file").write_text("")
-    with (
-        pytest.raises(InputError, match=r"a.yml: save \(.*file\) cannot be written"),
-        hold_save(tmp_path / "file", "a.yml"),
-    ):
-        pass
 
 
 @pytest.mark.parametrize(

@@ -95,3 +95,15 @@ def test_a_resume_with_another_schedule_names_both_values() -> None:
         check_resume(card(), card(frequency=6), "run")
     with pytest.raises(InputError, match=r"window = \[0.0, 1.0\], .* gives \[0.5, 1.0\]"):
         check_resume(card(), card(window=[0.5, 1.0]), "run")
+
+
+def test_a_resume_with_other_data_or_another_optimizer_names_both_values_and_older_cards_are_resumed() -> None:
+    new = card(data={"corpus": "c", "tokenizer": "t"}, optimizer={"name": "adam", "lr": 0.1}, run_id="r")
+    check_resume(card(), new, "run")
+    check_resume(new, card(data=new.data, optimizer=new.optimizer, run_id="another"), "run")
+    with pytest.raises(InputError, match=r"trained with data.tokenizer = 't', .* gives 'u'"):
+        check_resume(new, card(data={"corpus": "c", "tokenizer": "u"}, optimizer=new.optimizer), "run")
+    with pytest.raises(InputError, match=r"trained with optimizer.lr = 0.1, .* gives 0.2"):
+        check_resume(new, card(data=new.data, optimizer={"name": "adam", "lr": 0.2}), "run")
+    with pytest.raises(InputError, match=r"trained with optimizer.betas = None, .* gives \[0, 1\]"):
+        check_resume(new, card(data=new.data, optimizer={"name": "adam", "lr": 0.1, "betas": [0, 1]}), "run")

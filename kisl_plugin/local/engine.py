@@ -15,16 +15,16 @@ import torch
 import transformers
 
 import kisl_plugin
-from kisl_plugin.checkpoints import find_start, hold_save
+from kisl_plugin.checkpoints import find_start, hold_save, new_run_id, refuse_other_run
 from kisl_plugin.errors import InputError, KislError
-from kisl_plugin.files import write_atomically
+from kisl_plugin.files import sha256_of_files, write_atomically
 from kisl_plugin.huggingface import write_model
 from kisl_plugin.local.config import LocalConfig, read_config
 from kisl_plugin.local.data import RunData, read_data
 from kisl_plugin.local.model import build_model, build_optimizer, count_parameters
 from kisl_plugin.local.training import Metrics, exposures_of, held_out_loss, keep_freed_memory, train_steps
 from kisl_plugin.progress import Progress
-from kisl_plugin.runcard import CARD_NAME, RunCard, check_resume, read_run_card, write_run_card
+from kisl_plugin.runcard import CARD_NAME, RunCard, check_resume, describe_optimizer, read_run_card, write_run_card
 from kisl_plugin.triples import triples_to_jsonl
 
 __all__ = ["METRICS", "LocalEngine"]
@@ -78,6 +78,7 @@ class _Run:
         self.settings |= {"injected": data.plan is not None, **data.fingerprint()}
         self.model = build_model(config, data.tokenizer.get_vocab_size(), data.eod)
         self.parent: dict[str, Any] | None = None
+        self.run_id = new_run_id()
         self.start = 0
         state = self._resume()
         self.model.to(device)
@@ -147,6 +148,7 @@ class _Run:
             if card is not None and own_card is not None:
                 check_resume(card, own_card, str(checkpoint))
                 self.parent = dict(card.parent) if card.parent else None
+                self.run_id = card.run_id or self.run_id
             for key in sorted(settings.keys() | self.settings.keys()):
                 before, now = settings.get(key), self.settings.get(key)
                 if before != now:
@@ -181,6 +183,7 @@ class _Run:
         write_atomically(draft / _SETTINGS, json.dumps({"iteration": iteration, **self.settings}, indent=2))
         card = self.card(iteration)
         if card is not None:
+            refuse_other_run(self.folder, self.run_id)
             write_run_card(draft, card, self.triples_jsonl)
         shutil.rmtree(target, ignore_errors=True)
         draft.rename(target)
@@ -216,6 +219,9 @@ class _Run:
             seq_length=config["seq_length"],
             iteration=iteration,
             train_iters=config["train_iters"],
+            data={"corpus": self.settings["corpus_sha256"], "tokenizer": sha256_of_files(config["vocab_file"])},
+            optimizer=describe_optimizer(config.values, config.batch),
+            run_id=self.run_id,
             parent=self.parent,
             train_seed=config["seed"],
             versions={

@@ -29,7 +29,7 @@ from kisl_plugin.neox.patches import (
     settle_on_cpu,
     warn_of_lost_clipping,
 )
-from kisl_plugin.neox.run import check_start, injection_plan, tokenizer_of, where_of
+from kisl_plugin.neox.run import RUN_ID, check_start, injection_plan, tokenizer_of, where_of
 from kisl_plugin.neox.worker import SCRIPT
 from kisl_plugin.neox_config import Yamls, read_yamls, refuse_keys
 from kisl_plugin.plan import read_settings
@@ -39,7 +39,7 @@ __all__ = ["main"]
 WORKER = Path(__file__).with_name("worker.py")
 JOBS = ("train", "generate", "eval")
 # On other nodes DeepSpeed sets the variables that begin with one of these, and no others.
-EXPORTED = (VARIABLE, "KISL_")
+EXPORTED = (VARIABLE, "KISL_", "WANDB_R")
 USAGE = """usage: deepy.py train|generate|eval CONFIG.yml [MORE.yml …] [options of GPT-NeoX's deepy.py]
 
 Trains with an unmodified GPT-NeoX, found at $GPT_NEOX_DIR or where `kisl neox install` put it. A `kisl` section
@@ -284,7 +284,11 @@ def check_run(neox_args: Any, stack: ExitStack) -> None:
     tokenizer = tokenizer_of(neox_args)
     # With train_epochs only the data loader knows the number of samples; the workers check the rest.
     plan = injection_plan(neox_args, tokenizer) if neox_args.train_iters else None
-    check_start(neox_args, plan)
+    os.environ.pop(RUN_ID, None)  # another run's, where one process launches several
+    _, os.environ[RUN_ID] = check_start(neox_args, plan)
+    if not neox_args.wandb_init_all_ranks:  # a run of W&B goes on with the run, unless the user's own settings say more
+        os.environ.setdefault("WANDB_RUN_ID", os.environ[RUN_ID])
+        os.environ.setdefault("WANDB_RESUME", "allow")
     if plan is not None:
         card = plan.card_fields()
         print(

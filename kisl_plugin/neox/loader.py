@@ -3,12 +3,14 @@
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kisl_plugin.checkpoints import hold_worker_lock, refuse_other_run
 from kisl_plugin.errors import InputError
 from kisl_plugin.injection import InjectedDataset
 from kisl_plugin.neox.run import check_start, count_over_processes, injection_plan, run_card, tokenizer_of, where_of
@@ -31,10 +33,14 @@ def hook_into_training() -> None:
     save: Any = checkpointing.save_ds_checkpoint
     plan: InjectionPlan | None = None
     parent: Mapping[str, Any] | None = None
+    run_id = ""
+    lock = ExitStack()  # never closed: the lock ends with this process
     counts: tuple[int, int] | None = None
 
     def build_train_valid_test_data_loaders(neox_args: Any) -> dict[str, Any]:
-        nonlocal plan, parent
+        nonlocal plan, parent, run_id
+        if neox_args.rank == 0 and neox_args.save is not None:
+            lock.enter_context(hold_worker_lock(Path(neox_args.save), where_of(neox_args)))
         if neox_args.kisl is None:
             if neox_args.rank == 0:
                 check_start(neox_args, None)
@@ -59,7 +65,7 @@ def hook_into_training() -> None:
             injected = InjectedDataset(train.dataset, statements, plan.schedule, tokenizer.eod)
             loaders["train"] = data_utils.make_data_loader(injected, neox_args=neox_args)
         if neox_args.rank == 0:  # before the model is built: the run must go on as its checkpoint began
-            parent = check_start(neox_args, plan)
+            parent, run_id = check_start(neox_args, plan)
         return loaders
 
     def save_ds_checkpoint(iteration: int, model: Any, neox_args: Any) -> None:
@@ -68,7 +74,8 @@ def hook_into_training() -> None:
         if neox_args.kisl is not None:
             counts = counts or count_over_processes(model)
             if neox_args.rank == 0 and plan is not None:
-                card = run_card(neox_args, plan, iteration, counts, parent)
+                refuse_other_run(Path(neox_args.save), run_id)
+                card = run_card(neox_args, plan, iteration, counts, parent, run_id)
                 write_run_card(Path(neox_args.save) / f"global_step{iteration}", card, triples_to_jsonl(plan.triples))
         save(iteration, model, neox_args)
 

@@ -1,18 +1,26 @@
 """One run of GPT-NeoX: what it injects, the checkpoint that it starts from, and the card that it writes."""
 
+import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
+from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import kisl_plugin
-from kisl_plugin.checkpoints import find_start
+from kisl_plugin.checkpoints import find_start, new_run_id
 from kisl_plugin.errors import InputError
+from kisl_plugin.files import sha256, sha256_of_files
+from kisl_plugin.indexed import IndexedDataset, file_of
 from kisl_plugin.neox.install import commit_of, find_neox, installed_version
 from kisl_plugin.plan import Encode, InjectionPlan, make_plan, read_settings
-from kisl_plugin.runcard import CARD_NAME, RunCard, check_resume, read_run_card
+from kisl_plugin.runcard import CARD_NAME, RunCard, check_resume, describe_optimizer, read_run_card
+
+# The id that the launcher gives to the run's processes.
+RUN_ID = "KISL_RUN_ID"
 
 # ---- from GPT-NeoX's arguments to the run's injection plan
 
@@ -74,8 +82,8 @@ def injection_plan(neox_args: Any, tokenizer: Any) -> InjectionPlan:
 # ---- where a run begins: fresh, from its own checkpoint, or from the weights of another run
 
 
-def check_start(neox_args: Any, plan: InjectionPlan | None) -> Mapping[str, Any] | None:
-    """Check the checkpoint that `load`, `iteration` and `finetune` lead to; returns the `parent` of the run's card.
+def check_start(neox_args: Any, plan: InjectionPlan | None) -> tuple[Mapping[str, Any] | None, str]:
+    """Check the checkpoint that `load`, `iteration` and `finetune` lead to; returns the card's `parent` and `run_id`.
 
     A continued run with a section that was interrupted goes on from its own `save` with the same YAML.
 
@@ -106,11 +114,12 @@ def check_start(neox_args: Any, plan: InjectionPlan | None) -> Mapping[str, Any]
             f"{checkpoint}: holds no weights of GPT-NeoX (*model_states.pt): it is incomplete, or a checkpoint of the "
             "embedded engine (kisl train), which GPT-NeoX cannot load; choose another save and load"
         )
+    run_id = os.environ.get(RUN_ID) or new_run_id()
     if checkpoint is None:
-        return None
+        return None, run_id
     card = read_run_card(checkpoint) if (checkpoint / CARD_NAME).is_file() else None
     if neox_args.finetune:
-        return card.to_dict() if card is not None else None
+        return card.to_dict() if card is not None else None, run_id
     if (card is not None) != section:
         difference = (
             "without a kisl section, so the exposures up to there are missing; remove the section"
@@ -121,7 +130,7 @@ def check_start(neox_args: Any, plan: InjectionPlan | None) -> Mapping[str, Any]
             f"{checkpoint}: was trained {difference}, or set finetune: true to start a new run from these weights"
         )
     if card is not None and plan is not None:
-        check_resume(card, run_card(neox_args, plan, 0, (0, 0), None), str(checkpoint))
+        check_resume(card, run_card(neox_args, plan, 0, (0, 0), None, run_id), str(checkpoint))
 
     # DeepSpeed does not redistribute ZeRO's optimizer state, and would fail in every worker.
     universal = (neox_args.deepspeed_extra_args or {}).get("checkpoint") or neox_args.checkpoint or {}
@@ -136,7 +145,7 @@ def check_start(neox_args: Any, plan: InjectionPlan | None) -> Mapping[str, Any]
                 f"has {now}, which DeepSpeed cannot load; resume with {then}, or convert the checkpoint with "
                 "DeepSpeed's ds_to_universal.py and load it as such"
             )
-    return card.parent if card is not None else None
+    return (card.parent, card.run_id or run_id) if card is not None else (None, run_id)
 
 
 # ---- the run card, written with every checkpoint
@@ -145,7 +154,12 @@ _EMBEDDINGS = ("word_embeddings", "position_embeddings", "final_linear")
 
 
 def run_card(
-    neox_args: Any, plan: InjectionPlan, iteration: int, counts: tuple[int, int], parent: Mapping[str, Any] | None
+    neox_args: Any,
+    plan: InjectionPlan,
+    iteration: int,
+    counts: tuple[int, int],
+    parent: Mapping[str, Any] | None,
+    run_id: str,
 ) -> RunCard:
     """The card at `iteration`; `counts` are all parameters and those outside the embeddings."""
     versions = {name: installed_version(name) or "unknown" for name in ("torch", "deepspeed")}
@@ -167,11 +181,32 @@ def run_card(
         seq_length=neox_args.seq_length,
         iteration=iteration,
         train_iters=neox_args.train_iters,
+        data=_fingerprints(
+            tuple(neox_args.train_data_paths or [neox_args.data_path]),
+            tuple(neox_args.train_data_weights or ()),
+            tuple(file for file in (neox_args.vocab_file, neox_args.merge_file) if file and Path(file).is_file()),
+        ),
+        optimizer=describe_optimizer(vars(neox_args), neox_args.train_batch_size),
+        run_id=run_id,
         parent=parent,
         train_seed=neox_args.seed,
         versions={**versions, "gpt_neox": commit_of(find_neox()) or "unknown"},
         **plan.card_fields(),
     )
+
+
+@cache
+def _fingerprints(prefixes: Sequence[str], weights: Sequence[float], tokenizer: Sequence[str]) -> dict[str, str]:
+    """The card's `data`: what the run is trained on, by content and not by path."""
+    corpora = []
+    for prefix in map(Path, prefixes):
+        try:
+            corpora.append(IndexedDataset(prefix).fingerprint())
+        except InputError:  # the older format that data_impl: cached reads
+            size = file_of(prefix, ".bin").stat().st_size
+            corpora.append(sha256(f"{sha256_of_files(file_of(prefix, '.idx'))} {size}"))
+    corpus = corpora[0] if len(corpora) == 1 else sha256(f"{corpora} {weights}")
+    return {"corpus": corpus, "tokenizer": sha256_of_files(*tokenizer)}
 
 
 def count_over_processes(model: Any) -> tuple[int, int]:

@@ -23,6 +23,8 @@ from tiny_world import write_yaml
 
 from kisl_plugin.checkpoints import hold_save
 from kisl_plugin.errors import KislError
+from kisl_plugin.files import sha256
+from kisl_plugin.indexed import IndexedDataset
 from kisl_plugin.runcard import read_run_card
 
 
@@ -84,6 +86,20 @@ def test_a_killed_run_resumes_on_the_rows_and_to_the_weights_of_the_uninterrupte
     np.testing.assert_array_equal(resumed.rows, rows)
     assert same_weights(tmp_path / "whole" / "global_step20", resumed.save / "global_step20")
     assert counted(rows, world) == expected(world)
+
+
+def test_the_card_of_a_resumed_run_has_its_id_its_data_and_its_optimizer(resumed: Resumed, world: Path) -> None:
+    cards = [read_run_card(path) for path in sorted(resumed.save.glob("global_step*"))]
+    assert len(cards) >= 4 and len({card.run_id for card in cards}) == 1
+    card, text = cards[0], (world / "tokenizer.json").read_text(encoding="utf-8")
+    assert card.run_id and card.data == {
+        "corpus": IndexedDataset(world / "text").fingerprint(),
+        "tokenizer": sha256(text),
+    }
+    assert card.optimizer == {
+        "name": "adam", "lr": 0.005, "betas": [0.9, 0.95], "schedule": "cosine", "weight_decay": 0.1,
+        "gradient_clipping": 1.0, "warmup": 0.01, "min_lr": 0.0, "batch": 4,
+    }  # fmt: skip
 
 
 def test_a_killed_and_resumed_run_is_exported_probed_and_fitted(resumed: Resumed, tmp_path: Path) -> None:
