@@ -16,6 +16,7 @@ COMMANDS = {
     "neox": ("kisl_plugin.cli.neox", "neox"),
     "corpus": ("kisl_plugin.cli.corpus", "corpus"),
     "configs": ("kisl_plugin.cli.train", "configs"),
+    "sweep": ("kisl_plugin.cli.sweep", "sweep"),
 }
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from kisl_plugin.errors import InputError, did_you_mean
-from kisl_plugin.files import sha256
+from kisl_plugin.files import sha256, write_atomically
 from kisl_plugin.grid import SEED, TINY, as_yaml, grid_of, short_count, yaml_of
 from kisl_plugin.indexed import IndexedDataset, file_of
 from kisl_plugin.neox_config import read_yamls, swiglu_width
@@ -25,7 +25,7 @@ from kisl_plugin.plan import is_whole, read_settings
 from kisl_plugin.sizes import DEMO_VOCABULARY, VOCABULARY, LlamaShape
 from kisl_plugin.triples import read_triples, triples_to_jsonl
 
-__all__ = ["Sweep", "SweepRun", "missing_inputs", "read_sweep"]
+__all__ = ["Sweep", "SweepRun", "missing_inputs", "read_sweep", "vocabulary_of"]
 
 # Keys of the kisl section that the file may give, each as one value or a list of values.
 _SECTION_KEYS = ("triples", "frequency", "form", "template", "spacing", "window", "max_fraction")
@@ -115,6 +115,17 @@ class SweepRun:
             f"# Written by `kisl sweep`, which runs: {start}",
         ]
         return "\n".join([*header, "{", *lines, "}", ""])
+
+    def write_config(self) -> None:
+        """Write the YAML, unless it stands.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        text = self.yaml()
+        if not self.config.is_file() or self.config.read_text(encoding="utf-8") != text:
+            self.config.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.config, text)
 
     def to_json(self) -> str:
         """The run as a line of JSON, for the process that works on it."""
@@ -352,7 +363,7 @@ class _Inputs:
         self.corpus: Callable[[str | None], str | None] = cache(_corpus_fingerprint)
         self.text: Callable[[str | None], str | None] = cache(_text_hash)
         self.triples: Callable[[str], str] = cache(_triples_hash)
-        self.vocabulary: Callable[[str | None], int] = cache(_vocabulary)
+        self.vocabulary: Callable[[str | None], int] = cache(vocabulary_of)
 
 
 def _corpus_fingerprint(prefix: str | None) -> str | None:
@@ -372,7 +383,7 @@ def _triples_hash(source: str) -> str:
     return sha256(triples_to_jsonl(read_triples(source)))
 
 
-def _vocabulary(file: str | None) -> int:
+def vocabulary_of(file: str | None) -> int:
     """How many tokens a tokenizer.json has; where there is none yet, the number of the grid's or the demo's."""
     try:
         tokenizer = json.loads(Path(str(file)).read_text(encoding="utf-8"))

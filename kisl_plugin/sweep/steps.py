@@ -42,9 +42,7 @@ def run_steps(run: SweepRun) -> None:
         record_failure(run, None)
         try:
             if not is_probed(run):
-                if not run.config.is_file() or run.config.read_text(encoding="utf-8") != run.yaml():
-                    run.config.parent.mkdir(parents=True, exist_ok=True)
-                    write_atomically(run.config, run.yaml())
+                run.write_config()
                 if not is_trained(run):
                     _train(run)
                 _probe(run)

@@ -1,0 +1,165 @@
+"""`kisl sweep`: a grid of runs from one file, on this machine or on Slurm."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kisl_plugin.cli.errors import Command
+from kisl_plugin.fit.text import count
+
+if TYPE_CHECKING:
+    from kisl_plugin.sweep import RunState, Sweep
+
+FILE = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+OUT = click.option(
+    "--out", default=".", show_default=True, type=click.Path(path_type=Path),
+    help="Folder of configs/, runs/, results/ and report/.",
+)  # fmt: skip
+CALIBRATE = click.option(
+    "--calibrate/--no-calibrate", default=None,
+    help="Measure the speed of this machine for some seconds.  [default: for engine: local]",
+)  # fmt: skip
+
+
+@click.group()
+def sweep() -> None:
+    """Train, export, probe and fit a grid of runs from one file.
+
+    docs/sweep.md describes the file.
+
+    Example: kisl sweep plan sweep.yml
+    """
+
+
+@sweep.command(cls=Command)
+@FILE
+@OUT
+@CALIBRATE
+def plan(file: Path, out: Path, calibrate: bool | None) -> None:
+    """Write the YAMLs, and show what the runs take and what is done.
+
+    Nothing is started.
+
+    Example: kisl sweep plan sweep.yml
+    """
+    from kisl_plugin.sweep import read_sweep
+
+    _show_plan(read_sweep(file, out), calibrate)
+
+
+@sweep.command(cls=Command)
+@FILE
+@OUT
+@click.option("--jobs", type=click.IntRange(min=1), help="Runs side by side.  [default: as GPUs or CPU cores allow]")
+@click.option("--retries", default=0, show_default=True, type=click.IntRange(min=0), help="Of a run that fails.")
+@click.option("--slurm", is_flag=True, help="Submit what is left to Slurm, and return.")
+@click.option("--dry-run", is_flag=True, help="Show the plan instead.")
+def run(file: Path, out: Path, jobs: int | None, retries: int, slurm: bool, dry_run: bool) -> None:
+    """Do what is left of a sweep, then fit.
+
+    Interrupted anywhere, the same command goes on where it was. A run that fails does not stop the others; those that
+    failed are listed at the end, and the exit status is 1.
+
+    Example: kisl sweep run sweep.yml --jobs 2
+    """
+    from kisl_plugin.sweep import read_sweep, run_sweep
+
+    grid = read_sweep(file, out)
+    if dry_run:
+        _show_plan(grid, None)
+    elif slurm:
+        from kisl_plugin.sweep.slurm import submit_sweep
+
+        submitted, others = submit_sweep(grid, retries)
+        click.echo(f"submitted {submitted} of {len(grid.runs)} runs{f'; {others}' if others else ''}")
+        click.echo(f"kisl sweep status {file}")
+    else:
+        states = run_sweep(grid, jobs, retries)
+        _fit(grid)
+        _show_failures(states)
+
+
+@sweep.command(cls=Command)
+@FILE
+@OUT
+def status(file: Path, out: Path) -> None:
+    """Show where every run stands; exit status 1 if one failed.
+
+    waiting, queued (in Slurm), running, trained, probed or failed.
+
+    Example: kisl sweep status sweep.yml
+    """
+    from kisl_plugin.progress import duration
+    from kisl_plugin.sweep import read_sweep, state_of, total_line
+    from kisl_plugin.sweep.slurm import jobs_in_queue
+
+    grid = read_sweep(file, out)
+    jobs = jobs_in_queue(grid)
+    states = [state_of(run, jobs) for run in grid.runs]
+    rows = [("run", "state", "step", "tokens/s", "left")]
+    for one in states:
+        step = f"{one.step:,}/{one.run.train_iters:,}" if one.state != "probed" else ""
+        left = duration(one.seconds_left) if one.seconds_left else ""
+        rows.append((one.run.name, one.state, step, f"{one.rate:,.0f}" if one.rate else "", left))
+    _table(rows, "<<>>>")
+    click.echo(f"\n{total_line(states)}")
+    _show_failures(states)
+
+
+def _show_plan(grid: "Sweep", calibrate: bool | None) -> None:
+    from kisl_plugin.sweep import plan_sweep
+
+    result = plan_sweep(grid, grid.engine == "local" if calibrate is None else calibrate)
+    rows = [("model", "N", "D", "runs", "done", "FLOPs", "left", f"{result.device}-hours", "disk")]
+    for row in result.rows:
+        hours = "?" if row.seconds_left is None else _figure(row.seconds_left / 3600)
+        counts = count(row.params), count(row.tokens), str(row.runs), str(row.done)
+        rows.append((row.model, *counts, f"{row.flops:.3g}", f"{row.flops_left:.3g}", hours, _bytes(row.disk)))
+    if len(result.rows) > 1:
+        seconds = [row.seconds_left for row in result.rows if row.seconds_left is not None]
+        hours = _figure(sum(seconds) / 3600) if len(seconds) == len(result.rows) else "?"
+        total, done = sum(row.runs for row in result.rows), sum(row.done for row in result.rows)
+        flops, left = sum(row.flops for row in result.rows), sum(row.flops_left for row in result.rows)
+        disk = _bytes(sum(row.disk for row in result.rows))
+        rows.append(("all", "", "", str(total), str(done), f"{flops:.3g}", f"{left:.3g}", hours, disk))
+    _table(rows, "<>>>>>>>>")
+    click.echo(f"\n{result.device}-hours of what is left: {result.basis}")
+    click.echo(f"disk: {_bytes(result.free)} free; YAMLs: {grid.out / 'configs'}")
+    for line in result.missing:
+        click.echo(line)
+
+
+def _table(rows: Sequence[Sequence[str]], alignment: str) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (f"{cell:{side}{width}}" for cell, side, width in zip(row, alignment, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+
+
+def _bytes(value: float) -> str:
+    size, unit = next((pair for pair in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")) if value >= pair[0]), (1e3, "KB"))
+    return f"{value / size:.3g} {unit}"
+
+
+def _fit(grid: "Sweep") -> None:
+    """kisl-fit on all results of the folder."""
+    from kisl_plugin.cli.fit import main as fit
+
+    results = grid.out / "results"
+    task = "kisl_wikidata" if {"kisl", "kisl_wikidata"} & set(grid.tasks) else grid.tasks[0]
+    if results.is_dir():
+        fit.main([str(results), "--out", str(grid.out / "report"), "--task", task], standalone_mode=False)
+
+
+def _show_failures(states: Sequence["RunState"]) -> None:
+    failed = [one for one in states if one.state == "failed"]
+    for one in failed:
+        click.echo(f"{one.run.name} failed: {one.reason} ({one.run.log})", err=True)
+    if failed:
+        click.get_current_context().exit(1)

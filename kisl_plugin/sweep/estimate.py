@@ -1,0 +1,159 @@
+"""What a sweep will take: tokens, FLOPs, hours and disk; and the speed of this machine, from a short calibration."""
+
+import shutil
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kisl_plugin.errors import InputError, KislError, needs_extra
+from kisl_plugin.sweep.spec import Sweep, SweepRun, missing_inputs, vocabulary_of
+from kisl_plugin.sweep.state import RunState, state_of
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Plan", "PlanRow", "calibrate", "plan_sweep"]
+
+# Where nothing was measured: bfloat16 on an A100, and the share of it that training commonly reaches.
+GPU_FLOPS, GPU_SHARE = 312e12, 0.4
+_CALIBRATION_SECONDS = 1.5
+_MOST_PARAMETERS_OF_A_CPU = 50e6  # a step of a larger model takes a CPU longer than a plan should
+# Bytes of a parameter: a checkpoint has the weights and Adam's two moments (GPT-NeoX in bfloat16 also the weights in
+# fp32), and the finished model the weights.
+_CHECKPOINT_BYTES = {"fp32": 12, "bfloat16": 14, "fp16": 14}
+_MODEL_BYTES = {"fp32": 4, "bfloat16": 2, "fp16": 2}
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """The runs of one model at one budget: how many, how many are done, and what they take.
+
+    `flops` is C of all of them, `flops_left` of what is not trained yet, `seconds_left` the time of that on one GPU or
+    CPU thread (None if the speed is unknown), `disk` the bytes of all their files.
+    """
+
+    model: str
+    params: int
+    tokens: int
+    runs: int
+    done: int
+    flops: float
+    flops_left: float
+    seconds_left: float | None
+    disk: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep will take.
+
+    `missing` are input files that are not there, `device` is GPU or CPU, `basis` says where its speed is from, and
+    `free` is the disk space in bytes.
+    """
+
+    rows: tuple[PlanRow, ...]
+    states: tuple[RunState, ...]
+    missing: tuple[str, ...]
+    device: str
+    basis: str
+    free: int
+
+
+def plan_sweep(sweep: Sweep, measure: bool = False) -> Plan:
+    """Write the YAMLs of all runs, and reckon what they take; nothing is started.
+
+    Args:
+        sweep: from read_sweep.
+        measure: train each size for some seconds with the embedded engine, to know its speed here.
+
+    Raises:
+        InputError: `out` cannot be written to.
+    """
+    try:
+        for run in sweep.runs:
+            run.write_config()
+    except OSError as error:
+        raise InputError(f"{sweep.out}: cannot be written to ({error}); choose another --out") from None
+    states = tuple(map(state_of, sweep.runs))
+    device, speeds = ("GPU" if sweep.engine == "neox" else "CPU"), dict[str, float]()
+    basis = "unknown; --calibrate measures it"
+    if measure:
+        device, speeds = calibrate(sweep)
+        basis = "measured here with the embedded engine" + ("" if device == "GPU" else ", one thread")
+    elif sweep.engine == "neox":
+        speeds = {run.model: GPU_FLOPS * GPU_SHARE for run in sweep.runs}
+        basis = f"assumed, {GPU_SHARE:.0%} of {GPU_FLOPS / 1e12:.0f} TFLOP/s; --calibrate measures it"
+    groups: dict[tuple[str, int], list[RunState]] = {}
+    for state in states:
+        groups.setdefault((state.run.model, state.run.tokens), []).append(state)
+    rows = []
+    for (model, tokens), members in groups.items():
+        left = sum(one.run.flops * (1 - one.step / one.run.train_iters) for one in members)
+        rows.append(
+            PlanRow(
+                model=model,
+                params=members[0].run.params,
+                tokens=tokens,
+                runs=len(members),
+                done=sum(one.state == "probed" for one in members),
+                flops=sum(one.run.flops for one in members),
+                flops_left=left,
+                seconds_left=left / speeds[model] if model in speeds else None,
+                disk=sum(_disk(one.run) for one in members),
+            )
+        )
+    out = sweep.out.resolve()
+    existing = next(folder for folder in (out, *out.parents) if folder.exists())
+    missing = tuple(missing_inputs(sweep))
+    return Plan(tuple(rows), states, missing, device, basis, shutil.disk_usage(existing).free)
+
+
+def _disk(run: SweepRun) -> float:
+    """Bytes of the checkpoints that are kept and of the finished model."""
+    precision = str(run.values.get("precision") or "fp32")
+    factor = run.values.get("checkpoint_factor")
+    saved = -(-run.train_iters // factor) if factor else 1
+    kept = min(saved, run.values.get("keep_last_n_checkpoints") or saved)
+    return run.params * float(kept * _CHECKPOINT_BYTES.get(precision, 14) + _MODEL_BYTES.get(precision, 4))
+
+
+def calibrate(sweep: Sweep) -> tuple[str, dict[str, float]]:
+    """GPU or CPU, and FLOP/s by model: of some steps of the embedded engine on this machine, on random tokens.
+
+    On a CPU one thread is measured. What this machine or the engine cannot train is left out.
+    """
+    with needs_extra("local", "--calibrate"):
+        import torch
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    speeds = {}
+    for run in {run.model: run for run in sweep.runs}.values():
+        if device.type == "cuda" or run.params <= _MOST_PARAMETERS_OF_A_CPU:
+            with suppress(KislError, torch.cuda.OutOfMemoryError):
+                speeds[run.model] = 6.0 * run.params * _tokens_a_second(run, device)
+    return ("GPU" if device.type == "cuda" else "CPU"), speeds
+
+
+def _tokens_a_second(run: SweepRun, device: "torch.device") -> float:
+    import torch
+
+    from kisl_plugin.local.config import read_config
+    from kisl_plugin.local.model import build_model, build_optimizer
+
+    config = read_config([run.config])
+    model = build_model(config, vocabulary_of(config["vocab_file"]), 0).to(device)
+    optimizer = build_optimizer(model, config, device)
+    rows = torch.randint(1000, (config["train_micro_batch_size_per_gpu"], config["seq_length"]), device=device)
+    began, steps = 0.0, -1  # the first step allocates, and does not count
+    while steps < 1 or time.perf_counter() - began < _CALIBRATION_SECONDS:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config["precision"] == "bfloat16"):
+            loss = model(input_ids=rows, labels=rows, use_cache=False).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        loss.item()  # waits for a GPU
+        steps += 1
+        began = began or time.perf_counter()
+    return steps * rows.numel() / (time.perf_counter() - began)

@@ -1,0 +1,170 @@
+"""A sweep on Slurm, through submitit: one job a run, which requeues itself at its time limit and goes on.
+
+Nothing stays alive where the jobs were submitted. What is in the queue is asked of Slurm, by the jobs' names.
+"""
+
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from kisl_plugin.errors import InputError, KislError, needs_extra
+from kisl_plugin.files import sha256
+from kisl_plugin.plan import is_number, is_whole
+from kisl_plugin.sweep.spec import Sweep, SweepRun, missing_inputs
+from kisl_plugin.sweep.state import checkpoint_step, is_trained, record_failure, state_of
+from kisl_plugin.sweep.steps import BusyError, run_steps
+
+__all__ = ["RunJob", "jobs_in_queue", "submit_sweep"]
+
+# The keys of the section `slurm` that are not passed to sbatch as they are, and their defaults.
+_HOURS, _REQUEUES, _SIGNAL_SECONDS = 24.0, 100, 120
+_OPTIONS: Mapping[str, tuple[Any, Any, str]] = {
+    "gpus": (0, is_whole, "a whole number"),  # of each node
+    "nodes": (1, lambda v: is_whole(v, 1), "a whole number, 1 or more"),
+    "hours": (_HOURS, lambda v: is_number(v) and v > 0, "a number above 0"),
+    "requeues": (_REQUEUES, is_whole, "a whole number"),
+    "signal_seconds": (_SIGNAL_SECONDS, lambda v: is_whole(v, 1), "a whole number, 1 or more"),
+    "setup": ([], lambda v: isinstance(v, list), "a list of shell commands"),
+}
+_WAIT_SECONDS = 10.0  # for another process that works on the run
+_RUNNING = ("RUNNING", "COMPLETING", "SUSPENDED")
+
+
+class RunJob:
+    """What submitit calls in a job: the steps of a run. At the time limit `checkpoint` says how the job goes on."""
+
+    def __init__(self, run_json: str, retries: int, hours: float) -> None:
+        self.run_json, self.retries, self.hours = run_json, retries, hours
+
+    def __call__(self) -> None:
+        """Do what is left of the run."""
+        run = SweepRun.from_json(self.run_json)
+        self._began, self._stood = time.monotonic(), _progress(run)
+        attempt = 0
+        while True:
+            try:
+                return run_steps(run)
+            except BusyError:
+                time.sleep(_WAIT_SECONDS)
+            except KislError as error:
+                attempt += 1
+                if attempt > self.retries or isinstance(error, InputError):
+                    raise
+
+    def checkpoint(self) -> Any:
+        """The job after a requeue; None, which ends it, if a whole time limit brought no checkpoint."""
+        from submitit.helpers import DelayedSubmission
+
+        run = SweepRun.from_json(self.run_json)
+        whole_limit = time.monotonic() - self._began > 0.5 * 3600 * self.hours
+        if whole_limit and _progress(run) == self._stood:
+            reason = (
+                f"{self.hours:g} hours were over before the next checkpoint; lower checkpoint_factor or raise hours"
+            )
+            record_failure(run, KislError(reason))
+            return None
+        return DelayedSubmission(RunJob(self.run_json, self.retries, self.hours))
+
+
+def _progress(run: SweepRun) -> tuple[int, bool]:
+    return checkpoint_step(run), is_trained(run)
+
+
+def submit_sweep(sweep: Sweep, retries: int = 0) -> tuple[int, str]:
+    """Submit a job for each run that is neither done nor in the queue.
+
+    Returns:
+        How many were submitted, and in words where the others stand.
+
+    Raises:
+        InputError: Slurm or submitit is not here, an option is wrong, or input files are missing.
+        KislError: Slurm refuses a job.
+    """
+    with needs_extra("sweep", "kisl sweep run --slurm"):
+        from submitit import SlurmExecutor
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+    jobs = jobs_in_queue(sweep, required=True)
+    states = [state_of(run, jobs) for run in sweep.runs]
+    left = [one.run for one in states if one.state in ("waiting", "trained", "failed")]
+    missing = missing_inputs(sweep) if left else []
+    if missing:
+        raise InputError("\n  ".join([f"{sweep.where}: files are missing:", *missing]))
+    parameters = {run.name: _sbatch_parameters(run, sweep.where) for run in left}
+    for number, run in enumerate(left):
+        options = dict(parameters[run.name])
+        # Without srun the job is the program itself, which may then start srun for the nodes of a training.
+        executor = SlurmExecutor(sweep.out / "slurm", max_num_timeout=options.pop("requeues"), python=_python())
+        executor.update_parameters(use_srun=False, **options)
+        run.write_config()
+        try:
+            executor.submit(RunJob(run.to_json(), retries, options["time"] / 60))
+        except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
+            reason = " ".join(str(error).split())
+            raise KislError(f"{run.name}: Slurm refused the job ({reason}); {number} were submitted before") from None
+    counts = Counter(one.state for one in states if one.run not in left)
+    return len(left), ", ".join(f"{number} {state}" for state, number in counts.items())
+
+
+def _sbatch_parameters(run: SweepRun, where: str) -> dict[str, Any]:
+    """The section `slurm` as submitit takes it."""
+    values = {key: default for key, (default, _, _) in _OPTIONS.items()} | dict(run.slurm)
+    for key, (_, accepts, expected) in _OPTIONS.items():
+        if not accepts(values[key]):
+            raise InputError(f"{where}: slurm.{key} is {values[key]!r}; expected {expected}")
+    gpus, nodes = values.pop("gpus"), values.pop("nodes")
+    parameters: dict[str, Any] = {
+        "job_name": _job_name(run),
+        # A second job of that name waits until the first one has ended.
+        "dependency": "singleton",
+        "time": max(1, round(60 * values.pop("hours"))),
+        "nodes": nodes,
+        # DeepSpeed's launcher of Slurm starts the training's processes with srun, one task for each GPU.
+        "ntasks_per_node": max(1, gpus) if nodes > 1 else 1,
+        "stderr_to_stdout": True,
+        "requeues": values.pop("requeues"),
+        "setup": ["export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}", *map(str, values.pop("setup"))],
+    }
+    if gpus:
+        parameters["gpus_per_node"] = gpus
+    # B: the signal is for the batch program alone, which then ends what it has started.
+    additional = {"signal": f"B:USR2@{values.pop('signal_seconds')}", "requeue": True}
+    parameters["additional_parameters"] = additional | {str(key).replace("_", "-"): v for key, v in values.items()}
+    return parameters
+
+
+def _python() -> str:
+    import shlex
+    import sys
+
+    return f"exec {shlex.quote(sys.executable)}"
+
+
+def _job_name(run: SweepRun) -> str:
+    """Of a run in a folder: the same run in another folder is another job."""
+    return f"kisl_{run.name}_{sha256(str(run.out.resolve()))[:6]}"
+
+
+def jobs_in_queue(sweep: Sweep, required: bool = False) -> dict[str, str]:
+    """The runs for which Slurm has a job of this user, each `queued` or `running`; none where there is no Slurm.
+
+    Raises:
+        InputError: with `required`, there is no Slurm here.
+        KislError: Slurm does not answer.
+    """
+    names = {_job_name(run): run.name for run in sweep.runs}
+    try:
+        result = subprocess.run(["squeue", "--me", "-h", "-o", "%T %j"], capture_output=True, text=True)
+    except FileNotFoundError:
+        if required:
+            raise InputError("no squeue on this machine; --slurm submits from a machine of the cluster") from None
+        return {}
+    if result.returncode:
+        raise KislError(f"squeue failed: {' '.join(result.stderr.split())}")
+    jobs: dict[str, str] = {}
+    for line in result.stdout.splitlines():
+        state, _, name = line.partition(" ")
+        if name in names and jobs.get(names[name]) != "running":
+            jobs[names[name]] = "running" if state in _RUNNING else "queued"
+    return jobs
