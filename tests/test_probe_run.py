@@ -56,6 +56,18 @@ def test_models_of_one_name_keep_results_and_cards_apart_and_lm_eval_prints_noth
         assert {key for row in rows for key in row if key.startswith("acc")} == {"acc", "acc_control"}
 
 
+def test_lm_eval_describes_the_environment_once_for_all_models(
+    twins: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch.utils import collect_env
+
+    calls: list[str] = []
+    monkeypatch.setattr(collect_env, "get_pretty_env_info", lambda: calls.append("pip list") or "torch and pip")
+    files = probe_models(twins, tmp_path, batch_size=8)
+    assert [read(file)["pretty_env_info"] for file in files] == ["torch and pip"] * 2
+    assert len(calls) == 1
+
+
 def test_the_command_prints_an_aligned_line_per_model_and_task(twins: list[Path], tmp_path: Path) -> None:
     done = command(*twins, "--output", tmp_path, "--tasks", "kisl_wikidata,kisl_wikidata_statement")
     assert done.exit_code == 0, done.output

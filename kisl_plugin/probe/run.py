@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,11 @@ def _probe(output: Path, request: Mapping[str, Any]) -> tuple[Path, Scores]:
     import torch
     from lm_eval import simple_evaluate
     from lm_eval.loggers import EvaluationTracker
+    from torch.utils import collect_env
 
+    # lm_eval describes the environment with every result, and runs pip twice for that: seconds, once a process.
+    if not hasattr(collect_env.get_pretty_env_info, "cache_info"):
+        collect_env.get_pretty_env_info = cache(collect_env.get_pretty_env_info)
     tracker, manager = EvaluationTracker(output_path=str(output)), _task_manager()
     manager.metadata = {**request["metadata"], **request["model_args"]}  # the command passes both to the tasks
     try:
