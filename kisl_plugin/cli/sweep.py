@@ -126,7 +126,8 @@ def _show_plan(grid: "Sweep", calibrate: bool | None) -> None:
         rows.append(("all", "", "", str(total), str(done), f"{flops:.3g}", f"{left:.3g}", hours, disk))
     _table(rows, "<>>>>>>>>")
     click.echo(f"\n{result.device}-hours of what is left: {result.basis}")
-    click.echo(f"disk: {_bytes(result.free)} free; YAMLs: {grid.out / 'configs'}")
+    click.echo(f"disk: {_bytes(result.free)} free")
+    click.echo(f"YAMLs: {grid.out / 'configs'}")
     for line in result.missing:
         click.echo(line)
 

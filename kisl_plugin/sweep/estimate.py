@@ -145,7 +145,8 @@ def _tokens_a_second(run: SweepRun, device: "torch.device") -> float:
     config = read_config([run.config])
     model = build_model(config, vocabulary_of(config["vocab_file"]), 0).to(device)
     optimizer = build_optimizer(model, config, device)
-    rows = torch.randint(1000, (config["train_micro_batch_size_per_gpu"], config["seq_length"]), device=device)
+    shape = config["train_micro_batch_size_per_gpu"], config["seq_length"]
+    rows = torch.randint(model.config.vocab_size, shape, device=device)
     began, steps = 0.0, -1  # the first step allocates, and does not count
     while steps < 1 or time.perf_counter() - began < _CALIBRATION_SECONDS:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config["precision"] == "bfloat16"):

@@ -150,20 +150,19 @@ def jobs_in_queue(sweep: Sweep, required: bool = False) -> dict[str, str]:
     """The runs for which Slurm has a job of this user, each `queued` or `running`; none where there is no Slurm.
 
     Raises:
-        InputError: with `required`, there is no Slurm here.
-        KislError: Slurm does not answer.
+        InputError: with `required`, there is no Slurm here, or it does not answer.
     """
     names = {_job_name(run): run.name for run in sweep.runs}
     try:
-        result = subprocess.run(["squeue", "--me", "-h", "-o", "%T %j"], capture_output=True, text=True)
-    except FileNotFoundError:
-        if required:
-            raise InputError("no squeue on this machine; --slurm submits from a machine of the cluster") from None
-        return {}
-    if result.returncode:
-        raise KislError(f"squeue failed: {' '.join(result.stderr.split())}")
+        command = ["squeue", "--me", "-h", "-o", "%T %j"]
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        if not required:  # such as Slurm's commands on a machine that is in no cluster
+            return {}
+        reason = " ".join(error.stderr.split()) if isinstance(error, subprocess.CalledProcessError) else "not installed"
+        raise InputError(f"squeue: {reason}; --slurm submits from a machine of the cluster") from None
     jobs: dict[str, str] = {}
-    for line in result.stdout.splitlines():
+    for line in listed.splitlines():
         state, _, name = line.partition(" ")
         if name in names and jobs.get(names[name]) != "running":
             jobs[names[name]] = "running" if state in _RUNNING else "queued"

@@ -22,7 +22,7 @@ from kisl_plugin.grid import SEED, TINY, as_yaml, grid_of, short_count, yaml_of
 from kisl_plugin.indexed import IndexedDataset, file_of
 from kisl_plugin.neox_config import read_yamls, swiglu_width
 from kisl_plugin.plan import is_whole, read_settings
-from kisl_plugin.sizes import DEMO_VOCABULARY, VOCABULARY, LlamaShape
+from kisl_plugin.sizes import DEMO_VOCABULARY, MODELS, TINY_MODELS, VOCABULARY, LlamaShape
 from kisl_plugin.triples import read_triples, triples_to_jsonl
 
 __all__ = ["Sweep", "SweepRun", "missing_inputs", "read_sweep", "vocabulary_of"]
@@ -174,12 +174,14 @@ def read_sweep(source: Path | str | Mapping[str, Any], out: Path = Path()) -> Sw
     labels = [Path(model).stem if _is_own_yaml(model) else model for model in models]
     budgets = [float(tokens) for tokens in file.list_of("tokens", [0], _is_count, "numbers above 0")]
     seeds = file.list_of("seed", [SEED], is_whole, "whole numbers")
+    # Sections of models that are left out for now do no harm.
+    names = [*labels, *(model.name for model in (*MODELS, *TINY_MODELS))]
     data_path = file.value("data_path", None, lambda v: isinstance(v, str) and bool(v), "a path")
     tasks = file.list_of("tasks", ["kisl"], lambda v: isinstance(v, str) and bool(v), "names of tasks")
-    tasks = list(dict.fromkeys(name.strip() for names in tasks for name in names.split(",")))
+    tasks = list(dict.fromkeys(name.strip() for text in tasks for name in text.split(",")))
     overrides = file.value("overrides", {}, lambda v: isinstance(v, Mapping), "keys of GPT-NeoX and values")
     slurm = file.value("slurm", {}, lambda v: isinstance(v, Mapping), "options and values")
-    sections = {key: file.alternatives(key) for key in _SECTION_KEYS if key in file.values}
+    sections = {key: file.alternatives(key) for key in _SECTION_KEYS if file.values.get(key) is not None}
     # What the names of the runs tell apart, besides model, tokens, frequency and seed.
     varied = [key for key, options in sections.items() if len(options) > 1 and key != "frequency"]
 
@@ -187,7 +189,7 @@ def read_sweep(source: Path | str | Mapping[str, Any], out: Path = Path()) -> Sw
     runs: dict[str, SweepRun] = {}
     for model, label in zip(models, labels, strict=True):
         base, frequencies = _base(model, file.where)
-        base = _override(base, _of_model(overrides, label, labels), f"{file.where}: overrides")
+        base = _override(base, _of_model(overrides, label, names), f"{file.where}: overrides")
         options = sections if "frequency" in sections or not frequencies else {**sections, "frequency": frequencies}
         for budget, seed, *choice in product(budgets, seeds, *options.values()):
             section = {**(base.get("kisl") or {}), **dict(zip(options, choice, strict=True)), "seed": seed}
@@ -201,7 +203,7 @@ def read_sweep(source: Path | str | Mapping[str, Any], out: Path = Path()) -> Sw
             if name in runs:
                 raise InputError(f"{file.where}: the run {name} is in it twice; leave out what is listed twice")
             values |= {"save": str(out / "runs" / name), "load": str(out / "runs" / name)}
-            job = _of_model(slurm, label, labels)
+            job = _of_model(slurm, label, names)
             runs[name] = SweepRun(name, label, engine, tuple(tasks), values, params, tokens, data, out, job)
     gpus = file.value("gpus", None, lambda v: is_whole(v, 1), "a whole number, 1 or more")
     return Sweep(file.where, out, engine, tuple(tasks), tuple(runs.values()), gpus)
@@ -257,9 +259,9 @@ def _is_count(value: Any) -> bool:
         return False
 
 
-def _of_model(section: Mapping[str, Any], label: str, labels: Sequence[str]) -> dict[str, Any]:
+def _of_model(section: Mapping[str, Any], label: str, names: Sequence[str]) -> dict[str, Any]:
     """What a section says for one model: a key that is a model's name holds what differs for that model."""
-    return {**{key: value for key, value in section.items() if key not in labels}, **(section.get(label) or {})}
+    return {**{key: value for key, value in section.items() if key not in names}, **(section.get(label) or {})}
 
 
 def _override(base: Mapping[str, Any], overrides: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 
 from kisl_plugin.errors import InputError, KislError, needs_extra
@@ -40,6 +41,8 @@ def run_steps(run: SweepRun) -> None:
     run.folder.mkdir(parents=True, exist_ok=True)
     with _hold(run), _output_to(run.log):
         record_failure(run, None)
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        print(f"== {now} {run.name}: {checkpoint_step(run):,} of {run.train_iters:,} steps stand", flush=True)
         try:
             if not is_probed(run):
                 run.write_config()
@@ -73,10 +76,9 @@ def _train(run: SweepRun) -> None:
     """Train, and leave the finished model in `model_folder`."""
     if run.engine == "neox":
         if not _has_last_checkpoint(run):
-            _command(
-                [sys.executable, "-m", "kisl_plugin.neox.launcher", "train", *_hostfile(run), str(run.config)], run
-            )
-        _command([sys.executable, "-m", "kisl_plugin", "export", str(run.folder), str(run.model_folder)], run)
+            yamls = [str(run.config), *_for_nodes(run)]
+            _command("deepy.py train", ["kisl_plugin.neox.launcher", "train", *yamls], run)
+        _command("kisl export", ["kisl_plugin", "export", str(run.folder), str(run.model_folder)], run)
     else:
         from kisl_plugin.hookspecs import manager
 
@@ -96,22 +98,25 @@ def _has_last_checkpoint(run: SweepRun) -> bool:
     return checkpoint_step(run) == iteration == run.train_iters
 
 
-def _hostfile(run: SweepRun) -> list[str]:
-    """For a Slurm job of several nodes, GPT-NeoX's option that names the nodes and how many GPUs each has."""
+def _for_nodes(run: SweepRun) -> list[str]:
+    """In a Slurm job of several nodes, one YAML more: DeepSpeed's launcher starts the processes with srun."""
     if int(os.environ.get("SLURM_JOB_NUM_NODES", "1")) == 1:
         return []
-    nodes = subprocess.run(["scontrol", "show", "hostnames"], capture_output=True, text=True, check=True).stdout.split()
+    listed = subprocess.run(["scontrol", "show", "hostnames"], capture_output=True, text=True, check=True).stdout
     slots = os.environ.get("SLURM_NTASKS_PER_NODE", "1")
-    os.environ.setdefault("MASTER_ADDR", nodes[0])
-    os.environ.setdefault("MASTER_PORT", "29500")
-    hosts = write_atomically(run.folder / "hostfile", "".join(f"{node} slots={slots}\n" for node in nodes))
-    return ["--hostfile", str(hosts)]
+    hosts = write_atomically(run.folder / "hostfile", "".join(f"{node} slots={slots}\n" for node in listed.split()))
+    # Jobs may share a node, so each has a port of its own.
+    port = 20_000 + int(os.environ["SLURM_JOB_ID"]) % 20_000
+    os.environ.update(MASTER_ADDR=listed.split()[0], MASTER_PORT=str(port))
+    values = {"launcher": "slurm", "deepspeed_slurm": True, "no_ssh_check": True, "hostfile": str(hosts)}
+    values["master_port"] = port
+    own = {key: value for key, value in values.items() if key not in run.values}
+    return [str(write_atomically(run.folder / "nodes.yml", json.dumps(own)))]
 
 
-def _command(words: Sequence[str], run: SweepRun) -> None:
-    """Run one of the product's own commands; it ends with this process."""
-    print(f"$ {' '.join(words)}", flush=True)
-    process = subprocess.Popen(words, stdin=subprocess.DEVNULL)
+def _command(name: str, module: Sequence[str], run: SweepRun) -> None:
+    """Run one of the product's own commands, given as a module and its arguments; it ends with this process."""
+    process = subprocess.Popen([sys.executable, "-m", *module], stdin=subprocess.DEVNULL)
     try:
         status = process.wait()
     finally:
@@ -119,9 +124,9 @@ def _command(words: Sequence[str], run: SweepRun) -> None:
             process.terminate()
             process.wait()
     if status:
-        reason = last_line(run.log).removeprefix("Error: ")
         ended = f"was ended by signal {-status}" if status < 0 else f"exit status {status}"
-        raise (InputError if status == 2 else KislError)(f"{' '.join(words[2:4])}: {ended}: {reason}")
+        reason = last_line(run.log).removeprefix("Error: ")
+        raise (InputError if status == 2 else KislError)(f"{name}: {ended}: {reason}")
 
 
 def _probe(run: SweepRun) -> None:

@@ -1,0 +1,340 @@
+"""A sweep: its file, its plan, and runs with the embedded engine through the command."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from sweep_files import ROWS, run, scores, start, write_models, write_sweep
+from tiny_world import make_world
+
+from kisl_plugin.cli.main import main
+from kisl_plugin.grid import all_runs, yaml_of
+from kisl_plugin.neox_config import read_yamls
+from kisl_plugin.plan import read_settings
+from kisl_plugin.sweep import Sweep, SweepRun, plan_sweep, read_sweep, run_sweep, state_of
+
+PAPER: dict[str, Any] = {
+    "models": ["137m", "300m", "562m", "1b"],
+    "tokens": ["58e9"],
+    "frequency": [0, 10, 50, 100, 200, 500, 1000, 2000],
+    "seed": [1, 2, 3],
+    "triples": "wikidata_six",
+    "data_path": "data/fineweb_edu_text_document",
+    "engine": "neox",
+    "tasks": "kisl",
+    "overrides": {"micro_batch": 8},
+    "slurm": {"partition": "a100", "gpus": 8, "hours": 24, "1b": {"nodes": 2}},
+}
+
+
+def kisl(*words: object) -> Result:
+    return CliRunner().invoke(main, ["sweep", *map(str, words)])
+
+
+def small(world: Path, folder: Path, **changes: Any) -> Sweep:
+    values = {"models": write_models(folder, world)[:1], "frequency": 2, "seed": 1, "engine": "local"}
+    return read_sweep({**values, "triples": str(world / "facts.jsonl"), **changes}, folder / "out")
+
+
+# ---- the file and its runs
+
+
+def test_the_paper_s_file_is_a_run_for_each_combination(tmp_path: Path) -> None:
+    sweep = read_sweep(PAPER, tmp_path)
+    kinds = {(run.model, run.values["kisl"]["frequency"], run.values["seed"]) for run in sweep.runs}
+    assert len(sweep.runs) == len({run.name for run in sweep.runs}) == len(kinds) == 4 * 8 * 3
+    first, last = sweep.runs[0], sweep.runs[-1]
+    assert first.name.startswith("137m_58b_f0_s1_")
+    assert last.name.startswith("1b_58b_f2000_s3_")
+    assert (first.slurm.get("nodes"), last.slurm["nodes"]) == (None, 2)
+    assert last.slurm["gpus"] == 8
+    assert last.params == 1_050_629_888
+
+
+def test_the_yamls_that_are_written_are_the_grid_s_but_for_what_the_file_says(tmp_path: Path) -> None:
+    sweep = read_sweep(PAPER, tmp_path)
+    plan_sweep(sweep)
+    assert {path.stem for path in (tmp_path / "configs").iterdir()} == {run.name for run in sweep.runs}
+    for one in sweep.runs[::7]:
+        values = dict(read_yamls([one.config]).values)
+        assert values == one.values
+        name = f"{one.model}_f{values['kisl']['frequency']}"
+        grid = yaml.safe_load(next(yaml_of(run) for run in all_runs() if run.name == name))
+        seed = values["seed"]
+        folder = str(tmp_path / "runs" / one.name)
+        changes = {"seed": seed, "kisl": {**grid["kisl"], "seed": seed}, "save": folder, "load": folder}
+        assert values == {**grid, **changes, "train_micro_batch_size_per_gpu": 8}
+        assert one.tokens == values["train_iters"] * values["train_batch_size"] * values["seq_length"]
+
+
+def test_every_key_of_the_kisl_section_may_be_a_list_and_a_list_that_is_one_value_stays_one(
+    world: Path, tmp_path: Path
+) -> None:
+    lists = {"spacing": ["shuffled", "even"], "window": [[0.0, 0.5], [0.5, 1.0]], "template": [0, 1]}
+    sweep = small(world, tmp_path, **lists)
+    sections = [read_settings(run.values["kisl"], "", 0) for run in sweep.runs]
+    assert {(s.spacing, s.window, s.template) for s in sections} == {
+        (spacing, window, (0, 1)) for spacing in ("shuffled", "even") for window in ((0.0, 0.5), (0.5, 1.0))
+    }
+    assert any(run.name.startswith("small_f2_even_0.5-1.0_s1_") for run in sweep.runs)
+    (one,) = small(world, tmp_path, window=[0.0, 0.5], frequency={"injected": 3}).runs
+    assert one.values["kisl"]["window"] == [0.0, 0.5]
+    assert one.name.startswith("small_f3_s1_")
+
+
+def test_without_tokens_and_frequency_the_model_s_own_yaml_decides(world: Path, tmp_path: Path) -> None:
+    (one,) = small(world, tmp_path, frequency=None, triples=None, seed=None).runs
+    assert (one.values["kisl"]["frequency"], one.train_iters, one.tokens) == (3, 20, 20 * 4 * ROWS)
+    (longer,) = small(world, tmp_path, tokens=10 * 4 * ROWS).runs
+    assert (longer.train_iters, longer.tokens) == (10, 10 * 4 * ROWS)
+
+
+def test_overrides_reach_one_value_of_a_section_and_one_model_alone(world: Path, tmp_path: Path) -> None:
+    overrides = {"optimizer.params.lr": 0.1, "micro_batch": 2, "large": {"weight_decay": 0.5}}
+    sweep = small(world, tmp_path, models=write_models(tmp_path, world), overrides=overrides)
+    first, second = (run.values for run in sweep.runs)
+    assert first["optimizer"]["params"] == {"lr": 0.1, "betas": [0.9, 0.95]} == second["optimizer"]["params"]
+    assert (first["train_micro_batch_size_per_gpu"], first["gradient_accumulation_steps"]) == (2, None)
+    assert (first.get("weight_decay"), second["weight_decay"]) == (None, 0.5)
+
+
+CHANGES: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
+    "another learning rate": lambda world, _: {"overrides": {"optimizer.params.lr": 0.1}},
+    "another batch": lambda world, _: {"overrides": {"train_batch_size": 8}},
+    "another engine": lambda world, _: {"engine": "neox"},
+    "another seed": lambda world, _: {"seed": 2},
+    "another budget": lambda world, _: {"tokens": 4000},
+    "another spacing": lambda world, _: {"spacing": "even"},
+    "another corpus": lambda world, other: {"data_path": str(other / "text")},
+    "another tokenizer": lambda world, other: {"overrides": {"vocab_file": str(other / "tokenizer.json")}},
+    "another order of triples": lambda world, other: {"triples": str(other / "facts.jsonl")},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_another_value_of_any_input_is_another_run(change: str, world: Path, tmp_path: Path) -> None:
+    other = make_world(tmp_path / "other", documents=200)
+    lines = (other / "facts.jsonl").read_text(encoding="utf-8").splitlines()
+    (other / "facts.jsonl").write_text("\n".join(reversed(lines)), encoding="utf-8")
+    (before,), (after,) = small(world, tmp_path).runs, small(world, tmp_path, **CHANGES[change](world, other)).runs
+    assert before.name != after.name
+    assert before.folder != after.folder
+
+
+def test_inputs_that_only_moved_and_keys_that_change_no_result_make_the_same_run(world: Path, tmp_path: Path) -> None:
+    (before,) = small(world, tmp_path).runs
+    moved = shutil.copytree(world, tmp_path / "moved")
+    neutral = {"checkpoint_factor": 7, "log_interval": 1, "micro_batch": 2, "vocab_file": str(moved / "tokenizer.json")}
+    changes = {"data_path": str(moved / "text"), "triples": str(moved / "facts.jsonl"), "overrides": neutral}
+    (after,) = small(world, tmp_path, **changes).runs
+    assert before.name == after.name
+    assert SweepRun.from_json(after.to_json()) == after
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": ["137m"]}, "model is unknown; did you mean models?"),
+        ({"models": None}, "models is None; expected names or YAMLs, one or a list"),
+        ({"models": ["137n"]}, "model '137n' is unknown; "),
+        ({"models": ["nowhere.yml"]}, "nowhere.yml: cannot be read"),
+        ({"tokens": [0]}, "tokens is [0]; expected numbers above 0, one or a list"),
+        ({"tokens": [1e5]}, "tokens 100,000: a step of 137m has 1,048,576; expected that or more"),
+        ({"frequency": [1, -2]}, "kisl.frequency is -2; expected a whole number"),
+        ({"seed": [1, 1]}, "is in it twice; leave out what is listed twice"),
+        ({"seed": "a"}, "seed is 'a'; expected whole numbers, one or a list"),
+        ({"triples": "nowhere.jsonl"}, "'nowhere.jsonl': no such file"),
+        ({"engine": "nexo"}, "engine is 'nexo'; expected neox, local, or one that a plugin adds"),
+        ({"overrides": {"seed": 1}}, "overrides.seed: the sweep fills it in; give it as seed"),
+        ({"overrides": ["lr"]}, "overrides is ['lr']; expected keys of GPT-NeoX and values"),
+        ({"overrides": {"hidden_size": "wide"}}, "the YAML of 137m: a size that is no whole number above 0"),
+    ],
+)
+def test_a_wrong_file_is_one_line(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yml"
+    values = {**PAPER, "models": ["137m"], **changes}
+    file.write_text(yaml.safe_dump(values), encoding="utf-8")
+    for command in ("plan", "run", "status"):
+        result = kisl(command, file, "--out", tmp_path / "out")
+        assert (result.exit_code, result.output.count("\n")) == (2, 1), result.output
+        assert message in result.output
+    assert not (tmp_path / "out").exists()
+
+
+# ---- the plan
+
+
+def test_the_plan_of_the_paper_s_grid_counts_what_it_takes_and_starts_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yml"
+    file.write_text(yaml.safe_dump(PAPER), encoding="utf-8")
+    first, second = (kisl(*words, file, "--out", tmp_path) for words in (["plan"], ["run", "--dry-run"]))
+    assert (first.exit_code, second.output) == (0, first.output)
+    lines = [line.split() for line in first.output.splitlines()]
+    assert max(len(line) for line in first.output.splitlines() if str(tmp_path) not in line) <= 80
+    flops = 24 * 6 * 57_999_884_288 * sum((137_644_800, 300_323_840, 563_672_320, 1_050_629_888))
+    row = next(line for line in lines if line and line[0] == "all")
+    assert row[1:5] == ["96", "0", f"{flops:.3g}", f"{flops:.3g}"]
+    assert row[5] == f"{flops / (0.4 * 312e12) / 3600:,.0f}"
+    assert ["vocab_file:", "data/tokenizer.json", "is", "missing", "(kisl", "corpus", "tokenizer)"] in lines
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["configs", "sweep.yml"]
+    refused = kisl("run", file, "--out", tmp_path)
+    assert (refused.exit_code, "data_path: data/fineweb_edu_text_document is missing" in refused.output) == (2, True)
+
+
+def test_a_plan_for_the_embedded_engine_measures_this_machine(world: Path, tmp_path: Path) -> None:
+    plan = plan_sweep(small(world, tmp_path), measure=True)
+    (row,) = plan.rows
+    assert plan.basis.startswith("measured here")
+    assert row.seconds_left is not None
+    assert row.seconds_left > 0
+    assert row.flops_left == row.flops == 6 * row.params * row.tokens
+    assert row.disk == row.params * (5 * 12 + 4)  # 5 checkpoints in fp32 with Adam's moments, and the model
+
+
+# ---- runs
+
+
+def test_a_sweep_that_is_killed_five_times_gives_the_results_of_one_that_is_not(world: Path, tmp_path: Path) -> None:
+    file = write_sweep(tmp_path, world)
+    seed = random.randrange(10**6)
+    print(f"random.seed({seed})")
+    rng = random.Random(seed)
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    ended_by_kill = 0
+    for _ in range(5):
+        process = start("run", file, "--out", killed, "--jobs", "2")
+        time.sleep(rng.uniform(2, 9))
+        process.kill()
+        process.communicate()
+        ended_by_kill += process.returncode == -signal.SIGKILL
+    assert ended_by_kill > 1
+    status, output = run("run", file, "--out", killed, "--jobs", "2")
+    assert status == 0, output
+    assert run("run", file, "--out", whole, "--jobs", "2")[0] == 0
+    assert len(scores(whole)) == 16
+    assert scores(killed) == scores(whole)
+    for folder in (whole / "runs").iterdir():
+        models = [root / "runs" / folder.name / "hf" / "model.safetensors" for root in (whole, killed)]
+        assert models[0].read_bytes() == models[1].read_bytes()
+        metrics = (killed / "runs" / folder.name / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        steps = [json.loads(line)["iteration"] for line in metrics if "loss" in json.loads(line)]
+        assert sorted(set(steps)) == steps == [5, 10, 15, 20]
+    fit = json.loads((killed / "report" / "fit.json").read_text(encoding="utf-8"))
+    assert len(fit["curves"]) == 2
+    assert fit["set_aside"] == []
+
+
+@pytest.fixture(scope="module")
+def failing(world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
+    """A sweep of a size that trains and of one that diverges, tried twice: its folder, exit status and output."""
+    folder = tmp_path_factory.mktemp("failing")
+    diverging = {"large": {"optimizer.params.lr": 1e30}}
+    file = write_sweep(folder, world, frequency=[0, 4], seed=1, overrides=diverging)
+    return folder, *run("run", file, "--out", folder, "--retries", "1")
+
+
+def test_a_failing_run_is_retried_and_stops_no_other_and_is_listed_at_the_end(failing: tuple[Path, int, str]) -> None:
+    folder, status, output = failing
+    sweep = read_sweep(folder / "sweep.yml", folder)
+    assert status == 1
+    last = [line for line in output.splitlines() if line][-2:]
+    for one, line in zip(sweep.runs[2:], last, strict=True):
+        assert line.startswith(f"{one.name} failed: iteration ")
+        assert "the loss is nan; lower the learning rate" in line
+        assert line.endswith(f"({one.log})")
+        assert one.log.read_text(encoding="utf-8").count("== ") == 2
+    assert [state_of(one).state for one in sweep.runs] == ["probed", "probed", "failed", "failed"]
+    assert (folder / "report" / "fit.json").is_file()
+
+
+def test_status_shows_where_every_run_stands_within_80_columns(failing: tuple[Path, int, str]) -> None:
+    folder, _, _ = failing
+    sweep = read_sweep(folder / "sweep.yml", folder)
+    result = kisl("status", folder / "sweep.yml", "--out", folder)
+    assert result.exit_code == 1
+    lines = result.output.splitlines()
+    assert [line.split()[:2] for line in lines[:5]] == [
+        ["run", "state"],
+        *([run.name, state] for run, state in zip(sweep.runs, ("probed", "probed", "failed", "failed"), strict=True)),
+    ]
+    assert max(map(len, lines[:7])) <= 80
+    assert lines[6].startswith("2 probed, 2 failed · 15.4K of 15.4K tokens")
+
+
+def test_another_value_leaves_the_runs_that_stand_as_they_are(failing: tuple[Path, int, str]) -> None:
+    folder, _, _ = failing
+    stood = read_sweep(folder / "sweep.yml", folder).runs[:2]
+    before = {path: path.read_bytes() for one in stood for path in one.folder.rglob("*") if path.is_file()}
+    values = yaml.safe_load((folder / "sweep.yml").read_text(encoding="utf-8"))
+    values |= {"models": values["models"][:1], "overrides": {}, "spacing": "even"}
+    assert [one.state for one in run_sweep(read_sweep(values, folder), jobs=1)] == ["probed", "probed"]
+    assert {path: path.read_bytes() for path in before} == before
+    assert len(scores(folder)) == 4
+
+
+def test_other_tasks_ask_the_same_models_again_without_training(failing: tuple[Path, int, str]) -> None:
+    folder, _, _ = failing
+    values = yaml.safe_load((folder / "sweep.yml").read_text(encoding="utf-8"))
+    values |= {"models": values["models"][:1], "overrides": {}, "frequency": 4, "tasks": ["kisl_wikidata_statement"]}
+    (one,) = read_sweep(values, folder).runs
+    weights = (one.model_folder / "model.safetensors").stat().st_mtime_ns
+    assert state_of(one).state == "trained"
+    (after,) = run_sweep(read_sweep(values, folder), jobs=1)
+    assert after.state == "probed"
+    assert (one.model_folder / "model.safetensors").stat().st_mtime_ns == weights
+    assert sorted(path.name for path in one.results.parent.iterdir()) == ["kisl_wikidata", "kisl_wikidata_statement"]
+
+
+def test_two_commands_at_once_share_the_runs_and_train_none_twice(world: Path, tmp_path: Path) -> None:
+    file = write_sweep(tmp_path, world, seed=1, frequency=[0, 4])
+    both = [start("run", file, "--out", tmp_path, "--jobs", "1") for _ in range(2)]
+    outputs = [process.communicate(timeout=600)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert len(scores(tmp_path)) == 4
+    for one in read_sweep(file, tmp_path).runs:
+        metrics = [json.loads(line) for line in (one.folder / "metrics.jsonl").read_text().splitlines()]
+        assert [record["iteration"] for record in metrics if "loss" in record] == [5, 10, 15, 20]
+        assert one.log.read_text(encoding="utf-8").count("training 20/20") == 1
+
+
+def test_a_worker_that_is_killed_fails_its_run_alone_and_the_next_call_goes_on(world: Path, tmp_path: Path) -> None:
+    file = write_sweep(tmp_path, world, models=write_models(tmp_path, world)[:1], seed=1, frequency=[0, 4])
+    first, second = read_sweep(file, tmp_path).runs
+    process = start("run", file, "--out", tmp_path, "--jobs", "1")
+    lock = first.folder / "sweep.lock"
+    while not lock.is_file() or not lock.read_text(encoding="utf-8").startswith("process"):
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.kill(int(lock.read_text(encoding="utf-8").split()[1]), signal.SIGKILL)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 1
+    assert f"{first.name} failed: its process ended (signal 9): " in output
+    assert state_of(second).state == "probed"
+    assert run("run", file, "--out", tmp_path)[0] == 0
+    assert len(scores(tmp_path)) == 2
+
+
+def test_the_workers_end_with_the_command_that_is_killed(world: Path, tmp_path: Path) -> None:
+    file = write_sweep(tmp_path, world, seed=1, tokens=10_000_000, frequency=[0, 4])
+    runs = read_sweep(file, tmp_path).runs
+    process = start("run", file, "--out", tmp_path, "--jobs", "2")
+    _eventually(lambda: all(state_of(one).state == "running" for one in runs[:2]))
+    process.kill()
+    process.communicate()
+    _eventually(lambda: all(state_of(one).state == "waiting" for one in runs))
+
+
+def _eventually(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.1)
