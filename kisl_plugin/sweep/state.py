@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kisl_plugin.checkpoints import LOCK_NAME
+from kisl_plugin.checkpoints import LOCK_NAME, latest_checkpoint
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.files import write_atomically
 from kisl_plugin.runcard import RunCard, read_run_card
@@ -112,9 +112,9 @@ def _content(card: Mapping[str, Any]) -> dict[str, Any]:
 def checkpoint_step(run: SweepRun) -> int:
     """The step from which the run resumes."""
     try:
-        name = (run.folder / "latest").read_text(encoding="utf-8").strip()
-        return int(name.removeprefix("global_step"))
-    except (OSError, ValueError):
+        latest = latest_checkpoint(run.folder)
+        return 0 if latest is None else int(latest.name.removeprefix("global_step"))
+    except ValueError:  # InputError is one
         return 0
 
 
