@@ -14,7 +14,8 @@ import yaml
 
 from kisl_plugin.errors import InputError, did_you_mean
 
-__all__ = ["KEY_RULES", "Yamls", "is_same_value", "read_yamls", "refuse_keys", "swiglu_width", "unused_keys"]
+__all__ = ["KEY_RULES", "Yamls", "is_same_value", "missing_files", "read_yamls", "refuse_keys", "swiglu_width",
+           "unused_keys"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -245,6 +246,30 @@ def unused_keys(yamls: Yamls, honoured: Iterable[str]) -> tuple[str, ...]:
         if hint and key not in _LOOK_ALIKE:
             raise InputError(f"{yamls.file_of(key)}: {key} is unknown; {hint}")
     return tuple(unused)
+
+
+def missing_files(values: Mapping[str, Any]) -> list[str]:
+    """One line for each file that the run needs and that is missing: the key, the path, the command that makes it."""
+    section = values.get("kisl")
+    triples = str(section.get("triples", "none")) if isinstance(section, dict) else "none"
+    vocabulary = values.get("vocab_file")
+    missing: list[tuple[str, str, str]] = []  # path, what it is, the command that makes it
+    # With the other tokenizers vocab_file is a name.
+    kind = str(values.get("tokenizer_type", "GPT2BPETokenizer")).lower()
+    reads_file = kind in ("hftokenizer", "gpt2bpetokenizer", "spmtokenizer")
+    if reads_file and isinstance(vocabulary, str) and not Path(vocabulary).exists():
+        command = f"kisl corpus tokenizer --input TEXT --output {vocabulary}"
+        missing.append((vocabulary, f"the tokenizer (vocab_file: {vocabulary})", command))
+    for key in ("data_path", "train_data_paths", "valid_data_paths", "test_data_paths"):
+        value = values.get(key)
+        for prefix in map(str, value if isinstance(value, list) else [value] if value else []):
+            if not all(Path(f"{prefix}{ending}").is_file() for ending in (".bin", ".idx")):
+                options = f"--input TEXT --triples {triples} --tokenizer {vocabulary} --output {prefix}"
+                what = f"the corpus ({key}: {prefix}.bin and .idx)"
+                missing.append((prefix, what, f"kisl corpus build {options}"))
+    # `kisl demo` writes into a folder of its name.
+    demo = "kisl demo --only-data"
+    return [f"{what} · {demo if 'kisl-demo' in Path(path).parts else command}" for path, what, command in missing]
 
 
 def swiglu_width(intermediate_size: int | None, hidden_size: int, multiple_of: int) -> int:

@@ -3,21 +3,27 @@
 import io
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 from tiny_world import settings, write_yaml
 
+from kisl_plugin.cli.fit import main as fit
 from kisl_plugin.cli.main import COMMANDS, main
+from kisl_plugin.neox.launcher import main as deepy
 from kisl_plugin.progress import Progress, duration
+from kisl_plugin.resources import resource
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_shows_an_example(command: str) -> None:
     result = CliRunner().invoke(main, [command, "--help"])
     assert result.exit_code == 0
-    assert f"Example: kisl {command}" in " ".join(result.output.split())
+    name = "kisl-fit results" if command == "fit" else f"Example: kisl {command}"
+    assert name in " ".join(result.output.split())
 
 
 def test_the_commands_are_listed() -> None:
@@ -112,10 +118,63 @@ def test_durations_are_short() -> None:
     assert [duration(s) for s in (0.4, 59, 61, 3600, 7500)] == ["0s", "59s", "1m01s", "1h00m", "2h05m"]
 
 
-@pytest.mark.parametrize("words", [(), ("neox",), ("corpus",), ("configs",)])
-def test_the_help_of_a_group_shows_each_command_in_one_whole_sentence(words: tuple[str, ...]) -> None:
-    lines = CliRunner().invoke(main, [*words, "--help"], terminal_width=80).output.split("Commands:\n")[1].splitlines()
-    assert lines
-    for line in lines:
-        assert line.endswith(".") and not line.endswith("..."), line
-        assert len(line) <= 80
+def every_command(words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of `kisl` and of all its subcommands."""
+    command: click.Command = main
+    for word in words:
+        assert isinstance(command, click.Group)
+        command = command.get_command(click.Context(command), word)  # type: ignore[assignment]
+    yield words
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            yield from every_command((*words, name))
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+@pytest.mark.parametrize("words", list(every_command()), ids=lambda words: " ".join(("kisl", *words)))
+def test_every_help_fits_the_terminal_and_shows_each_command_in_a_whole_sentence(
+    words: tuple[str, ...], columns: int
+) -> None:
+    shown = CliRunner().invoke(main, [*words, "-h"], terminal_width=columns)
+    assert shown.exit_code == 0
+    assert shown.output == CliRunner().invoke(main, [*words, "--help"], terminal_width=columns).output
+    lines = shown.output.splitlines()
+    assert [line for line in lines if len(line) > columns] == []
+    assert not any(line.endswith("...") for line in lines if not line.startswith("Usage: "))
+
+
+def test_the_help_of_kisl_names_the_commands_beside_it() -> None:
+    shown = " ".join(CliRunner().invoke(main, ["-h"]).output.split())
+    for command in ("deepy.py train", "lm_eval --tasks kisl_wikidata", "kisl-fit", "kisl fit"):
+        assert command in shown
+
+
+def test_kisl_fit_is_a_command_of_kisl_too(tmp_path: Path) -> None:
+    of_kisl = CliRunner().invoke(main, ["fit", "-h"], prog_name="kisl").output
+    own = CliRunner().invoke(fit, ["-h"], prog_name="kisl-fit").output
+    assert of_kisl.replace("Usage: kisl fit ", "Usage: kisl-fit ") == own
+    done = CliRunner().invoke(main, ["fit", str(tmp_path / "missing")])
+    assert (done.exit_code, "missing" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("words", [["-h"], ["--help"], ["train", "-h"], ["train", "--help"], ["eval", "--help"]])
+def test_deepy_py_has_a_help_too(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        deepy(words)
+    assert ended.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("usage: deepy.py train")
+    assert max(map(len, lines)) <= 60
+
+
+def test_the_embedded_engine_names_the_command_that_makes_missing_data_after_it_checked_the_kisl_section(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = resource("neox_configs") / "tiny_f20.yml"
+    done = CliRunner().invoke(main, ["train", str(shipped)])
+    assert done.exit_code == 2
+    assert done.stderr.count(" · kisl demo --only-data") == 2
+    Path("run.yml").write_text(shipped.read_text().replace('"frequency": 20', '"frequency": -20'))
+    done = CliRunner().invoke(main, ["train", "run.yml"])
+    assert (done.exit_code, "kisl.frequency is -20" in done.stderr) == (2, True)

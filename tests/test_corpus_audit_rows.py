@@ -200,7 +200,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no batch": ({"train_batch_size": None}, "train_batch_size or .* is missing"),
     "a wrong type": ({"seq_length": "64"}, "seq_length is '64'; expected a whole number"),
     "a tokenizer of another kind": ({"tokenizer_type": "GPT2BPETokenizer"}, "tokenizer_type is 'GPT2BPETokenizer'"),
-    "no corpus": ({"data_path": "nowhere"}, "nowhere.idx: no such file"),
+    "no corpus": ({"data_path": "nowhere"}, r"files are missing.*\n.*nowhere.bin and .idx\) · kisl corpus build"),
     "nothing injected": ({"kisl": None}, "kisl is missing"),
 }
 
@@ -226,7 +226,7 @@ def test_every_run_of_the_grid_can_be_audited_once_its_data_are_there(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"data/tokenizer.json: no such file"):
+    with pytest.raises(InputError, match=r"files are missing.*\n.*data/tokenizer.json\) · kisl "):
         read_run(path)
 
 

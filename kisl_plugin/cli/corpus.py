@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kisl_plugin.cli.audit import audit
-from kisl_plugin.cli.errors import Command
+from kisl_plugin.cli.errors import Command, Group
 from kisl_plugin.errors import InputError, needs_extra
 from kisl_plugin.indexed import file_of
 from kisl_plugin.matching import PAIR, MatchRules
@@ -191,7 +191,7 @@ def build(
         click.echo(f"{result.unsearchable:,} triples cannot be searched for everywhere: {table}, column unsearchable")
 
 
-@click.group()
+@click.group(cls=Group)
 def corpus() -> None:
     """Build a corpus without the facts under test, and count in it.
 
@@ -199,7 +199,7 @@ def corpus() -> None:
     """
 
 
-@corpus.command(cls=Command, epilog=_FORMATS)
+@corpus.command(epilog=_FORMATS)
 @_takes_text
 @click.option("--output", required=True, type=_path, help="The file, such as data/tokenizer.json.")
 @click.option("--vocab-size", default=32_000, show_default=True, type=_count, help="Tokens in all.")

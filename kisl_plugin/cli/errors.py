@@ -1,4 +1,4 @@
-"""How every command reports an error: one line on standard error and an exit status, never a traceback.
+"""What every command has: `-h`, a help that is not cut, and errors in one line with an exit status, never a traceback.
 
 Exit status 2 is a wrong call or input (InputError), 1 any other failure.
 """
@@ -9,11 +9,16 @@ import click
 
 from kisl_plugin.errors import KislError
 
-__all__ = ["Command"]
+__all__ = ["Command", "Group"]
+
+_HELP = {"help_option_names": ["-h", "--help"]}
 
 
 class Command(click.Command):
     """A command that reports a KislError in one line."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **{"context_settings": _HELP, **settings})
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, and turn a KislError into click's exception."""
@@ -23,3 +28,22 @@ class Command(click.Command):
             reported = click.ClickException(str(error))
             setattr(reported, "exit_code", error.exit_status)  # noqa: B010 (a class variable in click)
             raise reported from error
+
+
+class Group(click.Group):
+    """A group of such commands; its help has the whole first sentence of each, in the order of adding."""
+
+    command_class = Command
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **{"context_settings": _HELP, **settings})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, not sorted."""
+        return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the section; click itself would cut what is longer than a line."""
+        with formatter.section("Commands"):
+            commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+            formatter.write_dl([(name, command.get_short_help_str(1000)) for name, command in commands if command])

@@ -1,6 +1,5 @@
 """The command kisl-fit. numpy is imported only when something is fitted, so that the help appears at once."""
 
-import textwrap
 from pathlib import Path
 
 import click
@@ -15,20 +14,18 @@ __all__ = ["main"]
 
 EXAMPLES = """\b
 Examples:
-  lm_eval --model hf --model_args pretrained=./137m_f200 --tasks kisl_wikidata \\
+  lm_eval --model hf --tasks kisl_wikidata \\
+      --model_args pretrained=./137m_f200 \\
       --output_path results --log_samples
   kisl-fit results --out report
   kisl-fit results --hold-out 1.05e9
-  kisl-fit results --predict params=7e9,tokens=2e12 --triples 1e5 \\
-      --write-configs planned
+  kisl-fit results --predict params=7e9,tokens=2e12 \\
+      --triples 1e5 --write-configs planned
 
-\b
 Status of a curve (F* is reported only where it is ok):
+
 """
-STATUSES = "\n".join(
-    textwrap.fill(f"{status}{'…' * status.endswith('=')}: {meaning}", 76, initial_indent="  ", subsequent_indent="    ")
-    for status, meaning in STATUS_HELP.items()
-)
+STATUSES = "\n\n".join(f"{status}{'…' * status.endswith('=')}: {words}" for status, words in STATUS_HELP.items())
 PATH = click.Path(path_type=Path)
 
 

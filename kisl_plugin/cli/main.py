@@ -5,6 +5,7 @@ from importlib import import_module
 import click
 
 from kisl_plugin import __version__
+from kisl_plugin.cli.errors import Group
 
 __all__ = ["main"]
 
@@ -17,10 +18,11 @@ COMMANDS = {
     "corpus": ("kisl_plugin.cli.corpus", "corpus"),
     "configs": ("kisl_plugin.cli.train", "configs"),
     "sweep": ("kisl_plugin.cli.sweep", "sweep"),
+    "fit": ("kisl_plugin.cli.fit", "main"),
 }
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
@@ -32,10 +34,13 @@ class _Commands(click.Group):
         return command
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands)
 @click.version_option(__version__, prog_name="kisl")
 def main() -> None:
     """Inject facts an exact number of times, train, probe, and fit where memory collapses.
+
+    Beside kisl there are deepy.py train CONFIG.yml, which trains with GPT-NeoX, lm_eval --tasks kisl_wikidata, which
+    asks a model for its facts, and kisl-fit RESULTS, which is the same as kisl fit.
 
     Example: kisl demo
     """

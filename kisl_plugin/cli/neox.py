@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from kisl_plugin import __version__
-from kisl_plugin.cli.errors import Command
+from kisl_plugin.cli.errors import Command, Group
 from kisl_plugin.errors import KislError
 
 
@@ -34,7 +34,7 @@ def export(checkpoint: Path, out: Path, tokenizer: Path | None) -> None:
         click.echo(f"{done.checkpoint} has no {CARD_NAME}, so the export has none: kisl-fit cannot place its results")
 
 
-@click.group()
+@click.group(cls=Group)
 def neox() -> None:
     """Install GPT-NeoX and show what is missing.
 
@@ -44,7 +44,7 @@ def neox() -> None:
     """
 
 
-@neox.command(cls=Command)
+@neox.command()
 @click.option(
     "--source", metavar="URL|PATH", help="Where to clone from: GPT-NeoX's public address, or any clone or mirror."
 )
@@ -69,7 +69,7 @@ def install(source: str | None, ref: str | None) -> None:
         click.echo("GPT-NeoX is ready; kisl neox check lists what was found")
 
 
-@neox.command(cls=Command)
+@neox.command()
 def check() -> None:
     """Show which GPT-NeoX is used and what is missing.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kisl_plugin.cli.errors import Command
+from kisl_plugin.cli.errors import Group
 from kisl_plugin.fit.text import count
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ CALIBRATE = click.option(
 )  # fmt: skip
 
 
-@click.group()
+@click.group(cls=Group)
 def sweep() -> None:
     """Train, export, probe and fit a grid of runs from one file.
 
@@ -33,7 +33,7 @@ def sweep() -> None:
     """
 
 
-@sweep.command(cls=Command)
+@sweep.command()
 @FILE
 @OUT
 @CALIBRATE
@@ -49,7 +49,7 @@ def plan(file: Path, out: Path, calibrate: bool | None) -> None:
     _show_plan(read_sweep(file, out), calibrate)
 
 
-@sweep.command(cls=Command)
+@sweep.command()
 @FILE
 @OUT
 @click.option("--jobs", type=click.IntRange(min=1), help="Runs side by side.  [default: as GPUs or CPU cores allow]")
@@ -81,7 +81,7 @@ def run(file: Path, out: Path, jobs: int | None, retries: int, slurm: bool, dry_
         _show_failures(states)
 
 
-@sweep.command(cls=Command)
+@sweep.command()
 @FILE
 @OUT
 def status(file: Path, out: Path) -> None:

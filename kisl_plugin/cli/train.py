@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from kisl_plugin.cli.errors import Command
+from kisl_plugin.cli.errors import Command, Group
 from kisl_plugin.errors import InputError
 
 
@@ -30,7 +30,7 @@ def train(configs: tuple[Path, ...], engine: str) -> None:
     click.echo(trainer.train(list(configs)))
 
 
-@click.group()
+@click.group(cls=Group)
 def configs() -> None:
     """Show or write the grid of GPT-NeoX YAMLs.
 
@@ -40,7 +40,7 @@ def configs() -> None:
     """
 
 
-@configs.command("list", cls=Command)
+@configs.command("list")
 def list_runs() -> None:
     """List every run: parameters, tokens, compute, injected share.
 
@@ -66,7 +66,7 @@ def _numbers(kind: Callable[[str], Any]) -> Callable[..., tuple[Any, ...]]:
     return read
 
 
-@configs.command(cls=Command)
+@configs.command()
 @click.option("--models", default="", help="Names from `kisl configs list`.  [default: the grid's]")
 @click.option("--tokens", default="", callback=_numbers(float), help="Budgets D, such as 58e9,75e9.")
 @click.option("--frequency", default="", callback=_numbers(int), help="Frequencies F, such as 0,100,200.")

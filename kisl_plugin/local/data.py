@@ -15,6 +15,7 @@ from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import IndexedDataset
 from kisl_plugin.injection import InjectedDataset, Rows
 from kisl_plugin.local.config import LocalConfig
+from kisl_plugin.neox_config import missing_files
 from kisl_plugin.plan import InjectionPlan, make_plan, read_settings
 
 __all__ = ["PackedRows", "RunData", "read_data", "split_documents"]
@@ -115,6 +116,11 @@ def read_data(config: LocalConfig) -> RunData:
     Raises:
         InputError: a file is missing or bad, or the injection does not fit.
     """
+    section = config["kisl"]
+    settings = None if section is None else read_settings(section, config.where, config["seed"])
+    missing = missing_files(config.values)
+    if missing:
+        raise InputError("\n  ".join([f"{config.where}: files are missing; the command that makes each:", *missing]))
     tokenizer, eod = read_tokenizer(Path(config["vocab_file"]))
     corpus = IndexedDataset(Path(config["data_path"]))
     train_documents, valid_documents, _ = split_documents(config["split"], len(corpus))
@@ -127,8 +133,7 @@ def read_data(config: LocalConfig) -> RunData:
 
     train: Rows = rows(train_documents, config.samples, "train")
     plan = None
-    if config["kisl"] is not None:
-        settings = read_settings(config["kisl"], config.where, config["seed"])
+    if settings is not None:
         try:
             plan = make_plan(
                 settings,

@@ -31,7 +31,7 @@ from kisl_plugin.neox.patches import (
 )
 from kisl_plugin.neox.run import RUN_ID, check_start, injection_plan, tokenizer_of, where_of
 from kisl_plugin.neox.worker import SCRIPT
-from kisl_plugin.neox_config import Yamls, read_yamls, refuse_keys
+from kisl_plugin.neox_config import Yamls, missing_files, read_yamls, refuse_keys
 from kisl_plugin.plan import read_settings
 
 __all__ = ["main"]
@@ -40,10 +40,13 @@ WORKER = Path(__file__).with_name("worker.py")
 JOBS = ("train", "generate", "eval")
 # On other nodes DeepSpeed sets the variables that begin with one of these, and no others.
 EXPORTED = (VARIABLE, "KISL_", "WANDB_R")
-USAGE = """usage: deepy.py train|generate|eval CONFIG.yml [MORE.yml …] [options of GPT-NeoX's deepy.py]
+USAGE = """usage: deepy.py train|generate|eval CONFIG.yml [MORE.yml…]
+                [options of GPT-NeoX's deepy.py]
 
-Trains with an unmodified GPT-NeoX, found at $GPT_NEOX_DIR or where `kisl neox install` put it. A `kisl` section
-in a YAML says which triples are injected, and how often. KISL_CPU=1 trains on the CPU where there is a GPU.
+Trains with an unmodified GPT-NeoX, found at $GPT_NEOX_DIR
+or where `kisl neox install` put it. A `kisl` section in a
+YAML says which triples are injected, and how often.
+KISL_CPU=1 trains on the CPU where there is a GPU.
 
 Example: deepy.py train neox_configs/tiny_f20.yml"""
 
@@ -51,7 +54,7 @@ Example: deepy.py train neox_configs/tiny_f20.yml"""
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script; exit status 2 for a wrong call or input, 1 for a failure."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help"):
+    if not words or {"-h", "--help"} & set(words[:1] if words[0] not in JOBS else words[:2]):
         print(USAGE)
         sys.exit(0 if words else 2)
     try:
@@ -77,7 +80,7 @@ def launch(script: str, arguments: list[str]) -> None:
     yamls = read_yamls(configs)
     if job == "train" and "kisl" in yamls.values:
         read_settings(yamls.values["kisl"], yamls.file_of("kisl"), 0)
-    missing = missing_files(yamls) if job == "train" else []
+    missing = missing_files(yamls.values) if job == "train" else []
     try:
         folder = find_neox()
     except KislError as error:
@@ -227,31 +230,6 @@ def _in_one_line(error: Exception) -> str:
 
 
 # ---- what is missing or wrong with a run, found before a process is started
-
-
-def missing_files(yamls: Yamls) -> list[str]:
-    """One line for each file that the run needs and that is missing: the key, the path, the command that makes it."""
-    values = yamls.values
-    section = values.get("kisl")
-    triples = str(section.get("triples", "none")) if isinstance(section, dict) else "none"
-    vocabulary = values.get("vocab_file")
-    missing: list[tuple[str, str, str]] = []  # path, what it is, the command that makes it
-    # With the other tokenizers vocab_file is a name.
-    kind = str(values.get("tokenizer_type", "GPT2BPETokenizer")).lower()
-    reads_file = kind in ("hftokenizer", "gpt2bpetokenizer", "spmtokenizer")
-    if reads_file and isinstance(vocabulary, str) and not Path(vocabulary).exists():
-        command = f"kisl corpus tokenizer --input TEXT --output {vocabulary}"
-        missing.append((vocabulary, f"the tokenizer (vocab_file: {vocabulary})", command))
-    for key in ("data_path", "train_data_paths", "valid_data_paths", "test_data_paths"):
-        value = values.get(key)
-        for prefix in map(str, value if isinstance(value, list) else [value] if value else []):
-            if not all(Path(f"{prefix}{ending}").is_file() for ending in (".bin", ".idx")):
-                options = f"--input TEXT --triples {triples} --tokenizer {vocabulary} --output {prefix}"
-                what = f"the corpus ({key}: {prefix}.bin and .idx)"
-                missing.append((prefix, what, f"kisl corpus build {options}"))
-    # `kisl demo` writes into a folder of its name.
-    demo = "kisl demo --only-data"
-    return [f"{what} · {demo if 'kisl-demo' in Path(path).parts else command}" for path, what, command in missing]
 
 
 def check_run(neox_args: Any, stack: ExitStack) -> None:
