@@ -3,7 +3,9 @@
 Nothing stays alive where the jobs were submitted. What is in the queue is asked of Slurm, by the jobs' names.
 """
 
+import shlex
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -60,9 +62,7 @@ class RunJob:
         run = SweepRun.from_json(self.run_json)
         whole_limit = time.monotonic() - self._began > 0.5 * 3600 * self.hours
         if whole_limit and _progress(run) == self._stood:
-            reason = (
-                f"{self.hours:g} hours were over before the next checkpoint; lower checkpoint_factor or raise hours"
-            )
+            reason = f"{self.hours:g} hours ended before the next checkpoint; lower checkpoint_factor or raise hours"
             record_failure(run, KislError(reason))
             return None
         return DelayedSubmission(RunJob(self.run_json, self.retries, self.hours))
@@ -94,8 +94,9 @@ def submit_sweep(sweep: Sweep, retries: int = 0) -> tuple[int, str]:
     parameters = {run.name: _sbatch_parameters(run, sweep.where) for run in left}
     for number, run in enumerate(left):
         options = dict(parameters[run.name])
-        # Without srun the job is the program itself, which may then start srun for the nodes of a training.
-        executor = SlurmExecutor(sweep.out / "slurm", max_num_timeout=options.pop("requeues"), python=_python())
+        # Without srun and with exec the batch job is the program itself: it gets the signal, and may use srun.
+        python = f"exec {shlex.quote(sys.executable)}"
+        executor = SlurmExecutor(sweep.out / "slurm", max_num_timeout=options.pop("requeues"), python=python)
         executor.update_parameters(use_srun=False, **options)
         run.write_config()
         try:
@@ -132,13 +133,6 @@ def _sbatch_parameters(run: SweepRun, where: str) -> dict[str, Any]:
     additional = {"signal": f"B:USR2@{values.pop('signal_seconds')}", "requeue": True}
     parameters["additional_parameters"] = additional | {str(key).replace("_", "-"): v for key, v in values.items()}
     return parameters
-
-
-def _python() -> str:
-    import shlex
-    import sys
-
-    return f"exec {shlex.quote(sys.executable)}"
 
 
 def _job_name(run: SweepRun) -> str:

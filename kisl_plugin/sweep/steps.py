@@ -38,13 +38,17 @@ def run_steps(run: SweepRun) -> None:
         BusyError: another process works on the run.
         KislError: a step failed; the message says which and why.
     """
-    run.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        run.log.touch()
+    except OSError as error:
+        raise KislError(f"{run.folder}: cannot be written to ({error})") from None
     with _hold(run), _output_to(run.log):
         record_failure(run, None)
-        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        print(f"== {now} {run.name}: {checkpoint_step(run):,} of {run.train_iters:,} steps stand", flush=True)
         try:
             if not is_probed(run):
+                now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+                print(f"== {now} {run.name}: {checkpoint_step(run):,} of {run.train_iters:,} steps stand", flush=True)
                 run.write_config()
                 if not is_trained(run):
                     _train(run)
