@@ -4,7 +4,7 @@ import hashlib
 import os
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -117,8 +117,12 @@ class IndexedWriter:
 
     def add(self, tokens: Any) -> None:
         """Append a document (int array [n], its end-of-document token included)."""
+        self.extend(tokens, [len(tokens)])
+
+    def extend(self, tokens: Any, sizes: Iterable[int]) -> None:
+        """Append several documents: their tokens one after the other (int array [n]), and how many each has."""
         self._stream.write(np.asarray(tokens, dtype=self._dtype).tobytes())
-        self._sizes.append(len(tokens))
+        self._sizes.extend(sizes)
 
 
 def token_type(vocab_size: int) -> np.dtype[Any]:

@@ -7,12 +7,13 @@ space is one space, and the kinds of apostrophes and of dashes are one each. Oth
 
 import re
 import unicodedata
+from array import array
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate
 from pathlib import Path
 from traceback import extract_tb
@@ -21,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kisl_plugin.errors import InputError, KislError, needs_extra
-from kisl_plugin.hookspecs import Match, Matcher, hookimpl, manager
+from kisl_plugin.hookspecs import IntArray, Match, Matcher, hookimpl, manager
 from kisl_plugin.triples import Triple
 
-__all__ = ["PAIR", "MatchRules", "SpellingFinder", "count_whole_words", "fold", "matcher_of", "unsearchable"]
+__all__ = ["PAIR", "MatchRules", "count_whole_words", "fold", "matcher_of", "unsearchable"]
 
 PAIR, SUBJECT = "pair", "subject"
 
@@ -100,9 +101,9 @@ _FOLD_ASCII = bytes.maketrans(
     _UPPER + _SPACES + _CONTROLS, _UPPER.lower() + b" " * len(_SPACES) + b"\x7f" * len(_CONTROLS)
 )
 _LOOK_ALIKES = str.maketrans({**dict.fromkeys("’‘ʼʻ", "'"), **dict.fromkeys("‐‑‒–—―−", "-")})
-_WORD = rb"[0-9A-Za-z_\x80-\xff]"
 _BETWEEN_TEXTS = 0
 _NOT_WORD = bytes(i for i in range(128) if i != _BETWEEN_TEXTS and not (chr(i).isalnum() or chr(i) == "_"))
+_WORD = frozenset(bytes([i]) for i in range(1, 256) if i not in _NOT_WORD)
 _NOT_WORD_TO_SPACE = bytes.maketrans(_NOT_WORD, b" " * len(_NOT_WORD))
 _CACHED_RUNS = 1 << 16
 
@@ -115,9 +116,16 @@ def fold(text: str) -> bytes:
 
 def count_whole_words(spelling: bytes, folded: bytes) -> int:
     """How often a folded spelling occurs in a folded text as whole words; overlapping occurrences count."""
-    if spelling not in folded:  # much faster than the expression
-        return 0
-    return len(re.findall(rb"(?<!%b)(?=%b(?!%b))" % (_WORD, re.escape(spelling), _WORD), folded))
+    return sum(1 for _ in _whole_words(spelling, folded))
+
+
+def _whole_words(spelling: bytes, folded: bytes) -> Iterator[int]:
+    """Where a folded spelling begins in a folded text as whole words, ascending."""
+    at = folded.find(spelling)
+    while at >= 0:
+        if folded[at - 1 : at] not in _WORD and folded[at + len(spelling) : at + len(spelling) + 1] not in _WORD:
+            yield at
+        at = folded.find(spelling, at + 1)
 
 
 def _fold_characters(text: str) -> bytes:
@@ -155,7 +163,9 @@ def _fold_texts(texts: Sequence[str]) -> bytes:
 def _without_double_spaces(folded: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Selects the bytes that remain when one space stands for several."""
     space = folded == 32
-    return np.concatenate([[True], ~(space[1:] & space[:-1])])
+    selected = np.ones(len(folded), dtype=bool)
+    selected[1:] = ~(space[1:] & space[:-1])
+    return selected
 
 
 def _runs_beyond_ascii(data: bytes) -> Iterator[tuple[int, int]]:
@@ -177,53 +187,86 @@ def _begins_with_mark(run: bytes) -> bool:
     return unicodedata.combining(unicodedata.normalize("NFKC", run.decode())[0]) > 0
 
 
-# Searching: all spellings in one pass over folded text.
+# Searching: the keys of all spellings in one pass over folded text.
 
-_TEXTS_AT_ONCE = 32  # as many usual documents as fit a processor's cache
+_TEXTS_AT_ONCE = 128
 _Mention = tuple[int, int, int]
 """The number of a spelling, and where it begins and ends (exclusive)."""
 _Span = tuple[int, int]
+_Hits = list[tuple[int, int, int]]
 
 
-class SpellingFinder:
-    """Finds `spellings` (folded, each once, none empty) as whole words; overlapping ones too.
+class _KeySearch:
+    """Finds in which texts the keys of `spellings` (folded, each once, none empty) occur.
 
-    The automaton reads a space for every byte that is no part of a word, and its keys have a space on either side: so
-    it finds whole words only, and stays in its first states over most of a text. Spellings with other characters than
-    those of words are compared afterwards.
+    A key has a space for every byte that is no part of a word, and one on either side; so it stands for whole words
+    only, and the automaton stays in its first states over most of a text. A text that contains a spelling contains its
+    key; whether a text with the key contains the spelling is for the caller to check.
+
+    `key_of` [spellings] is the key of each, `keys` their number. A key without a word ("=", an album, gives three
+    spaces) stands almost everywhere: such spellings are searched one by one, each up to its first place in a text.
 
     Raises:
-        InputError: the library for it is not installed.
+        InputError: no library for it is installed.
     """
 
     def __init__(self, spellings: Sequence[bytes]) -> None:
-        with needs_extra("corpus", "searching text for triples"):
+        numbers: dict[bytes, int] = {}
+        self._apart: list[tuple[int, bytes]] = []
+        self.key_of = np.empty(len(spellings), dtype=np.int32)
+        for number, spelling in enumerate(spellings):
+            key = b" %b " % spelling.translate(_NOT_WORD_TO_SPACE)
+            self.key_of[number] = numbers.setdefault(key, len(numbers))
+            if not key.strip():
+                self._apart.append((numbers[key], spelling))
+        self.keys = len(numbers)
+        searched_apart = {key for key, _ in self._apart}
+        self._in_automaton = np.array([n for n in numbers.values() if n not in searched_apart], dtype=np.int64)
+        self._patterns: list[bytes] | None = [key for key, n in numbers.items() if n not in searched_apart]
+        self._find: Callable[[bytes], _Hits] = _no_hits
+
+    def keys_in(self, folded: bytes, bounds: IntArray) -> tuple[IntArray, IntArray]:
+        """The numbers of texts and of keys that occur in them: pairs, ascending, each once.
+
+        `bounds` are the places of the zero bytes around each of the texts.
+        """
+        searched = folded.translate(_NOT_WORD_TO_SPACE)
+        if self._patterns is not None:  # the automaton is laid out for text like the first that is searched
+            self._find = _automaton(self._patterns, searched) if self._patterns else _no_hits
+            self._patterns = None
+        hits = np.array(self._find(searched), dtype=np.int64).reshape(-1, 3)
+        places, keys = [hits[:, 0]], [self._in_automaton[hits[:, 2]]]
+        for key, spelling in self._apart:
+            at, firsts = 0, list[int]()
+            while (at := folded.find(spelling, at)) >= 0:
+                firsts.append(at)
+                at = int(bounds[np.searchsorted(bounds, at)])
+            places.append(np.array(firsts, dtype=np.int64))
+            keys.append(np.full(len(firsts), key))
+        texts = np.searchsorted(bounds, np.concatenate(places)) - 1
+        pairs = np.unique(texts * self.keys + np.concatenate(keys))
+        return pairs // self.keys, pairs % self.keys
+
+
+def _no_hits(searched: bytes) -> _Hits:
+    return []
+
+
+def _automaton(patterns: list[bytes], sample: bytes) -> Callable[[bytes], _Hits]:
+    """A search for all patterns at once: begin, end (exclusive) and pattern of each place, overlapping ones too.
+
+    daachorse is two to three times as fast; not every machine has a wheel of it.
+    """
+    with needs_extra("corpus", "searching text for triples"):
+        try:
+            from daachorse import DoubleArrayAhoCorasick
+        except ImportError:
             from ahocorasick_rs import BytesAhoCorasick, Implementation
 
-        self._numbers = {spelling: number for number, spelling in enumerate(spellings)}
-        keys = {b" %b " % spelling.translate(_NOT_WORD_TO_SPACE): spelling for spelling in spellings}
-        # A single word is its own key; other keys may stand for several spellings (None).
-        self._number_of_key = [None if b" " in key[1:-1] else self._numbers[word] for key, word in keys.items()]
-        self._automaton = BytesAhoCorasick(list(keys), implementation=Implementation.ContiguousNFA)
-
-    def mentions(self, texts: Sequence[str]) -> list[list[_Mention]]:
-        """For each text the spellings it contains, by their ends; places are bytes of the folded text."""
-        mentions: list[list[_Mention]] = [[] for _ in texts]
-        for first in range(0, len(texts), _TEXTS_AT_ONCE):
-            folded = _fold_texts(texts[first : first + _TEXTS_AT_ONCE])
-            bounds = np.flatnonzero(np.frombuffer(folded, dtype=np.uint8) == _BETWEEN_TEXTS).tolist()
-            text, begin, end = first - 1, 0, -1
-            searched = folded.translate(_NOT_WORD_TO_SPACE)
-            for key, start, stop in self._automaton.find_matches_as_indexes(searched, overlapping=True):
-                while start > end:
-                    text += 1
-                    begin, end = bounds[text - first] + 1, bounds[text - first + 1]
-                number = self._number_of_key[key]
-                if number is None:
-                    number = self._numbers.get(folded[start + 1 : stop - 1])
-                if number is not None:
-                    mentions[text].append((number, start + 1 - begin, stop - 1 - begin))
-        return mentions
+            automaton = BytesAhoCorasick(patterns, implementation=Implementation.ContiguousNFA)
+            matches = partial(automaton.find_matches_as_indexes, overlapping=True)
+            return lambda searched: [(start, end, pattern) for pattern, start, end in matches(searched)]
+    return DoubleArrayAhoCorasick(patterns, corpus=[sample], use_prefilter=True).find_overlapping
 
 
 def _in_characters(text: str, mentions: Sequence[_Mention]) -> list[_Mention]:
@@ -317,10 +360,27 @@ def kisl_matcher(name: str, triples: Sequence[Triple], rules: MatchRules) -> Mat
     return _TripleMatcher(triples, rules) if name in (PAIR, SUBJECT) else None
 
 
+class _Sides:
+    """The spellings of one side of all triples: numbers [n], those of triple k from ends[k] to ends[k+1] - 1."""
+
+    def __init__(self) -> None:
+        self._numbers, self._ends = array("i"), array("q", [0])
+
+    def add(self, numbers: Iterable[int]) -> None:
+        """The spellings of the next triple."""
+        self._numbers.extend(numbers)
+        self._ends.append(len(self._numbers))
+
+    def arrays(self) -> tuple[NDArray[np.int32], IntArray]:
+        """`numbers` and `ends`."""
+        return np.array(self._numbers, dtype=np.int32), np.array(self._ends, dtype=np.int64)
+
+
 class _TripleMatcher:
     """Finds the triples that texts state by `rules`: one pass over a text for all labels and aliases.
 
-    Only for a text that contains both sides of a triple it is worked out where they stand.
+    The pass finds keys; a triple of which a text contains both sides' keys is a candidate, and only for candidates the
+    spellings themselves are searched.
     """
 
     def __init__(self, triples: Sequence[Triple], rules: MatchRules) -> None:
@@ -328,47 +388,79 @@ class _TripleMatcher:
         # "document": both may stand anywhere in it. The name is kept since it is in files that exist.
         self._rule = SUBJECT if self._subject_only else f"{PAIR}:document"
         numbers: dict[bytes, int] = {}
-        self._subjects: list[tuple[int, ...]] = []
-        self._objects: list[tuple[int, ...]] = []
-        self._of_subject: dict[int, list[int]] = {}
-        for index, triple in enumerate(triples):
-            subjects = _spellings_of(triple.subject, triple.subject_aliases, rules)
-            objects = [] if self._subject_only else _spellings_of(triple.object, triple.object_aliases, rules)
-            self._subjects.append(tuple(numbers.setdefault(spelling, len(numbers)) for spelling in subjects))
-            self._objects.append(tuple(numbers.setdefault(spelling, len(numbers)) for spelling in objects))
-            for number in self._subjects[-1]:
-                self._of_subject.setdefault(number, []).append(index)
-        self._finder = SpellingFinder(list(numbers))
+        subjects, objects = _Sides(), _Sides()
+        for triple in triples:
+            subject = _spellings_of(triple.subject, triple.subject_aliases, rules)
+            object = [] if self._subject_only else _spellings_of(triple.object, triple.object_aliases, rules)
+            subjects.add(numbers.setdefault(spelling, len(numbers)) for spelling in subject)
+            objects.add(numbers.setdefault(spelling, len(numbers)) for spelling in object)
+        self._spellings = list(numbers)
+        del numbers
+        self._search = _KeySearch(self._spellings)
+        self._subjects, self._subject_ends = subjects.arrays()
+        self._objects, self._object_ends = objects.arrays()
+        # The triples of each key of a subject, key by key.
+        keys = self._search.key_of[self._subjects]
+        order = np.argsort(keys, kind="stable")
+        self._of_key = np.repeat(np.arange(len(triples), dtype=np.int32), np.diff(self._subject_ends))[order]
+        self._of_key_ends = np.searchsorted(keys[order], np.arange(self._search.keys + 1))
 
     def __call__(self, texts: Sequence[str]) -> list[list[Match]]:
         """For each text the triples it states, ascending."""
-        return [
-            self._matches(text, mentions) for text, mentions in zip(texts, self._finder.mentions(texts), strict=True)
-        ]
+        matches: list[list[Match]] = [[] for _ in texts]
+        for first in range(0, len(texts), _TEXTS_AT_ONCE):
+            folded = _fold_texts(texts[first : first + _TEXTS_AT_ONCE])
+            bounds = np.flatnonzero(np.frombuffer(folded, dtype=np.uint8) == _BETWEEN_TEXTS)
+            for text, candidates in self._candidates(*self._search.keys_in(folded, bounds)):
+                part = folded[bounds[text] + 1 : bounds[text + 1]]
+                matches[first + text] = self._matches(texts[first + text], part, candidates)
+        return matches
 
-    def _matches(self, text: str, mentions: list[_Mention]) -> list[Match]:
-        spellings = {number for number, _, _ in mentions}
-        indices = sorted({
-            index
-            for number in spellings & self._of_subject.keys()
-            for index in self._of_subject[number]
-            if self._subject_only or not spellings.isdisjoint(self._objects[index])
-        })  # fmt: skip
-        if not indices:
-            return []
-        spellings = {number for index in indices for number in (*self._subjects[index], *self._objects[index])}
+    def _candidates(self, texts: IntArray, keys: IntArray) -> Iterator[tuple[int, list[int]]]:
+        """Texts, and the triples of which each contains both sides' keys; `texts` and `keys` are pairs, ascending."""
+        rows, places = _ranges(self._of_key_ends, keys)
+        count = len(self._subject_ends)
+        pairs = np.unique(texts[rows] * count + self._of_key[places])
+        owners, triples = pairs // count, pairs % count
+        if not self._subject_only:
+            rows, places = _ranges(self._object_ends, triples)
+            present = texts * self._search.keys + keys
+            needed = owners[rows] * self._search.keys + self._search.key_of[self._objects[places]]
+            is_there = present[np.searchsorted(present, needed).clip(max=len(present) - 1)] == needed
+            stated = np.zeros(len(triples), dtype=bool)
+            stated[rows[is_there]] = True
+            owners, triples = owners[stated], triples[stated]
+        for text in np.unique(owners).tolist():
+            yield text, triples[owners == text].tolist()
+
+    def _matches(self, text: str, folded: bytes, candidates: list[int]) -> list[Match]:
+        sides = [
+            (self._subjects[self._subject_ends[k] : self._subject_ends[k + 1]].tolist(),
+             self._objects[self._object_ends[k] : self._object_ends[k + 1]].tolist())
+            for k in candidates
+        ]  # fmt: skip
+        mentions = [
+            (number, at, at + len(self._spellings[number]))
+            for number in {number for side in sides for numbers in side for number in numbers}
+            for at in _whole_words(self._spellings[number], folded)
+        ]
         places: dict[int, list[_Span]] = defaultdict(list)
-        for number, start, end in _in_characters(text, [mention for mention in mentions if mention[0] in spellings]):
+        for number, start, end in _in_characters(text, mentions):
             places[number].append((start, end))
         matches = []
-        for index in indices:
-            subjects, objects = (
-                sorted(span for number in numbers for span in places.get(number, ()))
-                for numbers in (self._subjects[index], self._objects[index])
-            )
-            subject, object = (subjects[0], None) if self._subject_only else _nearest(subjects, objects)
-            matches.append(Match(index, self._rule, subject, object))
+        for index, numbers in zip(candidates, sides, strict=True):
+            subjects, objects = (sorted(span for number in side for span in places.get(number, ())) for side in numbers)
+            if subjects and (objects or self._subject_only):
+                subject, object = (subjects[0], None) if self._subject_only else _nearest(subjects, objects)
+                matches.append(Match(index, self._rule, subject, object))
         return matches
+
+
+def _ranges(ends: IntArray, which: IntArray) -> tuple[IntArray, IntArray]:
+    """For each of `which`, in turn, the numbers ends[w] … ends[w+1] - 1: their rows in `which`, and the numbers."""
+    counts = ends[which + 1] - ends[which]
+    rows = np.repeat(np.arange(len(which)), counts)
+    return rows, np.arange(len(rows)) + np.repeat(ends[which] - np.cumsum(counts) + counts, counts)
 
 
 def _nearest(subjects: Sequence[_Span], objects: Sequence[_Span]) -> tuple[_Span, _Span]:

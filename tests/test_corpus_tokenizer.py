@@ -10,11 +10,16 @@ import fsspec
 import pytest
 from click.testing import CliRunner, Result
 from corpus_files import write_jsonl, write_parquet, write_texts
-from tiny_world import sentences
-from tokenizers import Tokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_world import EOD, sentences
+from tiny_world import train_tokenizer as train_small
+from tokenizers import Tokenizer, normalizers
 
 from kisl_plugin.cli.main import main
-from kisl_plugin.corpus.tokenizer import train_tokenizer
+from kisl_plugin.corpus.tokenizer import BatchEncoder, train_tokenizer
+from kisl_plugin.errors import InputError
+from kisl_plugin.indexed import IndexedDataset
 
 
 def tokenizer(*arguments: str | Path) -> Result:
@@ -120,3 +125,78 @@ def test_a_missing_library_names_the_extra(
     result = tokenizer("--input", path, "--output", tmp_path / "t.json")
     assert result.exit_code == 2
     assert "pip install 'kisl-plugin[corpus]'" in result.output
+
+
+# Encoding in batches
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("small") / "tokenizer.json"
+    train_small(sentences(200), 500).save(str(path))
+    return path
+
+
+hostile = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.sampled_from(sentences(20))
+hostile = st.lists(hostile | st.just(EOD), max_size=5).map("".join)
+
+
+@settings(max_examples=100, deadline=None)
+@given(texts=st.lists(hostile, max_size=6))
+@pytest.mark.parametrize("library", ["fastokens", "tokenizers"])
+def test_a_batch_is_encoded_text_by_text_and_a_special_token_in_it_as_text(
+    small: Path, library: str, texts: list[str]
+) -> None:
+    if library == "fastokens":
+        pytest.importorskip("fastokens", reason="the faster of two libraries; pip install fastokens")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, *(("fastokens", None) if library == "tokenizers" else ("nothing", None)))
+        encoder = BatchEncoder(small)
+    assert encoder.reason == ("fastokens is not installed" if library == "tokenizers" else "")
+    ids, ends = encoder.encode(texts, 1)
+    plain = Tokenizer.from_file(str(small))
+    plain.encode_special_tokens = True
+    parts = [ids[start:end].tolist() for start, end in zip([0, *ends], ends, strict=False)]
+    assert parts == [plain.encode(text, add_special_tokens=False).ids for text in texts]
+    assert encoder.eod not in ids
+
+
+def test_a_tokenizer_that_fastokens_refuses_is_encoded_by_tokenizers_and_the_reason_is_one_line(
+    small: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("fastokens", reason="the faster of two libraries; pip install fastokens")
+    other = Tokenizer.from_file(str(small))
+    other.normalizer = normalizers.NFKC()
+    other.save(str(tmp_path / "nfkc.json"))
+    encoder = BatchEncoder(tmp_path / "nfkc.json")
+    assert encoder.reason.startswith("fastokens does not take it (") and "\n" not in encoder.reason
+    assert encoder.encode(["ﬁne"])[0].tolist() == other.encode("fine").ids
+    text = write_jsonl(tmp_path / "a.jsonl", ["ﬁne"])
+    command = ["corpus", "build", "--workers", "1", "--triples", "none", "--output", str(tmp_path / "out")]
+    command += ["--input", str(text), "--tokenizer", str(tmp_path / "nfkc.json")]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    assert "nfkc.json: encoded by the tokenizers library, slowly: fastokens does not take it (" in result.output
+    assert IndexedDataset(tmp_path / "out").get(0).tolist() == [*other.encode("fine").ids, 0]
+
+
+@pytest.mark.parametrize("number", [0, 64])
+def test_ids_that_differ_from_those_of_the_tokenizers_library_stop_the_build(small: Path, number: int) -> None:
+    pytest.importorskip("fastokens", reason="the faster of two libraries; pip install fastokens")
+    encoder = BatchEncoder(small)
+    assert encoder.encode(["one", "two"], number)
+    encoder._tokenizer.normalizer = normalizers.Replace("e", "o")  # stands for a mistake of either
+    with pytest.raises(InputError, match="fastokens gives other ids than the tokenizers library; pip uninstall fast"):
+        encoder.encode(["one", "two"], number)
+    assert encoder.encode(["one", "two"], 63)
+
+
+def test_an_end_of_document_that_would_be_encoded_in_a_text_is_refused(small: Path, tmp_path: Path) -> None:
+    content = json.loads(small.read_text())
+    for added in content["added_tokens"]:
+        added["special"] = False
+    (tmp_path / "plain.json").write_text(json.dumps(content))
+    encoder = BatchEncoder(tmp_path / "plain.json")
+    assert encoder.encode(["fine"])
+    with pytest.raises(InputError, match=r'plain.json: <\|endoftext\|> in a text would end .* "special": true'):
+        encoder.encode([f"a{EOD}b"])

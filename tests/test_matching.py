@@ -23,7 +23,6 @@ from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.hookspecs import Match, hookimpl, manager
 from kisl_plugin.matching import (
     MatchRules,
-    SpellingFinder,
     _fold_texts,
     _in_characters,
     count_whole_words,
@@ -183,6 +182,23 @@ def test_the_matcher_agrees_with_the_oracle_on_random_texts(world: tuple[list[st
     agreed(Shelf(texts), triples, rules)
 
 
+@settings(max_examples=100, deadline=None)
+@given(worlds())
+def test_both_libraries_find_the_same(world: tuple[list[str], list[Triple], MatchRules]) -> None:
+    pytest.importorskip("daachorse", reason="one of the two libraries that search; pip install daachorse")
+    texts, triples, rules = world
+    found = matcher_of(triples, rules)(texts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "daachorse", None)
+        assert matcher_of(triples, rules)(texts) == found
+
+
+def test_labels_without_a_word_are_searched_although_they_stand_everywhere() -> None:
+    triples = [fact("="), fact("!!!"), fact("a=b"), fact("obj", "="), fact("★")]
+    texts = [" = Title = \n obj", "obj x=1", "wow !!! obj", "obj a=b", "===", "obj ★, obj", "obj x★"]
+    assert agreed(Shelf(texts), triples, MatchRules()) == [[0, 3], [], [1], [2], [], [4], []]
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.lists(any_text, max_size=3))
 def test_texts_folded_together_are_those_folded_one_by_one(texts: list[str]) -> None:
@@ -206,9 +222,10 @@ def test_every_folded_byte_has_its_characters_in_order(text: str) -> None:
 def test_whole_words_are_counted_as_they_are_found(words: list[str], parts: list[str]) -> None:
     spellings = list(dict.fromkeys(map(fold, words)))
     text = " ".join([*words, "".join(parts), *words])
-    [mentions] = SpellingFinder(spellings).mentions([text])
     counted = [count_whole_words(spelling, fold(text)) for spelling in spellings]
-    assert counted == [[number for number, _, _ in mentions].count(n) for n in range(len(spellings))]
+    word = rb"[0-9A-Za-z_\x80-\xff]"
+    expressions = [rb"(?<!%b)(?=%b(?!%b))" % (word, re.escape(spelling), word) for spelling in spellings]
+    assert counted == [len(re.findall(expression, fold(text))) for expression in expressions]
 
 
 # What the rules mean in prose
@@ -352,8 +369,9 @@ def test_an_unknown_matcher_is_an_error_that_names_the_built_in_ones() -> None:
 
 def test_a_missing_library_is_an_error_that_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ahocorasick_rs", None)
+    monkeypatch.setitem(sys.modules, "daachorse", None)
     with pytest.raises(InputError, match=r"searching text for triples needs ahocorasick_rs: .*kisl-plugin\[corpus\]'"):
-        matcher_of([])
+        matcher_of([fact("a")])(["a obj"])
 
 
 def test_no_triples_and_no_texts_match_nothing() -> None:

@@ -6,6 +6,7 @@ refused. Datatrove is loaded when a build runs.
 
 import re
 import shutil
+import sys
 import unicodedata
 from collections.abc import Sequence
 from contextlib import closing
@@ -29,6 +30,7 @@ from kisl_plugin.corpus.shards import (
     read_plan,
     write_plan,
 )
+from kisl_plugin.corpus.tokenizer import BatchEncoder
 from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.files import sha256
 from kisl_plugin.huggingface import read_tokenizer
@@ -109,6 +111,8 @@ def build_corpus(options: BuildOptions, runner: "Runner | None" = None) -> Corpu
                         file_of(paths.shard(rank), ".json").unlink(missing_ok=True)
                         paths.read_bytes(rank).unlink(missing_ok=True)
                         shards.forget(rank)
+                if reason := BatchEncoder(paths.tokenizer).reason:
+                    print(f"{options.tokenizer}: encoded by the tokenizers library, slowly: {reason}", file=sys.stderr)
                 if not _run_with_progress(runner or LocalRunner(options.workers), stages, paths, plan):
                     failed = (f"before: {line}" for line in lines if " failed: " in line)
                     return [*failed, *read_slurm_status(stages)[1], f"submitted; {_WATCH}"]

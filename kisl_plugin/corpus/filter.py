@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.filters.base_filter import BaseFilter
@@ -16,8 +17,8 @@ from datatrove.pipeline.writers.disk_base import DiskWriter
 
 from kisl_plugin.corpus.inputs import read_piece
 from kisl_plugin.corpus.shards import BuildPaths, Stamp, load_plan
+from kisl_plugin.corpus.tokenizer import BatchEncoder
 from kisl_plugin.hookspecs import Matcher
-from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import IndexedWriter
 from kisl_plugin.matching import MatchRules, matcher_of
 from kisl_plugin.triples import Triple, read_triples
@@ -118,8 +119,8 @@ class TokenizeShard(PipelineStep):
     """Writes documents as a shard of GPT-NeoX's format, each followed by <|endoftext|>; the last step of a task.
 
     datatrove's MegatronDocumentTokenizer chooses four bytes a token at another vocabulary size than GPT-NeoX, and
-    keeps truncation and padding that a tokenizer.json asks for. `threads`: of the tokenizers library, unless the
-    environment says otherwise.
+    keeps truncation and padding that a tokenizer.json asks for. `threads`: of the tokenizer, unless the environment
+    says otherwise.
     """
 
     type = "🔢 - TOKENIZER"
@@ -136,18 +137,16 @@ class TokenizeShard(PipelineStep):
             return
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if self.threads > 1 else "false")
         os.environ.setdefault("RAYON_NUM_THREADS", str(self.threads))
-        tokenizer, eod = read_tokenizer(self.paths.tokenizer)
+        encoder = _encoder(self.paths.tokenizer, plan.id)
         documents = tokens = empty = 0
         with IndexedWriter(self.paths.shard(rank), plan.vocab_size) as writer:
-            for batch in _batches(data):
+            for number, batch in enumerate(_batches(data)):
                 texts = [document.text for document in batch if document.text and not document.text.isspace()]
                 with self.track_time("batch"):  # the only call of the tokenizer
-                    encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-                for encoding in encodings:
-                    ids = [*encoding.ids, eod]
-                    writer.add(ids)
-                    tokens += len(ids)
-                documents, empty = documents + len(texts), empty + len(batch) - len(texts)
+                    ids, ends = encoder.encode(texts, number)
+                writer.extend(np.insert(ids, ends, encoder.eod), np.diff(ends, prepend=0) + 1)
+                documents, tokens = documents + len(texts), tokens + len(texts) + len(ids)
+                empty += len(batch) - len(texts)
         Stamp(plan.id, documents, tokens, empty).write(self.paths, rank)
 
 
@@ -163,6 +162,12 @@ def _batches(documents: Documents) -> Iterator[list[Document]]:
             batch, characters = [], 0
     if batch:
         yield batch
+
+
+@lru_cache(maxsize=1)
+def _encoder(path: Path, plan_id: str) -> BatchEncoder:
+    """The encoder of a build, made once in a process."""
+    return BatchEncoder(path)
 
 
 @lru_cache(maxsize=1)
