@@ -5,16 +5,19 @@ rows or an export.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
 from kisl_plugin.errors import InputError, did_you_mean
+from kisl_plugin.plan import is_number, is_whole
 
-__all__ = ["KEY_RULES", "Yamls", "is_same_value", "missing_files", "read_yamls", "refuse_keys", "swiglu_width",
+__all__ = ["KEY_RULES", "KEY_VALUES", "OPTIMIZER_VALUES", "Yamls", "check_optimizer_values", "check_values",
+           "hint_for_key", "is_same_value", "missing_files", "read_yamls", "refuse_keys", "swiglu_width",
            "unused_keys"]  # fmt: skip
 
 
@@ -100,7 +103,7 @@ class KeyRule:
     """The values under which a key of GPT-NeoX is no obstacle.
 
     Attributes:
-        key: the key; `attention_config` is judged by the types of attention that it names.
+        key: the key, dotted where it is one of a section; `attention_config` is judged by the types that it names.
         default: GPT-NeoX's default (megatron/neox_arguments at the tested commit), which holds where the key is absent.
         allowed: the values that are accepted. If one of them means "off", so does every other way of writing it.
         purposes: for what the rule holds.
@@ -153,6 +156,8 @@ KEY_RULES: tuple[KeyRule, ...] = (
     KeyRule("pos_train_data_paths", None, (None,), _ANY_ROWS, "pairwise data are not rows of text"),
     KeyRule("curriculum_learning", None, (None,), _ANY_ROWS, "its shorter sequences would cut statements off"),
     KeyRule("autotuning_run", None, (None,), _ANY_ROWS, "it tries other batch sizes, each with another schedule"),
+    *(KeyRule(key, None, (None,), _INJECTION,
+              "a step that its loss scale skips loses its exposures; use bfloat16 or fp32") for key in ("fp16", "amp")),
     KeyRule("eval_tasks", None, (None,), _INJECTION,
             "GPT-NeoX asks them with functions that lm_eval dropped in 0.4.2; export the model, then run lm_eval"),
     KeyRule("pack_impl", "packed", ("packed", "pack_until_overflow"), _INJECTION,
@@ -177,6 +182,8 @@ KEY_RULES: tuple[KeyRule, ...] = (
     KeyRule("use_qk_layernorm", False, (False,), _LLAMA, "Llama does not normalise queries and keys"),
     KeyRule("sliding_window_width", None, (None,), _LLAMA, "in Llama each token attends to all before it"),
     KeyRule("attention_config", None, ("global", "flash"), _LLAMA, "in Llama each token attends to all before it"),
+    KeyRule("zero_optimization.stage", 0, (0, 1, 2), _EXPORT,
+            "stage 3 leaves a part of every weight with every process"),
     KeyRule("moe_num_experts", 1, (1,), _LLAMA, "Llama has no experts"),
     KeyRule("use_mup", False, (False,), _LLAMA, "Llama's output is not scaled by a width"),
     KeyRule("soft_prompt_tuning", None, (None,), _LLAMA, "Llama has no soft prompt"),
@@ -207,6 +214,169 @@ KEY_RULES: tuple[KeyRule, ...] = (
     KeyRule("no_load_optim", False, (False,), _LOCAL, "it resumes with the optimizer's state; see finetune"),
 )  # fmt: skip
 
+# ---- the values of keys, in either engine
+
+
+@dataclass(frozen=True)
+class KeyValue:
+    """A key's default in GPT-NeoX, the test of a value that is given, and the words for what passes the test."""
+
+    default: Any
+    accepts: Callable[[Any], bool]
+    expected: str
+    convert: Callable[[Any], Any] = lambda value: value
+
+
+def _whole(default: int | None = None, least: int = 1) -> KeyValue:
+    return KeyValue(default, lambda value: is_whole(value, least), f"a whole number, {least} or more")
+
+
+def _real(default: float | None, expected: str, above: float = -inf, most: float = inf) -> KeyValue:
+    return KeyValue(default, lambda v: is_number(v) and 0 <= v <= most and v > above, expected, float)
+
+
+def _choice(default: str | None, *choices: str) -> KeyValue:
+    return KeyValue(default, lambda value: value in choices, f"one of {', '.join(choices)}")
+
+
+def _is_split(value: Any) -> bool:
+    try:
+        shares = [float(part) for part in value.split("," if "," in value else "/")]
+    except (AttributeError, ValueError):
+        return False
+    return all(is_number(share) and share >= 0 for share in shares) and sum(shares[:3]) > 0
+
+
+_NOT_NEGATIVE = "a finite number, 0 or more"
+_INIT_METHODS = ("normal", "scaled_normal", "small_init", "wang_init")
+_FLAG = KeyValue(False, lambda value: isinstance(value, bool), "true or false")
+_PATH = KeyValue(
+    None,
+    lambda value: isinstance(value, str) and bool(value.strip() and Path(value).name),
+    "the path of a file or folder",
+)
+_SECTION = KeyValue(None, lambda value: isinstance(value, Mapping), "a section (a mapping of keys to values)")
+
+KEY_VALUES: Mapping[str, KeyValue] = {
+    # The model
+    **dict.fromkeys(("num_layers", "hidden_size", "intermediate_size", "num_attention_heads", "num_kv_heads",
+                     "seq_length", "max_position_embeddings"), _whole()),
+    "mlp_multiple_of": _whole(1),
+    "rms_norm_epsilon": _real(1e-8, "a finite number above 0", above=0),
+    "rotary_emb_base": _whole(10_000),
+    "no_weight_tying": _FLAG,
+    "make_vocab_size_divisible_by": _whole(128),
+    "model_parallel_size": _whole(1),  # the vocabulary is padded to a multiple of it
+    "init_method": _choice("normal", *_INIT_METHODS),
+    "output_layer_init_method": _choice("scaled_normal", *_INIT_METHODS),
+    "init_method_std": _real(0.02, "a finite number above 0", above=0),
+    "precision": _choice(None, "fp32", "bfloat16"),
+    "bf16": _SECTION,
+    # The optimizer
+    "optimizer": _SECTION,
+    "lr_decay_style": _choice("linear", "constant", "linear", "cosine"),
+    "lr_decay_fraction": _real(None, "a finite number above 0, at most 1", above=0, most=1),
+    "warmup": _real(0.01, "a finite number from 0 to 1, the share of the steps", most=1),
+    **{key: _real(default, _NOT_NEGATIVE)
+       for key, default in (("min_lr", 0.0), ("weight_decay", 0.1), ("gradient_clipping", 1.0))},
+    **dict.fromkeys(("train_iters", "lr_decay_iters", "train_batch_size", "train_micro_batch_size_per_gpu"), _whole()),
+    "gradient_accumulation_steps": _whole(1),
+    "seed": KeyValue(1234, lambda value: is_whole(value) and value < 2**32, "a whole number from 0 to 2**32 - 1"),
+    # Data, checkpoints and log
+    **dict.fromkeys(("data_path", "vocab_file", "save", "load"), _PATH),
+    "split": KeyValue("969, 30, 1", _is_split, "shares such as '969, 30, 1', none negative and not all zero"),
+    "finetune": _FLAG,
+    **dict.fromkeys(("checkpoint_factor", "keep_last_n_checkpoints"), _whole()),
+    "extra_save_iters": KeyValue(
+        None, lambda value: isinstance(value, list) and all(map(is_whole, value)), "a list of whole numbers, 0 or more"
+    ),
+    "log_interval": _whole(100),
+    "eval_interval": _whole(1000),
+    "eval_iters": _whole(100, least=0),
+    "kisl": _SECTION,  # read by kisl_plugin.plan
+}  # fmt: skip
+# Of those, the ones of which the local engine takes fewer values than GPT-NeoX does, which checks them by itself.
+_FEWER_LOCALLY = (
+    "init_method output_layer_init_method precision bf16 optimizer lr_decay_style eval_interval kisl rotary_emb_base"
+).split()
+OPTIMIZER_VALUES: Mapping[str, KeyValue] = {
+    "lr": _real(None, _NOT_NEGATIVE),
+    "betas": KeyValue(
+        None,
+        lambda value: isinstance(value, list) and len(value) == 2 and all(is_number(b) and 0 <= b < 1 for b in value),
+        "a list of two numbers, each 0 or more and below 1",
+        lambda value: [*map(float, value)],  # torch refuses whole numbers among betas
+    ),
+    "eps": _real(None, _NOT_NEGATIVE),
+}
+
+
+def check_values(yamls: Yamls) -> None:
+    """Check the values that GPT-NeoX takes and then fails on, in its workers or only when the run ends.
+
+    Raises:
+        InputError: names the key, its file and value, and what was expected.
+    """
+    for key, value in yamls.values.items():
+        setting = KEY_VALUES.get(key)
+        if setting and key not in _FEWER_LOCALLY and value not in (None, "auto") and not setting.accepts(value):
+            raise yamls.wrong_value(key, value, setting.expected)
+    check_optimizer_values(yamls)
+    weights = yamls.values.get("train_data_weights")
+    if isinstance(weights, list) and not (all(map(is_number, weights)) and min(weights, default=1) >= 0 < sum(weights)):
+        raise yamls.wrong_value("train_data_weights", weights, "numbers, none negative and not all zero")
+    hidden: Any = yamls.values.get("hidden_size")
+    if yamls.values.get("activation") == "swiglu" and is_whole(hidden, 1):
+        factor, multiple = yamls.values.get("expansion_factor"), yamls.values.get("mlp_multiple_of") or 1
+        size = int(factor * hidden) if factor else yamls.values.get("intermediate_size")
+        try:
+            swiglu_width(size, hidden, multiple)
+        except InputError as error:
+            raise InputError(f"{yamls.file_of('intermediate_size')}: {error}") from None
+
+
+def check_optimizer_values(yamls: Yamls) -> None:
+    """Check optimizer.params: lr, betas and eps.
+
+    Raises:
+        InputError: names the key, its file and value, and what was expected.
+    """
+    section = yamls.values.get("optimizer")
+    params = section.get("params") if isinstance(section, Mapping) else None
+    for key, value in params.items() if isinstance(params, Mapping) else ():
+        setting = OPTIMIZER_VALUES.get(key)
+        if setting and not setting.accepts(value):
+            raise yamls.wrong_value(f"optimizer.params.{key}", value, setting.expected)
+
+
+# ---- names: misspelt ones, and those of other programs
+
+# What other trainers, or older releases, call a key. A guess by spelling would lead to a key that means another thing.
+_RENAMED: Mapping[str, str] = {
+    **dict.fromkeys(("save_interval", "save_steps", "checkpoint_interval"), "checkpoint_factor"),
+    **dict.fromkeys(("global_batch_size", "batch_size"), "train_batch_size (rows of a step, over all GPUs)"),
+    **dict.fromkeys(("micro_batch_size", "train_micro_batch_size"), "train_micro_batch_size_per_gpu"),
+    **dict.fromkeys(("warmup_iters", "lr_warmup_iters", "warmup_steps"), "warmup, as a share of the iterations"),
+    **dict.fromkeys(("ffn_hidden_size", "inner_size"), "intermediate_size (of swiglu the true width is a third)"),
+    **dict.fromkeys(("train_steps", "max_steps", "iterations"), "train_iters"),
+    **dict.fromkeys(("learning_rate", "max_lr"), "optimizer.params.lr"),
+    **dict.fromkeys(("num_key_value_heads", "num_query_groups", "n_kv_heads"), "num_kv_heads"),
+    **dict.fromkeys(("tokenizer_file", "tokenizer_path", "tokenizer_model"), "vocab_file"),
+    **dict.fromkeys(("save_dir", "output_dir", "checkpoint_dir"), "save"),
+    **dict.fromkeys(("clip_grad", "max_grad_norm"), "gradient_clipping"),
+    "tie_word_embeddings": "no_weight_tying, the opposite",
+    "num_hidden_layers": "num_layers",
+    "rope_theta": "rotary_emb_base",
+    "eval_steps": "eval_interval",
+    "log_every": "log_interval",
+}
+
+
+def hint_for_key(key: str, keys: Iterable[str], otherwise: str = "") -> str:
+    """The hint after an unknown key: GPT-NeoX's name for it, else the closest of `keys`, else `otherwise`."""
+    return f"GPT-NeoX has {_RENAMED[key]}" if key in _RENAMED else did_you_mean(key, keys, otherwise)
+
+
 # Keys of GPT-NeoX that kisl need not know, and that look like a misspelling of one in the table or of the engine's.
 _LOOK_ALIKE = ("autotuning", "pipe_parallel_size", "rmsnorm_fusion", "use_bias_in_norms")
 
@@ -218,9 +388,12 @@ def refuse_keys(yamls: Yamls, purpose: Purpose) -> None:
         InputError: names the first key that is in the way, its file and value, what is needed, and the reason.
     """
     for rule in KEY_RULES:
-        if purpose in rule.purposes and not rule.allows(yamls.values.get(rule.key, rule.default)):
-            value = f"is {yamls.values.get(rule.key, rule.default)!r}"
-            if rule.key not in yamls.values:
+        section, _, key = rule.key.rpartition(".")
+        place = yamls.values.get(section) if section else yamls.values
+        present = place.get(key, rule.default) if isinstance(place, Mapping) else rule.default
+        if purpose in rule.purposes and not rule.allows(present):
+            value = f"is {present!r}"
+            if not isinstance(place, Mapping) or key not in place:
                 value = f"is not given, and GPT-NeoX's default is {rule.default!r}"
             texts = (str(one).lower() if isinstance(one, bool) else str(one) for one in rule.allowed)
             expected = " or ".join(texts).replace("None", "no value")
@@ -237,12 +410,12 @@ def unused_keys(yamls: Yamls, honoured: Iterable[str]) -> tuple[str, ...]:
     misspelling: a key that resembles one with an effect is refused, and the others are listed for the user to see.
 
     Raises:
-        InputError: a key resembles one that is honoured or in the table.
+        InputError: a key resembles one that is honoured or in the table, or is another program's name of one.
     """
-    with_effect = {*honoured, *(rule.key for rule in KEY_RULES)}
+    with_effect = {*honoured, *(rule.key for rule in KEY_RULES if "." not in rule.key)}
     unused = sorted(yamls.values.keys() - with_effect)
     for key in unused:
-        hint = did_you_mean(key, with_effect)
+        hint = hint_for_key(key, with_effect)
         if hint and key not in _LOOK_ALIKE:
             raise InputError(f"{yamls.file_of(key)}: {key} is unknown; {hint}")
     return tuple(unused)

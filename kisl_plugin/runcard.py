@@ -171,12 +171,13 @@ def check_resume(old: RunCard, new: RunCard, where: str) -> None:
         InputError: names the first key that differs, with both values.
     """
     before, now = old.to_dict(), new.to_dict()
-    pairs = [(key, before.get(key), now.get(key)) for key in DECIDES_THE_SCHEDULE]
-    pairs.append(("triples.sha256", old.triples.get("sha256"), new.triples.get("sha256")))
+    pairs = []
     for part in ("data", "optimizer"):
         if part in before and part in now:  # older cards have neither
             keys = sorted(before[part].keys() | now[part].keys())
             pairs += [(f"{part}.{key}", before[part].get(key), now[part].get(key)) for key in keys]
+    pairs += [(key, before.get(key), now.get(key)) for key in DECIDES_THE_SCHEDULE]
+    pairs.append(("triples.sha256", old.triples.get("sha256"), new.triples.get("sha256")))
     for key, was, is_now in pairs:
         if was != is_now:
             raise InputError(

@@ -47,7 +47,8 @@ def test_every_rule_refuses_for_each_of_its_purposes_in_one_line(rule: Any) -> N
         if rule.key == "attention_config":
             wrong = [[["global", "local"], 2]]
         with pytest.raises(InputError) as caught:
-            refuse_keys(yamls(**{rule.key: wrong}), purpose)
+            section, _, key = rule.key.rpartition(".")
+            refuse_keys(yamls(**({section: {key: wrong}} if section else {key: wrong})), purpose)
         assert str(caught.value).startswith(f"run.yml: {rule.key} is {wrong!r}; ")
         assert str(caught.value).endswith(rule.reason)
         assert "\n" not in str(caught.value)

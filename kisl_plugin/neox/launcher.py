@@ -31,7 +31,7 @@ from kisl_plugin.neox.patches import (
 )
 from kisl_plugin.neox.run import RUN_ID, check_start, injection_plan, tokenizer_of, where_of
 from kisl_plugin.neox.worker import SCRIPT
-from kisl_plugin.neox_config import Yamls, missing_files, read_yamls, refuse_keys
+from kisl_plugin.neox_config import Yamls, check_values, missing_files, read_yamls, refuse_keys
 from kisl_plugin.plan import read_settings
 
 __all__ = ["main"]
@@ -78,8 +78,11 @@ def launch(script: str, arguments: list[str]) -> None:
     if not configs:
         raise InputError(f"deepy.py {script}: no YAML is given, for example: deepy.py train neox_configs/tiny_f20.yml")
     yamls = read_yamls(configs)
-    if job == "train" and "kisl" in yamls.values:
-        read_settings(yamls.values["kisl"], yamls.file_of("kisl"), 0)
+    if job == "train":
+        check_values(yamls)
+        if "kisl" in yamls.values:
+            read_settings(yamls.values["kisl"], yamls.file_of("kisl"), 0)
+            refuse_keys(yamls, "export")
     missing = missing_files(yamls.values) if job == "train" else []
     try:
         folder = find_neox()
@@ -263,7 +266,12 @@ def check_run(neox_args: Any, stack: ExitStack) -> None:
     # With train_epochs only the data loader knows the number of samples; the workers check the rest.
     plan = injection_plan(neox_args, tokenizer) if neox_args.train_iters else None
     os.environ.pop(RUN_ID, None)  # another run's, where one process launches several
-    _, os.environ[RUN_ID] = check_start(neox_args, plan)
+    start = check_start(neox_args, plan)
+    if plan is not None and start.iteration == neox_args.train_iters:
+        # GPT-NeoX would write the last checkpoint anew, in place.
+        print(f"kisl: {start.checkpoint}: already trained to iteration {start.iteration}")
+        sys.exit(0)
+    os.environ[RUN_ID] = start.run_id
     if not neox_args.wandb_init_all_ranks:  # a run of W&B goes on with the run, unless the user's own settings say more
         os.environ.setdefault("WANDB_RUN_ID", os.environ[RUN_ID])
         os.environ.setdefault("WANDB_RESUME", "allow")

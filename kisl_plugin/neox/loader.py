@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from kisl_plugin.checkpoints import hold_worker_lock, refuse_other_run
 from kisl_plugin.errors import InputError
 from kisl_plugin.injection import InjectedDataset
-from kisl_plugin.neox.run import check_start, count_over_processes, injection_plan, run_card, tokenizer_of, where_of
+from kisl_plugin.neox.run import (
+    RunStart,
+    check_start,
+    count_over_processes,
+    injection_plan,
+    run_card,
+    tokenizer_of,
+    where_of,
+)
 from kisl_plugin.plan import InjectionPlan
 from kisl_plugin.runcard import write_run_card
 from kisl_plugin.triples import triples_to_jsonl
@@ -30,15 +38,16 @@ def hook_into_training() -> None:
     import megatron.training as training
 
     build: Any = training.build_train_valid_test_data_loaders
+    original_train: Any = training.train
     save: Any = checkpointing.save_ds_checkpoint
     plan: InjectionPlan | None = None
-    parent: Mapping[str, Any] | None = None
-    run_id = ""
+    start: RunStart | None = None
+    saved: int | None = None
     lock = ExitStack()  # never closed: the lock ends with this process
     counts: tuple[int, int] | None = None
 
     def build_train_valid_test_data_loaders(neox_args: Any) -> dict[str, Any]:
-        nonlocal plan, parent, run_id
+        nonlocal plan, start
         if neox_args.rank == 0 and neox_args.save is not None:
             lock.enter_context(hold_worker_lock(Path(neox_args.save), where_of(neox_args)))
         if neox_args.kisl is None:
@@ -65,20 +74,29 @@ def hook_into_training() -> None:
             injected = InjectedDataset(train.dataset, statements, plan.schedule, tokenizer.eod)
             loaders["train"] = data_utils.make_data_loader(injected, neox_args=neox_args)
         if neox_args.rank == 0:  # before the model is built: the run must go on as its checkpoint began
-            parent, run_id = check_start(neox_args, plan)
+            start = check_start(neox_args, plan)
         return loaders
 
+    def train(neox_args: Any, **others: Any) -> Any:
+        nonlocal saved
+        saved = neox_args.iteration or None  # that of the checkpoint which was loaded, in every process
+        return original_train(neox_args=neox_args, **others)
+
     def save_ds_checkpoint(iteration: int, model: Any, neox_args: Any) -> None:
-        # The card is written first: what `latest` names has one at any moment.
-        nonlocal counts
+        nonlocal counts, saved
         if neox_args.kisl is not None:
+            if iteration == saved:
+                return  # GPT-NeoX saves again when it ends; what `latest` names is never written anew
             counts = counts or count_over_processes(model)
-            if neox_args.rank == 0 and plan is not None:
-                refuse_other_run(Path(neox_args.save), run_id)
-                card = run_card(neox_args, plan, iteration, counts, parent, run_id)
+            if neox_args.rank == 0 and plan is not None and start is not None:
+                refuse_other_run(Path(neox_args.save), start.run_id)
+                # The card is written first: what `latest` names has one at any moment.
+                card = run_card(neox_args, plan, iteration, counts, start)
                 write_run_card(Path(neox_args.save) / f"global_step{iteration}", card, triples_to_jsonl(plan.triples))
         save(iteration, model, neox_args)
+        saved = iteration
 
+    training.train = train
     training.build_train_valid_test_data_loaders = build_train_valid_test_data_loaders
     checkpointing.save_ds_checkpoint = save_ds_checkpoint
     data_utils.cycle = cycle

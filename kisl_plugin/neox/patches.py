@@ -12,8 +12,8 @@ from importlib.metadata import version
 from types import ModuleType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from kisl_plugin.errors import InputError, did_you_mean
-from kisl_plugin.neox_config import Yamls
+from kisl_plugin.errors import InputError
+from kisl_plugin.neox_config import Yamls, hint_for_key
 
 # ---- on any machine: what GPT-NeoX needs to run with today's libraries; nothing here changes what is computed
 
@@ -173,7 +173,7 @@ def check_keys(yamls: Yamls, neox_args_class: Any) -> None:
     types_of_keys = {f.name: f.type for f in fields(neox_args_class)}
     for key, value in yamls.values.items():
         if key not in types_of_keys:
-            hint = did_you_mean(key, types_of_keys, "see configs/neox_arguments.md in GPT-NeoX's folder")
+            hint = hint_for_key(key, types_of_keys, "see configs/neox_arguments.md in GPT-NeoX's folder")
             raise InputError(f"{yamls.files[key]}: {key} is unknown to GPT-NeoX; {hint}")
         kind = types_of_keys[key]
         if value is None or value == "auto" or _has_type(value, kind):

@@ -5,6 +5,7 @@ import platform
 import re
 from collections.abc import Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -82,8 +83,18 @@ def injection_plan(neox_args: Any, tokenizer: Any) -> InjectionPlan:
 # ---- where a run begins: fresh, from its own checkpoint, or from the weights of another run
 
 
-def check_start(neox_args: Any, plan: InjectionPlan | None) -> tuple[Mapping[str, Any] | None, str]:
-    """Check the checkpoint that `load`, `iteration` and `finetune` lead to; returns the card's `parent` and `run_id`.
+@dataclass(frozen=True)
+class RunStart:
+    """Where a run begins: its checkpoint (None: from the beginning), `iteration`, and two fields of its card."""
+
+    checkpoint: Path | None
+    iteration: int
+    parent: Mapping[str, Any] | None
+    run_id: str
+
+
+def check_start(neox_args: Any, plan: InjectionPlan | None) -> RunStart:
+    """Check the checkpoint that `load`, `iteration` and `finetune` lead to.
 
     A continued run with a section that was interrupted goes on from its own `save` with the same YAML.
 
@@ -116,10 +127,10 @@ def check_start(neox_args: Any, plan: InjectionPlan | None) -> tuple[Mapping[str
         )
     run_id = os.environ.get(RUN_ID) or new_run_id()
     if checkpoint is None:
-        return None, run_id
+        return RunStart(None, 0, None, run_id)
     card = read_run_card(checkpoint) if (checkpoint / CARD_NAME).is_file() else None
     if neox_args.finetune:
-        return card.to_dict() if card is not None else None, run_id
+        return RunStart(checkpoint, 0, card.to_dict() if card is not None else None, run_id)
     if (card is not None) != section:
         difference = (
             "without a kisl section, so the exposures up to there are missing; remove the section"
@@ -130,7 +141,7 @@ def check_start(neox_args: Any, plan: InjectionPlan | None) -> tuple[Mapping[str
             f"{checkpoint}: was trained {difference}, or set finetune: true to start a new run from these weights"
         )
     if card is not None and plan is not None:
-        check_resume(card, run_card(neox_args, plan, 0, (0, 0), None, run_id), str(checkpoint))
+        check_resume(card, run_card(neox_args, plan, 0, (0, 0), RunStart(None, 0, None, run_id)), str(checkpoint))
 
     # DeepSpeed does not redistribute ZeRO's optimizer state, and would fail in every worker.
     universal = (neox_args.deepspeed_extra_args or {}).get("checkpoint") or neox_args.checkpoint or {}
@@ -145,7 +156,9 @@ def check_start(neox_args: Any, plan: InjectionPlan | None) -> tuple[Mapping[str
                 f"has {now}, which DeepSpeed cannot load; resume with {then}, or convert the checkpoint with "
                 "DeepSpeed's ds_to_universal.py and load it as such"
             )
-    return (card.parent, card.run_id or run_id) if card is not None else (None, run_id)
+    if card is None:
+        return RunStart(checkpoint, 0, None, run_id)
+    return RunStart(checkpoint, card.iteration or 0, card.parent, card.run_id or run_id)
 
 
 # ---- the run card, written with every checkpoint
@@ -158,8 +171,7 @@ def run_card(
     plan: InjectionPlan,
     iteration: int,
     counts: tuple[int, int],
-    parent: Mapping[str, Any] | None,
-    run_id: str,
+    start: RunStart,
 ) -> RunCard:
     """The card at `iteration`; `counts` are all parameters and those outside the embeddings."""
     versions = {name: installed_version(name) or "unknown" for name in ("torch", "deepspeed")}
@@ -187,8 +199,8 @@ def run_card(
             tuple(file for file in (neox_args.vocab_file, neox_args.merge_file) if file and Path(file).is_file()),
         ),
         optimizer=describe_optimizer(vars(neox_args), neox_args.train_batch_size),
-        run_id=run_id,
-        parent=parent,
+        run_id=start.run_id,
+        parent=start.parent,
         train_seed=neox_args.seed,
         versions={**versions, "gpt_neox": commit_of(find_neox()) or "unknown"},
         **plan.card_fields(),

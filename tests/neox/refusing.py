@@ -21,6 +21,8 @@ def outcome(name: str, settings: object) -> str:
         launcher.launch("train", [str(config)])
     except KislError as error:
         return f"exit {error.exit_status}: {error}"
+    except SystemExit as end:
+        return f"ended with {end.code}"
     return "accepted"
 
 
@@ -29,4 +31,7 @@ if __name__ == "__main__":
     import deepspeed.launcher.runner
 
     deepspeed.launcher.runner.main = lambda _: None
-    print("\n" + json.dumps({name: outcome(name, settings) for name, settings in json.load(sys.stdin).items()}))
+    outcomes = {name: outcome(name, settings) for name, settings in json.load(sys.stdin).items()}
+    names = ("WANDB_RUN_ID", "WANDB_RESUME")
+    outcomes[" ".join(names)] = " ".join(os.environ[name] for name in names)
+    print("\n" + json.dumps(outcomes))

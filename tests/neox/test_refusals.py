@@ -1,6 +1,7 @@
 """A mistake in a run is reported before anything starts: the file, the key, the value and what to do."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from running import changed, neox_settings, run, train
 from tiny_world import sentences, train_tokenizer, write_yaml
+from tokenizers import Tokenizer
 
 from kisl_plugin.checkpoints import hold_save
 from kisl_plugin.errors import InputError
@@ -65,6 +67,48 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"save": "local", "load": "local", "train_iters": 4},
         ("local/global_step4: holds no weights of GPT-NeoX",),
     ),
+    "a resume with another tokenizer": (
+        {"save": "trained", "load": "trained", "train_iters": 4, "vocab_file": "other.json"},
+        ("trained with data.tokenizer = ", "the configuration now gives"),
+    ),
+    "a resume with another learning rate": (
+        {"save": "trained", "load": "trained", "train_iters": 4, "min_lr": 1.0e-4},
+        ("trained with optimizer.min_lr = 0.0, the configuration now gives 0.0001",),
+    ),
+    "no checkpoint kept": (
+        {"keep_last_n_checkpoints": 0},
+        ("keep_last_n_checkpoints is 0", "1 or more"),
+    ),
+    "all checkpoints deleted": ({"keep_last_n_checkpoints": -1}, ("keep_last_n_checkpoints is -1", "1 or more")),
+    "a learning rate that YAML reads as text": (
+        {"optimizer": {"type": "Adam", "params": {"lr": "8e-3"}}},
+        ("optimizer.params.lr is '8e-3'", "write 1.0e-4"),
+    ),
+    "an epsilon that YAML reads as text": (
+        {"optimizer": {"type": "Adam", "params": {"lr": 8.0e-3, "eps": "1e-8"}}},
+        ("optimizer.params.eps is '1e-8'", "write 1.0e-4"),
+    ),
+    "another number that YAML reads as text": (
+        {"rms_norm_epsilon": "1e-5"},
+        ("rms_norm_epsilon is '1e-5'", "write 1.0"),
+    ),
+    "a seed beyond NumPy's": ({"seed": 2**32}, ("seed is 4294967296", "from 0 to 2**32 - 1")),
+    "a width that does not fit": ({"intermediate_size": 101}, ("intermediate_size 101", "swiglu would have")),
+    "weights of nothing": (
+        {"data_path": None, "train_data_paths": ["copy"], "train_data_weights": [0.0]},
+        ("train_data_weights is [0.0]", "not all zero"),
+    ),
+    "Pythia's shape": ({"norm": "layernorm"}, ("norm is 'layernorm'", "an export as a Llama needs rmsnorm")),
+    "ZeRO 3": ({"zero_optimization": {"stage": 3}}, ("zero_optimization.stage is 3", "with every process")),
+    "a loss scale": (
+        {"precision": "fp16", "fp16": {"enabled": True}},
+        ("fp16 is {'enabled': True", "loses its exposures"),
+    ),
+    "half precision": ({"precision": "fp16"}, ("fp16 is {", "loses its exposures")),
+    "Megatron's name": ({"save_interval": 3}, ("save_interval is unknown", "GPT-NeoX has checkpoint_factor")),
+    "another of Megatron's": ({"global_batch_size": 4}, ("GPT-NeoX has train_batch_size (rows of a step",)),
+    "warmup in steps": ({"warmup_iters": 4}, ("GPT-NeoX has warmup, as a share of the iterations",)),
+    "another name of a width": ({"ffn_hidden_size": 64}, ("GPT-NeoX has intermediate_size",)),
     "checkpoints of another run": ({"save": "trained", "load": "nowhere"}, ("save (trained) already contains",)),
     "nothing to continue": ({"finetune": True, "load": "nowhere"}, ("finetune is true", "no checkpoint to start")),
 }
@@ -78,6 +122,9 @@ def folder(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(world / f"text{ending}", folder / f"copy{ending}")
     tokenizer = train_tokenizer(sentences(20)).to_str().replace("<|endoftext|>", "<|end|>")
     (folder / "no_eod.json").write_text(tokenizer)
+    other = Tokenizer.from_file(str(world / "tokenizer.json"))
+    other.add_special_tokens(["<|padding|>"])
+    other.save(str(folder / "other.json"))
     (folder / "run.yml").touch()
     train(write_yaml(folder / "trained.yml", neox_settings(world, folder / "trained", train_iters=4)), folder)
     LocalEngine().train([write_yaml(folder / "local.yml", neox_settings(world, folder / "local", train_iters=4))])
@@ -88,6 +135,7 @@ def folder(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def outcomes(world: Path, folder: Path) -> dict[str, str]:
     cases = {name: changed(neox_settings(world, folder / "run"), changes) for name, (changes, _) in REFUSED.items()}
     cases["a right run"] = neox_settings(world, folder / "run")
+    cases["a finished run"] = neox_settings(world, folder / "trained", train_iters=4)
     cases["a busy save"] = neox_settings(world, folder / "busy")
     with hold_save(folder / "busy", "another.yml"):
         done = subprocess.run(
@@ -112,6 +160,14 @@ def test_a_run_that_would_fail_or_not_be_exact_is_refused_with_the_reason(name: 
 def test_a_right_run_is_accepted_and_a_second_one_on_the_same_save_is_not(outcomes: dict[str, str]) -> None:
     assert outcomes["a right run"] == "accepted"
     assert outcomes["a busy save"].startswith("exit 1") and "another run saves to" in outcomes["a busy save"]
+
+
+def test_a_finished_run_is_not_started_again(outcomes: dict[str, str], folder: Path) -> None:
+    assert outcomes["a finished run"] == "ended with 0"
+
+
+def test_a_run_of_wandb_has_the_id_of_the_run(outcomes: dict[str, str]) -> None:
+    assert re.fullmatch(r"[0-9a-f]{12} allow", outcomes["WANDB_RUN_ID WANDB_RESUME"])
 
 
 def test_the_embedded_engine_refuses_a_checkpoint_of_gpt_neox(folder: Path) -> None:

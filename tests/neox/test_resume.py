@@ -210,6 +210,29 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def test_a_finished_run_that_is_started_again_says_so_and_touches_nothing(resumed: Resumed, tmp_path: Path) -> None:
+    config = resumed.save.parent / "run.yml"
+    before = {path: path.stat().st_mtime_ns for path in resumed.save.rglob("*") if "lock" not in path.name}
+    done = train(config, tmp_path)
+    assert "global_step20: already trained to iteration 20" in done.output
+    assert before == {path: path.stat().st_mtime_ns for path in resumed.save.rglob("*") if "lock" not in path.name}
+
+
+def test_a_worker_that_outlives_its_launchers_keeps_other_runs_out(world: Path, tmp_path: Path) -> None:
+    config = write_yaml(tmp_path / "run.yml", neox_settings(world, tmp_path / "run"))
+    process = start(["train", str(config)], tmp_path, tmp_path / "log", KISL_SPY_DELAY="0.5")
+    try:
+        (worker,) = wait_for_workers(process, tmp_path / "log")
+        os.kill(launcher_of(process.pid), signal.SIGKILL)
+        os.kill(process.pid, signal.SIGKILL)
+        second = run(["train", str(config)], tmp_path)
+        assert Path(f"/proc/{worker}").exists()
+        assert second.status == 1
+        assert f"another run saves to {tmp_path / 'run'} (process {worker} on " in second.output
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 def test_a_run_without_a_section_is_upstreams_to_the_bit_and_a_frequency_of_0_has_its_rows(
     world: Path, tmp_path: Path
 ) -> None:
