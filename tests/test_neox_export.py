@@ -1,8 +1,11 @@
 """`kisl export` on checkpoints that are made by hand: what it writes, and what it refuses."""
 
+import csv
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from made_checkpoint import STEP, llama, made, make_checkpoint, neox_values, rewrite
+from probe_world import some_triples, write_card
 from test_runcard import TRIPLES
 from test_runcard import card as some_card
 from tiny_world import write_yaml
@@ -23,6 +27,7 @@ from kisl_plugin.cli.main import main
 from kisl_plugin.errors import InputError
 from kisl_plugin.neox.checkpoint import Inert
 from kisl_plugin.neox.export import export_checkpoint
+from kisl_plugin.neox.launcher import next_steps
 from kisl_plugin.runcard import CARD_NAME, TRIPLES_NAME, write_run_card
 
 
@@ -75,6 +80,24 @@ def test_the_config_holds_the_values_of_all_yamls(world: Path, tmp_path: Path) -
     generation = GenerationConfig.from_pretrained(tmp_path / "out")
     assert config["bos_token_id"] == config["eos_token_id"] == eod
     assert (generation.bos_token_id, generation.eos_token_id, generation.pad_token_id) == (eod, eod, eod)
+
+
+def test_what_deepy_py_prints_after_training_can_be_followed_literally(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert next_steps(None) == next_steps(str(tmp_path / "empty")) == ""
+    values = neox_values(world, max_position_embeddings=512)
+    model = llama(values)
+    make_checkpoint(tmp_path / "my runs" / "f7", values, model)
+    params = {"params": model.num_parameters()}
+    write_card(tmp_path / "my runs" / "f7" / STEP, some_triples(), model=params)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HF_HUB_OFFLINE": "1"}
+    for line in next_steps("my runs/f7").removeprefix("next:").splitlines() or pytest.fail("no steps"):
+        done = subprocess.run(line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, (line, done.stderr[-500:])
+    (observation,) = csv.DictReader((tmp_path / "report" / "observations.csv").open(encoding="utf-8"))
+    assert (observation["frequency"], observation["total"]) == ("7", "12")
 
 
 @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16, torch.float16])

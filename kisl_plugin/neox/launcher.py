@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -129,6 +130,21 @@ def launch(script: str, arguments: list[str]) -> None:
     except (KeyError, NotImplementedError, RuntimeError, ValueError) as error:
         # No such launcher, no host reached, a variable of Slurm's missing.
         raise KislError(f"the launch failed: {_in_one_line(error)}") from error
+    if job == "train":
+        print(next_steps(yamls.values.get("save")), end="")
+
+
+def next_steps(save: Any) -> str:
+    """The commands that make results of what was trained, one a line; none where `save` holds no checkpoint."""
+    if not isinstance(save, str) or not (Path(save) / "latest").is_file():
+        return ""
+    model = f"{Path(save).name}_hf"
+    arguments = shlex.quote(f"pretrained={model},dtype=float32")
+    return (
+        f"next: kisl export {shlex.quote(save)} {shlex.quote(model)}\n"
+        f"      lm_eval --tasks kisl_wikidata --model hf --model_args {arguments} --output_path results --log_samples\n"
+        "      kisl-fit results\n"
+    )
 
 
 @contextmanager
