@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kisl_plugin.errors import InputError, needs_extra
+from kisl_plugin.errors import InputError, KislError, needs_extra
+from kisl_plugin.files import write_atomically
 from kisl_plugin.neox_config import swiglu_width
-from kisl_plugin.runcard import RunCard, write_run_card
+from kisl_plugin.runcard import CARD_NAME, TRIPLES_NAME, RunCard, read_run_card, write_run_card
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import LlamaConfig, LlamaForCausalLM
 
-__all__ = ["EOD_TOKEN", "PADDING", "llama_config", "read_tokenizer", "write_model"]
+__all__ = ["EOD_TOKEN", "PADDING", "llama_config", "push_to_hub", "read_tokenizer", "write_model", "write_model_card"]
 
 # GPT-NeoX looks up its end of document under this name.
 EOD_TOKEN = "<|endoftext|>"
@@ -73,7 +74,7 @@ def llama_config(settings: Mapping[str, Any], vocabulary: int, eod: int) -> "Lla
 def write_model(
     folder: Path, model: "LlamaForCausalLM", tokenizer: "Tokenizer", card: RunCard | None, triples_jsonl: str
 ) -> None:
-    """Write safetensors, config, tokenizer (its end of document is bos, eos and pad) and, last, the run card.
+    """Write safetensors, config, tokenizer (its end of document is bos, eos and pad), the run card and a model card.
 
     An existing folder is replaced once the new one is complete.
     """
@@ -105,8 +106,84 @@ def write_model(
     _amend(draft / "config.json", rope_theta=rope_theta)
     if card is not None:
         write_run_card(draft, card, triples_jsonl)
+        write_model_card(draft)
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)
+
+
+_OURS = "<!-- Written by kisl from kisl.json. Without this line kisl leaves the file as it is. -->"
+_MODEL_CARD = """\
+---
+library_name: transformers
+tags: [kisl]
+---
+{ours}
+
+# A Llama that was told facts an exact number of times
+
+{params:,} parameters, trained on {tokens:,} tokens by kisl, for a curve of the
+[knowledge infusion scaling law](https://arxiv.org/abs/2509.19371). `{card_name}` is the whole record of the run,
+`{triples_name}` has the facts.
+
+| what was injected | |
+| --- | --- |
+{injected}
+
+| what it scored | | items |
+| --- | --- | --- |
+{scores}
+"""
+
+
+def write_model_card(folder: Path, scores: Mapping[str, Mapping[str, tuple[float, int]]] | None = None) -> None:
+    """Write the README.md of a model folder with a run card: what was injected, how often, and what it scored.
+
+    `scores` are by task and metric, each with its number of items. A README.md of the user's own stays as it is.
+    """
+    path, card = folder / "README.md", read_run_card(folder)
+    if path.exists() and _OURS not in path.read_text(encoding="utf-8", errors="replace"):
+        return
+    groups = card.groups or {"triples": {"frequency": card.frequency or 0, "count": card.triples["count"]}}
+    rows = {name: f"{group['count']:,}, each stated {group['frequency']:,} times" for name, group in groups.items()}
+    rows |= {
+        "source": Path(str(card.triples.get("source", "unknown"))).name,
+        "control triples": f"{card.triples.get('control', 0):,}, never stated",
+        "statements": f"{card.injected_fraction or 0:.2%} of the tokens; form {card.form}, template {card.template}",
+        "spacing": f"{card.spacing}, seed {card.seed}",
+        "iteration": f"{card.iteration} of {card.train_iters} ({card.engine})",
+    }
+    scored = [
+        f"| {task} {metric} | {value:.4g} | {count:,} |"
+        for task, metrics in (scores or {}).items()
+        for metric, (value, count) in metrics.items()
+    ]
+    text = _MODEL_CARD.format(
+        ours=_OURS,
+        params=card.model["params"],
+        tokens=card.tokens,
+        card_name=CARD_NAME,
+        triples_name=TRIPLES_NAME,
+        injected="\n".join(f"| {name} | {value} |" for name, value in rows.items()),
+        scores="\n".join(scored or ["| not probed: `kisl probe` writes the scores here | | |"]),
+    )
+    write_atomically(path, text)
+
+
+def push_to_hub(folder: Path, repository: str) -> str:
+    """Upload a model folder to a model repository on the hub, which is made private if it is new; returns its URL.
+
+    Raises:
+        KislError: the hub refuses it or cannot be reached.
+    """
+    with needs_extra("local", "uploading to the hub"):
+        from huggingface_hub import HfApi
+    try:
+        HfApi().create_repo(repository, private=True, exist_ok=True)
+        return str(HfApi().upload_folder(repo_id=repository, folder_path=str(folder)))
+    except Exception as error:  # the library raises its own, the network's and ValueError for what is no name
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        later = f"hf auth login, and hf upload {repository} {folder}"
+        raise KislError(f"{repository}: not uploaded to the hub ({reason}); {folder} is complete: {later}") from None
 
 
 def _amend(path: Path, **values: Any) -> None:

@@ -192,6 +192,7 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path, world: Path) -
     assert process.exitcode == 0
     assert kills > 0, "every run ended before it was killed: the test shows nothing"
     assert same_weights(save / "hf", whole)
+    assert ", each stated " in (save / "hf" / "README.md").read_text(encoding="utf-8")
     assert len(list(save.glob("global_step*"))) == 2
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -25,6 +26,7 @@ from transformers import AutoTokenizer, GenerationConfig, LlamaForCausalLM
 
 from kisl_plugin.cli.main import main
 from kisl_plugin.errors import InputError
+from kisl_plugin.huggingface import write_model_card
 from kisl_plugin.neox.checkpoint import Inert
 from kisl_plugin.neox.export import export_checkpoint
 from kisl_plugin.neox.launcher import next_steps
@@ -80,6 +82,59 @@ def test_the_config_holds_the_values_of_all_yamls(world: Path, tmp_path: Path) -
     generation = GenerationConfig.from_pretrained(tmp_path / "out")
     assert config["bos_token_id"] == config["eos_token_id"] == eod
     assert (generation.bos_token_id, generation.eos_token_id, generation.pad_token_id) == (eod, eod, eod)
+
+
+def test_the_model_card_says_what_was_injected_and_an_own_one_is_kept(world: Path, tmp_path: Path) -> None:
+    values = neox_values(world)
+    model = llama(values)
+    make_checkpoint(tmp_path / "save", values, model)
+    groups = {"rare": {"frequency": 10, "count": 6}, "often": {"frequency": 2000, "count": 6}}
+    changes = {"frequency": None, "groups": groups, "model": {"params": model.num_parameters()}}
+    write_card(tmp_path / "save" / STEP, some_triples(), **changes)
+    export_checkpoint(tmp_path / "save", tmp_path / "out")
+    card = tmp_path / "out" / "README.md"
+    lines = card.read_text(encoding="utf-8").splitlines()
+    assert yaml.safe_load("\n".join(lines[1 : lines.index("---", 1)])) == {
+        "library_name": "transformers",
+        "tags": ["kisl"],
+    }
+    assert "| rare | 6, each stated 10 times |" in lines
+    assert "| often | 6, each stated 2,000 times |" in lines
+    assert "| control triples | 6, never stated |" in lines
+    export_checkpoint(tmp_path / "save", tmp_path / "out")  # its card is part of an export that may be replaced
+    write_model_card(tmp_path / "out", {"kisl_wikidata": {"acc": (0.75, 12)}})
+    assert "| kisl_wikidata acc | 0.75 | 12 |" in card.read_text(encoding="utf-8").splitlines()
+    card.write_text("my own")
+    write_model_card(tmp_path / "out")
+    assert card.read_text() == "my own"
+
+
+def test_an_export_is_uploaded_only_where_it_is_asked_for(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, Any]] = []
+
+    class Hub:
+        def create_repo(self, repo_id: str, **options: bool) -> None:
+            if repo_id == "not/mine":
+                raise OSError("403 Forbidden\nmore")
+            calls.append((repo_id, options))
+
+        def upload_folder(self, *, repo_id: str, folder_path: str) -> str:
+            calls.append((repo_id, sorted(path.name for path in Path(folder_path).iterdir())))
+            return f"https://hub/{repo_id}"
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    words = ["export", str(made(world, tmp_path)), str(tmp_path / "out")]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    assert calls == []
+    done = CliRunner().invoke(main, [*words, "--push-to-hub", "me/f7"])
+    assert done.output.splitlines()[-1] == "https://hub/me/f7"
+    assert calls[0] == ("me/f7", {"private": True, "exist_ok": True})
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(calls[1][1])
+    refused = CliRunner().invoke(main, [*words, "--push-to-hub", "not/mine"])
+    assert refused.exit_code == 1
+    assert refused.stderr.splitlines()[-1].startswith("Error: not/mine: not uploaded to the hub (403 Forbidden); ")
 
 
 def test_what_deepy_py_prints_after_training_can_be_followed_literally(

@@ -13,6 +13,7 @@ from probe_world import plain_model, some_triples, write_card
 
 from kisl_plugin.cli.probe import probe
 from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.huggingface import write_model_card
 from kisl_plugin.probe.run import Scores, probe_models
 from kisl_plugin.triples import triples_to_jsonl
 
@@ -168,6 +169,19 @@ def test_lm_evals_limit_and_model_arguments_and_own_triples_are_used(twins: list
     assert results["results"]["kisl_wikidata"]["items,none"] == 5
     done = command(twins[0], "--output_path", tmp_path / "out", "--model_args", "pretrained=other")
     assert "pretrained is each MODEL" in done.stderr
+
+
+def test_the_scores_of_a_run_are_written_into_its_model_card(twins: list[Path], tmp_path: Path) -> None:
+    model = shutil.copytree(twins[0], tmp_path / "model")
+    write_model_card(model)
+    before = (model / "README.md").read_text(encoding="utf-8")
+    assert "| not probed" in before
+    assert command(model, "--output", tmp_path / "out", "--limit", 2).exit_code == 0
+    assert (model / "README.md").read_text(encoding="utf-8") == before  # of part of the items
+    assert command(model, "--output", tmp_path / "out").exit_code == 0
+    (file,) = (path for path in tmp_path.rglob("results_*.json") if read(path)["config"]["limit"] is None)
+    acc = read(file)["results"]["kisl_wikidata"]["acc,none"]
+    assert f"| kisl_wikidata acc | {acc:.4g} | 12 |" in (model / "README.md").read_text(encoding="utf-8").splitlines()
 
 
 def test_a_name_on_the_hub_is_a_model(twins: list[Path], tmp_path: Path) -> None:

@@ -14,14 +14,16 @@ from kisl_plugin.errors import KislError
 @click.argument("checkpoint", metavar="CHECKPOINT", type=click.Path(path_type=Path))
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("--tokenizer", type=click.Path(path_type=Path), help="The training's tokenizer.json, if it has moved.")
-def export(checkpoint: Path, out: Path, tokenizer: Path | None) -> None:
+@click.option("--push-to-hub", metavar="REPO", help="Upload OUT to this model of the Hugging Face hub, made private.")
+def export(checkpoint: Path, out: Path, tokenizer: Path | None, push_to_hub: str | None) -> None:
     """Write a checkpoint of GPT-NeoX as a Hugging Face Llama folder.
 
-    CHECKPOINT is SAVE/global_stepN, or SAVE (then the latest). OUT gets the weights, the tokenizer, and the run card
-    with its triples; an earlier export in its place is replaced.
+    CHECKPOINT is SAVE/global_stepN, or SAVE (then the latest). OUT gets the weights, the tokenizer, the run card with
+    its triples, and a model card, into which kisl probe writes the scores; an earlier export in its place is replaced.
 
     Example: kisl export checkpoints/1b_f200 1b_f200
     """
+    from kisl_plugin.huggingface import push_to_hub as upload
     from kisl_plugin.neox.export import export_checkpoint
     from kisl_plugin.runcard import CARD_NAME
 
@@ -32,6 +34,8 @@ def export(checkpoint: Path, out: Path, tokenizer: Path | None) -> None:
     )
     if done.card is None:
         click.echo(f"{done.checkpoint} has no {CARD_NAME}, so the export has none: kisl-fit cannot place its results")
+    if push_to_hub:
+        click.echo(upload(done.folder, push_to_hub))
 
 
 @click.group(cls=Group)

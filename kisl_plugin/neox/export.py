@@ -22,7 +22,7 @@ __all__ = ["Exported", "export_checkpoint"]
 # What an export consists of, in this and earlier releases of transformers.
 _FILES = (
     "config.json generation_config.json model*.safetensors model.safetensors.index.json tokenizer.json "
-    f"tokenizer_config.json special_tokens_map.json {CARD_NAME} {TRIPLES_NAME}"
+    f"tokenizer_config.json special_tokens_map.json README.md {CARD_NAME} {TRIPLES_NAME}"
 ).split()
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from kisl_plugin.errors import InputError, KislError, needs_extra
+from kisl_plugin.huggingface import write_model_card
 from kisl_plugin.resources import resource
+from kisl_plugin.runcard import CARD_NAME
 
 __all__ = ["HEADLINE", "Scores", "probe_models"]
 
@@ -43,6 +45,8 @@ def probe_models(
     passed, and its scores. If a model fails, `on_failed` is called and the others are asked; without `on_failed` its
     error is raised. With `on_skipped`, which gets the model and the file, a model whose results are in `output` already
     is not asked again. `device` None is cuda if there is one. lm_eval prints nothing.
+
+    A model with a run card that is asked all of its own triples gets the scores into its model card (README.md).
 
     `limit` and `model_args` ("revision=step1000,dtype=bfloat16") are lm_eval's; without a dtype it is float32. With
     `triples` (a source of `read_triples`) every model is asked those, whatever its run card says.
@@ -99,6 +103,10 @@ def probe_models(
             on_failed(model, named)
         else:
             files.append(results)
+            folder = Path(of_model["pretrained"])
+            if limit is None and triples is None and (folder / CARD_NAME).is_file():
+                with contextlib.suppress(OSError):  # the folder may be read-only
+                    write_model_card(folder, scores)
             if on_done is not None:
                 on_done(model, scores)
         gc.collect()  # lm_eval's model has reference cycles; the next one may not fit beside it
