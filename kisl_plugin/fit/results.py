@@ -173,6 +173,8 @@ class _Reader:
         texts = len({self._background_texts[run.path] for run in kept if run.path in self._background_texts})
         if texts > 1:
             notes.append(f"background was measured on {texts} different texts (sha256): not comparable")
+        if any(one.card.engine == "simulated" for one in observations):
+            notes.append("SIMULATED results, by their run cards: nothing was trained")
         # Names out of a broken file may hold line breaks
         listed = [SetAside(one.path, " ".join(one.reason.split())) for one in (*self.set_aside, *superseded)]
         lines = [" ".join(note.split()) for note in notes]
