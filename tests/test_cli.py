@@ -1,6 +1,7 @@
 """The command line: help, errors in one line, progress."""
 
 import io
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -141,6 +142,8 @@ def test_every_help_fits_the_terminal_and_shows_each_command_in_a_whole_sentence
     lines = shown.output.splitlines()
     assert [line for line in lines if len(line) > columns] == []
     assert not any(line.endswith("...") for line in lines if not line.startswith("Usage: "))
+    outputs = [line for line in lines if re.match(r"  --out\w*(,| +[A-Z])", line)]
+    assert all({"--out", "--output", "--output_path"} <= set(line.replace(",", "").split()) for line in outputs)
 
 
 def test_the_help_of_kisl_names_the_commands_beside_it() -> None:

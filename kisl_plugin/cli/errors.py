@@ -11,14 +11,18 @@ from kisl_plugin.errors import KislError
 
 __all__ = ["Command", "Group"]
 
+_OUTPUT = frozenset(("--out", "--output", "--output_path"))  # lm_eval calls it --output_path
 _HELP = {"help_option_names": ["-h", "--help"]}
 
 
 class Command(click.Command):
-    """A command that reports a KislError in one line."""
+    """A command that reports a KislError in one line; where it writes to is named in any of the usual ways."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **{"context_settings": _HELP, **settings})
+        for option in self.params:
+            if not _OUTPUT.isdisjoint(option.opts):
+                option.opts += sorted(_OUTPUT.difference(option.opts))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, and turn a KislError into click's exception."""

@@ -13,9 +13,7 @@ _path = click.Path(path_type=Path)
 
 @click.command(cls=Command)
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=_path)
-@click.option(
-    "--output_path", "--output", "--out", "output", required=True, type=_path, help="Folder for lm_eval's result files."
-)
+@click.option("--output_path", "output", required=True, type=_path, help="Folder for lm_eval's result files.")
 @click.option("--tasks", default=HEADLINE, show_default=True, help="Tasks, separated by commas.")
 @click.option("--batch_size", "--batch-size", default=64, show_default=True, type=click.IntRange(min=1))
 @click.option("--device", help="cpu, cuda:0, ….  [default: cuda if there is one]")
