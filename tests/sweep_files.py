@@ -25,10 +25,14 @@ def write_models(folder: Path, world: Path, **changes: Any) -> list[str]:
     return paths
 
 
+# What GPT-NeoX needs beside the settings of the tiny world, on a CPU.
+NEOX: dict[str, Any] = {"pipe_parallel_size": 0, "precision": "fp32", "num_workers": 0, "data_impl": "mmap"}
+
+
 def write_sweep(folder: Path, world: Path, **changes: Any) -> Path:
     """sweep.yml: 2 sizes × 4 F × 2 seeds."""
     values: dict[str, Any] = {
-        "models": write_models(folder, world),
+        "models": None if "models" in changes else write_models(folder, world),
         "frequency": [0, 2, 4, 8],
         "seed": [1, 2],
         "triples": str(world / "facts.jsonl"),
