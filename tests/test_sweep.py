@@ -2,11 +2,15 @@
 
 import json
 import os
+import pty
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +21,12 @@ from sweep_files import ROWS, run, scores, start, write_models, write_sweep
 from tiny_world import make_world
 
 from kisl_plugin.cli.main import main
+from kisl_plugin.errors import InputError
 from kisl_plugin.grid import all_runs, yaml_of
 from kisl_plugin.neox_config import read_yamls
 from kisl_plugin.plan import read_settings
 from kisl_plugin.sweep import Sweep, SweepRun, plan_sweep, read_sweep, run_sweep, state_of
+from kisl_plugin.sweep.pool import places
 
 PAPER: dict[str, Any] = {
     "models": ["137m", "300m", "562m", "1b"],
@@ -338,3 +344,57 @@ def _eventually(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("visible", "jobs", "engine", "gpus", "dealt"),
+    [
+        ("0,1,2,3", None, "neox", None, ["0,1,2,3"]),  # one run on all
+        ("0,1,2,3", 2, "neox", None, ["0,1", "2,3"]),
+        ("0,1,2,3", None, "neox", 2, ["0,1", "2,3"]),
+        ("4,6", None, "local", None, ["4", "6"]),
+        ("4,6", 4, "local", None, ["4", "6", "4", "6"]),
+        ("GPU-a,GPU-b", 1, "neox", 1, ["GPU-a"]),
+        ("", 3, "local", None, None),
+    ],
+)
+def test_gpus_are_dealt_among_the_runs_side_by_side_and_a_cpu_run_has_one_thread(
+    visible: str, jobs: int | None, engine: str, gpus: int | None, dealt: list[str] | None,
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    sweep = small(world, tmp_path, engine=engine, gpus=gpus)
+    expected = [{"CUDA_VISIBLE_DEVICES": names} for names in dealt or ()]
+    assert places(sweep, jobs) == (expected or [{"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}] * 3)
+
+
+def test_more_gpus_than_there_are_is_one_line(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    for jobs, gpus, count in ((2, 2, "2 × 2"), (None, 4, "1 × 4")):
+        with pytest.raises(InputError, match=f"{count} GPUs; expected at most the 3 that are visible here"):
+            places(small(world, tmp_path, engine="neox", gpus=gpus), jobs)
+
+
+def test_on_a_terminal_each_run_has_a_line_that_is_redrawn_and_what_ended_stays_above(
+    world: Path, tmp_path: Path
+) -> None:
+    file = write_sweep(tmp_path, world, frequency=[0, 4], seed=1, models=write_models(tmp_path, world)[:1])
+    names = [one.name for one in read_sweep(file, tmp_path).runs]
+    master, slave = pty.openpty()
+    words = [sys.executable, "-m", "kisl_plugin", "sweep", "run", str(file), "--out", str(tmp_path), "--jobs", "2"]
+    variables = {**os.environ, "COLUMNS": "80", "CUDA_VISIBLE_DEVICES": ""}
+    with subprocess.Popen(words, stderr=slave, stdout=subprocess.DEVNULL, env=variables) as process:
+        os.close(slave)
+        screen = b""
+        with suppress(OSError):  # the end of a terminal
+            while piece := os.read(master, 1 << 16):
+                screen += piece
+    os.close(master)
+    assert process.returncode == 0
+    text = screen.decode()
+    assert f"  {names[0]}  0/20\r\n  {names[1]}  0/20\r\n2 running · 0 of 15.4K tokens\r\n" in text
+    assert "\x1b[3A\x1b[J" in text
+    assert max(len(line) for line in text.replace("\x1b[J", "\n").splitlines()) <= 80
+    for name in names:
+        assert text.count(f"/2] {name} probed") == 1

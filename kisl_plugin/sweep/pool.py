@@ -19,7 +19,7 @@ from kisl_plugin.progress import duration
 from kisl_plugin.sweep.spec import Sweep, SweepRun, missing_inputs
 from kisl_plugin.sweep.state import RunState, last_line, state_of
 
-__all__ = ["run_sweep", "total_line"]
+__all__ = ["places", "run_sweep", "total_line"]
 
 _BUSY_SECONDS = 1.0  # between two looks at runs that another process works on
 _REDRAW_SECONDS, _LOG_SECONDS = 0.5, 30.0
@@ -45,12 +45,12 @@ def run_sweep(sweep: Sweep, jobs: int | None = None, retries: int = 0, stream: T
     missing = missing_inputs(sweep) if left else []
     if missing:
         raise InputError("\n  ".join([f"{sweep.where}: files are missing:", *missing]))
-    places = _places(sweep, jobs)[: len(left)]
+    environments = places(sweep, jobs)[: len(left)]
     pool = _Pool(left, retries)
     display = _Display(sweep, states, stream if stream is not None else sys.stderr)
     if left:
-        display.line(f"{len(left)} of {len(sweep.runs)} runs are left; {len(places)} side by side")
-    workers = [_Worker(pool, place) for place in places]
+        display.line(f"{len(left)} of {len(sweep.runs)} runs are left; {len(environments)} side by side")
+    workers = [_Worker(pool, environment) for environment in environments]
 
     def interrupted(number: int, _: object) -> None:
         raise SystemExit(128 + number)
@@ -74,8 +74,12 @@ def run_sweep(sweep: Sweep, jobs: int | None = None, retries: int = 0, stream: T
     return list(states.values())
 
 
-def _places(sweep: Sweep, jobs: int | None) -> list[dict[str, str]]:
-    """The environment of each of the workers that may run side by side."""
+def places(sweep: Sweep, jobs: int | None) -> list[dict[str, str]]:
+    """The environment of each of the workers that may run side by side: its GPUs, or one thread of the CPU.
+
+    Raises:
+        InputError: there are not enough GPUs.
+    """
     gpus = _visible_gpus()
     if not gpus:
         # More threads do not make a small run faster than two runs with one thread each.
@@ -207,7 +211,7 @@ class _Display:
         self._live = stream.isatty()
         self._drawn = 0
         self._shown = time.monotonic()
-        self._active: set[str] = set()
+        self._started: set[str] = set()
 
     def line(self, text: str) -> None:
         """Show a line that stays."""
@@ -243,12 +247,12 @@ class _Display:
             self._stream.flush()
             self._drawn = len(lines)
         else:
-            for name in active.keys() - self._active:
+            for name in active.keys() - self._started:
                 self.line(f"{name} started")
+                self._started.add(name)
             if now - self._shown >= _LOG_SECONDS:
                 self._shown = now
                 self.line(total_line(states))
-        self._active = set(active)
 
     def _erase(self) -> None:
         if self._drawn:

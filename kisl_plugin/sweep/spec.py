@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from kisl_plugin.errors import InputError, did_you_mean
-from kisl_plugin.files import sha256, write_atomically
+from kisl_plugin.files import sha256, sha256_of_files, write_atomically
 from kisl_plugin.grid import SEED, TINY, as_yaml, grid_of, short_count, yaml_of
 from kisl_plugin.indexed import IndexedDataset, file_of
 from kisl_plugin.neox_config import read_yamls, swiglu_width
@@ -337,7 +337,7 @@ def _identity(
 ) -> tuple[dict[str, str | None], str]:
     """The fingerprints of a run's data, and a short hash of everything that decides its result."""
     settings = read_settings(values["kisl"], where, values["seed"])
-    data = {"corpus": inputs.corpus(values.get("data_path")), "tokenizer": inputs.text(values.get("vocab_file"))}
+    data = {"corpus": inputs.corpus(values.get("data_path")), "tokenizer": inputs.file(values.get("vocab_file"))}
     decisive = {key: value for key, value in values.items() if key not in _NEUTRAL}
     decisive |= {
         "engine": engine,
@@ -363,7 +363,7 @@ class _Inputs:
 
     def __init__(self) -> None:
         self.corpus: Callable[[str | None], str | None] = cache(_corpus_fingerprint)
-        self.text: Callable[[str | None], str | None] = cache(_text_hash)
+        self.file: Callable[[str | None], str | None] = cache(_file_hash)
         self.triples: Callable[[str], str] = cache(_triples_hash)
         self.vocabulary: Callable[[str | None], int] = cache(vocabulary_of)
 
@@ -374,11 +374,8 @@ def _corpus_fingerprint(prefix: str | None) -> str | None:
     return IndexedDataset(Path(prefix)).fingerprint()
 
 
-def _text_hash(file: str | None) -> str | None:
-    try:
-        return None if file is None else sha256(Path(file).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
-        return None
+def _file_hash(file: str | None) -> str | None:
+    return sha256_of_files(file) if file is not None and Path(file).is_file() else None
 
 
 def _triples_hash(source: str) -> str:

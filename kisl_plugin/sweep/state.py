@@ -84,7 +84,7 @@ def is_trained(run: SweepRun) -> bool:
 
 
 def _check_card(run: SweepRun, card: RunCard) -> None:
-    trained_on = getattr(card, "data", None) or {}
+    trained_on = card.data or {}
     for key, expected in run.data.items():
         if expected is not None and trained_on.get(key, expected) != expected:
             raise InputError(

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
+from kisl_plugin.checkpoints import hold_save
 from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.files import hold_lock, write_atomically
 from kisl_plugin.runcard import read_run_card
@@ -54,7 +55,7 @@ def run_steps(run: SweepRun) -> None:
                     _train(run)
                 _probe(run)
         except BaseException as error:
-            if isinstance(error, (KeyboardInterrupt, SystemExit)):  # interrupted, not failed
+            if isinstance(error, (BusyError, KeyboardInterrupt, SystemExit)):  # not failed
                 raise
             if not isinstance(error, KislError):
                 traceback.print_exc()
@@ -78,6 +79,13 @@ def _hold(run: SweepRun) -> Iterator[None]:
 
 def _train(run: SweepRun) -> None:
     """Train, and leave the finished model in `model_folder`."""
+    try:
+        with hold_save(run.folder, run.name):  # a training that was started by hand, or outlived a killed worker
+            pass
+    except InputError:
+        raise
+    except KislError as error:
+        raise BusyError(str(error)) from None
     if run.engine == "neox":
         if not _has_last_checkpoint(run):
             yamls = [str(run.config), *_for_nodes(run)]
