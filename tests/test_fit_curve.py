@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit import fit_collapse_curve
 from kisl_plugin.fit.likelihood import FloatArray
-from kisl_plugin.fit.text import FORM_REJECTED, NO_COLLAPSE, NOT_IDENTIFIED, NOT_UNIMODAL, OK, TOO_FEW_POINTS
+from kisl_plugin.fit.text import (
+    FORM_REJECTED,
+    NO_COLLAPSE,
+    NOT_IDENTIFIED,
+    NOT_UNIMODAL,
+    OK,
+    OK_IF_RUNS_VARY,
+    TOO_FEW_POINTS,
+)
 
 PAPERS_GRID = np.array([10, 50, 100, 200, 500, 1000, 2000, 5000], dtype=float)
 
@@ -37,7 +45,11 @@ def staggered(correct: list[int], items: int) -> FloatArray:
 
 @pytest.mark.parametrize("expected", GOLDEN)
 def test_results_are_those_of_the_first_release(expected: dict[str, Any]) -> None:
-    """Computed by the engine of commit 3b737a3, which was another implementation of the same estimator."""
+    """Computed by the engine of commit 3b737a3, which was another implementation of the same estimator.
+
+    Four statuses of single runs are newer: there the fall test now includes the lack of fit, as the intervals do, and
+    what run-to-run noise would explain is not rejected.
+    """
     data = {key: expected[key] for key in ("frequency", "correct", "total", "floor", "floor_error")}
     paired = staggered(data["correct"], data["total"][0]) if expected["paired"] else None
     curve = fit_collapse_curve(**data, outcomes=paired)
@@ -83,7 +95,8 @@ def test_a_floor_that_is_ignored_moves_the_collapse_point() -> None:
     assert low is not None
     assert high is not None
     assert low < 500 < high
-    assert wrong.status == FORM_REJECTED
+    assert wrong.status == OK_IF_RUNS_VARY
+    assert 0 < wrong.needed_tau < wrong.tau
     assert not low < wrong.f_star < high
 
 

@@ -43,6 +43,12 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--runs", type=PATH, metavar="CSV", help="Run cards for models that have none: one row for each results file."
 )
+@click.option(
+    "--noise",
+    type=float,
+    metavar="TAU",
+    help="Run-to-run noise (SD of log-odds) of curves without seeds.  [default: that of the sizes with seeds, if any]",
+)
 @click.option("--hold-out", metavar="N", help="Predict the size nearest to N from the other sizes (3e9 or 3B).")
 @click.option(
     "--predict",
@@ -59,6 +65,7 @@ def main(
     task: str,
     chance: str,
     runs: Path | None,
+    noise: float | None,
     hold_out: str | None,
     predict: tuple[str, ...],
     triples: str | None,
@@ -80,6 +87,7 @@ def main(
     if triples is not None and not predict:
         raise click.UsageError("--triples needs --predict params=N,tokens=D")
     options = FitOptions(
+        noise=noise,
         hold_out=None if hold_out is None else parse_count(hold_out, f"--hold-out {hold_out!r}", "1.05e9 or 3B"),
         predict=tuple(map(parse_target, predict)),
         triples=None if triples is None else parse_count(triples, f"--triples {triples!r}", "1e5 or 100K"),

@@ -52,10 +52,11 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class CollapsePoint(Target):
-    """F* of a model that was trained, with its 95 % interval."""
+    """F* of a model that was trained, with its 95 % interval; `conditional`: its curve is ok if runs vary."""
 
     f_star: float
     interval: Interval = OPEN
+    conditional: bool = False
 
 
 def positive(name: str, values: ArrayLike) -> FloatArray:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, logit
+from scipy.special import chdtrc, expit, logit
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit import text
@@ -19,12 +19,22 @@ from kisl_plugin.fit.likelihood import (
     LOG_HEIGHT,
     STEEPNESS,
     BinomialLikelihood,
+    BoolArray,
     FloatArray,
     IntArray,
     collapse_rate,
     log_share_slopes,
 )
-from kisl_plugin.fit.noise import SEEDS, CurveFits, fit_curves, pool_runs, students_t, with_pairing
+from kisl_plugin.fit.noise import (
+    FEWEST_SEED_DF,
+    LACK_OF_FIT,
+    CurveFits,
+    RunNoise,
+    fit_curves,
+    pool_runs,
+    students_t,
+    with_pairing,
+)
 from kisl_plugin.fit.order_tests import bootstrap_p_values, order_restricted
 
 __all__ = ["CollapseCurve", "curve_verdicts", "fit_collapse_curve", "wilson"]
@@ -32,6 +42,7 @@ __all__ = ["CollapseCurve", "curve_verdicts", "fit_collapse_curve", "wilson"]
 _NORMAL_95 = 1.959963984540054
 _FEWEST_FREQUENCIES = 4
 _FALL_P, _UNIMODAL_P, _FORM_P = 0.05, 0.05, 0.01
+_MOST_NOISE = 0.25  # tau that is believed without seeds that show it
 _FLAT = 1e-6  # a curve with a smaller b is flat: any F* fits
 
 
@@ -53,6 +64,9 @@ class Verdicts:
     fall_p: FloatArray  # p-values of "never falls", "rises, then falls" and "has the curve's form"
     unimodal_p: FloatArray
     form_p: FloatArray
+    needed_tau: (
+        FloatArray  # the least run-to-run noise with which the last two are not rejected; 0: none, inf: too much
+    )
     largest_fall: FloatArray  # upper end of the 95 % interval of the fall between any two frequencies
     status: NDArray[np.str_]  # "no collapse" is without its frequency
 
@@ -60,31 +74,40 @@ class Verdicts:
 def curve_verdicts(fits: CurveFits) -> Verdicts:
     """Test M fitted curves. Tests that assume no form come first; F* is a finding only where all tests agree.
 
-    With one run a frequency nothing but the fit itself could tell noise from a wrong form, so the tests then take the
-    items as counted; with seeds they take the effective items.
+    The tests take the effective items. But with one run a frequency nothing except the fit itself could tell noise
+    from a wrong form or a second peak: there these two are tested with the items as counted, and where they reject,
+    the least noise that would explain the counts is part of the verdict.
     """
-    counts, theta = fits.counts.likelihood, fits.unweighted.best
-    noise_share = np.zeros(len(theta))
-    if fits.tau_source == SEEDS:
-        effective = fits.weighted.likelihood.total
-        noise_share = (1 - effective / counts.total).mean(axis=1)
-        counts, theta = counts.with_total(np.maximum(1, np.round(effective))), fits.theta
+    effective = fits.weighted.likelihood.total
+    noise_share = (1 - effective / fits.counts.likelihood.total).mean(axis=1)
+    counts, theta = fits.counts.likelihood.with_total(np.maximum(1, np.round(effective))), fits.theta
     sample = (counts.total, noise_share, fits.noise_df)
+    rising, unimodal, fall, second_peak = order_restricted(counts.correct, counts.total)
+    fall_p = bootstrap_p_values(fall, rising, *sample, lambda k, n, _: order_restricted(k, n)[2])
+
+    tested = counts
+    if fits.tau_source == LACK_OF_FIT:
+        tested, theta = fits.counts.likelihood, fits.unweighted.best
+        sample = (tested.total, np.zeros(len(theta)), fits.noise_df)
+        _, unimodal, _, second_peak = order_restricted(tested.correct, tested.total)
 
     def deviance(correct: FloatArray, total: FloatArray, rows: IntArray) -> FloatArray:
-        drawn = BinomialLikelihood(counts.frequency, correct, total, counts.floor)
+        drawn = BinomialLikelihood(tested.frequency, correct, total, tested.floor)
         return np.asarray(2 * (drawn.saturated() - drawn.maximise(theta[rows], tolerance=1e-4)[1]))
 
-    rising, unimodal, fall, second_peak = order_restricted(counts.correct, counts.total)
-    lack_of_fit = deviance(counts.correct, counts.total, np.arange(len(theta)))
-    fall_p = bootstrap_p_values(fall, rising, *sample, lambda k, n, _: order_restricted(k, n)[2])
+    lack_of_fit = deviance(tested.correct, tested.total, np.arange(len(theta)))
     unimodal_p = bootstrap_p_values(second_peak, unimodal, *sample, lambda k, n, _: order_restricted(k, n)[3])
-    form_p = bootstrap_p_values(lack_of_fit, counts.rate(theta), *sample, deviance)
+    form_p = bootstrap_p_values(lack_of_fit, tested.rate(theta), *sample, deviance)
+    one_peak = unimodal_p >= _UNIMODAL_P
+    rejected = ~one_peak | (form_p < _FORM_P)
+    needed_tau = np.where(rejected, np.inf, 0.0)
+    if fits.tau_source == LACK_OF_FIT and rejected.any():
+        needed_tau[rejected], one_peak[rejected] = _least_noise(fits, np.flatnonzero(rejected))
 
     # The fall between two frequencies has Newcombe's interval (1998), made of Wilson's. The interval of the pair that
     # truly falls most covers that fall, and the largest upper end of all pairs is not below it.
-    t = students_t(np.where(noise_share > 0, np.maximum(1, fits.noise_df), np.inf))[:, None]
-    share, (lowest, highest) = counts.share, wilson(counts.correct, counts.total, t)
+    t = students_t(np.where(sample[1] > 0, np.maximum(1, fits.noise_df), np.inf))[:, None]
+    share, (lowest, highest) = tested.share, wilson(tested.correct, tested.total, t)
     rise, drop = (highest - share)[:, :, None], (share - lowest)[:, None]
     between = share[:, :, None] - share[:, None] + np.hypot(rise, drop)  # [M, earlier, later]
     pairs = np.triu_indices(share.shape[1], k=1)
@@ -94,16 +117,47 @@ def curve_verdicts(fits: CurveFits) -> Verdicts:
     first, last = np.log(counts.frequency[[0, -1]])
     identified = (low > first) & (high < last) & (fits.theta[:, STEEPNESS] < LARGEST_B * 0.99)
     status = np.select(
-        [unimodal_p < _UNIMODAL_P, fall_p >= _FALL_P, form_p < _FORM_P, ~identified],
-        [text.NOT_UNIMODAL, text.NO_COLLAPSE, text.FORM_REJECTED, text.NOT_IDENTIFIED],
+        [~one_peak, fall_p >= _FALL_P, np.isinf(needed_tau), ~identified, rejected],
+        [text.NOT_UNIMODAL, text.NO_COLLAPSE, text.FORM_REJECTED, text.NOT_IDENTIFIED, text.OK_IF_RUNS_VARY],
         text.OK,
     )
-    return Verdicts(fits, low, high, fall_p, unimodal_p, form_p, largest_fall, status)
+    return Verdicts(fits, low, high, fall_p, unimodal_p, form_p, needed_tau, largest_fall, status)
+
+
+def _least_noise(fits: CurveFits, rows: IntArray) -> tuple[FloatArray, BoolArray]:
+    """The least tau with which data sets `rows` agree with one peak and with the form; inf where none is enough.
+
+    At most `_MOST_NOISE`, and no more than the lack of fit shows, which is what the intervals include. Also whether
+    they agree with one peak at the most, the form left aside.
+    """
+
+    def agree(tau: FloatArray, some: IntArray) -> tuple[BoolArray, BoolArray]:
+        counts, theta = fits.counts.likelihood.take(some), fits.theta[some]
+        rates = counts.rate(theta)
+        noise = tau[:, None] ** 2 * rates * (1 - rates) * fits.counts.concentration[some]
+        noisy = counts.with_total(np.maximum(1, np.round(1 / (1 / counts.total + noise))))
+        _, unimodal, _, second_peak = order_restricted(noisy.correct, noisy.total)
+        exactly = (np.zeros(len(tau)), np.full(len(tau), np.inf))
+        p = bootstrap_p_values(second_peak, unimodal, noisy.total, *exactly, lambda k, n, _: order_restricted(k, n)[3])
+        deviance = 2 * (noisy.saturated() - noisy.maximise(theta, tolerance=1e-4)[1])
+        return p >= _UNIMODAL_P, chdtrc(rates.shape[1] - 3, deviance) >= _FORM_P
+
+    most = np.minimum(fits.tau[rows], _MOST_NOISE)
+    one_peak, form = agree(most, rows)
+    explained = one_peak & form
+    low, high = np.zeros(int(explained.sum())), most[explained]
+    for _ in range(6 if explained.any() else 0):  # bisection, to 0.004
+        middle = (low + high) / 2
+        enough = np.logical_and(*agree(middle, rows[explained]))
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    least = np.full(len(rows), np.inf)
+    least[explained] = high
+    return least, one_peak
 
 
 @dataclass(frozen=True, kw_only=True)
 class CollapseCurve:
-    """A fitted curve. Only where `status` is "ok" is F* a finding; else the numbers are mere estimates, NaN if none.
+    """A fitted curve. Only where it is `ok` is F* a finding; else the numbers are mere estimates, NaN if none.
 
     Attributes:
         a, b, c: of P(F) = floor + (1 - floor)·a·F^b·exp(-c·F).
@@ -112,6 +166,8 @@ class CollapseCurve:
         form_p, fall_p, unimodal_p: p-values of "has the curve's form", "never falls" and "rises, then falls".
         largest_fall: upper end of the 95 % interval of the fall between any two of the frequencies.
         tau: standard deviation of log-odds between runs, from `tau_source`.
+        needed_tau: the least tau with which the last two tests do not reject; above 0 only where no seeds show tau, inf
+            where even much noise would not explain the counts.
         df: degrees of freedom of the intervals; inf where no noise was found.
         theta, covariance: log height, b and log F* with their covariance; they sink by `floor_effect` where the
             floor is higher by its standard error `floor_error`.
@@ -136,6 +192,7 @@ class CollapseCurve:
     largest_fall: float = np.nan
     tau: float = np.nan
     tau_source: str = "none"
+    needed_tau: float = np.nan
     df: float = np.inf
     interval_method: str = "none"
     paired: bool = False
@@ -147,8 +204,8 @@ class CollapseCurve:
 
     @property
     def ok(self) -> bool:
-        """Whether a collapse point was found."""
-        return self.status == text.OK
+        """Whether a collapse point was found, be it on the condition that runs vary."""
+        return self.status in (text.OK, text.OK_IF_RUNS_VARY)
 
     def rate(self, frequency: ArrayLike) -> FloatArray:
         """P at frequencies of any shape (all > 0); NaN where no curve was fitted."""
@@ -179,6 +236,7 @@ def fit_collapse_curve(
     *,
     floor_error: float = 0.0,
     outcomes: ArrayLike | None = None,
+    noise: RunNoise | None = None,
 ) -> CollapseCurve:
     """Binomial maximum likelihood of the collapse curve, peak ≤ 1, with a status that says what it is worth.
 
@@ -190,6 +248,7 @@ def fit_collapse_curve(
         floor_error: the standard error of the floor.
         outcomes: which triple was right in which run [T, R] (1 right, 0 wrong, NaN not asked); the covariance of runs
             that were asked the same triples is then taken into account.
+        noise: run-to-run noise, for runs that do not show it by their seeds; None estimates it from the lack of fit.
 
     Raises:
         InputError: the lengths differ, a value is outside its range, or the outcomes contradict the counts.
@@ -208,7 +267,7 @@ def fit_collapse_curve(
     if paired is not None:
         counts = with_pairing(counts, F, paired)
 
-    fits = fit_curves(counts, floor_error)
+    fits = fit_curves(counts, floor_error, noise)
     verdicts = curve_verdicts(fits)
     status = str(verdicts.status[0])
     log_height, b, log_f_star = fits.theta[0].tolist()
@@ -216,7 +275,7 @@ def fit_collapse_curve(
     f_star = float(np.exp(log_f_star)) if peaked else np.nan
     ends = [None if np.isnan(end[0]) else float(np.exp(end[0])) for end in (verdicts.low, verdicts.high)]
     peak_low, peak_high = (float(floor + (1 - floor) * np.exp(end[0])) for end in fits.interval(LOG_HEIGHT))
-    source = "seeds" if fits.tau_source == SEEDS else "the lack of fit, which assumes the form"
+    source = "the lack of fit, which assumes the form" if fits.tau_source == LACK_OF_FIT else fits.tau_source
     return CollapseCurve(
         status=f"{text.NO_COLLAPSE}{frequency_range[1]:g}" if status == text.NO_COLLAPSE else status,
         message=_message(verdicts),
@@ -236,6 +295,7 @@ def fit_collapse_curve(
         largest_fall=float(verdicts.largest_fall[0]),
         tau=float(fits.tau[0]),
         tau_source=fits.tau_source,
+        needed_tau=float(verdicts.needed_tau[0]),
         df=float(fits.df[0]),
         interval_method=(
             "profile likelihood, scaled to the sandwich variance, against Student's t with df degrees of freedom: "
@@ -287,17 +347,22 @@ def _message(verdicts: Verdicts) -> str:
     """Why the first curve has its status."""
     frequency = verdicts.fits.counts.likelihood.frequency
     low, high = np.exp(verdicts.low[0]), np.exp(verdicts.high[0])
-    seeds = verdicts.fits.tau_source == SEEDS
-    advice = "" if seeds else "; run-to-run noise could cause this too: train more seeds"
-    status = str(verdicts.status[0])
+    status, single, tau = str(verdicts.status[0]), verdicts.fits.tau_source == LACK_OF_FIT, verdicts.fits.tau[0]
+    advice = f"; run-to-run noise of tau = {min(tau, _MOST_NOISE):.2f} does not explain it" if single and tau else ""
     if status == text.OK:
         return text.f_star_in_words(np.exp(verdicts.fits.theta[0, LOG_F_STAR]), (low, high))
+    if status == text.OK_IF_RUNS_VARY:
+        return (
+            f"the counts scatter more about the curve than their items explain, but not if runs that differ in their "
+            f"seeds alone vary by tau = {verdicts.needed_tau[0]:.2f} or more (SD of log-odds); to measure tau, train "
+            f"{_settling_runs(verdicts.fits)}"
+        )
     if status == text.NOT_UNIMODAL:
         return f"accuracy does not rise once and then fall ({text.probability(verdicts.unimodal_p[0])}){advice}"
     if status == text.FORM_REJECTED:
         return f"the curve's form does not fit the counts ({text.probability(verdicts.form_p[0])}){advice}"
     if status == text.NO_COLLAPSE:
-        ignored = "" if seeds else "; run-to-run noise is ignored: train more seeds to include it"
+        ignored = "; run-to-run noise is ignored: train more seeds to include it" if single else ""
         return (
             f"a curve that never falls fits as well ({text.probability(verdicts.fall_p[0])}); "
             f"the data allow a fall of at most {verdicts.largest_fall[0]:.2g} (95 %){ignored}"
@@ -307,3 +372,13 @@ def _message(verdicts: Verdicts) -> str:
     if not low > frequency[0]:
         return f"the 95 % interval of F* includes F={frequency[0]:g}: probe smaller frequencies"
     return "the peak is narrower than the frequencies can resolve: probe between them"
+
+
+def _settling_runs(fits: CurveFits) -> str:
+    """The fewest runs that would measure tau of the first curve: seeds of the frequency nearest to F*.
+
+    All runs of one size cost the same, and those near the peak also sharpen F*.
+    """
+    frequency, missing = fits.counts.likelihood.frequency, FEWEST_SEED_DF - int((fits.counts.runs - 1).sum())
+    nearest = frequency[np.argmin(np.abs(np.log(frequency) - fits.theta[0, LOG_F_STAR]))]
+    return f"{text.plural(missing, 'more run')} at F = {nearest:g} of this size with other seeds"

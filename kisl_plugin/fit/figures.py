@@ -21,7 +21,7 @@ from kisl_plugin.fit.collapse_points import training_compute
 from kisl_plugin.fit.curve import wilson
 from kisl_plugin.fit.observations import Point
 from kisl_plugin.fit.report import CurveReport, FitReport
-from kisl_plugin.fit.text import count, estimate, estimated, parameter, sentence
+from kisl_plugin.fit.text import OK, count, estimate, estimated, parameter, sentence
 
 __all__ = ["draw_curves", "draw_laws", "draw_model", "rendered"]
 
@@ -82,7 +82,8 @@ def draw_curves(report: FitReport) -> Figure:
             for i, one in enumerate(curves):
                 color, marker = looks[one.params]
                 name, curve = count(one.params), one.curve
-                label = f"{name}: F* = {estimate(curve.f_star)}" if curve.ok else f"{name}: {curve.status}"
+                condition = curve.status.removeprefix(OK)
+                label = f"{name}: F* = {estimate(curve.f_star)}{condition}" if curve.ok else f"{name}: {curve.status}"
                 _draw_memory(ax, one, color, marker, label, row=len(curves) - 1 - i)
             if any(one.floor.value for one in curves):
                 measured = any(one.floor.total for one in curves)

@@ -11,7 +11,7 @@ from kisl_plugin.errors import InputError
 from kisl_plugin.fit.collapse_points import CollapsePoint, FloatArray, Interval, log_errors
 from kisl_plugin.fit.joint import FEWEST_POINTS, fit_joint_law
 from kisl_plugin.fit.law import FEWEST_MODELS, fit_infusion_law
-from kisl_plugin.fit.text import NOT_UNIMODAL, OK, count
+from kisl_plugin.fit.text import NOT_UNIMODAL, OK, OK_IF_RUNS_VARY, count
 
 __all__ = ["HeldOut", "Verdict", "hold_out", "law_verdicts"]
 
@@ -119,7 +119,7 @@ def law_verdicts(statuses: Sequence[str], points: Sequence[CollapsePoint]) -> tu
         statuses: of all curves. The first verdict fails where one is rejected by its order-restricted test.
         points: the collapse points of the curves that are ok.
     """
-    rejected, fine = statuses.count(NOT_UNIMODAL), statuses.count(OK)
+    rejected, fine = statuses.count(NOT_UNIMODAL), statuses.count(OK) + statuses.count(OK_IF_RUNS_VARY)
     unimodal = Verdict("unimodal curves", None, "no curve shows a collapse")
     if rejected:
         unimodal = replace(unimodal, passed=False, sentence=f"not unimodal: {rejected} of {len(statuses)} curves")

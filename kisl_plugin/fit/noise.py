@@ -21,15 +21,27 @@ from kisl_plugin.fit.likelihood import (
     multistart,
 )
 
-__all__ = ["LACK_OF_FIT", "SEEDS", "Counts", "CurveFits", "fit_curves", "pool_runs", "students_t", "with_pairing"]
+__all__ = [
+    "FEWEST_SEED_DF",
+    "LACK_OF_FIT",
+    "LARGEST_TAU",
+    "SEEDS",
+    "Counts",
+    "CurveFits",
+    "RunNoise",
+    "fit_curves",
+    "pool_runs",
+    "students_t",
+    "with_pairing",
+]
 
-SEEDS, LACK_OF_FIT = "seeds", "lack of fit"  # what tau was estimated from
+SEEDS, LACK_OF_FIT = "seeds", "lack of fit"  # what tau was estimated from; else it was given
 
-_FEWEST_SEED_DF = 3  # with fewer degrees of freedom the lack of fit tells more about tau
+FEWEST_SEED_DF = 3  # with fewer degrees of freedom the lack of fit tells more about tau
 _PARAMETERS = 3
 _INFORMATIVE = 10.0  # expected right and wrong items; with fewer a frequency shows rare counts, not noise
 _NOTICEABLE = 1.15  # squares over their expectation; a smaller excess is not taken for noise
-_LARGEST_TAU, _BISECTIONS = 5.0, 60
+LARGEST_TAU, _BISECTIONS = 5.0, 60
 _SMALLEST_SHARE = 1e-12
 
 
@@ -125,7 +137,7 @@ class CurveFits:
     unweighted: ProfileLikelihood  # the fit to the items as counted
     weighted: ProfileLikelihood  # the fit to the effective items; the estimates are this one's
     tau: FloatArray  # estimated standard deviation of log-odds between runs [M]
-    tau_source: str  # SEEDS or LACK_OF_FIT
+    tau_source: str  # SEEDS, LACK_OF_FIT, or where it was known from
     noise_df: FloatArray  # degrees of freedom of tau [M]
     covariance: FloatArray  # sandwich covariance of theta due to items and runs [M, 3, 3]
     floor_effect: FloatArray  # how far theta [M, 3] sinks where the floor is higher by its standard error
@@ -155,16 +167,29 @@ class CurveFits:
         return self.weighted.interval(index, self.inflation[:, index] * self.quantile**2 / 2)
 
 
-def fit_curves(counts: Counts, floor_error: float = 0.0) -> CurveFits:
+@dataclass(frozen=True)
+class RunNoise:
+    """What is known of tau from elsewhere (`source`), with its degrees of freedom (infinite: exactly)."""
+
+    tau: float
+    df: float
+    source: str
+
+
+def fit_curves(counts: Counts, floor_error: float = 0.0, noise: RunNoise | None = None) -> CurveFits:
     """Fit M data sets at once; `floor_error` is the standard error of the guessing floor.
 
     Fit, estimate the noise, fit again with effective items, estimate the noise about that curve, and fit finally.
+    `noise` is used in place of an estimate that has no seeds to rest on.
     """
     unweighted = multistart(counts.likelihood)
     theta = unweighted.best
     tau2, df, source = _estimate_noise(counts, theta, np.zeros(len(theta)))
-    theta, _ = counts.likelihood.with_total(counts.effective_total(theta, tau2)).maximise(theta)
-    tau2, df, source = _estimate_noise(counts, theta, tau2)
+    if noise is None or source == SEEDS:
+        theta, _ = counts.likelihood.with_total(counts.effective_total(theta, tau2)).maximise(theta)
+        tau2, df, source = _estimate_noise(counts, theta, tau2)
+    else:
+        tau2, df, source = np.full(len(theta), noise.tau**2), np.full(len(theta), noise.df), noise.source
     total = counts.effective_total(theta, tau2)
     weighted = multistart(counts.likelihood.with_total(total)) if (tau2 > 0).any() else unweighted
     sandwich = _sandwich(counts, weighted.best, total, tau2, floor_error)
@@ -222,7 +247,7 @@ def _estimate_noise(counts: Counts, theta: FloatArray, fitted_tau2: FloatArray) 
     informative = v / counts.mean_inverse_items >= _INFORMATIVE
     v = np.maximum(v, 0.25 / likelihood.total)
     expected_items = expected_runs = None
-    if (counts.runs - 1).sum() >= _FEWEST_SEED_DF:
+    if (counts.runs - 1).sum() >= FEWEST_SEED_DF:
         source = SEEDS
         df = (informative * (counts.runs - 1)).sum(axis=1).astype(np.float64)
         squares = counts.spread
@@ -251,7 +276,7 @@ def _estimate_noise(counts: Counts, theta: FloatArray, fitted_tau2: FloatArray) 
         expected = ((expected_items + tau2[:, None] * expected_runs) / variance).sum(axis=1)
         return np.asarray(df * value / np.maximum(expected, 1e-9))
 
-    low, high = np.zeros(len(df)), np.full(len(df), _LARGEST_TAU)
+    low, high = np.zeros(len(df)), np.full(len(df), LARGEST_TAU)
     noisy = (chi_square(low) > _NOTICEABLE * df) & (df > 0)
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2

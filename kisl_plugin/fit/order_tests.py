@@ -59,7 +59,7 @@ def bootstrap_p_values(
     by that estimate, so each drawn one is divided by as uncertain an estimate, a chi-square over its mean. Otherwise
     tests that rest on few seeds reject too often.
     """
-    cells, df = total.shape[1], np.maximum(df, 1)
+    cells, df = total.shape[1], np.clip(df, 1, 1e9)
     rng = np.random.default_rng(_SEED)
     exceeding, drawn = np.zeros(len(observed)), np.zeros(len(observed))
     # Where the statistic is beyond what even one free share per cell would give by chance, nothing needs to be drawn.

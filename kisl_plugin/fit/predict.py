@@ -293,6 +293,9 @@ def _caveats(prediction: Prediction, points: Sequence[CollapsePoint], sweep: Swe
             )
         elif at_high_end > MAX_FRACTION:
             yield f"at the upper end of F* the statements take {share_of_budget(at_high_end)}"
+    conditional = sum(point.conditional for point in points)
+    if conditional:
+        yield f"{conditional} of the {len(points)} measured collapse points are {human.OK_IF_RUNS_VARY}"
     for point in points:
         if same(point.params, prediction.params) and same(point.tokens, prediction.tokens):
             measured = f"{human.estimate(point.f_star)} (95 %: {human.interval(*point.interval)})"

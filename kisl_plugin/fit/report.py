@@ -19,6 +19,7 @@ from kisl_plugin.fit.curve import CollapseCurve, fit_collapse_curve, wilson
 from kisl_plugin.fit.hold_out import HeldOut, Verdict, hold_out, law_verdicts
 from kisl_plugin.fit.joint import FEWEST_BUDGETS, JointLaw, fit_data_law, fit_joint_law
 from kisl_plugin.fit.law import FEWEST_MODELS, InfusionLaw, fit_infusion_law
+from kisl_plugin.fit.noise import LACK_OF_FIT, LARGEST_TAU, SEEDS, RunNoise
 from kisl_plugin.fit.observations import (
     AUTO,
     Chance,
@@ -34,7 +35,7 @@ from kisl_plugin.fit.observations import (
 )
 from kisl_plugin.fit.predict import Laws, Prediction, Target, predict, sweep_of
 from kisl_plugin.fit.results import DEFAULT_TASK, read_results
-from kisl_plugin.fit.text import NOT_IDENTIFIED, count, needs_sizes
+from kisl_plugin.fit.text import NOT_IDENTIFIED, OK_IF_RUNS_VARY, count, needs_sizes
 
 __all__ = ["CurveReport", "FitOptions", "FitReport", "LawReport", "fit_results"]
 
@@ -107,11 +108,15 @@ class CurveReport:
 
 @dataclass(frozen=True, kw_only=True)
 class LawReport:
-    """The law of one token budget through the sizes (`params`) with a collapse point; `law` is None below three."""
+    """The law of one token budget through the sizes (`params`) with a collapse point; `law` is None below three.
+
+    `conditional`: how many of the collapse points hold only if runs vary.
+    """
 
     tokens: int
     params: tuple[int, ...]
     law: InfusionLaw | None
+    conditional: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,13 +154,15 @@ class FitReport:
 class FitOptions:
     """What is computed beside curves and laws.
 
+    `noise` is the run-to-run noise tau of curves without seeds (None: that of the curves with seeds, if there are any).
     The size nearest to `hold_out` is predicted from the others. Each of `predict` is predicted for `triples` triples
     (None: as many as the sweep's).
 
     Raises:
-        InputError: `hold_out` is no size.
+        InputError: `hold_out` is no size, or `noise` no standard deviation.
     """
 
+    noise: float | None = None
     hold_out: float | None = None
     predict: Sequence[Target] = ()
     triples: int | None = None
@@ -163,6 +170,10 @@ class FitOptions:
     def __post_init__(self) -> None:
         if self.hold_out is not None and not 0 < self.hold_out < math.inf:
             raise InputError(f"--hold-out {self.hold_out}: expected a number of parameters above 0, such as 1.05e9")
+        if self.noise is not None and not 0 <= self.noise <= LARGEST_TAU:
+            raise InputError(
+                f"--noise {self.noise:g}: expected a standard deviation of log-odds from 0 to {LARGEST_TAU:g}"
+            )
 
 
 def fit_results(
@@ -194,14 +205,27 @@ def fit_results(
         for params, tokens in sorted(set(models) - set(injected))
     ]
     curves: list[CurveReport] = []
+    noise = None if options.noise is None else RunNoise(options.noise, math.inf, "--noise")
     for group in injected.values():
-        curves.append(_fit_curve(group, chance))
+        curves.append(_fit_curve(group, chance, noise))
         if watch is not None:
             watch(len(curves), len(injected))
+    noise = _noise_of_seeds(curves) if noise is None else None
+    if noise is not None:
+        curves = [
+            _fit_curve(group, chance, noise) if one.curve.tau_source == LACK_OF_FIT else one
+            for group, one in zip(injected.values(), curves, strict=True)
+        ]
 
-    # Laws go through the points of the curves whose status is ok
+    # Laws go through the points of the curves that are ok, be it if runs vary
     points = [
-        CollapsePoint(params=one.params, tokens=one.tokens, f_star=one.curve.f_star, interval=one.curve.f_star_interval)
+        CollapsePoint(
+            params=one.params,
+            tokens=one.tokens,
+            f_star=one.curve.f_star,
+            interval=one.curve.f_star_interval,
+            conditional=one.curve.status == OK_IF_RUNS_VARY,
+        )
         for one in curves
         if one.curve.ok
     ]
@@ -245,15 +269,25 @@ def fit_results(
 
 def _infusion_law(tokens: int, points: Sequence[CollapsePoint]) -> LawReport:
     at_budget = [point for point in points if point.tokens == tokens]
-    params = tuple(point.params for point in at_budget)
-    if len(at_budget) < FEWEST_MODELS:
-        return LawReport(tokens=tokens, params=params, law=None)
-    law = fit_infusion_law(
-        [point.compute for point in at_budget],
-        [point.f_star for point in at_budget],
-        [point.interval for point in at_budget],
-    )
-    return LawReport(tokens=tokens, params=params, law=law)
+    law = None
+    if len(at_budget) >= FEWEST_MODELS:
+        law = fit_infusion_law(
+            [point.compute for point in at_budget],
+            [point.f_star for point in at_budget],
+            [point.interval for point in at_budget],
+        )
+    conditional = sum(point.conditional for point in at_budget)
+    return LawReport(tokens=tokens, params=tuple(point.params for point in at_budget), law=law, conditional=conditional)
+
+
+def _noise_of_seeds(curves: Sequence[CurveReport]) -> RunNoise | None:
+    """The noise that the curves with seeds show, their variances weighted by their degrees of freedom."""
+    donors = [one for one in curves if one.curve.tau_source == SEEDS and one.curve.tau > 0]
+    if not donors:
+        return None
+    df = sum(one.curve.df for one in donors)
+    tau = math.sqrt(sum(one.curve.df * one.curve.tau**2 for one in donors) / df)
+    return RunNoise(tau, df, f"the seeds of {', '.join(one.name for one in donors)}")
 
 
 def _held_out(points: Sequence[CollapsePoint], params: float | None) -> tuple[HeldOut, ...]:
@@ -269,7 +303,7 @@ def _held_out(points: Sequence[CollapsePoint], params: float | None) -> tuple[He
         raise InputError(f"--hold-out {params:g}: N = {count(nearest)} is nearest; {error}") from None
 
 
-def _fit_curve(group: Sequence[Observation], chance: Chance) -> CurveReport:
+def _fit_curve(group: Sequence[Observation], chance: Chance, noise: RunNoise | None) -> CurveReport:
     """Fit the curve of the observations of one N and D, of which at least one has F > 0."""
     floor = find_floor(group, chance)
     injected = [one for one in group if one.frequency > 0]
@@ -291,6 +325,7 @@ def _fit_curve(group: Sequence[Observation], chance: Chance) -> CurveReport:
             floor=floor.value,
             floor_error=math.sqrt(floor.value * (1 - floor.value) / floor.total) if floor.total else 0.0,
             outcomes=outcomes,
+            noise=noise,
         )
     pairing = ""
     if outcomes is None:

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from kisl_plugin.fit.predict import Prediction
     from kisl_plugin.fit.report import CurveReport, FitReport, LawReport
 
-__all__ = ["NO_COLLAPSE", "OK", "STATUS_HELP", "render_prediction", "render_report"]
+__all__ = ["NO_COLLAPSE", "OK", "OK_IF_RUNS_VARY", "STATUS_HELP", "render_prediction", "render_report"]
 
 # The statuses of a collapse curve, each with one sentence of help
 
 OK = "ok"
+OK_IF_RUNS_VARY = "ok if runs vary"
 NO_COLLAPSE = "no collapse up to F="  # the largest frequency follows
 NOT_UNIMODAL = "not unimodal"
 FORM_REJECTED = "form rejected"
@@ -28,6 +29,7 @@ NOT_IDENTIFIED = "not identified"
 TOO_FEW_POINTS = "too few points"
 STATUS_HELP = {
     OK: "a fall is shown, the form fits, and the interval of F* lies inside the frequencies",
+    OK_IF_RUNS_VARY: "the same, if runs that differ in their seeds alone vary as much as the message says",
     NO_COLLAPSE: "no fall is shown up to the largest frequency; the message gives the largest fall the data allow",
     NOT_UNIMODAL: "the counts do not rise once and then fall, beyond chance",
     FORM_REJECTED: "the counts scatter more about the curve than chance allows",
@@ -131,6 +133,7 @@ def sentence(text: str) -> str:
 _NO_NOISE = {
     "seeds": "no run-to-run noise between seeds",
     "lack of fit": "no run-to-run noise about the curve, assuming its form",
+    "--noise": "no run-to-run noise, as given",
     "none": "run-to-run noise unknown: no seeds, and too few frequencies",
 }
 
@@ -152,14 +155,15 @@ def finding(report: "FitReport") -> str:
 def curve_remarks(report: "CurveReport") -> list[str]:
     """What to know of one curve beside its numbers: its status if it is not ok, tests, noise, pairing, floor, notes."""
     curve = report.curve
-    status = "" if curve.ok else f"{curve.status}: {curve.message}"
+    status = "" if curve.status == OK else f"{curve.status}: {curve.message}"
     tests = (("fall", curve.fall_p), ("unimodal", curve.unimodal_p), ("form", curve.form_p))
     p_values = [f"{name} {probability(p)}" for name, p in tests if not math.isnan(p)]
     floor = f"floor {report.floor.value:.3f}: {report.floor.source}"
     tested = f"tests: {', '.join(p_values)}" if p_values else ""
     noise = "" if math.isnan(curve.tau) else _NO_NOISE.get(curve.tau_source, _NO_NOISE["none"])
-    if math.isfinite(curve.tau) and math.isfinite(curve.df):
-        noise = f"run-to-run noise tau = {curve.tau:.2f} (SD of log-odds, from {curve.tau_source}, df = {curve.df:.3g})"
+    if curve.tau > 0:
+        df = f", df = {curve.df:.3g}" if math.isfinite(curve.df) else ""
+        noise = f"run-to-run noise tau = {curve.tau:.2f} (SD of log-odds, from {curve.tau_source}{df})"
     return [part for part in (status, tested, noise, report.pairing, floor, *report.notes) if part]
 
 
@@ -179,6 +183,8 @@ def law_sentence(report: "LawReport", law: "InfusionLaw") -> str:
     sizes = ", ".join(count(params) for params in report.params)
     alpha, E = estimated(law.alpha, law.alpha_interval, parameter), estimated(law.E, law.E_interval, parameter)
     parts = [f"alpha = {alpha}, E = {E}, A = {law.A:.4g}" + ("" if math.isnan(law.r2) else f", R² = {law.r2:.4f}")]
+    if report.conditional:
+        parts.append(f"{report.conditional} of its {law.models} collapse points are {OK_IF_RUNS_VARY}")
     if law.without_E:
         bare = law.without_E
         parts.append(f"with E = 0: alpha = {estimated(bare.alpha, bare.alpha_interval, parameter)}")
@@ -230,7 +236,7 @@ _INDENT = 19
 CURVE_HEADINGS = ("N", "D", "seeds", "F", "peak P", "F* (95 % interval)")
 _LEGEND = (
     "N: parameters. D: training tokens. seeds: distinct seeds among the runs. F: range of frequencies. peak P: highest "
-    "memorisation rate. F*: collapse point, the frequency at the peak. In brackets: 95 % intervals."
+    "memorisation rate. F*: collapse point, the frequency at the peak. In brackets: 95 % intervals. *: ok if runs vary."
 )
 
 
@@ -302,7 +308,7 @@ def curve_cells(report: "CurveReport") -> tuple[str, ...]:
     peak, f_star = "–", curve.status
     if curve.ok:
         peak = estimated(curve.peak, curve.peak_interval, "{:.2f}".format)
-        f_star = estimated(curve.f_star, curve.f_star_interval)
+        f_star = estimated(curve.f_star, curve.f_star_interval) + "*" * (curve.status == OK_IF_RUNS_VARY)
     return (count(report.params), count(report.tokens), str(len(report.seeds)), frequencies, peak, f_star)
 
 

@@ -20,7 +20,7 @@ __all__ = ["report_entries", "write_report"]
 
 _SCHEMA = 1
 _CURVE_KEYS = (
-    *("tau", "tau_source", "df", "interval_method", "paired"),
+    *("tau", "tau_source", "needed_tau", "df", "interval_method", "paired"),
     *("deviance", "form_p", "fall_p", "unimodal_p", "largest_fall"),
 )
 _RUN_KEYS = ("path", "frequency", "correct", "total", "control_correct", "control_total", "bits_per_byte")
@@ -133,7 +133,7 @@ def _curve(one: CurveReport) -> dict[str, Any]:
 
 
 def _law(one: LawReport) -> dict[str, Any]:
-    entry = {"tokens": one.tokens, "params": one.params}
+    entry = {"tokens": one.tokens, "params": one.params, "conditional": one.conditional}
     if one.law is None:
         return {**entry, **dict.fromkeys(_LAW_KEYS)}
     return {
