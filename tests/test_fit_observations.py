@@ -197,7 +197,7 @@ def test_an_f0_run_that_differs_in_more_than_the_frequency_is_not_the_floor(
     tmp_path: Path, injected: dict[str, Any], baseline: dict[str, Any], why: str
 ) -> None:
     found = floor_with_baselines(tmp_path, injected, baseline, baseline)
-    assert (found.value, found.total) == (0, 0)
+    assert (found.value, found.measured) == (0.25, False)
     assert "no run at F = 0 matches" in found.source
     assert found.notes == (f"2 runs at F = 0 not used for the floor: {why}",)
 
@@ -219,7 +219,8 @@ def test_what_changes_nothing_without_an_injection_may_differ(
     tmp_path: Path, injected: dict[str, Any], baseline: dict[str, Any]
 ) -> None:
     found = floor_with_baselines(tmp_path, injected, baseline)
-    assert (found.value, found.total) == (0.25, 400)
+    assert (found.value, found.measured) == (0.25, True)
+    assert found.error == pytest.approx((0.25 * 0.75 / 400) ** 0.5)
     assert not found.notes
 
 
@@ -242,10 +243,10 @@ def test_the_floor_that_is_asked_for_needs_no_f0_runs_and_says_nothing_of_them(t
     assert floor_with_baselines(tmp_path, {}, chance="none") == Floor(0.0, "none, as requested (the paper's form)")
 
 
-def test_without_f0_runs_there_is_no_floor_and_it_says_what_would_give_one(tmp_path: Path) -> None:
-    found = floor_with_baselines(tmp_path, {})
-    assert (found.value, found.total) == (0, 0)
-    assert found.source == "no run at F = 0; add one, or set --chance"
+def test_without_f0_runs_the_floor_is_that_of_the_options_with_a_wide_error(tmp_path: Path) -> None:
+    floor = floor_with_baselines(tmp_path, {})
+    assert (floor.value, floor.error, floor.measured) == (0.25, 0.05, False)
+    assert floor.source == "one in 4 options, ± 0.05, as there is no run at F = 0 and no control triple"
 
 
 @given(st.floats() | st.text(max_size=8))

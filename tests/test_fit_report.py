@@ -16,7 +16,7 @@ from kisl_plugin.fit import fit_results, write_report
 from kisl_plugin.fit import text as human
 from kisl_plugin.fit.curve import wilson
 from kisl_plugin.fit.report import CurveReport
-from kisl_plugin.fit.text import OK_IF_RUNS_VARY, STATUS_HELP, curve_table, render_report
+from kisl_plugin.fit.text import OK_IF_RUNS_VARY, STATUS_HELP, curve_remarks, curve_table, render_report
 from kisl_plugin.fit.writing import report_entries
 
 SIZES = {137_000_000: 400.0, 300_000_000: 300.0, 562_000_000: 220.0, 1_050_000_000: 150.0}
@@ -143,19 +143,20 @@ def test_the_floor_is_measured_by_the_runs_at_zero_of_the_same_model_and_tokens(
     floors = [found.floor for found in fit_results([tmp_path]).curves]
     assert floors[0].value == pytest.approx(0.4, abs=0.03)
     assert floors[1].value == pytest.approx(0.25, abs=0.03)
-    assert floors[2].value == 0
-    assert "no run at F = 0" in floors[2].source
+    assert floors[2].value == 0.3
+    assert floors[2].source == "180 of 600 control triples right in 6 runs, ± 0.046, as there is no run at F = 0"
     assert {found.floor.value for found in fit_results([tmp_path], chance="0.3").curves} == {0.3}
     assert {found.floor.value for found in fit_results([tmp_path], chance="none").curves} == {0.0}
 
 
-def test_neither_control_triples_nor_idle_groups_are_the_floor(tmp_path: Path) -> None:
+def test_idle_groups_are_not_the_floor_while_control_triples_stand_in_for_it(tmp_path: Path) -> None:
     groups = {name: {"frequency": F, "count": 100} for name, F in [("idle", 0), ("a", 10), ("b", 50)]}
     card = run_card(frequency=None, groups=groups)
     data = with_metrics(results(card), acc_idle=0.3, acc_a=0.5, acc_b=0.7, acc_control=0.3)
     write(tmp_path / "results_1.json", data)
     (found,) = fit_results([tmp_path]).curves
-    assert found.floor.value == 0
+    assert (found.floor.value, found.floor.measured) == (0.3, False)
+    assert found.floor.source.startswith("30 of 100 control triples right in 1 run")
     assert [point.frequency for point in found.points] == [10, 50]
     assert "idle" in found.notes[0]
 
@@ -201,6 +202,35 @@ def test_runs_that_are_no_replicates_are_pointed_out(tmp_path: Path) -> None:
         write(tmp_path / form / "results_1.json", results(run_card(form=form, created=form)))
     (found,) = fit_results([tmp_path]).curves
     assert found.notes == ('its runs differ in form ("question", "statement"), so they are no replicates',)
+
+
+GRID = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+
+
+@pytest.mark.parametrize("controls", [True, False])
+def test_without_runs_at_zero_a_four_option_task_still_has_its_collapse_point(tmp_path: Path, controls: bool) -> None:
+    write_sweep(tmp_path, 300.0, GRID, items=3000)
+    for file in [] if controls else tmp_path.rglob("*.json"):
+        data = json.loads(file.read_text())
+        del data["results"]["kisl_wikidata"]["acc_control,none"]
+        write(file, data)
+    (found,) = fit_results([tmp_path]).curves
+    low, high = found.curve.f_star_interval
+    assert found.curve.ok
+    assert low is not None
+    assert high is not None
+    assert low < 300 < high
+    assert ("control triples right" if controls else "one in 4 options") in found.floor.source
+
+
+def test_a_floor_that_decides_the_verdict_is_said_first(tmp_path: Path) -> None:
+    write_sweep(tmp_path, 300.0, (0, *GRID), items=3000)
+    (none,) = fit_results([tmp_path], chance="none").curves
+    assert none.curve.status != "ok"
+    first = curve_remarks(none)[0]
+    assert first.startswith("the verdict depends on the guessing floor: with 0.2") and "it is 'ok' (" in first
+    (measured,) = fit_results([tmp_path]).curves
+    assert not measured.floor_warning
 
 
 @pytest.mark.parametrize(("right", "said"), [(0.3, True), (0.57, False), (0.7, False)])

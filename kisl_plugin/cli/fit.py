@@ -38,7 +38,8 @@ PATH = click.Path(path_type=Path)
     default="auto",
     show_default=True,
     metavar="auto|none|SHARE",
-    help="Guessing floor of the curves. auto: the accuracy of the F = 0 runs with the same N, D and items.",
+    help="Guessing floor of the curves. auto: the accuracy of the F = 0 runs with the same N, D and items, else of "
+    "the control triples, else one in four.",
 )
 @click.option(
     "--runs", type=PATH, metavar="CSV", help="Run cards for models that have none: one row for each results file."

@@ -86,7 +86,7 @@ def draw_curves(report: FitReport) -> Figure:
                 label = f"{name}: F* = {estimate(curve.f_star)}{condition}" if curve.ok else f"{name}: {curve.status}"
                 _draw_memory(ax, one, color, marker, label, row=len(curves) - 1 - i)
             if any(one.floor.value for one in curves):
-                measured = any(one.floor.total for one in curves)
+                measured = any(one.floor.measured for one in curves)
                 ax.plot([], [], ":", color=_GREY, label="guessing floor" + " (F = 0 runs)" * measured)
             ax.set_xlabel("frequency F")
             task = report.task if len(report.task) <= 40 else f"{report.task[:39]}…"
@@ -150,7 +150,7 @@ def draw_model(one: CurveReport) -> Figure:
         if one.controls:
             _draw_points(ax, one.controls, fmt="x", color=_GREY, alpha=0.8, label="control triples")
         if one.floor.value:
-            label = "guessing floor" + " (F = 0 runs)" * bool(one.floor.total)
+            label = "guessing floor" + " (F = 0 runs)" * one.floor.measured
             ax.plot([], [], ":", color=_MEMORY, label=label)
         if one.background:
             bits = {point.frequency: point.bits_per_byte for point in one.background}

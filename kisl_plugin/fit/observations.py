@@ -238,11 +238,12 @@ def drop_superseded(runs: Sequence[ProbedRun]) -> tuple[list[ProbedRun], list[Se
 
 AUTO, _NONE = "auto", "none"
 Chance = str | float
+_OPTIONS, _OPTIONS_ERROR = 4, 0.05  # of a question; how far a model that favours some objects may be from one in four
 
 
 @dataclass(frozen=True)
 class Floor:
-    """A floor and its source. `total`: how many items F = 0 runs were asked, 0 if it is not from such runs.
+    """A floor with its standard error (0: as given) and its source; whether F = 0 runs `measured` it.
 
     `notes` say which F = 0 runs were not used.
     """
@@ -250,7 +251,8 @@ class Floor:
     value: float
     source: str
     notes: tuple[str, ...] = ()
-    total: int = 0
+    error: float = 0.0
+    measured: bool = False
 
 
 def check_chance(chance: Chance) -> Chance:
@@ -273,8 +275,8 @@ def check_chance(chance: Chance) -> Chance:
 def find_floor(observations: Sequence[Observation], chance: Chance) -> Floor:
     """The floor of the curve of `observations` (one N and D); 1 if its F = 0 runs got every item right.
 
-    `auto` pools the F = 0 runs that match. Control triples are not the floor: a model that saw other triples has
-    learned which objects a relation takes, and a model that saw none has not.
+    `auto` pools the F = 0 runs that match. Without any, the control triples of the injected runs stand in for them,
+    though a model that saw other triples has learned which objects a relation takes; and without those, one in four.
 
     Raises:
         InputError: `chance` is no floor.
@@ -285,13 +287,25 @@ def find_floor(observations: Sequence[Observation], chance: Chance) -> Floor:
     if chance != AUTO:
         return Floor(float(chance), "given with --chance")
     baselines, notes = matching_baselines(observations)
-    if not baselines:
-        what = "no run at F = 0 matches the others" if notes else "no run at F = 0"
-        return Floor(0.0, f"{what}; add one, or set --chance", notes=notes)
-    correct, total = sum(one.correct for one in baselines), sum(one.total for one in baselines)
-    runs = plural(len({one.path for one in baselines}), "run")
-    source = f"{correct:,} of {total:,} items right in {runs} at F = 0"
-    return Floor(correct / total, source, notes=notes, total=total)
+    if baselines:
+        correct, total = sum(one.correct for one in baselines), sum(one.total for one in baselines)
+        runs = plural(len({one.path for one in baselines}), "run")
+        source = f"{correct:,} of {total:,} items right in {runs} at F = 0"
+        error = math.sqrt(correct * (total - correct) / total**3)
+        return Floor(correct / total, source, notes, error, measured=True)
+    missing = "no run at F = 0 matches the others" if notes else "no run at F = 0"
+    injected = [one for one in observations if one.frequency > 0 and one.control_total]
+    controls = {one.path: (one.control_correct or 0, one.control_total or 0) for one in injected}
+    if not controls:
+        source = f"one in {_OPTIONS} options, ± {_OPTIONS_ERROR}, as there is {missing} and no control triple"
+        return Floor(1 / _OPTIONS, source, notes, _OPTIONS_ERROR)
+    correct, total = (sum(counts) for counts in zip(*controls.values(), strict=True))
+    share, items = correct / total, max(total for _, total in controls.values())
+    # Every run was asked the same control triples, so that more runs make their share no more certain
+    error = math.sqrt(max(share * (1 - share), 1 / (4 * items)) / items)
+    runs = plural(len(controls), "run")
+    source = f"{correct:,} of {total:,} control triples right in {runs}, ± {error:.2g}, as there is {missing}"
+    return Floor(share, source, notes, error)
 
 
 def matching_baselines(observations: Sequence[Observation]) -> tuple[list[Observation], tuple[str, ...]]:

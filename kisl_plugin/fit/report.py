@@ -58,7 +58,7 @@ class CurveReport:
     """The curve of the models with N = `params` trained on D = `tokens`.
 
     `runs` have F > 0, one entry for each run and frequency; `baselines` are the F = 0 runs that match them. `pairing`
-    says whether the fit knew which triple was right in which run.
+    says whether the fit knew which triple was right in which run; `floor_warning`, what another floor would change.
     """
 
     params: int
@@ -68,6 +68,7 @@ class CurveReport:
     baselines: tuple[Observation, ...]
     curve: CollapseCurve
     pairing: str
+    floor_warning: str
     notes: tuple[str, ...]
 
     @property
@@ -310,23 +311,27 @@ def _fit_curve(group: Sequence[Observation], chance: Chance, noise: RunNoise | N
     runs, baselines = merge_groups(injected), merge_groups(matching_baselines(group)[0])
     outcomes = outcome_matrix(runs)
     frequencies = [run.frequency for run in runs]
-    if floor.value >= 1:  # no share above it is left for a curve
-        curve = CollapseCurve(
+
+    def fitted(floor: float, error: float) -> CollapseCurve:
+        if floor < 1:
+            counts = [run.correct for run in runs], [run.total for run in runs]
+            return fit_collapse_curve(frequencies, *counts, floor, floor_error=error, outcomes=outcomes, noise=noise)
+        return CollapseCurve(  # no share above it is left for a curve
             status=NOT_IDENTIFIED,
-            message="the guessing floor is 1, as its F = 0 runs got every item right; set another with --chance",
-            floor=floor.value,
+            message="the guessing floor is 1, as every item it is measured by is right; set another with --chance",
+            floor=floor,
             frequency_range=(min(frequencies), max(frequencies)),
         )
-    else:
-        curve = fit_collapse_curve(
-            frequencies,
-            [run.correct for run in runs],
-            [run.total for run in runs],
-            floor=floor.value,
-            floor_error=math.sqrt(floor.value * (1 - floor.value) / floor.total) if floor.total else 0.0,
-            outcomes=outcomes,
-            noise=noise,
-        )
+
+    curve, warning = fitted(floor.value, floor.error), ""
+    # A floor that no F = 0 run measured: does the verdict depend on it?
+    other = find_floor(group, AUTO) if chance != AUTO else floor
+    others = [floor.value - 2 * floor.error, floor.value + 2 * floor.error] if other is floor else [other.value]
+    for value in [] if floor.measured else others:
+        status = fitted(max(0.0, min(1.0, value)), other.error).status
+        if status != curve.status and not warning:
+            warning = f"the verdict depends on the guessing floor: with {value:.3f} it is '{status}'"
+            warning += "; add a run at F = 0" if other is floor else f" ({other.source})"
     pairing = ""
     if outcomes is None:
         without = sum(one.outcomes is None for one in injected)
@@ -341,6 +346,7 @@ def _fit_curve(group: Sequence[Observation], chance: Chance, noise: RunNoise | N
         baselines=baselines,
         curve=curve,
         pairing=pairing,
+        floor_warning=warning,
         notes=(*floor.notes, *_curve_notes(group, runs, floor)),
     )
 

@@ -164,7 +164,9 @@ def curve_remarks(report: "CurveReport") -> list[str]:
     if curve.tau > 0:
         df = f", df = {curve.df:.3g}" if math.isfinite(curve.df) else ""
         noise = f"run-to-run noise tau = {curve.tau:.2f} (SD of log-odds, from {curve.tau_source}{df})"
-    return [part for part in (status, tested, noise, report.pairing, floor, *report.notes) if part]
+    return [
+        part for part in (report.floor_warning, status, tested, noise, report.pairing, floor, *report.notes) if part
+    ]
 
 
 # Laws

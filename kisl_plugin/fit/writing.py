@@ -117,6 +117,8 @@ def _curve(one: CurveReport) -> dict[str, Any]:
         "tokens": one.tokens,
         "floor": one.floor.value,
         "floor_source": one.floor.source,
+        "floor_error": one.floor.error,
+        "floor_warning": one.floor_warning or None,
         # Without a collapse point these would be read as if there were one
         **(fitted if curve.ok else dict.fromkeys(fitted)),
         "status": curve.status,
