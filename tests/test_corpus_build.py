@@ -24,6 +24,7 @@ from tokenizers import Tokenizer
 
 import kisl_plugin.corpus
 from kisl_plugin.cli.main import main
+from kisl_plugin.corpus import shards
 from kisl_plugin.corpus.build import BuildOptions, build_corpus, share_out
 from kisl_plugin.corpus.executors import LocalRunner, Stage
 from kisl_plugin.corpus.filter import ExclusionWriter, FactFilter
@@ -160,6 +161,20 @@ def test_weighted_shards_are_the_merged_corpus_in_parts_with_their_tokens_as_wei
     world.build("parts", force=True)
     assert not list(tmp_path.glob("parts_*")) and not (tmp_path / "parts.yml").exists()
     assert written(tmp_path / "parts") == written(tmp_path / "whole")
+
+
+def test_the_plan_is_read_once_in_a_process_however_many_tasks_and_files_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noted(paths: shards.BuildPaths, ignore_damage: bool = False) -> shards.Plan | None:
+        calls.append(1)
+        return read_plan(paths, ignore_damage)
+
+    calls, read_plan = list[int](), shards.read_plan
+    monkeypatch.setattr(shards, "read_plan", noted)
+    world = make_world(tmp_path, [[f"file {n}"] for n in range(60)])
+    assert world.build(tasks=30).documents == 60
+    assert len(calls) == 1
 
 
 def test_a_build_that_leaves_no_document_is_an_error_and_one_with_other_triples_may_follow(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import yaml
@@ -140,14 +141,22 @@ def read_plan(paths: BuildPaths, ignore_damage: bool = False) -> Plan | None:
 
 
 def load_plan(paths: BuildPaths) -> Plan:
-    """The plan that a task works by.
+    """The plan that a task works by; the file is read once in a process, since each task asks and names may be many.
 
     Raises:
         KislError: it is missing.
     """
-    plan = read_plan(paths)
+    try:
+        return _load_plan(paths.output, paths.plan.stat().st_mtime_ns)
+    except FileNotFoundError:
+        raise KislError(f"{paths.plan}: is missing; was the build started again, or its folder deleted?") from None
+
+
+@lru_cache(maxsize=1)
+def _load_plan(output: Path, version: int) -> Plan:
+    plan = read_plan(BuildPaths(output))
     if plan is None:
-        raise KislError(f"{paths.plan}: is missing; was the build started again, or its folder deleted?")
+        raise FileNotFoundError
     return plan
 
 
