@@ -89,8 +89,11 @@ class Engine(Protocol):
 
 
 @_hookspec(firstresult=True)
-def kisl_read_triples(source: str) -> "list[Triple] | None":
-    """Read the triples of `source` (a path, a bundled name, an id), or return None if it is not of this kind."""
+def kisl_read_triples(source: str, skip_bad_rows: bool) -> "list[Triple] | None":
+    """Read the triples of `source` (a path, a bundled name, an id), or return None if it is not of this kind.
+
+    `skip_bad_rows`: rows that are wrong are left out with a warning; a plugin need not take it.
+    """
 
 
 @_hookspec(firstresult=True)

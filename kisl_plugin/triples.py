@@ -1,11 +1,13 @@
 """Triples: the facts that are injected and asked, where they are read from, and which rows are valid."""
 
+import ast
 import csv
 import json
 import re
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -62,15 +64,17 @@ class TriplesWarning(UserWarning):
     """Rows of a triples file that were left out, with their number."""
 
 
-def read_triples(source: str | Path) -> list[Triple]:
+def read_triples(source: str | Path, skip_bad_rows: bool = False) -> list[Triple]:
     """The triples of a file (JSONL, CSV, TSV, Parquet), a bundled name or a hub data set id.
 
+    `skip_bad_rows`: rows that are wrong are left out, with a TriplesWarning that counts and names them.
+
     Raises:
-        InputError: no plugin reads this source, or a row is wrong; the error names the file and the row.
+        InputError: no plugin reads this source, or rows are wrong; the error names the file and the rows.
     """
     from kisl_plugin.hookspecs import manager
 
-    triples: list[Triple] | None = manager().hook.kisl_read_triples(source=str(source))
+    triples: list[Triple] | None = manager().hook.kisl_read_triples(source=str(source), skip_bad_rows=skip_bad_rows)
     if triples is None:
         endings = ", ".join(_FILE_READERS)
         file = f"a file, but its ending is not {endings}" if _exists(Path(source)) else f"no such file ({endings})"
@@ -96,50 +100,75 @@ def triples_to_jsonl(triples: Iterable[Triple]) -> str:
 _REQUIRED = ("subject", "relation_id", "object")
 _ALIASES = ("subject_aliases", "object_aliases")
 _COLUMNS = (*_REQUIRED, "subject_id", "object_id", *_ALIASES, "group")
-# Control characters, lone surrogates, line and paragraph separators, invisible format characters (but the joiners that
-# Persian and Indic labels are written with).
-_REFUSED_CATEGORIES = ("Cc", "Cf", "Cs", "Zl", "Zp")
-_JOINERS = "\u200c\u200d"
+# Control characters, lone surrogates, line and paragraph separators.
+_REFUSED_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")
+_JOINERS = "\u200c\u200d"  # invisible too, but Persian and Indic labels are written with them
+# SPARQL's results: "Douglas Adams"@en is a label with its language; the others are no labels.
+_WITH_LANGUAGE = re.compile(r'"(.*)"@[A-Za-z]{2,3}(-[A-Za-z0-9]+)*', re.DOTALL)
+_ID_OR_ADDRESS = re.compile(r"[QPL][1-9]\d*|<?\w+://\S+>?|wdt?:[QPL]\d+")
+_TAG_AFTER_QUOTES = re.compile(r'((?:^|\t)"[^"\t]*")@[A-Za-z]{2,3}(?:-[A-Za-z0-9]+)*(?=[\t\r\n]|$)')
+_SHOWN_ROWS = 20
 
-_Rows = Iterable[tuple[int, Mapping[str, Any]]]
+_Rows = Iterable[tuple[int, Mapping[str, Any] | InputError]]
 
 
-def _triples_of_rows(rows: _Rows, source: str) -> list[Triple]:
-    """The triples of numbered rows; unknown columns are ignored.
+def _triples_of_rows(rows: _Rows, source: str, skip_bad_rows: bool) -> list[Triple]:
+    """The triples of numbered rows, of which some may be errors of their reader; unknown columns are ignored.
 
-    Aliases are lists of strings; None and "" in an optional column mean that it is absent. Rows that repeat a
-    fact of the same group are left out, with one TriplesWarning that counts them.
+    None and "" in an optional column mean that it is absent. Rows that repeat a fact of the same group are left out,
+    invisible characters are taken out of labels, and language tags too: each with one TriplesWarning that counts them.
 
     Raises:
-        InputError: names `source` and the row's number.
+        InputError: names `source` and the numbers of the rows that are wrong, unless they are skipped.
     """
     triples: list[Triple] = []
     first_rows: dict[tuple[str, str, str, str], tuple[int, str]] = {}
-    repeated: list[int] = []
+    repeated, cleaned, bad = list[int](), list[int](), list[InputError]()
     checked: set[tuple[str, ...]] = set()
     for number, row in rows:
-        where, columns = f"{source}:{number}", tuple(row)
-        if columns not in checked:
-            _check_columns(columns, where)
-            checked.add(columns)
-        triple = _triple(row, where)
-        fact = (triple.subject, triple.subject_id, triple.relation_id, triple.object)
-        first, group = first_rows.setdefault(fact, (number, triple.group))
-        if group != triple.group:
-            raise InputError(
-                f"{where}: the fact {triple.subject!r}, {triple.relation_id!r}, {triple.object!r} is in "
-                f"group {triple.group!r} here and in group {group!r} in row {first}; keep it in one group"
-            )
+        where = f"{source}:{number}"
+        try:
+            if isinstance(row, InputError):
+                raise row
+            if (columns := tuple(row)) not in checked:
+                _check_columns(columns, where)
+                checked.add(columns)
+            triple = _triple(row, where)
+            fact = (triple.subject, triple.subject_id, triple.relation_id, triple.object)
+            first, group = first_rows.setdefault(fact, (number, triple.group))
+            if group != triple.group:
+                raise InputError(
+                    f"{where}: the fact {triple.subject!r}, {triple.relation_id!r}, {triple.object!r} is in "
+                    f"group {triple.group!r} here and in group {group!r} in row {first}; keep it in one group"
+                )
+        except InputError as error:
+            bad.append(error)
+            continue
         if first == number:
             triples.append(triple)
         else:
             repeated.append(number)
+        if any(normalised(str(row[column])) != getattr(triple, column) for column in _REQUIRED):
+            cleaned.append(number)
+    listed = "\n".join(map(str, bad[:_SHOWN_ROWS])) + ("\n…" if len(bad) > _SHOWN_ROWS else "")
+    if len(bad) == 1 and not skip_bad_rows:
+        raise bad[0]
+    if bad and not skip_bad_rows:
+        raise InputError(
+            f"{source}: {len(bad):,} rows are wrong; correct them (kisl corpus has --skip-bad-rows):\n{listed}"
+        )
     if not triples:
         raise InputError(f"{source}: contains no triples; expected rows with {', '.join(_REQUIRED)}")
-    if repeated:
-        shown = ", ".join(map(str, repeated[:5])) + (", …" if len(repeated) > 5 else "")
-        message = f"{source}: left out {len(repeated)} rows that repeat an earlier fact (rows {shown})"
-        warnings.warn(message, TriplesWarning, stacklevel=2)
+    for numbers, what in (
+        (repeated, "left out {} rows that repeat an earlier fact"),
+        (cleaned, "took invisible characters or a language tag out of {} rows"),
+    ):
+        if numbers:
+            shown = ", ".join(map(str, numbers[:5])) + (", …" if len(numbers) > 5 else "")
+            message = f"{source}: {what.format(len(numbers))} (rows {shown})"
+            warnings.warn(message, TriplesWarning, stacklevel=2)
+    if bad:
+        warnings.warn(f"{source}: left out {len(bad):,} rows that are wrong:\n{listed}", TriplesWarning, stacklevel=2)
     return triples
 
 
@@ -161,12 +190,17 @@ def _check_columns(present: tuple[str, ...], where: str) -> None:
 
 def _triple(row: Mapping[str, Any], where: str) -> Triple:
     subject, relation_id, obj = (_label(row[column], column, where) for column in _REQUIRED)
-    if subject == obj:
-        raise InputError(f"{where}: object {obj!r} equals its subject; they must differ")
     subject_id, object_id, group = (
         _label(row[column], column, where) if row.get(column) not in (None, "") else ""
         for column in ("subject_id", "object_id", "group")
     )
+    if subject == obj and not (subject_id and object_id and subject_id != object_id):
+        raise InputError(
+            f"{where}: object {obj!r} equals its subject; they must differ, or have different subject_id and object_id"
+        )
+    for column, label, own_id in (("subject", subject, subject_id), ("object", obj, object_id)):
+        if _ID_OR_ADDRESS.fullmatch(label) and own_id in ("", label):
+            raise InputError(f"{where}: {column} is {label!r}, an id or address; expected the name that texts use")
     # The results of lm_eval have the keys acc_stderr and acc_<group>_stderr: a group of such a name would collide.
     name = group.casefold()
     if group != CONTROL and (name == CONTROL or name == "stderr" or name.endswith("_stderr")):
@@ -174,6 +208,11 @@ def _triple(row: Mapping[str, Any], where: str) -> Triple:
     aliases = []
     for column in _ALIASES:
         values = () if row.get(column) in (None, "") else row[column]
+        if isinstance(values, str) and values.strip().startswith("["):  # a list as text, JSON's or Python's
+            for parse in (json.loads, ast.literal_eval):
+                with suppress(ValueError, SyntaxError, RecursionError):
+                    values = parse(row[column].strip())
+                    break
         if not isinstance(values, (list, tuple)):
             raise InputError(f"{where}: {column} is {values!r}; expected a list of strings")
         aliases.append(tuple(_label(alias, column, where) for alias in values))
@@ -184,15 +223,16 @@ def _label(value: Any, column: str, where: str) -> str:
     if not isinstance(value, str):
         raise InputError(f"{where}: {column} is {value!r}; expected a string")
     label = normalised(value)
+    if not label.isprintable():  # rare; the check is fast
+        label = normalised("".join(c for c in label if c in _JOINERS or unicodedata.category(c) != "Cf"))
+    if tagged := _WITH_LANGUAGE.fullmatch(label):
+        label = normalised(tagged[1])
     if not label:
         raise InputError(f"{where}: {column} is empty ({value!r}); expected a label")
-    if label.isprintable():  # the common case, and the fastest check
-        return label
-    for char in label:
-        category = unicodedata.category(char)
-        if category in _REFUSED_CATEGORIES and char not in _JOINERS:
-            kind = "invisible" if category == "Cf" else "control"
-            raise InputError(f"{where}: {column} is {value!r}, with the {kind} character {char!r}; remove it")
+    if not label.isprintable():
+        for char in label:
+            if unicodedata.category(char) in _REFUSED_CATEGORIES:
+                raise InputError(f"{where}: {column} is {value!r}, with the control character {char!r}; remove it")
     return label
 
 
@@ -200,24 +240,24 @@ def _label(value: Any, column: str, where: str) -> str:
 
 _BUNDLED = ("wikidata_six",)
 _HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(:(?P<split>[^/:\s]+))?")
-_ALIAS_SEPARATOR = "|"
+_ALIAS_SEPARATORS = ("|", ";")
 
 
 @hookimpl
-def kisl_read_triples(source: str) -> list[Triple] | None:
+def kisl_read_triples(source: str, skip_bad_rows: bool) -> list[Triple] | None:
     """Read a bundled set, a file by its ending, or a data set of the hub; None for anything else."""
     path = Path(__file__).parent / "data" / f"{source}.jsonl" if source in _BUNDLED else Path(source)
     reader = _FILE_READERS.get(path.suffix.casefold())
     if reader and _exists(path):
         try:
-            return _triples_of_rows(reader(path), str(path))
+            return _triples_of_rows(reader(path), str(path), skip_bad_rows)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     hub = _HUB_ID.fullmatch(source)
     if hub and not _exists(path) and not _exists(path.parent):
         ending = Path(hub["id"]).suffix  # "facts.json" is a file that is missing, "facts-v1.5" may be a data set
         if not ending[1:2].isalpha():
-            return _triples_of_rows(_hub_rows(hub["id"], hub["split"] or "train"), source)
+            return _triples_of_rows(_hub_rows(hub["id"], hub["split"] or "train"), source, skip_bad_rows)
     return None
 
 
@@ -246,14 +286,16 @@ def _jsonl_rows(path: Path) -> _Rows:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}:{number}: not JSON ({error}); expected one object per line") from None
-        if not isinstance(row, dict):
-            raise InputError(f"{path}:{number}: a row is {line.strip()[:40]!r}; expected a JSON object")
+            row = InputError(f"{path}:{number}: not JSON ({error}); expected one object per line")
+        if not isinstance(row, (dict, InputError)):
+            row = InputError(f"{path}:{number}: a row is {line.strip()[:40]!r}; expected a JSON object")
         yield number, row
 
 
 def _table_rows(path: Path, delimiter: str) -> _Rows:
-    reader = csv.reader(_lines(path), delimiter=delimiter, strict=True)
+    # In SPARQL's TSV the quotes of "Douglas Adams"@en end before the tag: the tag goes.
+    lines = (_TAG_AFTER_QUOTES.sub(r"\1", line) for line in _lines(path))
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     header: list[str] = []
     while True:
         number = reader.line_num + 1  # the line on which the record begins
@@ -275,11 +317,14 @@ def _table_rows(path: Path, delimiter: str) -> _Rows:
                 raise InputError(f"{where}: column {min(repeated)!r} occurs twice; keep one")
             continue
         if len(cells) != len(header):
-            raise InputError(f"{where}: {len(cells)} fields; expected {len(header)}, as in the header")
+            yield number, InputError(f"{where}: {len(cells)} fields; expected {len(header)}, as in the header")
+            continue
         row: dict[str, Any] = dict(zip(header, cells, strict=True))
         for column in _ALIASES:
-            if column in row:
-                row[column] = [alias for alias in row[column].split(_ALIAS_SEPARATOR) if alias.strip()]
+            cell = row.get(column, "").strip()
+            if cell and not cell.startswith("["):
+                separator = next((one for one in _ALIAS_SEPARATORS if one in cell), "\n")
+                row[column] = [alias for alias in cell.split(separator) if alias.strip()]
         yield number, row
 
 

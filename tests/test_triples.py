@@ -34,7 +34,7 @@ label = (
     .map(lambda text: unicodedata.normalize("NFC", text).strip())
     .filter(bool)
 )
-alias = label.filter(lambda text: "|" not in text)
+alias = label.filter(lambda text: not set(text) & set("|;") and not text.startswith("["))
 aliases = st.lists(alias, max_size=3).map(tuple)
 one_triple = st.builds(
     Triple,
@@ -244,8 +244,13 @@ WRONG_FILES = [
     ("jsonl", row_with(group="control") + row_with(group="rare"), 2, "'rare' here and in group 'control' in row 1"),
     ("csv", "subject,relation_id,object,group\nA,P1,b,Control\n", 2, "group is 'Control'; expected 'control'"),
     ("csv", "subject,relation_id,object,group\nA,P1,b,rare_StdErr\n", 2, "group is 'rare_StdErr'"),
-    ("csv", f"{HEADER}A\u200bda,P19,Chile\n", 2, r"with the invisible character '\u200b'"),
-    ("csv", f"{HEADER}\U0001f3f4\U000e0067\U000e007f,P19,Chile\n", 2, "invisible character"),  # part of a flag
+    ("csv", f"{HEADER}\u200b,P19,Chile\n", 2, "subject is empty"),
+    ("csv", f"{HEADER}Q42,P19,Chile\n", 2, "subject is 'Q42', an id or address; expected the name that texts use"),
+    ("csv", f"{HEADER}A,P19,http://www.wikidata.org/entity/Q298\n", 2, "entity/Q298', an id or address"),
+    ("tsv", "subject\trelation_id\tobject\nA\tP19\t<http://x.org/1>\n", 2, "object is '<http://x.org/1>', an id"),
+    ("csv", "subject,relation_id,object,subject_id\nQ42,P19,Chile,Q42\n", 2, "subject is 'Q42', an id or address"),
+    ("csv", "subject,relation_id,object,object_aliases\nA,P19,B,\"['x', y]\"\n", 2, "object_aliases is \"['x', y]\""),
+    ("jsonl", row_with(object_aliases="[1]"), 1, "object_aliases is 1; expected a string"),
     ("csv", f"{HEADER}K\udcf6ln,P1,x\n", 2, "byte 0xf6 is not UTF-8"),
     ("jsonl", '{"subject": "K\udcf6ln"}', 1, "byte 0xf6 is not UTF-8"),
 ]
@@ -301,3 +306,81 @@ def test_a_mistyped_path_does_not_ask_the_hub(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="triples 'my/facts': no such file"):
         read_triples("my/facts")
+
+
+@pytest.mark.parametrize("cell", ["x y|ž", " x y ; ž;", '["x y", "\\u017e"]', "['x y', 'ž']", "[ 'x y' , \"ž\" ]"])
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl"])
+def test_lists_of_aliases_are_read_in_their_usual_spellings(tmp_path: Path, cell: str, ending: str) -> None:
+    path = tmp_path / f"facts.{ending}"
+    if ending == "jsonl":
+        if not cell.startswith("["):
+            pytest.skip("without brackets a text in JSON is one alias, which is refused")
+        path.write_text(row_with(object_aliases=cell))
+    else:
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, delimiter={"csv": ",", "tsv": "\t"}[ending])
+            writer.writerows([[*MARIE, "object_aliases"], [*MARIE.values(), cell]])
+    assert read_triples(path)[0].object_aliases == ("x y", "ž")
+
+
+def test_an_alias_may_contain_a_semicolon_where_another_sign_separates(tmp_path: Path) -> None:
+    path = tmp_path / "facts.csv"
+    path.write_text(f"{HEADER[:-1]},subject_aliases\nS;G,P1,x,Steins;Gate|S.G.\n")
+    assert read_triples(path) == [Triple("S;G", "P1", "x", subject_aliases=("Steins;Gate", "S.G."))]
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_language_tags_of_sparql_are_taken_off_and_counted(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"facts.{ending}"
+    if ending == "csv":
+        path.write_text(f'{HEADER}"""Douglas Adams""@en",P19,"""São Paulo""@pt-BR"\nAnn,P19,Peru\n')
+    else:  # as query.wikidata.org writes it
+        path.write_text('subject\trelation_id\tobject\n"Douglas Adams"@en\tP19\t"São Paulo"@pt-BR\nAnn\tP19\tPeru\n')
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert read_triples(path) == [Triple("Douglas Adams", "P19", "São Paulo"), Triple("Ann", "P19", "Peru")]
+
+
+def test_a_name_that_looks_like_an_id_is_one_where_its_own_id_stands_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "facts.csv"
+    path.write_text("subject,relation_id,object,subject_id\nQ2,P400,Atari,Q1234\n")
+    assert read_triples(path)[0].subject == "Q2"
+
+
+def test_invisible_characters_are_taken_out_with_a_count(tmp_path: Path) -> None:
+    path = tmp_path / "facts.csv"
+    path.write_text(f"{HEADER}A\u200bda\u200e,P19,\u00adChile\nAnn,P19,Peru\nB\ufeffo,P19,Peru\n", encoding="utf-8")
+    with pytest.warns(TriplesWarning, match=r"took invisible characters or a language tag out of 2 rows \(rows 2, 4\)"):
+        triples = read_triples(path)
+    assert [(one.subject, one.object) for one in triples] == [("Ada", "Chile"), ("Ann", "Peru"), ("Bo", "Peru")]
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_all_wrong_rows_are_listed_at_once_and_may_be_skipped(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"facts.{ending}"
+    rows = [row_with(object=f"o{n}" if n % 2 else MARIE["subject"]) for n in range(50)]
+    rows[3], rows[5] = "{\n", "[]\n"
+    if ending == "csv":
+        rows = [HEADER, *(f"S{n},P1,{'x' if n % 2 else f'S{n}'}\n" for n in range(50)), "too,many,cells,here\n"]
+    path.write_text("".join(rows))
+    with pytest.raises(InputError) as caught:
+        read_triples(path)
+    first, *listed = str(caught.value).splitlines()
+    assert first.startswith(f"{path}: {26 if ending == 'csv' else 27} rows are wrong")
+    assert len(listed) == 21 and listed[-1] == "…"
+    assert [line.startswith(f"{path}:") for line in listed[:20]] == [True] * 20
+    with pytest.warns(TriplesWarning, match=r"left out 2[67] rows that are wrong:\n.*object '.*' equals its subject"):
+        triples = read_triples(path, skip_bad_rows=True)
+    expected = [Triple(f"S{n}", "P1", "x") for n in range(1, 50, 2)]
+    if ending == "jsonl":
+        expected = [Triple(MARIE["subject"], "P19", f"o{n}") for n in range(1, 50, 2) if n not in (3, 5)]
+    assert triples == expected
+
+
+def test_two_things_of_one_name_are_told_apart_by_their_ids(tmp_path: Path) -> None:
+    path = tmp_path / "facts.jsonl"
+    path.write_text(row_with(subject="New York", object="New York", subject_id="Q60", object_id="Q1384"))
+    assert read_triples(path)[0].object == "New York"
+    path.write_text(row_with(subject="New York", object="New York", subject_id="Q60", object_id="Q60"))
+    with pytest.raises(InputError, match="must differ, or have different subject_id and object_id"):
+        read_triples(path)

@@ -29,6 +29,7 @@ _path = click.Path(path_type=Path)
 @click.command(cls=Command)
 @click.argument("prefixes", nargs=-1, metavar="[PREFIX]...", type=_path)
 @click.option("--triples", help="The triples: a file, or a bundled name such as wikidata_six.")
+@click.option("--skip-bad-rows", is_flag=True, help="Leave out rows of --triples that are wrong, and list them.")
 @click.option("--tokenizer", type=_path, help="The corpus's tokenizer.json.  [default: the one named in PREFIX.json]")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: the cores of this machine]")
 @click.option("--run", "runs", multiple=True, metavar="YAML", type=_path, help="Check the rows of this run instead.")
@@ -37,6 +38,7 @@ _path = click.Path(path_type=Path)
 def audit(
     prefixes: tuple[Path, ...],
     triples: str | None,
+    skip_bad_rows: bool,
     tokenizer: Path | None,
     workers: int | None,
     runs: tuple[Path, ...],
@@ -59,6 +61,7 @@ def audit(
     from kisl_plugin.corpus.inputs import check_writable
 
     counting = {"PREFIX": prefixes, "--triples": triples, "--tokenizer": tokenizer, "--workers": workers}
+    counting["--skip-bad-rows"] = skip_bad_rows
     for name, value in counting.items():
         if runs and value:
             raise InputError(
@@ -90,7 +93,7 @@ def audit(
         from kisl_plugin.corpus.audit import audit_corpus
 
         workers = workers or len(os.sched_getaffinity(0))
-        counted = audit_corpus(prefixes, read_triples(triples or ""), tokenizer, workers=workers)
+        counted = audit_corpus(prefixes, read_triples(triples or "", skip_bad_rows), tokenizer, workers=workers)
         click.echo(_corpus_report(counted))
         audited = counted.triples
         statements = {

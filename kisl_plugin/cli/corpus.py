@@ -92,6 +92,7 @@ def _runner_of(executor: str, workers: int | None, options: dict[str, Any]) -> "
 )
 @click.option("--min-length", default=4, show_default=True, type=_count, help="Shorter aliases are ignored.")
 @click.option("--stop-list", metavar="FILE", type=_path, help="Aliases, one a line, that are ignored too.")
+@click.option("--skip-bad-rows", is_flag=True, help="Leave out rows of --triples that are wrong, and list them.")
 @click.option("--weighted", is_flag=True, help="Do not merge the shards: list them with weights in OUTPUT.yml.")
 @click.option("--force", is_flag=True, help="Replace an existing output, or start a build again from the beginning.")
 @click.option(
@@ -125,6 +126,7 @@ def build(
     match: str,
     min_length: int,
     stop_list: Path | None,
+    skip_bad_rows: bool,
     weighted: bool,
     force: bool,
     executor: str,
@@ -168,6 +170,7 @@ def build(
         cores=_cores() if local else executor_options["cpus_per_task"] or 1,
         weighted=weighted,
         force=force,
+        skip_bad_rows=skip_bad_rows,
     )
     result = build_corpus(options, runner)
     if isinstance(result, list):  # a cluster goes on with it

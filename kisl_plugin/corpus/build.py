@@ -54,7 +54,8 @@ class BuildOptions:
 
     `triples` is a source of `read_triples`, or "none" to keep every document. `tasks` None: one for each piece, at most
     1,000. `workers` tasks share `cores`; the tokenizer uses the cores that they leave. `weighted`: the shards are not
-    merged but listed in a YAML. `force`: an earlier result, or a build that was begun, is replaced.
+    merged but listed in a YAML. `force`: an earlier result, or a build that was begun, is replaced. `skip_bad_rows`: of
+    the triples, as read_triples does it.
     """
 
     inputs: Sequence[str | Path]
@@ -67,6 +68,7 @@ class BuildOptions:
     cores: int = 1
     weighted: bool = False
     force: bool = False
+    skip_bad_rows: bool = False
 
     def tasks_for(self, pieces: int) -> int:
         """The number of tasks that so many pieces are divided into."""
@@ -179,7 +181,7 @@ def _plan(options: BuildOptions, paths: BuildPaths, old: Plan | None) -> Plan:
         InputError: an input is bad; or another build was begun, and finished shards would be lost.
     """
     tokenizer, _ = read_tokenizer(options.tokenizer)
-    triples = [] if options.triples == NO_TRIPLES else read_triples(options.triples)
+    triples = [] if options.triples == NO_TRIPLES else read_triples(options.triples, options.skip_bad_rows)
     matcher_of([], options.rules)  # an unknown matcher is refused before any work
     tokenizer_json, triples_jsonl = tokenizer.to_str(), triples_to_jsonl(triples)
     files = find_files(options.inputs)
