@@ -77,11 +77,9 @@ def resumed(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Resumed:
 def test_a_killed_run_resumes_on_the_rows_and_to_the_weights_of_the_uninterrupted_one(
     resumed: Resumed, world: Path, tmp_path: Path
 ) -> None:
-    train(
-        write_yaml(tmp_path / "whole.yml", neox_settings(world, tmp_path / "whole", max_position_embeddings=256)),
-        tmp_path,
-        tmp_path / "log",
-    )
+    config = write_yaml(tmp_path / "whole.yml", neox_settings(world, tmp_path / "whole", max_position_embeddings=256))
+    done = train(config, tmp_path, tmp_path / "log")
+    assert f"next: kisl export {tmp_path / 'whole'} whole_hf" in done.output
     rows = fed_rows(tmp_path / "log")
     np.testing.assert_array_equal(resumed.rows, rows)
     assert same_weights(tmp_path / "whole" / "global_step20", resumed.save / "global_step20")
