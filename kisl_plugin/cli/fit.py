@@ -48,7 +48,8 @@ PATH = click.Path(path_type=Path)
     "--noise",
     type=float,
     metavar="TAU",
-    help="Run-to-run noise (SD of log-odds) of curves without seeds.  [default: that of the sizes with seeds, if any]",
+    help="Run-to-run noise (SD of log-odds) of curves without seeds, and the most that seeds are trusted with.  "
+    "[default: that of the sizes with seeds, if any; 0.25]",
 )
 @click.option("--hold-out", metavar="N", help="Predict the size nearest to N from the other sizes (3e9 or 3B).")
 @click.option(

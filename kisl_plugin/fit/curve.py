@@ -28,6 +28,7 @@ from kisl_plugin.fit.likelihood import (
 from kisl_plugin.fit.noise import (
     FEWEST_SEED_DF,
     LACK_OF_FIT,
+    SEEDS,
     CurveFits,
     RunNoise,
     fit_curves,
@@ -71,8 +72,10 @@ class Verdicts:
     status: NDArray[np.str_]  # "no collapse" is without its frequency
 
 
-def curve_verdicts(fits: CurveFits) -> Verdicts:
+def curve_verdicts(fits: CurveFits, trusted: float = _MOST_NOISE) -> Verdicts:
     """Test M fitted curves. Tests that assume no form come first; F* is a finding only where all tests agree.
+
+    Seeds that vary by more than the tau that is `trusted` are not taken for seeds of one experiment.
 
     The tests take the effective items. But with one run a frequency nothing except the fit itself could tell noise
     from a wrong form or a second peak: there these two are tested with the items as counted, and where they reject,
@@ -116,9 +119,25 @@ def curve_verdicts(fits: CurveFits) -> Verdicts:
     low, high = fits.interval(LOG_F_STAR)
     first, last = np.log(counts.frequency[[0, -1]])
     identified = (low > first) & (high < last) & (fits.theta[:, STEEPNESS] < LARGEST_B * 0.99)
+    # Seeds that vary by more than is trusted, at 99 %: the squares that add up to df with tau would add up to this
+    # with the trusted noise instead
+    squares, v = np.zeros(len(low)), fits.counts.likelihood.rate(fits.theta)
+    if fits.tau_source == SEEDS:
+        v = v * (1 - v)
+        by_items = v * fits.counts.mean_inverse_items
+        less = (by_items + fits.tau[:, None] ** 2 * v**2) / (by_items + trusted**2 * v**2)
+        squares = fits.noise_df * less[:, fits.counts.runs > 1].mean(axis=1)
+    disagree = chdtrc(np.maximum(1, fits.noise_df), squares) < 0.01
     status = np.select(
-        [~one_peak, fall_p >= _FALL_P, np.isinf(needed_tau), ~identified, rejected],
-        [text.NOT_UNIMODAL, text.NO_COLLAPSE, text.FORM_REJECTED, text.NOT_IDENTIFIED, text.OK_IF_RUNS_VARY],
+        [disagree, ~one_peak, fall_p >= _FALL_P, np.isinf(needed_tau), ~identified, rejected],
+        [
+            text.RUNS_DISAGREE,
+            text.NOT_UNIMODAL,
+            text.NO_COLLAPSE,
+            text.FORM_REJECTED,
+            text.NOT_IDENTIFIED,
+            text.OK_IF_RUNS_VARY,
+        ],
         text.OK,
     )
     return Verdicts(fits, low, high, fall_p, unimodal_p, form_p, needed_tau, largest_fall, status)
@@ -249,6 +268,7 @@ def fit_collapse_curve(
         outcomes: which triple was right in which run [T, R] (1 right, 0 wrong, NaN not asked); the covariance of runs
             that were asked the same triples is then taken into account.
         noise: run-to-run noise, for runs that do not show it by their seeds; None estimates it from the lack of fit.
+            Seeds are trusted to vary as much, or by tau = 0.25.
 
     Raises:
         InputError: the lengths differ, a value is outside its range, or the outcomes contradict the counts.
@@ -268,7 +288,7 @@ def fit_collapse_curve(
         counts = with_pairing(counts, F, paired)
 
     fits = fit_curves(counts, floor_error, noise)
-    verdicts = curve_verdicts(fits)
+    verdicts = curve_verdicts(fits, max(_MOST_NOISE, noise.tau if noise else 0.0))
     status = str(verdicts.status[0])
     log_height, b, log_f_star = fits.theta[0].tolist()
     height, peaked = np.exp(log_height), b > _FLAT
@@ -356,6 +376,11 @@ def _message(verdicts: Verdicts) -> str:
             f"the counts scatter more about the curve than their items explain, but not if runs that differ in their "
             f"seeds alone vary by tau = {verdicts.needed_tau[0]:.2f} or more (SD of log-odds); to measure tau, train "
             f"{_settling_runs(verdicts.fits)}"
+        )
+    if status == text.RUNS_DISAGREE:
+        return (
+            f"runs of one frequency differ by tau = {tau:.2f} (SD of log-odds), more than seeds are trusted with: are "
+            "they of different data, tokenizers or settings? Fit those separately, or trust them with --noise"
         )
     if status == text.NOT_UNIMODAL:
         return f"accuracy does not rise once and then fall ({text.probability(verdicts.unimodal_p[0])}){advice}"

@@ -48,6 +48,7 @@ class Observation:
     control_correct: int | None
     control_total: int | None
     date: float
+    settings: Mapping[str, str] = field(default_factory=dict, compare=False)
     bits_per_byte: float | None = None
     samples: Path | None = None
     outcomes: Mapping[TripleKey, bool] | None = field(default=None, compare=False, repr=False)
@@ -164,10 +165,34 @@ def pool_by_frequency(counts: Iterable[tuple[int, int, int]]) -> tuple[Point, ..
     return tuple(Point(frequency, *sums[frequency]) for frequency in sorted(sums) if sums[frequency][1])
 
 
+def experiments(observations: Sequence[Observation]) -> dict[str, list[Observation]]:
+    """The observations by what their run cards say of data, optimizer and model shape, where these differ.
+
+    Such runs are no seeds of one experiment. A key is what differs between them, "" where nothing does. A card that
+    does not say belongs with those that do, unless they differ among themselves.
+    """
+    described = []
+    for one in observations:
+        parts = {"data": one.card.data, "optimizer": one.card.optimizer, "model": one.card.model}
+        described.append(
+            {f"{name}.{key}": value for name, part in parts.items() for key, value in (part or {}).items()}
+        )
+    differing = [
+        key
+        for key in dict.fromkeys(key for settings in described for key in settings)
+        if len({json.dumps(settings[key], sort_keys=True) for settings in described if key in settings}) > 1
+    ]
+    groups: dict[str, list[Observation]] = defaultdict(list)
+    for one, settings in zip(observations, described, strict=True):
+        groups[", ".join(f"{key} = {str(settings.get(key, 'unknown'))[:12]}" for key in differing)].append(one)
+    return groups
+
+
 # Which results are of one training run, so that no run counts twice
 
-# Beside N, the triples and the parent. Not `created`: the same run trained twice gives the same model
-_DECIDES_THE_MODEL = ("tokens", *DECIDES_THE_SCHEDULE)
+_CONTRADICTION = 4.0  # standard errors between the shares of two results of one run
+# Beside the model, the triples and the parent. Not `created`: the same run trained twice gives the same model
+_DECIDES_THE_MODEL = ("tokens", "data", "optimizer", *DECIDES_THE_SCHEDULE)
 
 
 def identity(card: Any) -> tuple[str, ...]:
@@ -177,8 +202,8 @@ def identity(card: Any) -> tuple[str, ...]:
         triples = object_at(card, "triples")
         facts = triples.get("sha256") or [triples.get("source"), triples.get("count")]
         settings = [card.get(key) for key in _DECIDES_THE_MODEL]
-        params, engine = object_at(card, "model").get("params"), card.get("engine") or "unknown"
-        runs.append(json.dumps([params, facts, engine, *settings], sort_keys=True))
+        model, engine = object_at(card, "model"), card.get("engine") or "unknown"
+        runs.append(json.dumps([model, facts, engine, *settings], sort_keys=True))
         card = card.get("parent")
     return tuple(runs)
 
@@ -210,7 +235,8 @@ class ProbedRun:
 def drop_superseded(runs: Sequence[ProbedRun]) -> tuple[list[ProbedRun], list[SetAside]]:
     """For each training run the results that lm-eval dates last, and the others with the reason.
 
-    Where results of the same date contradict the last, none of the run's results is used.
+    Where results of the same date contradict the last, none of the run's results is used. Where earlier ones do so
+    beyond chance, the reason says that it "contradicts" them: they may be of another experiment with the same card.
     """
     same: dict[tuple[str, ...], list[ProbedRun]] = defaultdict(list)
     for run in runs:
@@ -230,6 +256,12 @@ def drop_superseded(runs: Sequence[ProbedRun]) -> tuple[list[ProbedRun], list[Se
             if run is not kept:
                 earlier = "an earlier probe of the same run, or of a run with the same seeds"
                 reason = f"a copy of {kept.path}" if run in last else f"{earlier}; {kept.path} is used"
+                for one, other in zip(run.observations, kept.observations, strict=False):
+                    pooled = (one.correct + other.correct) / (one.total + other.total)
+                    variance = pooled * (1 - pooled) * (1 / one.total + 1 / other.total)
+                    if (one.accuracy - other.accuracy) ** 2 > _CONTRADICTION**2 * variance:
+                        rates = f"P = {one.accuracy:.3f}, not {other.accuracy:.3f}, at F = {one.frequency}"
+                        reason = f"{earlier}; {kept.path} is used, which contradicts it ({rates})"
                 dropped.append(SetAside(run.path, reason))
     return keep, dropped
 

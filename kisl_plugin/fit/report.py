@@ -28,6 +28,7 @@ from kisl_plugin.fit.observations import (
     Point,
     SetAside,
     check_chance,
+    experiments,
     find_floor,
     matching_baselines,
     merge_groups,
@@ -59,6 +60,7 @@ class CurveReport:
 
     `runs` have F > 0, one entry for each run and frequency; `baselines` are the F = 0 runs that match them. `pairing`
     says whether the fit knew which triple was right in which run; `floor_warning`, what another floor would change.
+    `letter` tells experiments of one N and D apart, "" where there is one.
     """
 
     params: int
@@ -69,12 +71,13 @@ class CurveReport:
     curve: CollapseCurve
     pairing: str
     floor_warning: str
+    letter: str
     notes: tuple[str, ...]
 
     @property
     def name(self) -> str:
         """The model and its budget, such as `137M on 2.6B tokens`."""
-        return f"{count(self.params)} on {count(self.tokens)} tokens"
+        return f"{count(self.params)}{self.letter} on {count(self.tokens)} tokens"
 
     @property
     def seeds(self) -> tuple[tuple[int, int | None], ...]:
@@ -200,22 +203,29 @@ def fit_results(
     models: dict[tuple[int, int], list[Observation]] = defaultdict(list)
     for one in reading.observations:
         models[one.params, one.tokens].append(one)
-    injected = {model: group for model, group in sorted(models.items()) if any(one.frequency > 0 for one in group)}
-    notes += [
-        f"{count(params)} on {count(tokens)} tokens: only runs at F = 0, so no curve"
-        for params, tokens in sorted(set(models) - set(injected))
-    ]
+    injected: list[tuple[str, list[Observation]]] = []
+    letters: dict[str, str] = {"": ""}  # of what experiments of one N and D differ in
+    for (params, tokens), every in sorted(models.items()):
+        for described, group in sorted(experiments(every).items()):
+            letter = letters.setdefault(described, f"·{chr(ord('A') + len(letters) - 1)}")
+            if any(one.frequency > 0 for one in group):
+                injected.append((letter, group))
+            else:
+                notes.append(f"{count(params)}{letter} on {count(tokens)} tokens: only runs at F = 0, so no curve")
+    notes += [f"experiment {letter.lstrip('·')}: {described}" for described, letter in letters.items() if described]
+    if len(injected) > 1 and len({json.dumps(one.card.data) for one in reading.observations if one.card.data}) > 1:
+        notes.append("the runs are of different data or tokenizers (run card, data): a law across them mixes them")
     curves: list[CurveReport] = []
     noise = None if options.noise is None else RunNoise(options.noise, math.inf, "--noise")
-    for group in injected.values():
-        curves.append(_fit_curve(group, chance, noise))
+    for letter, group in injected:
+        curves.append(_fit_curve(group, chance, noise, letter))
         if watch is not None:
             watch(len(curves), len(injected))
     noise = _noise_of_seeds(curves) if noise is None else None
     if noise is not None:
         curves = [
-            _fit_curve(group, chance, noise) if one.curve.tau_source == LACK_OF_FIT else one
-            for group, one in zip(injected.values(), curves, strict=True)
+            _fit_curve(group, chance, noise, letter) if one.curve.tau_source == LACK_OF_FIT else one
+            for (letter, group), one in zip(injected, curves, strict=True)
         ]
 
     # Laws go through the points of the curves that are ok, be it if runs vary
@@ -304,7 +314,7 @@ def _held_out(points: Sequence[CollapsePoint], params: float | None) -> tuple[He
         raise InputError(f"--hold-out {params:g}: N = {count(nearest)} is nearest; {error}") from None
 
 
-def _fit_curve(group: Sequence[Observation], chance: Chance, noise: RunNoise | None) -> CurveReport:
+def _fit_curve(group: Sequence[Observation], chance: Chance, noise: RunNoise | None, letter: str) -> CurveReport:
     """Fit the curve of the observations of one N and D, of which at least one has F > 0."""
     floor = find_floor(group, chance)
     injected = [one for one in group if one.frequency > 0]
@@ -347,6 +357,7 @@ def _fit_curve(group: Sequence[Observation], chance: Chance, noise: RunNoise | N
         curve=curve,
         pairing=pairing,
         floor_warning=warning,
+        letter=letter,
         notes=(*floor.notes, *_curve_notes(group, runs, floor)),
     )
 
@@ -373,6 +384,10 @@ def _curve_notes(group: Sequence[Observation], runs: Sequence[Observation], floo
         values = {json.dumps(getattr(run.card, key)) for run in runs}
         if len(values) > 1:
             notes.append(f"its runs differ in {key} ({', '.join(sorted(values))}), so they are no replicates")
+    for setting in sorted({key for one in group for key in one.settings}):
+        values = {one.settings.get(setting, "default") for one in group}
+        if len(values) > 1:
+            notes.append(f"its runs were probed with different lm-eval settings: {setting} {', '.join(sorted(values))}")
     if len({run.card.triples.get("sha256") for run in runs}) > 1:
         notes.append("its runs differ in their triples (sha256), so they are no replicates")
     if len({run.card.parent is None for run in runs}) > 1:

@@ -24,6 +24,7 @@ from kisl_plugin.fit.observations import (
 )
 from kisl_plugin.fit.samples import check_samples, samples_beside
 from kisl_plugin.fit.tables import Row, read_runs
+from kisl_plugin.fit.text import plural
 from kisl_plugin.runcard import RunCard
 
 __all__ = ["DEFAULT_TASK", "Reading", "read_results"]
@@ -160,6 +161,12 @@ class _Reader:
     def finish(self) -> Reading:
         """Choose among results of one run, and add what their samples say."""
         kept, superseded = drop_superseded(self.runs)
+        contradictory = [one.path for one in superseded if "which contradicts it" in one.reason]
+        if contradictory:
+            self._notes.append(
+                f"{plural(len(contradictory), 'earlier result')} (such as {contradictory[0]}) contradict a newer one "
+                "with an equal run card: only the newer ones are used; fit different experiments separately"
+            )
         notes = self._notes + [
             f"{row.where} ({row.path}) names no results that were read"
             for row in self.rows
@@ -207,6 +214,9 @@ def _load_results(file: Path, must_be_results: bool) -> dict[str, Any] | None:
 
 # One results file → its observations
 
+# Of lm-eval's model_args, those that change the tokens or the arithmetic
+_ANSWERING_ARGUMENTS = ("add_bos_token", "tokenizer", "prefix_token_id", "load_in_8bit", "load_in_4bit", "backend")
+
 
 @dataclass(frozen=True)
 class _Results:
@@ -235,6 +245,20 @@ class _Results:
         """Of the whole background text; None if it was not measured."""
         value = _finite_number(self.metrics(_BACKGROUND_TASK).get("bits_per_byte,none"))
         return value if value >= 0 and object_at(self.data, "config").get("limit") is None else None
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What lm-eval was run with that can change what a model answers; a batch size and a device do not."""
+        config = object_at(self.data, "config")
+        arguments = config.get("model_args")
+        if isinstance(arguments, str):  # before lm-eval 0.4.10
+            arguments = dict(part.partition("=")[::2] for part in arguments.split(","))
+        arguments = object_at({"": arguments}, "")
+        dtype = str(config.get("model_dtype") or arguments.get("dtype") or "unknown").removeprefix("torch.")
+        settings = {key: arguments[key] for key in _ANSWERING_ARGUMENTS if key in arguments}
+        settings |= {"model": config.get("model") or "unknown", "dtype": dtype}
+        settings["template"] = "chat" if self.data.get("chat_template") else "none"
+        return {key: str(value) for key, value in settings.items()}
 
     def metrics(self, task: str) -> Mapping[str, Any]:
         """lm-eval's metrics of a task."""
@@ -304,6 +328,7 @@ def _make_observations(
                 control_correct=right,
                 control_total=control if right is not None else None,
                 date=results.date,
+                settings=results.settings,
                 bits_per_byte=results.bits_per_byte,
                 samples=samples,
             )

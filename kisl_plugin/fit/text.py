@@ -23,6 +23,7 @@ __all__ = ["NO_COLLAPSE", "OK", "OK_IF_RUNS_VARY", "STATUS_HELP", "render_predic
 OK = "ok"
 OK_IF_RUNS_VARY = "ok if runs vary"
 NO_COLLAPSE = "no collapse up to F="  # the largest frequency follows
+RUNS_DISAGREE = "runs disagree"
 NOT_UNIMODAL = "not unimodal"
 FORM_REJECTED = "form rejected"
 NOT_IDENTIFIED = "not identified"
@@ -31,6 +32,7 @@ STATUS_HELP = {
     OK: "a fall is shown, the form fits, and the interval of F* lies inside the frequencies",
     OK_IF_RUNS_VARY: "the same, if runs that differ in their seeds alone vary as much as the message says",
     NO_COLLAPSE: "no fall is shown up to the largest frequency; the message gives the largest fall the data allow",
+    RUNS_DISAGREE: "runs of one frequency contradict each other more than seeds do: are they of one experiment?",
     NOT_UNIMODAL: "the counts do not rise once and then fall, beyond chance",
     FORM_REJECTED: "the counts scatter more about the curve than chance allows",
     NOT_IDENTIFIED: "very different collapse points fit the counts, or the guessing floor is 1",
@@ -311,7 +313,14 @@ def curve_cells(report: "CurveReport") -> tuple[str, ...]:
     if curve.ok:
         peak = estimated(curve.peak, curve.peak_interval, "{:.2f}".format)
         f_star = estimated(curve.f_star, curve.f_star_interval) + "*" * (curve.status == OK_IF_RUNS_VARY)
-    return (count(report.params), count(report.tokens), str(len(report.seeds)), frequencies, peak, f_star)
+    return (
+        f"{count(report.params)}{report.letter}",
+        count(report.tokens),
+        str(len(report.seeds)),
+        frequencies,
+        peak,
+        f_star,
+    )
 
 
 def _paragraphs(sentences: Iterable[str]) -> str:

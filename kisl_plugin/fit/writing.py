@@ -115,6 +115,7 @@ def _curve(one: CurveReport) -> dict[str, Any]:
     return {
         "params": one.params,
         "tokens": one.tokens,
+        "experiment": one.letter.lstrip("·") or None,
         "floor": one.floor.value,
         "floor_source": one.floor.source,
         "floor_error": one.floor.error,
