@@ -106,6 +106,8 @@ def write_model(
     _amend(draft / "config.json", rope_theta=rope_theta)
     if card is not None:
         write_run_card(draft, card, triples_jsonl)
+        if (folder / "README.md").is_file():  # perhaps the user's own
+            shutil.copy(folder / "README.md", draft)
         write_model_card(draft)
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)

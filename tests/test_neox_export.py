@@ -104,8 +104,11 @@ def test_the_model_card_says_what_was_injected_and_an_own_one_is_kept(world: Pat
     export_checkpoint(tmp_path / "save", tmp_path / "out")  # its card is part of an export that may be replaced
     write_model_card(tmp_path / "out", {"kisl_wikidata": {"acc": (0.75, 12)}})
     assert "| kisl_wikidata acc | 0.75 | 12 |" in card.read_text(encoding="utf-8").splitlines()
+    export_checkpoint(tmp_path / "save", tmp_path / "out")
+    assert "| not probed" in card.read_text(encoding="utf-8")  # the scores were those of the weights before
     card.write_text("my own")
     write_model_card(tmp_path / "out")
+    export_checkpoint(tmp_path / "save", tmp_path / "out")
     assert card.read_text() == "my own"
 
 
