@@ -58,8 +58,8 @@ def start(*words: object, **variables: str) -> "subprocess.Popen[str]":
 
 def run(*words: object, **variables: str) -> tuple[int, str]:
     """Run `kisl sweep …` to its end: exit status and everything it printed."""
-    process = start(*words, **variables)
-    output, _ = process.communicate(timeout=600)
+    with start(*words, **variables) as process:
+        output, _ = process.communicate()
     return process.returncode, output
 
 
