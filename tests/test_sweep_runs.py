@@ -95,9 +95,10 @@ def test_a_failing_run_is_retried_and_stops_no_other_and_is_listed_at_the_end(fa
     folder, status, screen = failing
     sweep = read_sweep(folder / "sweep.yml", folder)
     assert status == 1
-    last = [line for line in screen.split("\r\n") if line][-2:]
-    for one, line in zip(sweep.runs[2:], last, strict=True):
-        assert line.startswith(f"{one.name} failed: iteration ")
+    *_, title, first, second = [line for line in screen.split("\r\n") if line]
+    assert title == "Error: 2 of 4 runs failed:"
+    for one, line in zip(sweep.runs[2:], (first, second), strict=True):
+        assert line.startswith(f"  {one.name}: iteration ")
         assert "the loss is nan; lower the learning rate" in line
         assert line.endswith(f"({one.log})")
         assert one.log.read_text(encoding="utf-8").count("== ") == 2
@@ -166,19 +167,24 @@ def test_a_worker_that_is_killed_fails_its_run_alone_and_the_next_call_goes_on(w
     os.kill(int(lock.read_text(encoding="utf-8").split()[1]), signal.SIGKILL)
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 1
-    assert f"{first.name} failed: its process ended (signal 9): " in output
+    assert f"{first.name}: its process ended (signal 9): " in output
+    assert state_of(first).reason.startswith("its process ended (signal 9): ")
     assert state_of(second).state == "probed"
     assert run("run", file, "--out", tmp_path)[0] == 0
     assert len(scores(tmp_path)) == 2
 
 
-def test_the_workers_end_with_the_command_that_is_killed(world: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_the_workers_end_with_the_command_and_no_run_counts_as_failed(
+    number: signal.Signals, world: Path, tmp_path: Path
+) -> None:
     file = write_sweep(tmp_path, world, seed=1, tokens=10_000_000, frequency=[0, 4])
     runs = read_sweep(file, tmp_path).runs
     process = start("run", file, "--out", tmp_path, "--jobs", "2")
     _eventually(lambda: all(state_of(one).state == "running" for one in runs[:2]))
-    process.kill()
-    process.communicate()
+    process.send_signal(number)
+    output, _ = process.communicate()
+    assert "failed" not in output
     _eventually(lambda: all(state_of(one).state == "waiting" for one in runs))
 
 

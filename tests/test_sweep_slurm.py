@@ -53,7 +53,7 @@ def test_slurm_is_given_what_is_missing_and_a_failing_run_stops_no_other(world: 
     _eventually(lambda: states(sweep) == ["probed", "probed", "failed", "failed"])
     status, output = run("status", file, "--out", tmp_path)
     assert status == 1
-    assert f"{sweep.runs[3].name} failed: iteration " in output
+    assert f"  {sweep.runs[3].name}: iteration " in output
     assert len(scores(tmp_path)) == 2
     # Called again, it submits only what failed.
     assert run("run", file, "--out", tmp_path, "--slurm")[1].startswith("submitted 2 of 4 runs; 2 probed\n")
@@ -91,16 +91,32 @@ def test_a_job_that_is_signalled_requeues_itself_goes_on_and_ends_as_a_run_witho
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
+@pytest.mark.matrix
+@pytest.mark.usefixtures("cluster")
+def test_a_job_outlives_its_time_limit_of_a_minute(world: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if "matrix" not in request.config.option.markexpr:
+        pytest.skip("takes minutes: pytest -m matrix")
+    slurm = {**SLURM, "hours": 1 / 60, "signal_seconds": 5}
+    models = write_models(tmp_path, world, checkpoint_factor=20)[:1]
+    file = write_sweep(tmp_path, world, models=models, tokens=2000 * 4 * ROWS, frequency=8, seed=1, slurm=slurm)
+    (one,) = (sweep := read_sweep(file, tmp_path)).runs
+    assert submit_sweep(sweep) == (1, "")
+    _eventually(lambda: states(sweep) == ["probed"], 20 * SECONDS)
+    log = one.log.read_text(encoding="utf-8")
+    assert log.count("== ") == log.count("resuming from ") + 1 > 1
+    assert "this job is timed-out" in log
+
+
 def squeue(columns: str) -> list[str]:
     return subprocess.run(
         ["squeue", "-h", "-o", columns], capture_output=True, text=True, check=True
     ).stdout.splitlines()
 
 
-def _eventually(condition: Callable[[], object]) -> None:
-    until = time.monotonic() + SECONDS
+def _eventually(condition: Callable[[], object], seconds: float = SECONDS) -> None:
+    until = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < until, f"not within {SECONDS:.0f} s"
+        assert time.monotonic() < until, f"not within {seconds:.0f} s"
         time.sleep(0.5)
 
 

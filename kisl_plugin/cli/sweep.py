@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kisl_plugin.cli.errors import Group
+from kisl_plugin.errors import KislError
 from kisl_plugin.fit.text import count
 
 if TYPE_CHECKING:
@@ -77,8 +78,10 @@ def run(file: Path, out: Path, jobs: int | None, retries: int, slurm: bool, dry_
         click.echo(f"kisl sweep status {file}")
     else:
         states = run_sweep(grid, jobs, retries)
-        _fit(grid)
-        _show_failures(states)
+        try:
+            _fit(grid)
+        finally:
+            _show_failures(states)
 
 
 @sweep.command()
@@ -160,7 +163,6 @@ def _fit(grid: "Sweep") -> None:
 
 def _show_failures(states: Sequence["RunState"]) -> None:
     failed = [one for one in states if one.state == "failed"]
-    for one in failed:
-        click.echo(f"{one.run.name} failed: {one.reason} ({one.run.log})", err=True)
-    if failed:
-        click.get_current_context().exit(1)
+    lines = [f"{one.run.name}: {one.reason} ({one.run.log})" for one in failed]
+    if lines:
+        raise KislError("\n  ".join([f"{len(lines)} of {len(states)} runs failed:", *lines]))

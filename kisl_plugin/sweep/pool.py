@@ -14,10 +14,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TextIO
 
-from kisl_plugin.errors import InputError
+from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.progress import duration
 from kisl_plugin.sweep.spec import Sweep, SweepRun, missing_inputs
-from kisl_plugin.sweep.state import RunState, last_line, state_of
+from kisl_plugin.sweep.state import RunState, last_line, record_failure, state_of
 
 __all__ = ["places", "run_sweep", "total_line"]
 
@@ -154,7 +154,9 @@ class _Worker(threading.Thread):
             kind, reason = "failed", None
             for _ in range(self._pool.retries + 1):
                 kind, reason = self._work(run)
-                if kind != "failed" or self._pool.stopped:
+                if self._pool.stopped:  # by a signal to this process, which ended the worker's
+                    return
+                if kind != "failed":
                     break
             if kind == "busy":  # when it is free, it may be done
                 self._pool.put_back(run)
@@ -183,7 +185,10 @@ class _Worker(threading.Thread):
         if not answer:
             ended = process.wait()
             by = f"signal {-ended}" if ended < 0 else f"exit status {ended}"
-            return "failed", f"its process ended ({by}): {last_line(run.log)}"
+            reason = f"its process ended ({by}): {last_line(run.log)}"
+            if not self._pool.stopped:
+                record_failure(run, KislError(reason))
+            return "failed", reason
         reply = json.loads(answer)
         return reply["kind"], reply["reason"]
 

@@ -226,12 +226,12 @@ class _File:
     def list_of(self, key: str, default: Sequence[Any], accepts: Callable[[Any], bool], expected: str) -> list[Any]:
         """One value or a list of values, as a list of one or more."""
         value = self.values.get(key)
-        given = value if isinstance(value, list) else [value]
         if value is None and default:
             return list(default)
-        if not given or not all(map(accepts, given)):
+        values = value if isinstance(value, list) else [value]
+        if not values or not all(map(accepts, values)):
             raise InputError(f"{self.where}: {key} is {value!r}; expected {expected}, one or a list")
-        return given
+        return values
 
     def alternatives(self, key: str) -> list[Any]:
         """The values of a key of the kisl section. A list that is one value by itself (template: [0, 1]) is one."""

@@ -11,7 +11,7 @@ from typing import Any
 from kisl_plugin.checkpoints import LOCK_NAME, latest_checkpoint
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.files import write_atomically
-from kisl_plugin.runcard import RunCard, read_run_card
+from kisl_plugin.runcard import CARD_NAME, RunCard, read_run_card
 from kisl_plugin.sweep.spec import SweepRun
 
 __all__ = ["STATES", "RunState", "checkpoint_step", "is_locked", "is_probed", "is_trained", "last_line",
@@ -96,12 +96,11 @@ def is_probed(run: SweepRun) -> bool:
     """Whether lm_eval's results stand, and are of the model that stands."""
     for file in sorted(run.results.glob("*/results_*.json")):
         results = _read_json(file)
-        cards = [config.get("metadata", {}).get("kisl") for config in (results.get("configs") or {}).values()]
-        cards = [card for card in cards if card]
-        if cards:
-            model = _read_json(run.model_folder / "kisl.json")
+        if results.get("results"):
+            cards = [config.get("metadata", {}).get("kisl") for config in results.get("configs", {}).values()]
+            model = _read_json(run.model_folder / CARD_NAME)
             # A model that was deleted to save space leaves its results valid.
-            return not model or all(_content(card) == _content(model) for card in cards)
+            return not model or all(_content(card) == _content(model) for card in cards if card)
     return False
 
 
