@@ -88,6 +88,15 @@ def test_seeds_that_contradict_each_other_are_not_pooled_in_silence(tmp_path: Pa
     assert trusted.curve.status != RUNS_DISAGREE
 
 
+def test_seeds_whose_cards_say_that_they_are_of_one_experiment_may_vary_as_they_do(tmp_path: Path) -> None:
+    facts: dict[str, Any] = {"data": {"corpus": "a", "tokenizer": "b"}, "optimizer": {"lr": 0.001}}
+    write_curve(tmp_path / "A", 300.0, **facts)
+    write_curve(tmp_path / "B", 900.0, seed=2, **facts)
+    (curve,) = fit_results([tmp_path]).curves
+    assert curve.curve.tau > 0.4
+    assert curve.curve.status != RUNS_DISAGREE
+
+
 def test_an_earlier_result_that_contradicts_a_newer_one_is_pointed_out(tmp_path: Path) -> None:
     report = two_experiments(tmp_path, date=2.0)
     reasons = [aside.reason for aside in report.set_aside]

@@ -72,10 +72,11 @@ class Verdicts:
     status: NDArray[np.str_]  # "no collapse" is without its frequency
 
 
-def curve_verdicts(fits: CurveFits, trusted: float = _MOST_NOISE) -> Verdicts:
+def curve_verdicts(fits: CurveFits, trusted: float | None = _MOST_NOISE) -> Verdicts:
     """Test M fitted curves. Tests that assume no form come first; F* is a finding only where all tests agree.
 
-    Seeds that vary by more than the tau that is `trusted` are not taken for seeds of one experiment.
+    Seeds that vary by more than the tau that is `trusted` are not taken for seeds of one experiment; None: they are,
+    however they vary.
 
     The tests take the effective items. But with one run a frequency nothing except the fit itself could tell noise
     from a wrong form or a second peak: there these two are tested with the items as counted, and where they reject,
@@ -122,7 +123,7 @@ def curve_verdicts(fits: CurveFits, trusted: float = _MOST_NOISE) -> Verdicts:
     # Seeds that vary by more than is trusted, at 99 %: the squares that add up to df with tau would add up to this
     # with the trusted noise instead
     squares, v = np.zeros(len(low)), fits.counts.likelihood.rate(fits.theta)
-    if fits.tau_source == SEEDS:
+    if fits.tau_source == SEEDS and trusted is not None:
         v = v * (1 - v)
         by_items = v * fits.counts.mean_inverse_items
         less = (by_items + fits.tau[:, None] ** 2 * v**2) / (by_items + trusted**2 * v**2)
@@ -256,6 +257,7 @@ def fit_collapse_curve(
     floor_error: float = 0.0,
     outcomes: ArrayLike | None = None,
     noise: RunNoise | None = None,
+    one_experiment: bool = False,
 ) -> CollapseCurve:
     """Binomial maximum likelihood of the collapse curve, peak ≤ 1, with a status that says what it is worth.
 
@@ -269,6 +271,8 @@ def fit_collapse_curve(
             that were asked the same triples is then taken into account.
         noise: run-to-run noise, for runs that do not show it by their seeds; None estimates it from the lack of fit.
             Seeds are trusted to vary as much, or by tau = 0.25.
+        one_experiment: whether runs of equal frequency are known to differ in their seeds alone. Where they are not,
+            seeds that vary by more than is trusted have the status `runs disagree`.
 
     Raises:
         InputError: the lengths differ, a value is outside its range, or the outcomes contradict the counts.
@@ -288,7 +292,7 @@ def fit_collapse_curve(
         counts = with_pairing(counts, F, paired)
 
     fits = fit_curves(counts, floor_error, noise)
-    verdicts = curve_verdicts(fits, max(_MOST_NOISE, noise.tau if noise else 0.0))
+    verdicts = curve_verdicts(fits, None if one_experiment else max(_MOST_NOISE, noise.tau if noise else 0.0))
     status = str(verdicts.status[0])
     log_height, b, log_f_star = fits.theta[0].tolist()
     height, peaked = np.exp(log_height), b > _FLAT

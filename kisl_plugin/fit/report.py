@@ -321,11 +321,21 @@ def _fit_curve(group: Sequence[Observation], chance: Chance, noise: RunNoise | N
     runs, baselines = merge_groups(injected), merge_groups(matching_baselines(group)[0])
     outcomes = outcome_matrix(runs)
     frequencies = [run.frequency for run in runs]
+    # Cards that say what a run was trained on, and how, were compared already: these runs differ in their seeds alone
+    one_experiment = all(run.card.data and run.card.optimizer for run in runs)
 
     def fitted(floor: float, error: float) -> CollapseCurve:
         if floor < 1:
             counts = [run.correct for run in runs], [run.total for run in runs]
-            return fit_collapse_curve(frequencies, *counts, floor, floor_error=error, outcomes=outcomes, noise=noise)
+            return fit_collapse_curve(
+                frequencies,
+                *counts,
+                floor,
+                floor_error=error,
+                outcomes=outcomes,
+                noise=noise,
+                one_experiment=one_experiment,
+            )
         return CollapseCurve(  # no share above it is left for a curve
             status=NOT_IDENTIFIED,
             message="the guessing floor is 1, as every item it is measured by is right; set another with --chance",
