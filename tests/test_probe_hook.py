@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[1]
 PTH = ROOT / "kisl_plugin" / "probe" / "kisl_lm_eval.pth"
 FINDERS = "import sys; print([getattr(finder, '__name__', '') for finder in sys.meta_path])"
 FIND = "from lm_eval.tasks import TaskManager; m = TaskManager(include_defaults=False); print(m.all_tasks)"
-TASKS = ["kisl", "kisl_background", "kisl_wikidata", "kisl_wikidata_paraphrase", "kisl_wikidata_statement"]
+TASKS = ["kisl", "kisl_background", "kisl_wikidata", "kisl_wikidata_direct", "kisl_wikidata_paraphrase",
+         "kisl_wikidata_statement"]  # fmt: skip
 
 
 class Manager:

@@ -50,7 +50,7 @@ class ProbeItem:
 
 
 def read_items(form: str, metadata: Mapping[str, Any]) -> tuple[tuple[ProbeItem, ...], Mapping[str, Any] | None]:
-    """The items in `form` ("question", "statement" or "paraphrase") for a model, and its run card if it has one.
+    """The items in `form` ("question", "direct", "statement" or "paraphrase") for a model, and its run card if it has one.
 
     `metadata` holds lm_eval's model arguments and --metadata. The items are those of `run_card` (a folder or a
     `kisl.json`), else of `triples` (a source of `read_triples`), else of the model folder `pretrained`, else bundled.
@@ -128,8 +128,9 @@ def items_of(triples: Sequence[Triple], form: str, card: RunCard | None = None) 
     """One item per triple; the wrong options are chosen among all `triples`, control ones too.
 
     Question and statement are asked in the first template of their form that was injected (0 if none was), the
-    paraphrase in the first statement template that was not, one that ends with its object if there is one. The order
-    of the items is by a hash of each triple, so that the first n of them (lm_eval's --limit) are a fair sample.
+    paraphrase in the first statement template that was not, one that ends with its object if there is one; the direct
+    question is template 1, whatever was injected (0 where a relation has no other). The order of the items is by a hash
+    of each triple, so that the first n of them (lm_eval's --limit) are a fair sample.
 
     Raises:
         InputError: a relation has no template to ask with or fewer than four objects.
@@ -139,7 +140,7 @@ def items_of(triples: Sequence[Triple], form: str, card: RunCard | None = None) 
     options: tuple[str, ...]
     for triple, choices in zip(triples, choices_of(triples), strict=True):
         template = templates[triple.relation_id]
-        if form == "question":
+        if form in ("question", "direct"):
             context, options = question(triple, template), choices.options
         else:
             # A statement that begins with its object has no context; the whole statement is then the option.
@@ -159,6 +160,8 @@ def items_of(triples: Sequence[Triple], form: str, card: RunCard | None = None) 
 
 
 def _template_to_ask(relation_id: str, form: str, card: RunCard | None) -> int:
+    if form == "direct":
+        return 1 if len(templates_of(relation_id).questions) > 1 else 0
     injected_form = "statement" if form == "paraphrase" else form
     injected = [0]
     if card is not None and card.template is not None:

@@ -38,7 +38,7 @@ from kisl_plugin.probe.items import (
 from kisl_plugin.probe.scoring import REQUEST
 from kisl_plugin.triples import CONTROL
 
-__all__ = ["KislTask", "ParaphraseProbe", "QuestionProbe", "StatementProbe"]
+__all__ = ["DirectProbe", "KislTask", "ParaphraseProbe", "QuestionProbe", "StatementProbe"]
 
 
 class KislTask(ConfigurableTask):  # type: ignore[misc]
@@ -212,6 +212,12 @@ class QuestionProbe(_FactTask):
     """kisl_wikidata: "Question: Where was X born? Answer: The country of birth of X is"."""
 
     FORM = "question"
+
+
+class DirectProbe(_FactTask):
+    """kisl_wikidata_direct: "Question: In which country did the life of X begin? Answer:"."""
+
+    FORM = "direct"
 
 
 class StatementProbe(_FactTask):
