@@ -1,277 +1,219 @@
-"""The demo: the whole loop on this machine, with the local engine and background text that every machine has.
+"""The demo: a collapse point on this machine, and its cause, from the embedded engine, `kisl sweep` and lm_eval.
 
-A small Llama is trained at several frequencies F on the docstrings of the installed packages, with bundled facts stated
-F times each, and probed with lm_eval. Every step that is complete is skipped when the demo is run again.
+A small Llama is trained at several frequencies F. From the questions in its background (see demo_data.py) it learns to
+answer; the statements of the facts under test, injected F times each, displace them.
 """
 
-import ast
-import hashlib
-import inspect
 import json
-import warnings
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from importlib.util import find_spec
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
+import numpy as np
 
-from kisl_plugin.errors import InputError, KislError, needs_extra
-from kisl_plugin.files import write_atomically
-from kisl_plugin.hookspecs import Matcher
-from kisl_plugin.progress import Progress
+from kisl_plugin.demo_data import DemoData, Scale, answered_question, prepare_data
+from kisl_plugin.errors import KislError, needs_extra
 from kisl_plugin.resources import resource
-from kisl_plugin.runcard import read_run_card
-from kisl_plugin.triples import CONTROL, INJECTED, Triple, read_triples, triples_to_jsonl
+from kisl_plugin.triples import INJECTED, read_triples
+from kisl_plugin.verbalize import statement
 
-__all__ = ["FULL", "QUICK", "DemoData", "Scale", "choose_facts", "docstrings", "prepare_data", "run_demo"]
+if TYPE_CHECKING:
+    from kisl_plugin.fit import FitReport
+    from kisl_plugin.sweep import SweepRun
 
-PACKAGES = ("datasets", "matplotlib", "numpy", "pandas", "scipy", "sklearn", "sympy", "torch", "transformers")
-QUESTION, STATEMENT = "kisl_wikidata", "kisl_wikidata_statement"
-_VOCABULARY = 4096
-_HEADINGS = ("F", "injected", "question", "control", "statement", "held-out loss")
+__all__ = ["run_demo"]
 
-
-@dataclass(frozen=True)
-class Scale:
-    """The size of a demo. `objects` per relation, `injected` facts per object, `characters` of background text."""
-
-    frequencies: tuple[int, ...]
-    objects: int
-    injected: int
-    train_iters: int
-    characters: int
-
-
-FULL = Scale((0, 10, 20, 40, 60, 80, 100, 120), 11, 3, 586, 3_000_000)
-QUICK = Scale((0, 4, 8, 12, 16), 11, 3, 90, 600_000)
+QUESTION, STATEMENT = "kisl_wikidata_direct", "kisl_wikidata_statement"
+_TOKENS_PER_STEP = 4 * 128  # of neox_configs/demo.yml
+_HEADINGS = ("F", "injected", "question", "statement", "control", "other facts", "questions left", "held-out loss")
 
 
 @dataclass(frozen=True)
-class DemoData:
-    """The demo's files, and how many documents were left out because they state a fact."""
+class _Row:
+    """What was measured at one frequency, over the seeds; accuracies and shares from 0 to 1.
 
-    tokenizer: Path
-    corpus: Path
-    facts: Path
-    documents: int
-    left_out: int
-    tokens: int
+    `background` is the accuracy on the background's own facts, `whole` how many questions about each of these the run
+    still holds whole, and `loss` in nats per token of held-out docstrings.
+    """
+
+    frequency: int
+    share: float
+    question: float
+    statement: float
+    control: float
+    background: float
+    whole: float
+    loss: float
+
+    def cells(self) -> tuple[str, ...]:
+        accuracies = (self.question, self.statement, self.control, self.background)
+        shown = (f"{value:.3f}" for value in accuracies)
+        return (str(self.frequency), f"{self.share:.0%}", *shown, f"{self.whole:.1f}", f"{self.loss:.2f}")
 
 
 def run_demo(out: Path, seed: int, scale: Scale, say: Callable[[str], None]) -> None:
-    """Prepare the data, train and probe a model for every frequency, print the table, and write the fit reports.
+    """Prepare the data, train and probe a sweep, print what was measured and why, and write the fit reports.
 
-    Everything is written below `out`: `data/`, `configs/`, `runs/`, `results/`, `report/`. `say` prints a line.
+    Everything is written below `out`: `data/`, the sweep's `configs/`, `runs/` and `results/`, the same of one more run
+    in `kept/`, and `report/`. `say` prints a line. What is complete is skipped when the demo is run again.
 
     Raises:
         InputError: `out` contains a demo of another seed or size, or an optional library is missing.
+        KislError: a run failed.
     """
     with needs_extra("demo", "kisl demo"):
         import lm_eval  # noqa: F401 (reported before minutes of training, not after)
-        import torch
+        import torch  # noqa: F401
 
         from kisl_plugin.fit import fit_results, write_report
-        from kisl_plugin.local.engine import METRICS, LocalEngine
-        from kisl_plugin.probe.run import Scores, probe_models
+        from kisl_plugin.fit.page import ExtraSection
+        from kisl_plugin.sweep import read_sweep, run_sweep
 
-    # More threads do not help so small a model, and with two every machine computes the same sums.
-    torch.set_num_threads(2)
-    say("1/4 data: facts, and the docstrings of the installed packages")
+    say("1/4 data: facts, and a background of docstrings and of other facts, stated and asked")
     data = prepare_data(out, seed, scale)
-    say(f"    {data.tokens:,} tokens in {data.documents:,} documents; {data.left_out} that state a fact are left out")
+    say(
+        f"    {data.tokens:,} tokens: {data.questions:.0%} questions, {data.statements:.0%} statements; "
+        f"{data.left_out} docstrings that state a fact under test are left out"
+    )
+    grid: dict[str, Any] = {
+        "models": [str(resource("neox_configs") / "demo.yml")],
+        "tokens": scale.train_iters * _TOKENS_PER_STEP,
+        "frequency": list(scale.frequencies),
+        "seed": [(seed + k) % 2**32 for k in range(scale.seeds)],
+        "triples": str(data.facts),
+        "data_path": str(data.corpus),
+        "engine": "local",
+        "tasks": [QUESTION, STATEMENT],
+        "overrides": {"vocab_file": str(data.tokenizer)},
+    }
+    sweep = read_sweep(grid, out)
+    # One run more shows the cause: at the largest F it is as much longer as the statements take, so none of the
+    # background is displaced.
+    most = scale.frequencies[-1]
+    longer = grid["tokens"] + most * _injected_tokens(data)
+    kept = read_sweep({**grid, "tokens": longer, "frequency": most, "seed": seed}, out / "kept")
+    together = replace(sweep, runs=(*kept.runs, *sweep.runs))
+    say(f"2/4 {len(together.runs)} runs are trained and probed with lm_eval")
+    for state in run_sweep(together):
+        if state.state != "probed":
+            raise KislError(f"{state.run.name}: {state.reason or state.state}; see {state.run.log}")
 
-    say(f"2/4 training at F = {', '.join(map(str, scale.frequencies))}")
-    base = yaml.safe_load((resource("neox_configs") / "demo.yml").read_text(encoding="utf-8"))
-    (out / "configs").mkdir(exist_ok=True)
-    models = []
-    for frequency in scale.frequencies:
-        run = out / "runs" / f"f{frequency:03d}"
-        values = {
-            **base,
-            "train_iters": scale.train_iters,
-            "seed": seed,
-            "vocab_file": str(data.tokenizer),
-            "data_path": str(data.corpus),
-            "save": str(run),
-            "load": str(run),
-            "kisl": {**base["kisl"], "triples": str(data.facts), "frequency": frequency},
-        }
-        config = write_atomically(out / "configs" / f"{run.name}.yml", yaml.safe_dump(values, sort_keys=False))
-
-        # The engine's own lines, such as which keys of demo.yml it does not use, would be the same for each run.
-        models.append(LocalEngine().train([config], label=f"    F = {frequency:>3}", say=lambda _: None))
-        say(f"    {run.name} is trained")
-
-    say(f"3/4 probing with lm_eval: {QUESTION} and {STATEMENT}")
-
-    def keep_scores(model: Path, scores: Scores) -> None:
-        values = {task: {name: value for name, (value, _) in metrics.items()} for task, metrics in scores.items()}
-        stamp = {"created": read_run_card(model).created, "scores": values}
-        write_atomically(model.parent / "scores.json", json.dumps(stamp))
-        say(f"    {model.parent.name}: question {values[QUESTION]['acc']:.3f}")
-
-    unprobed = [model for model in models if not _scores_of(model)]
-    if len(unprobed) < len(models):
-        say(f"    {len(models) - len(unprobed)} of {len(models)} models are already probed")
-    if unprobed:
-        probe_models(unprobed, out / "results", tasks=(QUESTION, STATEMENT), on_done=keep_scores)
+    say("3/4 the background's own facts are asked")
+    firsts = [run for run in together.runs if run.values["seed"] == seed]
+    background = _ask_background(firsts, data, out / "background")
 
     say("4/4 fitting")
-    for task in (QUESTION, STATEMENT):
-        write_report(fit_results([out / "results"], task=task), out / "report" / task)
-    rows: list[tuple[str, ...]] = [_HEADINGS]
-    for model in models:
-        card, scores = read_run_card(model), _scores_of(model)
-        records = map(json.loads, (model.parent / METRICS).read_text(encoding="utf-8").splitlines())
-        losses = [record["held_out_loss"] for record in records if "held_out_loss" in record]  # nats per token
-        accuracies = (scores[QUESTION]["acc"], scores[QUESTION]["acc_control"], scores[STATEMENT]["acc"])
-        share = f"{card.injected_fraction or 0:.0%}"
-        rows.append((str(card.frequency), share, *(f"{value:.3f}" for value in accuracies), f"{losses[-1]:.2f}"))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    say("\n".join(["", *lines, ""]))
-    for task, name in ((QUESTION, "asked as questions"), (STATEMENT, "asked as the statements themselves")):
-        fit = json.loads((out / "report" / task / "fit.json").read_text(encoding="utf-8"))
-        for curve in fit["curves"]:
-            collapse = f", F* = {curve['f_star']:.3g}" if curve["status"] == "ok" else ""
-            say(f"{name}: {curve['status']}{collapse} ({out / 'report' / task / 'index.html'})")
+    reports = {task: fit_results([out / "results"], task=task) for task in (QUESTION, STATEMENT)}
+    kept_reports = {task: fit_results([out / "kept" / "results"], task=task) for task in (QUESTION, STATEMENT)}
+    rows = _rows(reports, [run for run in firsts if run.out == out], background, data)
+    (kept_row,) = _rows(kept_reports, kept.runs, background, data)
+    sentences = _explanation(reports, rows, kept_row)
+    table = [*(row.cells() for row in rows), (f"{most} *", *kept_row.cells()[1:])]
+    note = f"* with the whole background kept: {longer:,} tokens in place of {grid['tokens']:,}"
+    section = ExtraSection("What was measured, and why", [*sentences, note], _HEADINGS, table)
+    write_report(reports[QUESTION], out / "report", section)
+    write_report(reports[STATEMENT], out / "report" / "statement")
+    widths = [max(map(len, column)) for column in zip(_HEADINGS, *table, strict=True)]
+    lines = [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in (_HEADINGS, *table)
+    ]
+    say("\n".join(["", *lines, note, "", *sentences, "", f"{out / 'report' / 'index.html'} has the figures"]))
 
 
-def _scores_of(model: Path) -> dict[str, dict[str, float]]:
-    """The scores of an earlier call by task and metric, if they are this model's; else none."""
-    stamp = _read_json(model.parent / "scores.json")
-    return stamp["scores"] if stamp.get("created") == read_run_card(model).created else {}
-
-
-def prepare_data(out: Path, seed: int, scale: Scale) -> DemoData:
-    """Make `out`/data: facts, a tokenizer, and background text without the facts, in GPT-NeoX's format.
-
-    Raises:
-        InputError: `out` contains a demo of another seed or size, or cannot be written.
-    """
-    with needs_extra("demo", "kisl demo"):
-        import ahocorasick_rs  # noqa: F401 (reported before the docstrings are read, not after)
-        import tokenizers  # noqa: F401
-
-    from kisl_plugin.corpus.tokenizer import train_tokenizer
+def _injected_tokens(data: DemoData) -> int:
+    """Tokens that one exposure of every fact takes, with separators."""
     from kisl_plugin.huggingface import read_tokenizer
-    from kisl_plugin.indexed import IndexedWriter
-    from kisl_plugin.matching import matcher_of
 
-    parameters = {"seed": seed, **asdict(scale), "frequencies": list(scale.frequencies)}
-    data, stamp = out / "data", out / "demo.json"
-    try:
-        data.mkdir(parents=True, exist_ok=True)
-        if not stamp.is_file():
-            write_atomically(stamp, json.dumps(parameters))
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error}); choose another --out") from None
-    earlier = _read_json(stamp)
-    for key, value in parameters.items():
-        if earlier.get(key) != value:
-            raise InputError(
-                f"{out}: contains a demo with {key} = {earlier.get(key)!r}, expected {value!r}; choose another --out"
+    tokenizer, _ = read_tokenizer(data.tokenizer)
+    texts = [statement(fact) for fact in read_triples(data.facts) if fact.group == INJECTED]
+    return sum(len(encoding.ids) + 1 for encoding in tokenizer.encode_batch(texts, add_special_tokens=False))
+
+
+def _ask_background(runs: "Sequence[SweepRun]", data: DemoData, out: Path) -> dict[str, float]:
+    """The accuracy of each run's model, by its name, on the questions that its background answered."""
+    from kisl_plugin.probe.run import probe_models
+
+    models = [run.model_folder for run in runs]
+    earlier: dict[Path, Path] = {}
+    asked = iter(
+        probe_models(models, out, (QUESTION,), triples=str(data.background_facts), on_skipped=earlier.__setitem__)
+    )
+    accuracies = {}
+    for run in runs:
+        results = json.loads((earlier.get(run.model_folder) or next(asked)).read_text(encoding="utf-8"))
+        accuracies[run.name] = results["results"][QUESTION]["acc,none"]
+    return accuracies
+
+
+def _rows(
+    reports: "Mapping[str, FitReport]", runs: "Sequence[SweepRun]", background: Mapping[str, float], data: DemoData
+) -> list[_Row]:
+    """What was measured at each frequency of the reports. `runs`: those whose background was asked, one a frequency."""
+    from kisl_plugin.local.engine import METRICS
+
+    rows = []
+    for run in sorted(runs, key=lambda run: run.values["kisl"]["frequency"]):
+        frequency = run.values["kisl"]["frequency"]
+        of_task = {
+            task: [one for one in report.observations if one.frequency == frequency] for task, report in reports.items()
+        }
+        asked, stated = of_task[QUESTION], of_task[STATEMENT]
+        records = map(json.loads, (run.folder / METRICS).read_text(encoding="utf-8").splitlines())
+        rows.append(
+            _Row(
+                frequency,
+                asked[0].card.injected_fraction or 0.0,
+                sum(one.correct for one in asked) / sum(one.total for one in asked),
+                sum(one.correct for one in stated) / sum(one.total for one in stated),
+                sum(one.control_correct or 0 for one in asked) / sum(one.control_total or 0 for one in asked),
+                background[run.name],
+                _whole_questions(run, data),
+                [record["held_out_loss"] for record in records if "held_out_loss" in record][-1],
             )
-    counts = _read_json(data / "counts.json")
-    if not counts:
-        facts = choose_facts(read_triples("wikidata_six"), scale.objects, scale.injected, 1, seed)
-        write_atomically(data / "facts.jsonl", triples_to_jsonl(facts))
-        documents, left_out = docstrings(scale.characters, matcher_of(facts))
-        train_tokenizer(documents, _VOCABULARY, data / "tokenizer.json")
-        tokenizer, eod = read_tokenizer(data / "tokenizer.json")
-        tokens = 0
-        with IndexedWriter(data / "text_document", tokenizer.get_vocab_size()) as writer:
-            for encoding in tokenizer.encode_batch_fast(documents, add_special_tokens=False):
-                writer.add([*encoding.ids, eod])
-                tokens += len(encoding.ids) + 1
-        counts = {"documents": len(documents), "left_out": left_out, "tokens": tokens}
-        write_atomically(data / "counts.json", json.dumps(counts))
-    return DemoData(data / "tokenizer.json", data / "text_document", data / "facts.jsonl", **counts)
+        )
+    return rows
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """The object in a file that an earlier call wrote; empty if there is none or it cannot be read."""
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
+def _whole_questions(run: "SweepRun", data: DemoData) -> float:
+    """How many questions about each fact of the background the run's rows hold whole, neither cut nor parted."""
+    from kisl_plugin.local.config import read_config
+    from kisl_plugin.local.data import read_data
+
+    read = read_data(read_config([run.config]))
+    facts = read_triples(data.background_facts)
+    texts = [answered_question(fact) for fact in facts]
+    questions = {bytes(np.array(read.tokenizer.encode(text, add_special_tokens=False).ids)) for text in texts}
+    count = 0
+    for i in range(run.tokens // run.values["seq_length"]):
+        row = read.train[i % len(read.train)]["text"]
+        documents = np.split(row, np.flatnonzero(row == read.eod) + 1)
+        count += sum(bytes(document[:-1]) in questions for document in documents)
+    return count / len(facts)
 
 
-def choose_facts(triples: Sequence[Triple], objects: int, injected: int, control: int, seed: int) -> list[Triple]:
-    """For each relation `objects` objects, with `injected` facts and `control` control facts of each.
+def _explanation(reports: "Mapping[str, FitReport]", rows: Sequence[_Row], kept: _Row) -> list[str]:
+    """In sentences: what was seen of both curves, and what explains it."""
+    from kisl_plugin.fit.curve import wilson
+    from kisl_plugin.fit.text import finding
 
-    Every object is stated equally often, so no question can be answered by knowing which objects are frequent.
-    """
-
-    def hashed(triple: Triple) -> bytes:
-        return hashlib.sha256(f"{seed}|{json.dumps(asdict(triple), sort_keys=True)}".encode()).digest()
-
-    by_object: dict[tuple[str, str], list[Triple]] = defaultdict(list)
-    for triple in sorted(triples, key=hashed):
-        by_object[triple.relation_id, triple.object].append(triple)
-    chosen: list[Triple] = []
-    objects_of: Counter[str] = Counter()
-    for (relation, _), facts in by_object.items():
-        stated = [fact for fact in facts if fact.group == INJECTED][:injected]
-        unstated = [fact for fact in facts if fact.group == CONTROL][:control]
-        if objects_of[relation] < objects and len(stated) == injected and len(unstated) == control:
-            objects_of[relation] += 1
-            chosen += stated + unstated
-    return sorted(chosen, key=lambda triple: (triple.group == CONTROL, triple.relation_id, triple.object))
-
-
-def docstrings(size: int, matcher: Matcher) -> tuple[list[str], int]:
-    """At least `size` characters of docstrings, and how many were left out because `matcher` matches them.
-
-    Repeated paragraphs and doctest lines are dropped; a document has more than one line. Files are read in an order
-    mixed by hash, so that every package is in every part of the corpus.
-
-    Raises:
-        KislError: the installed packages do not contain that much.
-    """
-    specs = filter(None, map(find_spec, PACKAGES))
-    roots = [Path(place) for spec in specs for place in spec.submodule_search_locations or []]
-    files = [(str(path.relative_to(root.parent)), path) for root in roots for path in root.rglob("*.py")]
-    files.sort(key=lambda pair: hashlib.sha256(pair[0].encode()).digest())
-    paragraphs_before: set[str] = set()
-    documents: list[str] = []
-    left_out = characters = 0
-    progress = Progress("reading docstrings", size)
-    for _, path in files:
-        for text in _docstrings_of(path):
-            paragraphs = []
-            for paragraph in text.split("\n\n"):
-                lines = [line for line in paragraph.splitlines() if not line.lstrip().startswith((">>>", "..."))]
-                prose = "\n".join(lines).strip("\n")
-                folded = " ".join(prose.split())
-                if folded and folded not in paragraphs_before:
-                    paragraphs_before.add(folded)
-                    paragraphs.append(prose)
-            document = "\n\n".join(paragraphs)
-            if "\n" in document and matcher([document])[0]:
-                left_out += 1
-            elif "\n" in document:
-                documents.append(document)
-                characters += len(document)
-        progress.update(min(characters, size))
-        if characters >= size:
-            progress.close()
-            return documents, left_out
-    raise KislError(f"the installed packages contain {characters:,} characters of docstrings; the demo needs {size:,}")
-
-
-def _docstrings_of(path: Path) -> Iterator[str]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError, OSError):
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            text = ast.get_docstring(node, clean=False)
-            if text and "\n" in text:
-                yield inspect.cleandoc(text)
+    first, last = rows[0], rows[-1]
+    best = max(rows, key=lambda row: row.question)
+    curve = reports[QUESTION].curves[0].curve
+    not_shown = "" if curve.ok else f" With this seed a fall is not shown beyond chance: {curve.message}."
+    total = reports[QUESTION].observations[0].total
+    (kept_low, _), (_, displaced_high) = (
+        wilson(round(share * total), total) for share in (kept.question, last.question)
+    )
+    cause = "repetition alone does no harm, displacement does" if kept_low > displaced_high else "no clear difference"
+    return [
+        f"Asked as questions: {finding(reports[QUESTION])}{not_shown}",
+        f"Best was {best.question:.3f} at F = {best.frequency}; at F = {last.frequency} it is {last.question:.3f} "
+        f"(control facts, which were never injected: {last.control:.3f}).",
+        f"Asked as the injected statements: {finding(reports[STATEMENT])} "
+        f"At F = {last.frequency} it is {last.statement:.3f}.",
+        f"Why: at F = {last.frequency} the statements are {last.share:.0%} of the tokens. The model learns to answer "
+        f"from the questions about other facts in its background; {last.whole:.1f} a fact are left whole, of "
+        f"{first.whole:.1f} at F = 0; it answers {last.background:.3f} of them, {first.background:.3f} at F = 0.",
+        f"With as many statements and the whole background kept, it answers {kept.question:.3f}: {cause}.",
+    ]

@@ -89,9 +89,9 @@ TINY = Training(
     batch=8,
     attention="global",
     # As in the run cards of `kisl demo`.
-    facts=Facts(source="kisl-demo/data/facts.jsonl", count=198, tokens=22.36, template=(0, 1, 2, 3, 4)),
+    facts=Facts(source="kisl-demo/data/facts.jsonl", count=198, tokens=10.42, template=(0, 1, 2, 3, 4)),
     schedule={"lr": 8e-3, "min_lr": 8e-4, "warmup": 0.05},
-    data={"vocab": "kisl-demo/data/tokenizer.json", "path": "kisl-demo/data/text_document", "split": "95, 5, 0"},
+    data={"vocab": "kisl-demo/data/tokenizer.json", "path": "kisl-demo/data/text_document", "split": "99, 1, 0"},
     log={"checkpoint_factor": 100, "log_interval": 20, "eval_iters": 8},
     # No CUDA: fp32, gloo, and none of the kernels that GPT-NeoX compiles.
     machine={

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from kisl_plugin.cli.main import main
-from kisl_plugin.demo import FULL, choose_facts
+from kisl_plugin.demo_data import FULL, choose_facts
 from kisl_plugin.grid import GRID, SEED, TINY, all_runs, all_series, yaml_of
 from kisl_plugin.local.config import read_config
 from kisl_plugin.local.model import padded_vocabulary
@@ -204,7 +204,7 @@ def test_the_share_of_injected_tokens_is_reckoned_from_the_triples_as_they_are()
     assert len(injected) == GRID.facts.count
     lengths = [len(verbalizer_of("statement").text(triple, 0)) for triple in injected]
     assert np.mean(lengths) == pytest.approx(48.2, abs=0.05)
-    demo = Counter(t.group for t in choose_facts(triples, FULL.objects, FULL.injected, 1, SEED))
+    demo = Counter(t.group for t in choose_facts(triples, FULL.objects, FULL.injected, SEED)[0])
     assert demo["injected"] == TINY.facts.count
     run = RUNS["1b_f5000"]
     assert run.injected_fraction == pytest.approx(2581 * 5000 * 48.2 / 3.5 / 58e9, rel=1e-4)
@@ -212,7 +212,7 @@ def test_the_share_of_injected_tokens_is_reckoned_from_the_triples_as_they_are()
 
 def test_the_densest_tiny_run_fits() -> None:
     run = all_series()[-1].runs[-1]
-    facts = choose_facts(read_triples("wikidata_six"), FULL.objects, FULL.injected, 1, SEED)
+    facts = choose_facts(read_triples("wikidata_six"), FULL.objects, FULL.injected, SEED)[0]
     verbalizer = verbalizer_of("statement")
     wordings = [verbalizer.text(t, k) for t in facts if t.group != CONTROL for k in range(5)]
     scale = TINY.facts.tokens / np.mean([len(text) for text in wordings])

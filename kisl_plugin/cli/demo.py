@@ -18,7 +18,9 @@ from kisl_plugin.progress import duration
     type=click.IntRange(0, 2**32 - 1),
     help="Seed of facts, weights, row order and injection.",
 )
-@click.option("--quick", is_flag=True, help="A fifth of the tokens and fewer frequencies: under a minute.")
+@click.option(
+    "--quick", is_flag=True, help="A fifth of the tokens, four frequencies, one seed: under a minute, and no collapse."
+)
 @click.option(
     "--only-data", is_flag=True, help="Write tokenizer, corpus and facts, which neox_configs/tiny_*.yml read."
 )
@@ -30,7 +32,8 @@ def demo(out: Path, seed: int, quick: bool, only_data: bool) -> None:
 
     Example: kisl demo --out my-demo
     """
-    from kisl_plugin.demo import FULL, QUICK, prepare_data, run_demo
+    from kisl_plugin.demo import run_demo
+    from kisl_plugin.demo_data import FULL, QUICK, prepare_data
 
     scale, began = QUICK if quick else FULL, time.monotonic()
     if only_data:

@@ -5,6 +5,7 @@ import html
 import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from kisl_plugin import __version__
@@ -30,7 +31,7 @@ from kisl_plugin.fit.text import (
     verdict_word,
 )
 
-__all__ = ["report_page"]
+__all__ = ["ExtraSection", "report_page"]
 
 # Markup in which text is escaped unless it was made here: labels and paths come from files of others
 
@@ -102,12 +103,25 @@ def _document(title: str, head: Sequence[_Html], sections: Sequence[tuple[str, s
 # The report
 
 
-def report_page(report: FitReport, figures: Mapping[str, bytes], models: Sequence[bytes]) -> str:
+@dataclass(frozen=True)
+class ExtraSection:
+    """What a caller adds below the curves: sentences, then a table whose `rows` have as many cells as `headings`."""
+
+    heading: str
+    sentences: Sequence[str]
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def report_page(
+    report: FitReport, figures: Mapping[str, bytes], models: Sequence[bytes], extra: ExtraSection | None = None
+) -> str:
     """The page; `figures` are SVGs by name, `models` those of the single curves in their order."""
     predictions = [("predictions", "Predictions", _joined(map(_prediction, report.predictions)))]
     set_aside = [_joined([_tag("code", one.path), ": ", one.reason]) for one in report.set_aside]
     sections = [
         ("curves", "Collapse curves", _curves_section(report, figures)),
+        *([("extra", extra.heading, _extra_section(extra))] if extra else []),
         ("law", "Infusion law", _law_section(report, figures)),
         *(predictions if report.predictions else []),
         ("models", "Each model", _joined(map(_model, report.curves, models))),
@@ -137,6 +151,10 @@ def _curves_section(report: FitReport, figures: Mapping[str, bytes]) -> _Html:
         _table("Numbers of each curve", CURVE_HEADINGS, map(curve_cells, report.curves)),
     ]
     return _joined([*parts, _bullets(map(sentence, report.notes))])
+
+
+def _extra_section(extra: ExtraSection) -> _Html:
+    return _joined([_bullets(map(sentence, extra.sentences)), _table(extra.heading, extra.headings, extra.rows)])
 
 
 def _law_section(report: FitReport, figures: Mapping[str, bytes]) -> _Html:

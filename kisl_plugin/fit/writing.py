@@ -8,13 +8,16 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kisl_plugin import __version__
 from kisl_plugin.errors import InputError
 from kisl_plugin.files import write_atomically
 from kisl_plugin.fit.report import CurveReport, FitReport, LawReport
 from kisl_plugin.fit.tables import write_observations
+
+if TYPE_CHECKING:
+    from kisl_plugin.fit.page import ExtraSection
 
 __all__ = ["report_entries", "write_report"]
 
@@ -37,8 +40,10 @@ _PREDICTION_KEYS = (
 )
 
 
-def write_report(report: FitReport, out: str | Path) -> list[Path]:
+def write_report(report: FitReport, out: str | Path, extra: "ExtraSection | None" = None) -> list[Path]:
     """Write the report into the folder `out`, made if need be; returns the files, the page first.
+
+    The page gets the section `extra` below its curves.
 
     Raises:
         InputError: the folder cannot be made or written.
@@ -54,7 +59,7 @@ def write_report(report: FitReport, out: str | Path) -> list[Path]:
         models = [rendered(draw_model(one), "svg") for one in report.curves]
         text = json.dumps(report_entries(report), indent=2, ensure_ascii=False, allow_nan=False)
         files = [
-            write_atomically(folder / "index.html", report_page(report, svgs, models)),
+            write_atomically(folder / "index.html", report_page(report, svgs, models, extra)),
             write_atomically(folder / "fit.json", f"{text}\n"),
             write_observations(report.observations, folder / "observations.csv"),
         ]

@@ -50,7 +50,7 @@ class ProbeItem:
 
 
 def read_items(form: str, metadata: Mapping[str, Any]) -> tuple[tuple[ProbeItem, ...], Mapping[str, Any] | None]:
-    """The items in `form` ("question", "direct", "statement" or "paraphrase") for a model, and its run card if it has one.
+    """The items in `form` (question, direct, statement or paraphrase) for a model, and its run card if it has one.
 
     `metadata` holds lm_eval's model arguments and --metadata. The items are those of `run_card` (a folder or a
     `kisl.json`), else of `triples` (a source of `read_triples`), else of the model folder `pretrained`, else bundled.
