@@ -49,9 +49,9 @@ class Scale:
     injected: int = 3
 
 
-# The background fills the run at F = 0 once: a fifth of it statements, a fifth questions.
-FULL = Scale((0, 10, 25, 45, 75, 115, 160), 2, 600, 580_000, 112, 66)
-QUICK = Scale((0, 6, 14, 28), 1, 120, 140_000, 21, 12)
+# The background fills the run at F = 0 once; a fifth of its tokens are statements, a third questions.
+FULL = Scale((0, 10, 25, 45, 75, 115, 160), 2, 600, 450_000, 112, 110)
+QUICK = Scale((0, 6, 14, 28), 1, 120, 110_000, 22, 22)
 
 
 @dataclass(frozen=True)

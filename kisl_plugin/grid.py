@@ -81,7 +81,7 @@ GRID = Training(
 # One model is also trained at the other budgets of the paper: how the collapse point moves with D.
 BUDGETS = {"300m": (75e9, 100e9)}
 
-# The demo's learning rate, batch, rows and facts, in fewer steps: a minute of GPT-NeoX on two cores.
+# The demo's rows and facts, in fewer steps: a minute of GPT-NeoX on two cores.
 TINY = Training(
     frequencies=(0, 10, 20, 30, 40),
     budget=262_144,

@@ -16,7 +16,7 @@ from kisl_plugin.progress import duration
     default=1234,
     show_default=True,
     type=click.IntRange(0, 2**32 - 1),
-    help="Seed of facts, weights, row order and injection.",
+    help="Decides which facts are injected, weights, row order and injection.",
 )
 @click.option(
     "--quick", is_flag=True, help="A fifth of the tokens, four frequencies, one seed: under a minute, and no collapse."
@@ -25,10 +25,11 @@ from kisl_plugin.progress import duration
     "--only-data", is_flag=True, help="Write tokenizer, corpus and facts, which neox_configs/tiny_*.yml read."
 )
 def demo(out: Path, seed: int, quick: bool, only_data: bool) -> None:
-    """Inject, train, probe and fit on this machine in minutes.
+    """Inject, train, probe and fit on this machine in minutes: a collapse point, and its cause.
 
-    Needs no GPU and no network. A small Llama is trained from scratch at several frequencies F on the docstrings of the
-    installed packages, with Wikidata facts stated F times each, and probed with lm_eval. A second call resumes.
+    Needs no GPU and no network. A small Llama is trained from scratch at several frequencies F, with Wikidata facts
+    stated F times each, on docstrings of the installed packages and questions and answers about other facts; lm_eval
+    asks it. A second call resumes.
 
     Example: kisl demo --out my-demo
     """
