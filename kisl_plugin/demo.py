@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["run_demo"]
 
 QUESTION, STATEMENT = "kisl_wikidata_direct", "kisl_wikidata_statement"
-_TOKENS_PER_STEP = 4 * 128  # of neox_configs/demo.yml
+_TOKENS_PER_STEP = 8 * 64  # of neox_configs/demo.yml
 _HEADINGS = ("F", "injected", "question", "statement", "control", "other facts", "questions left", "held-out loss")
 
 

@@ -106,7 +106,7 @@ def test_the_run_that_keeps_the_background_is_longer_by_its_statements(demo: tup
     assert (card.frequency, card.injected_tokens) == (FREQUENCIES[-1], displaced.injected_tokens)
     separators = card.triples["count"] * FREQUENCIES[-1]
     left = card.tokens - (card.injected_tokens or 0) - separators
-    assert left == pytest.approx(SMALL.train_iters * 4 * 128, abs=4 * 128)
+    assert left == pytest.approx(SMALL.train_iters * 8 * 64, abs=8 * 64)
 
 
 def test_whole_questions_are_those_that_the_rows_hold_up_to_their_separator(demo: tuple[Path, Result]) -> None:
@@ -230,7 +230,7 @@ def test_a_demos_frequencies_begin_with_none_and_end_near_the_whole_run(scale: S
     assert scale.frequencies[0] == 0
     assert list(scale.frequencies) == sorted(scale.frequencies)
     statements = 6 * scale.objects * scale.injected * scale.frequencies[-1]
-    assert 0.8 < statements * 8.9 / (scale.train_iters * 4 * 128) < 0.95  # 7.9 tokens and a separator each
+    assert 0.8 < statements * 8.9 / (scale.train_iters * 8 * 64) < 0.95  # 7.9 tokens and a separator each
     if scale is FULL:
         assert len(scale.frequencies) >= 7
         assert scale.seeds >= 2

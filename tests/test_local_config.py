@@ -20,7 +20,7 @@ def read(tmp_path: Path, **changes: Any) -> LocalConfig:
 
 
 def test_the_demo_yaml_is_read() -> None:
-    assert DEMO.samples == 600 * 4
+    assert DEMO.samples == 600 * 8
     assert DEMO.unused == ("output_layer_parallelism", "use_bias_in_norms")
 
 
