@@ -252,6 +252,31 @@ def test_a_bad_row_is_one_line_and_a_corrected_file_needs_force(tmp_path: Path) 
     assert world.kisl("out", "--force").exit_code == 0
 
 
+def test_bad_documents_are_skipped_with_a_count_and_a_list_also_by_a_build_that_stopped_at_one(tmp_path: Path) -> None:
+    world = make_world(tmp_path, [["one"], ["two"]])
+    (world.text / "a.jsonl").write_bytes(b'{"text": "three"}\n{"text": null}\n{"text": "four"}\n{\n')
+    stopped = world.kisl("out", "--tasks", "3")
+    assert (stopped.exit_code, "a.jsonl:2: text is None" in stopped.output) == (2, True)
+    result = world.kisl("out", "--tasks", "3", "--skip-bad-documents")
+    assert result.exit_code == 0, result.output
+    assert f"2 documents left out that could not be read: {tmp_path}/out.bad.txt" in result.output
+    listed = (tmp_path / "out.bad.txt").read_text().splitlines()
+    assert [line.split(": ")[0] for line in listed] == [f"{world.text}/a.jsonl:{n}" for n in (2, 4)]
+    assert (world.build("again", tasks=1, skip_bad_documents=True).bad, len(IndexedDataset(tmp_path / "out"))) == (2, 4)
+    assert written(tmp_path / "again") == written(tmp_path / "out")
+    (world.text / "a.jsonl").unlink()
+    assert world.build("out", force=True).bad == 0
+    assert not (tmp_path / "out.bad.txt").exists()
+
+
+def test_texts_of_another_column_are_built(tmp_path: Path) -> None:
+    world = make_world(tmp_path, [["one"]])
+    (world.text / "00.jsonl").write_text('{"content": "three", "text": "one"}\n')
+    assert world.kisl("out", "--text-column", "content").exit_code == 0
+    tokenizer, corpus = Tokenizer.from_file(str(world.tokenizer)), IndexedDataset(tmp_path / "out")
+    assert corpus.get(0).tolist() == [*tokenizer.encode("three").ids, 0]
+
+
 def test_relative_paths_are_those_of_the_caller_wherever_a_task_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -206,3 +206,59 @@ def test_a_document_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: py
             read_all(write_jsonl(tmp_path / f"b{ending}", ["", "b" * (1 << 20)]))
     with pytest.raises(InputError, match=r"c.parquet: row 1: larger than 1 MiB"):
         read_all(write_parquet(tmp_path / "c.parquet", ["é" * (1 << 20)]))
+
+
+@pytest.mark.parametrize("ending", [".ndjson", ".ndjson.gz", ".ndjson.zst", ".json.gz", ".json.zst"])
+def test_json_lines_are_read_under_every_name_they_have(tmp_path: Path, ending: str) -> None:
+    write_jsonl(tmp_path / f"part{ending}", ["one", "two"])
+    assert texts_of(tmp_path) == ["one", "two"]
+
+
+def test_texts_may_be_in_another_column(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"content": "one", "text": 3}\n')
+    pq.write_table(pa.table({"content": ["two", "three"]}), tmp_path / "b.parquet", row_group_size=1)
+    pieces = inputs.cut_into_pieces(inputs.find_files([tmp_path], "content"))
+    assert [one.text for piece in pieces for one in inputs.read_piece(piece)] == ["one", "two", "three"]
+    with pytest.raises(InputError, match=r"b.parquet: no column 'text'; the columns are 'content': see --text-column"):
+        read_all(tmp_path / "b.parquet")
+
+
+def test_bad_documents_are_left_out_where_their_errors_are_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs, "LARGEST_DOCUMENT", 1 << 10)
+    lines = [b"{", b"[1]", b'{"txt": 1}', b'{"text": null}', b'{"text": "\\ud83d"}', b'{"text": "\xe9"}', b"x" * 5000]
+    good = b'{"text": "good"}'
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join([good, *(part for line in lines for part in (line, good))]))
+    raw = pa.array([b"one", None, b"\xe9", b"four"]).view(pa.string())
+    pq.write_table(pa.table({"text": raw}), tmp_path / "b.parquet")
+    (tmp_path / "c.txt").write_bytes(b"\xe9")
+    errors: list[InputError] = []
+    pieces = inputs.cut_into_pieces(inputs.find_files([tmp_path]))
+    texts = [one.text for piece in pieces for one in inputs.read_piece(piece, errors.append)]
+    assert texts == ["good"] * 8 + ["one", "four"]
+    places = [*(f"a.jsonl:{n}:" for n in range(2, 15, 2)), "b.parquet: row 2:", "b.parquet: row 3:", "c.txt:1:"]
+    assert [str(error).startswith(f"{tmp_path}/{place}") for error, place in zip(errors, places, strict=True)] == [
+        True
+    ] * 10
+
+
+def test_zstd_of_a_long_window_is_refused_with_how_to_compress_it_anew(tmp_path: Path) -> None:
+    size = (len(ROW) << 3 | 1).to_bytes(3, "little")
+    for window, is_read in ((0x58, True), (0xA8, False)):  # 2 MB; 2 GB, as zstd --long=31 writes it
+        (tmp_path / "a.jsonl.zst").write_bytes(b"\x28\xb5\x2f\xfd\x00" + bytes([window]) + size + ROW)
+        if is_read:
+            assert texts_of(tmp_path) == ["fine"]
+        else:
+            with pytest.raises(
+                InputError, match=r"a.jsonl.zst: .* it was compressed with zstd --long; compress it wit"
+            ):
+                read_all(tmp_path)
+
+
+def test_hidden_files_below_a_folder_are_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.jsonl", ".a.jsonl", ".ipynb_checkpoints/a-checkpoint.jsonl", "b/.DS_Store", "b/b.jsonl"):
+        write_jsonl(tmp_path / name, [name])
+    assert texts_of(tmp_path) == ["a.jsonl", "b/b.jsonl"]
+    assert capsys.readouterr().err == f"{tmp_path}: hidden files are left out: .a.jsonl, .ipynb_checkpoints\n"
+    assert texts_of(tmp_path / ".a.jsonl") == [".a.jsonl"]

@@ -21,8 +21,8 @@ __all__ = ["corpus"]
 _FORMATS = """\b
 A document is
   a .txt file, whole;
-  the key "text" of a line of .jsonl,
-    .jsonl.gz or .jsonl.zst;
+  the key "text" of a line of .jsonl or .ndjson, or of
+    .jsonl.gz, .ndjson.gz, .json.gz, or .zst of these;
   the column "text" of a row of .parquet.
 
 Its id is the key or column "id", else file and line. Folders are searched for such files, on this machine and behind
@@ -31,6 +31,9 @@ AWS_ENDPOINT_URL); other URLs are opened by fsspec."""
 
 _path = click.Path(path_type=Path)
 _count = click.IntRange(min=1)
+_text_column = click.option(
+    "--text-column", default="text", show_default=True, metavar="NAME", help="Key or column of the texts."
+)
 _SLURM_OR_RAY, _SLURM, _RAY = ("slurm", "ray"), ("slurm",), ("ray",)
 _EXECUTORS_OF = {
     "cpus_per_task": _SLURM_OR_RAY, "mem_per_cpu": _SLURM_OR_RAY, "partition": _SLURM, "time": _SLURM,
@@ -92,6 +95,10 @@ def _runner_of(executor: str, workers: int | None, options: dict[str, Any]) -> "
 )
 @click.option("--min-length", default=4, show_default=True, type=_count, help="Shorter aliases are ignored.")
 @click.option("--stop-list", metavar="FILE", type=_path, help="Aliases, one a line, that are ignored too.")
+@_text_column
+@click.option(
+    "--skip-bad-documents", is_flag=True, help="Leave out documents that cannot be read; OUTPUT.bad.txt lists them."
+)
 @click.option("--skip-bad-rows", is_flag=True, help="Leave out rows of --triples that are wrong, and list them.")
 @click.option("--weighted", is_flag=True, help="Do not merge the shards: list them with weights in OUTPUT.yml.")
 @click.option("--force", is_flag=True, help="Replace an existing output, or start a build again from the beginning.")
@@ -126,6 +133,8 @@ def build(
     match: str,
     min_length: int,
     stop_list: Path | None,
+    text_column: str,
+    skip_bad_documents: bool,
     skip_bad_rows: bool,
     weighted: bool,
     force: bool,
@@ -171,6 +180,8 @@ def build(
         weighted=weighted,
         force=force,
         skip_bad_rows=skip_bad_rows,
+        skip_bad_documents=skip_bad_documents,
+        text_column=text_column,
     )
     result = build_corpus(options, runner)
     if isinstance(result, list):  # a cluster goes on with it
@@ -190,6 +201,8 @@ def build(
         click.echo("no document states a fact")
     if result.empty:
         click.echo(f"{result.empty:,} empty documents skipped")
+    if result.bad:
+        click.echo(f"{result.bad:,} documents left out that could not be read: {file_of(output, '.bad.txt')}")
     if result.unsearchable:
         click.echo(f"{result.unsearchable:,} triples cannot be searched for everywhere: {table}, column unsearchable")
 
@@ -204,6 +217,7 @@ def corpus() -> None:
 
 @corpus.command(epilog=_FORMATS)
 @_takes_text
+@_text_column
 @click.option("--output", required=True, type=_path, help="The file, such as data/tokenizer.json.")
 @click.option("--vocab-size", default=32_000, show_default=True, type=_count, help="Tokens in all.")
 @click.option(
@@ -216,7 +230,13 @@ def corpus() -> None:
 )
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 def tokenizer(
-    inputs: tuple[str, ...], more: tuple[str, ...], output: Path, vocab_size: int, sample: int, force: bool
+    inputs: tuple[str, ...],
+    more: tuple[str, ...],
+    text_column: str,
+    output: Path,
+    vocab_size: int,
+    sample: int,
+    force: bool,
 ) -> None:
     """Train a byte-level BPE tokenizer, for HFTokenizer's vocab_file.
 
@@ -233,7 +253,7 @@ def tokenizer(
     if output.exists() and not force:
         raise InputError(f"{output}: already exists; choose another --output, or --force to replace it")
     check_writable(output)
-    pieces = cut_into_pieces(find_files([*inputs, *more]))
+    pieces = cut_into_pieces(find_files([*inputs, *more], text_column))
     reached = train_tokenizer(sample_texts(pieces, sample * MEGABYTE), vocab_size, output).get_vocab_size()
     click.echo(f"{output} · {reached:,} tokens")
     whole = sum(piece.size for piece in pieces) // MEGABYTE

@@ -55,7 +55,8 @@ class BuildOptions:
     `triples` is a source of `read_triples`, or "none" to keep every document. `tasks` None: one for each piece, at most
     1,000. `workers` tasks share `cores`; the tokenizer uses the cores that they leave. `weighted`: the shards are not
     merged but listed in a YAML. `force`: an earlier result, or a build that was begun, is replaced. `skip_bad_rows`: of
-    the triples, as read_triples does it.
+    the triples, as read_triples does it. `skip_bad_documents`: those that cannot be read are counted, and listed in
+    OUTPUT.bad.txt. `text_column`: the key or column of the texts.
     """
 
     inputs: Sequence[str | Path]
@@ -69,6 +70,8 @@ class BuildOptions:
     weighted: bool = False
     force: bool = False
     skip_bad_rows: bool = False
+    skip_bad_documents: bool = False
+    text_column: str = "text"
 
     def tasks_for(self, pieces: int) -> int:
         """The number of tasks that so many pieces are divided into."""
@@ -168,7 +171,7 @@ def _checked_paths(options: BuildOptions) -> BuildPaths:
 
 def _results(paths: BuildPaths) -> list[Path]:
     """The files there that a build writes, and that a new one replaces; the manifest first."""
-    ending = r"(_\d{5})?\.(json|idx|bin|yml|triples\.csv)"
+    ending = r"(_\d{5})?\.(json|idx|bin|yml|triples\.csv|bad\.txt)"
     folder, name = paths.output.parent, re.compile(re.escape(paths.output.name) + ending)
     files = [path for path in folder.iterdir() if name.fullmatch(path.name)] if folder.is_dir() else []
     return [*sorted(files, key=lambda path: path.suffix != ".json"), *paths.excluded.glob("[0-9]*[0-9].jsonl")]
@@ -184,7 +187,7 @@ def _plan(options: BuildOptions, paths: BuildPaths, old: Plan | None) -> Plan:
     triples = [] if options.triples == NO_TRIPLES else read_triples(options.triples, options.skip_bad_rows)
     matcher_of([], options.rules)  # an unknown matcher is refused before any work
     tokenizer_json, triples_jsonl = tokenizer.to_str(), triples_to_jsonl(triples)
-    files = find_files(options.inputs)
+    files = find_files(options.inputs, options.text_column)
 
     def plan_of(shares: Sequence[Sequence[Piece]]) -> Plan:
         return Plan(
@@ -246,6 +249,7 @@ def _difference(old: Plan, new: Plan) -> tuple[str, object, object] | None:
     pairs: list[tuple[str, object, object]] = [
         (f"{name} version", old.versions.get(name), new.versions.get(name)) for name in new.versions
     ]
+    pairs.append(("--text-column", old.shares[0][0].text, new.shares[0][0].text))
     for (before, old_version), (now, new_version) in zip(old.files.items(), new.files.items(), strict=False):
         pairs += [("--input", before, now), (f"the version of {before}", old_version, new_version)]
     pairs += [
@@ -263,7 +267,7 @@ def _stages(options: BuildOptions, paths: BuildPaths, plan: Plan) -> "list[Stage
     from kisl_plugin.corpus.filter import ExclusionWriter, FactFilter, ReadPieces, TokenizeShard
 
     threads = max(1, options.cores // min(options.workers, plan.tasks))
-    pipeline = [ReadPieces(paths), TokenizeShard(paths, threads)]
+    pipeline = [ReadPieces(paths, options.skip_bad_documents), TokenizeShard(paths, threads)]
     if plan.filters:
         pipeline.insert(1, FactFilter(paths.triples, plan.rules, ExclusionWriter(paths.excluded)))
     return [

@@ -18,6 +18,8 @@ from datatrove.pipeline.writers.disk_base import DiskWriter
 from kisl_plugin.corpus.inputs import read_piece
 from kisl_plugin.corpus.shards import BuildPaths, Stamp, load_plan
 from kisl_plugin.corpus.tokenizer import BatchEncoder
+from kisl_plugin.errors import InputError
+from kisl_plugin.files import write_atomically
 from kisl_plugin.hookspecs import Matcher
 from kisl_plugin.indexed import IndexedWriter
 from kisl_plugin.matching import MatchRules, matcher_of
@@ -37,25 +39,26 @@ class ReadPieces(PipelineStep):
     type = "📖 - READER"
     name = "pieces"
 
-    def __init__(self, paths: BuildPaths) -> None:
+    def __init__(self, paths: BuildPaths, skip_bad_documents: bool = False) -> None:
         super().__init__()
-        self.paths, self.folder = paths, Path.cwd()
+        self.paths, self.skip_bad_documents, self.folder = paths, skip_bad_documents, Path.cwd()
 
     def run(self, data: Documents | None, rank: int = 0, world_size: int = 1) -> Documents:
         """The documents of task `rank`."""
         with suppress(OSError):  # where the folder is missing, so is the file of a relative path
             os.chdir(self.folder)
         note = self.paths.read_bytes(rank)
-        read, due = 0, 0.0
+        read, due, bad = 0, 0.0, list[InputError]()
         for piece in load_plan(self.paths).shares[rank]:
             end = read + piece.size
-            for document in read_piece(piece):
+            for document in read_piece(piece, bad.append) if self.skip_bad_documents else read_piece(piece):
                 yield Document(text=document.text, id=document.id)
                 read = min(read + document.size, end)
                 if time.monotonic() >= due:
                     note.write_text(str(read), encoding="utf-8")
                     due = time.monotonic() + _NOTE_SECONDS
             read = end
+        write_atomically(self.paths.bad(rank), "".join(f"{error}\n" for error in bad))
         note.write_text(str(read), encoding="utf-8")
 
 

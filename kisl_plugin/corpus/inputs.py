@@ -11,11 +11,12 @@ import io
 import json
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from importlib import import_module
@@ -48,7 +49,7 @@ _VERSIONS = ("ETag", "blob_id", "etag", "oid", "md5Hash", "LastModified", "mtime
 class Piece:
     """A file, or its Parquet row groups start … stop-1; `size` is about the bytes of its text, for balance.
 
-    The `version` is another once the file's content is.
+    The `version` is another once the file's content is. `text` is the key or column of the documents' texts.
     """
 
     file: str
@@ -56,6 +57,7 @@ class Piece:
     size: int
     start: int | None = None
     stop: int | None = None
+    text: str = "text"
 
 
 class TextDocument(NamedTuple):
@@ -98,23 +100,28 @@ def _not_utf8(where: str, error: UnicodeDecodeError) -> InputError:
     return InputError(f"{where}: byte 0x{error.object[error.start]:02x} is not UTF-8; save the file as UTF-8")
 
 
-def read_text(stream: IO[bytes], name: str) -> Iterator[TextDocument]:
+Documents = Iterator[TextDocument | InputError]
+"""Of a reader: documents, and in place of each bad one its error."""
+
+
+def read_text(stream: IO[bytes], name: str, column: str) -> Documents:
     """One document: the whole file, as GPT-NeoX's preprocess_data.py reads it."""
     data = stream.read(LARGEST_DOCUMENT + 1)
-    if len(data) > LARGEST_DOCUMENT:
-        raise _too_large(name, ".txt file")
     try:
-        text = data.decode("utf-8-sig").replace("\r\n", "\n")
+        if len(data) > LARGEST_DOCUMENT:
+            raise _too_large(name, ".txt file")
+        yield _document(data.decode("utf-8-sig").replace("\r\n", "\n"), None, name, f"{name}:1")
     except UnicodeDecodeError as error:
-        raise _not_utf8(f"{name}:{data[: error.start].count(10) + 1}", error) from None
-    yield _document(text, None, name, f"{name}:1")
+        yield _not_utf8(f"{name}:{data[: error.start].count(10) + 1}", error)
+    except InputError as error:
+        yield error
 
 
-def read_jsonl(stream: IO[bytes], name: str, compression: str | None = None) -> Iterator[TextDocument]:
-    """The keys `text` and `id` of every line that is not blank; `compression` is gzip or zstd, of several members too.
+def read_jsonl(stream: IO[bytes], name: str, column: str, compression: str | None = None) -> Documents:
+    """The keys `column` and `id` of every line that is not blank; `compression` is gzip or zstd, several members too.
 
     Raises:
-        InputError: a line is not a JSON object with a valid text, or the compressed file is cut short or damaged.
+        InputError: the compressed file is cut short or damaged.
     """
     if compression:
         with needs_extra("corpus", name):
@@ -130,11 +137,12 @@ def read_jsonl(stream: IO[bytes], name: str, compression: str | None = None) -> 
         except OSError as error:
             if error.errno is not None:  # the storage's error, not pyarrow's
                 raise
+            if "too much memory" in str(error):  # zstd's word for a window above 128 MB
+                advice = "it was compressed with zstd --long; compress it without: zstd -d --long=31 -c FILE | zstd"
+                raise InputError(f"{name}: {error}: {advice}") from None
             raise InputError(
                 f"{where}: the file is cut short or damaged near here ({error}); download it again"
             ) from None
-        if len(line) > LARGEST_DOCUMENT:
-            raise _too_large(where, "line")
         if not line:
             return
         if number == 1:
@@ -142,39 +150,48 @@ def read_jsonl(stream: IO[bytes], name: str, compression: str | None = None) -> 
         if not line.strip():
             continue
         try:
+            if len(line) > LARGEST_DOCUMENT:
+                while line and not line.endswith(b"\n"):
+                    line = stream.readline(LARGEST_DOCUMENT)
+                raise _too_large(where, "line")
             row = json.loads(line.decode())
+            if not isinstance(row, dict) or column not in row:
+                content = f"keys {', '.join(map(repr, row))}" if isinstance(row, dict) else repr(row)[:40]
+                raise InputError(f"{where}: {content}; expected an object with the key {column!r}; see --text-column")
+            yield _document(row[column], row.get("id"), where, where)
         except UnicodeDecodeError as error:
-            raise _not_utf8(where, error) from None
+            yield _not_utf8(where, error)
+        except InputError as error:
+            yield error
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{where}: not JSON ({error}); expected one object a line") from None
-        if not isinstance(row, dict) or "text" not in row:
-            content = f"keys {', '.join(map(repr, row))}" if isinstance(row, dict) else repr(row)[:40]
-            raise InputError(f"{where}: {content}; expected an object with the key 'text'")
-        yield _document(row["text"], row.get("id"), where, where)
+            yield InputError(f"{where}: not JSON ({error}); expected one object a line")
 
 
-def read_parquet(stream: IO[bytes], name: str, start: int = 0, stop: int | None = None) -> Iterator[TextDocument]:
-    """The columns `text` and `id` of row groups start … stop-1, some rows at a time; row 1 is the file's first.
+def read_parquet(stream: IO[bytes], name: str, column: str, start: int = 0, stop: int | None = None) -> Documents:
+    """The columns `column` and `id` of row groups start … stop-1, some rows at a time; row 1 is the file's first.
 
     Raises:
-        InputError: pyarrow is missing, the file is not Parquet or is damaged, or a row's text is not valid.
+        InputError: pyarrow is missing, or the file is not Parquet or is damaged.
     """
-    with _open_parquet(stream, name) as table:
+    with _open_parquet(stream, name, column) as table:
         groups = range(table.num_row_groups)[start:stop]
         number = sum(table.metadata.row_group(group).num_rows for group in range(start))
-        columns = ["text", "id"] if "id" in table.schema_arrow.names else ["text"]
+        columns = [column, "id"] if "id" in table.schema_arrow.names else [column]
         for batch in table.iter_batches(batch_size=_BATCH_ROWS, row_groups=groups, columns=columns, use_threads=False):
             for row in range(batch.num_rows):
                 number += 1
                 try:
-                    text, *row_id = (batch.column(column)[row].as_py() for column in columns)
+                    text, *row_id = (batch.column(each)[row].as_py() for each in columns)
+                    where = f"{name}: row {number}"
+                    yield _document(text, row_id[0] if row_id else None, where, f"{name}#{number}")
                 except UnicodeDecodeError as error:
-                    raise _not_utf8(f"{name}: row {number}", error) from None
-                yield _document(text, row_id[0] if row_id else None, f"{name}: row {number}", f"{name}#{number}")
+                    yield _not_utf8(f"{name}: row {number}", error)
+                except InputError as error:
+                    yield error
 
 
 @contextmanager
-def _open_parquet(stream: IO[bytes], name: str) -> Iterator[Any]:
+def _open_parquet(stream: IO[bytes], name: str, text: str) -> Iterator[Any]:
     """The open file, whose column `text` was checked; pyarrow's errors become one line."""
     with needs_extra("corpus", name):
         import pyarrow as pa
@@ -182,15 +199,16 @@ def _open_parquet(stream: IO[bytes], name: str) -> Iterator[Any]:
     try:
         with pq.ParquetFile(stream, buffer_size=_BUFFER) as table:
             schema = table.schema_arrow
-            for column in ("text", "id"):
+            for column in (text, "id"):
                 if schema.names.count(column) > 1:
                     raise InputError(f"{name}: there are several columns {column!r}; expected one")
-            if "text" not in schema.names:
-                raise InputError(f"{name}: no column 'text'; the columns are {', '.join(map(repr, schema.names))}")
-            kind = schema.field("text").type
+            if text not in schema.names:
+                columns = ", ".join(map(repr, schema.names))
+                raise InputError(f"{name}: no column {text!r}; the columns are {columns}: see --text-column")
+            kind = schema.field(text).type
             kind = kind.value_type if pa.types.is_dictionary(kind) else kind
             if str(kind) not in _STRINGS:
-                raise InputError(f"{name}: column 'text' is of type {kind}; expected string")
+                raise InputError(f"{name}: column {text!r} is of type {kind}; expected string")
             yield table
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # the storage's error, not pyarrow's
@@ -198,12 +216,18 @@ def _open_parquet(stream: IO[bytes], name: str) -> Iterator[Any]:
         raise InputError(f"{name}: cannot be read as Parquet ({str(error).splitlines()[0]})") from None
 
 
-_READERS: dict[str, Callable[[IO[bytes], str], Iterator[TextDocument]]] = {
+_GZIP, _ZSTD = partial(read_jsonl, compression="gzip"), partial(read_jsonl, compression="zstd")
+_READERS: dict[str, Callable[[IO[bytes], str, str], Documents]] = {
     ".txt": read_text,
     ".jsonl": read_jsonl,
-    ".jsonl.gz": partial(read_jsonl, compression="gzip"),
-    ".jsonl.zst": partial(read_jsonl, compression="zstd"),
+    ".jsonl.gz": _GZIP,
+    ".jsonl.zst": _ZSTD,
     ".parquet": read_parquet,
+    ".ndjson": read_jsonl,
+    ".ndjson.gz": _GZIP,
+    ".ndjson.zst": _ZSTD,
+    ".json.gz": _GZIP,
+    ".json.zst": _ZSTD,
 }
 _ENDINGS = ", ".join(_READERS)
 
@@ -256,7 +280,7 @@ def _file_system(path: str) -> tuple[Any, str]:
     return system, name
 
 
-def _whole_file(path: str, info: Mapping[str, Any]) -> Piece:
+def _whole_file(path: str, info: Mapping[str, Any], text: str) -> Piece:
     """A file as its storage describes it."""
     if info["type"] != "file":
         raise InputError(f"{path}: not a regular file; expected text that can be read again")
@@ -264,7 +288,7 @@ def _whole_file(path: str, info: Mapping[str, Any]) -> Piece:
     version = next((info[key] for key in _VERSIONS if info.get(key)), "")
     # A listing may give seconds where the file's own entry gives a date.
     version = version.timestamp() if isinstance(version, datetime) else str(version).strip('"')
-    return Piece(path, f"{version}-{size}", size)
+    return Piece(path, f"{version}-{size}", size, text=text)
 
 
 @contextmanager
@@ -277,8 +301,10 @@ def _opened(path: str, by_line: bool) -> Iterator[IO[bytes]]:
             yield io.BufferedReader(stream, _BUFFER) if by_line else stream
 
 
-def find_files(inputs: Sequence[str | Path]) -> list[Piece]:
+def find_files(inputs: Sequence[str | Path], text: str = "text") -> list[Piece]:
     """The files of `inputs`, in their order; a folder or a pattern stands for its readable files, sorted by name.
+
+    `text` is the key or column of the texts. Hidden files below a folder are left out, with a line on standard error.
 
     Raises:
         InputError: nothing is found, an ending is unknown, a file would be read twice, or access is denied.
@@ -296,7 +322,7 @@ def find_files(inputs: Sequence[str | Path]) -> list[Piece]:
             if not infos:
                 raise InputError(f"{path}: no file to read; expected names that end in {_ENDINGS}")
             for name, info in infos.items():
-                file = _whole_file(name, info)
+                file = _whole_file(name, info, text)
                 key = name if URL.match(name) else os.path.realpath(name)
                 if key in files:
                     raise InputError(f"{name}: is listed twice, its documents would be in the corpus twice")
@@ -319,6 +345,10 @@ def _local_paths(path: str) -> list[str]:
             continue
         below, visited = [], set()
         for folder, folders, names in os.walk(root, onerror=refuse, followlinks=True):
+            hidden = [name for name in (*folders, *names) if name.startswith(".")]  # .ipynb_checkpoints has copies
+            if any(_ending_of(name) for name in hidden) or ".ipynb_checkpoints" in hidden:
+                print(f"{folder}: hidden files are left out: {', '.join(sorted(hidden))}", file=sys.stderr)
+            folders[:], names = ([n for n in some if n not in hidden] for some in (folders, names))
             folders.sort()  # which of two links to a folder is followed must not depend on the disk
             if (real := os.path.realpath(folder)) in visited:
                 folders.clear()
@@ -366,11 +396,11 @@ def cut_into_pieces(files: Sequence[Piece]) -> list[Piece]:
 def _cut(file: Piece) -> list[Piece]:
     ending = _ending_of(file.file)
     if ending != ".parquet":
-        unpacked = 3 if ending in (".jsonl.gz", ".jsonl.zst") else 1  # text compresses to about a third
-        return [Piece(file.file, file.version, file.size * unpacked)]
-    with _opened(file.file, by_line=False) as stream, _open_parquet(stream, file.file) as table:
+        unpacked = 3 if ending.endswith((".gz", ".zst")) else 1  # text compresses to about a third
+        return [replace(file, size=file.size * unpacked)]
+    with _opened(file.file, by_line=False) as stream, _open_parquet(stream, file.file, file.text) as table:
         footer = table.metadata
-        column = next(n for n in range(footer.num_columns) if footer.schema.column(n).path == "text")
+        column = next(n for n in range(footer.num_columns) if footer.schema.column(n).path == file.text)
         # The bytes of each row group's texts before compression.
         sizes = [footer.row_group(n).column(column).total_uncompressed_size for n in range(footer.num_row_groups)]
     # Runs of row groups of at most PIECE_BYTES, or a single larger one; a file without row groups is one empty run.
@@ -378,14 +408,14 @@ def _cut(file: Piece) -> list[Piece]:
     start = size = 0
     for group, group_size in enumerate(sizes):
         if group > start and size + group_size > PIECE_BYTES:
-            pieces.append(Piece(file.file, file.version, size, start, group))
+            pieces.append(replace(file, size=size, start=start, stop=group))
             start, size = group, 0
         size += group_size
-    return [*pieces, Piece(file.file, file.version, size, start, len(sizes))]
+    return [*pieces, replace(file, size=size, start=start, stop=len(sizes))]
 
 
-def read_piece(piece: Piece) -> Iterator[TextDocument]:
-    """The documents of a piece, in the order of its file.
+def read_piece(piece: Piece, note_bad: Callable[[InputError], object] | None = None) -> Iterator[TextDocument]:
+    """The documents of a piece, in the order of its file; bad ones are left out where `note_bad` takes their errors.
 
     Raises:
         InputError: a document cannot be read (the error names its line or row), or the file has changed since it was
@@ -396,9 +426,16 @@ def read_piece(piece: Piece) -> Iterator[TextDocument]:
     ending = _ending_of(piece.file)
     with _opened(piece.file, by_line=ending != ".parquet") as stream:
         if piece.start is None:
-            yield from _READERS[ending](stream, piece.file)
+            documents = _READERS[ending](stream, piece.file, piece.text)
         else:
-            yield from read_parquet(stream, piece.file, piece.start, piece.stop)
+            documents = read_parquet(stream, piece.file, piece.text, piece.start, piece.stop)
+        for document in documents:
+            if isinstance(document, TextDocument):
+                yield document
+            elif note_bad is None:
+                raise document
+            else:
+                note_bad(document)
     _check_version(piece)
 
 
@@ -406,7 +443,7 @@ def _check_version(piece: Piece) -> None:
     with _one_line_errors(piece.file):
         system, name = _file_system(piece.file)
         system.invalidate_cache(name)
-        version = _whole_file(piece.file, system.info(name)).version
+        version = _whole_file(piece.file, system.info(name), piece.text).version
     if version != piece.version:
         raise InputError(
             f"{piece.file}: has changed since the plan was made (version {version}, then {piece.version}); start again "

@@ -61,6 +61,10 @@ class BuildPaths:
         """The documents that a task has removed; missing where there are none."""
         return self.excluded / f"{rank:05d}.jsonl"
 
+    def bad(self, rank: int) -> Path:
+        """The errors of the documents that a task could not read and has left out, a line each."""
+        return self.folder / "bad" / f"{rank:05d}"
+
     def read_bytes(self, rank: int) -> Path:
         """The file in which a task notes how many bytes of its pieces it has read."""
         return self.folder / "read" / f"{rank:05d}"
@@ -162,7 +166,7 @@ def _load_plan(output: Path, version: int) -> Plan:
 
 def write_plan(paths: BuildPaths, plan: Plan, triples_jsonl: str, tokenizer_json: str) -> Plan:
     """Begin a build, with the plan written last; the plan with its id."""
-    for folder in (paths.shards, paths.read_bytes(0).parent):
+    for folder in (paths.shards, paths.bad(0).parent, paths.read_bytes(0).parent):
         folder.mkdir(parents=True, exist_ok=True)
     write_atomically(paths.triples, triples_jsonl)
     write_atomically(paths.tokenizer, tokenizer_json)
@@ -211,13 +215,15 @@ class Corpus:
     """What a build made, as OUTPUT.json holds it; the same whatever the number of tasks and workers.
 
     `tokens` includes the ends of documents. `left_out` documents state a triple, by `relations` (a document may state
-    triples of several); `empty` ones are white space at most. OUTPUT.triples.csv says why triples are `unsearchable`.
+    triples of several); `empty` ones are white space at most, `bad` ones could not be read. OUTPUT.triples.csv says why
+    triples are `unsearchable`.
     """
 
     documents: int
     tokens: int
     left_out: int
     empty: int
+    bad: int
     relations: dict[str, int]
     unsearchable: int
     vocab_size: int
@@ -263,6 +269,7 @@ def merge_shards(paths: BuildPaths, weighted: bool, *_: object) -> None:
                 left_out += 1
                 by_triple.update({match["triple"] for match in stated})
                 by_relation.update({match["relation_id"] for match in stated})
+    bad = "".join(file.read_text(encoding="utf-8") for file in map(paths.bad, stamps) if file.exists())
     triples = read_triples(paths.triples) if plan.filters else []
     reasons = unsearchable(triples, plan.rules)
     corpus = Corpus(
@@ -270,6 +277,7 @@ def merge_shards(paths: BuildPaths, weighted: bool, *_: object) -> None:
         tokens=sum(stamp.tokens for stamp in stamps.values()),
         left_out=left_out,
         empty=sum(stamp.empty for stamp in stamps.values()),
+        bad=bad.count("\n"),
         relations=dict(sorted(by_relation.items())),
         unsearchable=len(reasons),
         vocab_size=plan.vocab_size,
@@ -290,6 +298,8 @@ def merge_shards(paths: BuildPaths, weighted: bool, *_: object) -> None:
         _link(paths, stamps)
     else:
         _concatenate(paths, plan, stamps)
+    if bad:
+        write_atomically(paths.folder / "bad.txt", bad).replace(file_of(paths.output, ".bad.txt"))
     if plan.filters:
         table = io.StringIO()
         rows = csv.writer(table, lineterminator="\n")
