@@ -1,14 +1,15 @@
 """When a document states a triple: which spellings read the same, what a whole word is, and which names are searched.
 
 A document states a triple when it contains the subject and the object (`pair`), or the subject alone (`subject`), each
-by its label or an alias, as whole words. Text and names are compared after Unicode NFKC and casefolding; any white
-space is one space, and the kinds of apostrophes and of dashes are one each. Other rules are plugins (`kisl_matcher`).
+by its label or an alias, as whole words; one span of the text is not both. Text and names are compared after Unicode
+NFKC and casefolding; any white space is one space, and the kinds of apostrophes and of dashes are one each. Other rules
+are plugins (`kisl_matcher`).
 """
 
 import re
 import unicodedata
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -450,9 +451,10 @@ class _TripleMatcher:
         matches = []
         for index, numbers in zip(candidates, sides, strict=True):
             subjects, objects = (sorted(span for number in side for span in places.get(number, ())) for side in numbers)
-            if subjects and (objects or self._subject_only):
-                subject, object = (subjects[0], None) if self._subject_only else _nearest(subjects, objects)
-                matches.append(Match(index, self._rule, subject, object))
+            if self._subject_only and subjects:
+                matches.append(Match(index, self._rule, subjects[0]))
+            elif pair := _nearest(subjects, objects):
+                matches.append(Match(index, self._rule, *pair))
         return matches
 
 
@@ -463,8 +465,11 @@ def _ranges(ends: IntArray, which: IntArray) -> tuple[IntArray, IntArray]:
     return rows, np.arange(len(rows)) + np.repeat(ends[which] - np.cumsum(counts) + counts, counts)
 
 
-def _nearest(subjects: Sequence[_Span], objects: Sequence[_Span]) -> tuple[_Span, _Span]:
-    """The mention of the subject and that of the object which together take the fewest characters. Both are sorted."""
+def _nearest(subjects: Sequence[_Span], objects: Sequence[_Span]) -> tuple[_Span, _Span] | None:
+    """The mention of the subject and that of the object which together take the fewest characters. Both are sorted.
+
+    None where there are no two: one span is not both, or "Swedish" alone would state that the Swedes speak it.
+    """
 
     def sooner(later: _Span, span: _Span) -> _Span:
         return later if later[1] < span[1] else span
@@ -475,7 +480,9 @@ def _nearest(subjects: Sequence[_Span], objects: Sequence[_Span]) -> tuple[_Span
         soonest = list(accumulate(reversed(seconds), sooner))[::-1]
         begins = [start for start, _ in seconds]
         for first in firsts:
-            place = bisect_left(begins, first[0])
-            if place < len(seconds):
-                pairs.append((first, soonest[place]) if firsts is subjects else (soonest[place], first))
-    return min(pairs, key=lambda pair: max(pair[0][1], pair[1][1]) - min(pair[0][0], pair[1][0]))
+            place, after = bisect_left(begins, first[0]), bisect_right(begins, first[0])
+            others = [*(span for span in seconds[place:after] if span != first), *soonest[after : after + 1]]
+            if others:
+                second = min(others, key=lambda span: span[1])
+                pairs.append((first, second) if firsts is subjects else (second, first))
+    return min(pairs, key=lambda pair: max(pair[0][1], pair[1][1]) - min(pair[0][0], pair[1][0]), default=None)

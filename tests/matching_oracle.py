@@ -144,7 +144,11 @@ def states(page: Page, triple: Triple, rules: MatchRules) -> bool:
         return False
     if rules.match == "subject":
         return True
-    return any(map(page.holds, object))
+    if not any(map(page.holds, object)):
+        return False
+    # One span is not both: two different ones are needed, which there are unless each side has the same single one.
+    subjects, objects = page.mentions(subject), page.mentions(object)
+    return any(one != other for one in subjects for other in objects)
 
 
 class Shelf:
@@ -188,7 +192,7 @@ def wrong_spans(page: Page, triple: Triple, rules: MatchRules, match: Match) -> 
     # A label that begins with a mark is found with the character that bears the mark, so its span may be wider.
     exact = all(_begins_letter(text[start]) for start, _ in (*subjects, *objects))
     if match.subject and match.object and exact:
-        nearest = min(_width(one, other) for one in subjects for other in objects)
+        nearest = min(_width(one, other) for one in subjects for other in objects if one != other)
         if _width(match.subject, match.object) != nearest:
             return f"{match.subject} and {match.object} are not the nearest mentions"
     return ""
@@ -263,7 +267,11 @@ ADVERSARIAL = {
     "one in the other": (fact("New York", "New York City"), "in New York City", True),
     "the other in one": (fact("New York City", "York"), "in New York City", True),
     "they overlap": (fact("New York City", "City Hall"), "New York City Hall", True),
-    "subject and object are the same": (fact("Georgia", "Georgia"), "Georgia", True),
+    "subject and object are the same": (fact("Georgia", "Georgia"), "Georgia", False),
+    "subject and object are the same, twice": (fact("Georgia", "Georgia"), "Georgia, Georgia", True),
+    "one span is both": (fact("Swedes", "Swedish", ("Swedish",)), "The Swedish sea.", False),
+    "two spans of one name": (fact("Swedes", "Swedish", ("Swedish",)), "Swedish sea, Swedish land", True),
+    "one span is both, and another one": (fact("Swedes", "Swedish", ("Swedish",)), "The Swedes' Swedish.", True),
     "a label that overlaps itself": (fact("a b a", "b a b"), "a b a b", True),
     "a whole word behind a part of one": (fact("ana ana"), "banana ana ana obj", True),
     "two characters": (fact("U2"), "(U2) obj", True),

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_world import EOD, sentences
 from tiny_world import train_tokenizer as train_small
-from tokenizers import Tokenizer, normalizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from kisl_plugin.cli.main import main
 from kisl_plugin.corpus.tokenizer import BatchEncoder, train_tokenizer
@@ -200,3 +200,26 @@ def test_an_end_of_document_that_would_be_encoded_in_a_text_is_refused(small: Pa
     assert encoder.encode(["fine"])
     with pytest.raises(InputError, match=r'plain.json: <\|endoftext\|> in a text would end .* "special": true'):
         encoder.encode([f"a{EOD}b"])
+
+
+@pytest.mark.parametrize("fault", ["bytes", "unknown", "dropout"])
+def test_a_tokenizer_that_loses_text_or_is_random_is_refused_before_any_work(
+    small: Path, tmp_path: Path, fault: str
+) -> None:
+    if fault == "dropout":
+        content = json.loads(small.read_text())
+        content["model"]["dropout"] = 0.1
+        (tmp_path / "t.json").write_text(json.dumps(content))
+        expected = "t.json: BPE dropout 0.1: ids would be random; set dropout to null"
+    else:
+        made = Tokenizer(models.BPE(unk_token="?" if fault == "unknown" else None))
+        made.pre_tokenizer = None if fault == "unknown" else pre_tokenizers.ByteLevel()
+        made.train_from_iterator(sentences(50), trainers.BpeTrainer(special_tokens=[EOD, "?"], show_progress=False))
+        made.save(str(tmp_path / "t.json"))
+        expected = "it has neither ByteLevel nor" if fault == "unknown" else "of the 256 bytes have no token"
+    write_jsonl(tmp_path / "a.jsonl", ["x"])
+    command = ["corpus", "build", "--triples", "none", "--input", str(tmp_path / "a.jsonl")]
+    command += ["--tokenizer", str(tmp_path / "t.json"), "--output", str(tmp_path / "o")]
+    result = CliRunner().invoke(main, command)
+    assert (result.exit_code, result.output.count("\n")) == (2, 1) and expected in result.output, result.output
+    assert not list(tmp_path.glob("o*"))

@@ -30,7 +30,7 @@ from kisl_plugin.corpus.shards import (
     read_plan,
     write_plan,
 )
-from kisl_plugin.corpus.tokenizer import BatchEncoder
+from kisl_plugin.corpus.tokenizer import BatchEncoder, check_keeps_text
 from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.files import sha256
 from kisl_plugin.huggingface import read_tokenizer
@@ -184,6 +184,7 @@ def _plan(options: BuildOptions, paths: BuildPaths, old: Plan | None) -> Plan:
         InputError: an input is bad; or another build was begun, and finished shards would be lost.
     """
     tokenizer, _ = read_tokenizer(options.tokenizer)
+    check_keeps_text(tokenizer, options.tokenizer)
     triples = [] if options.triples == NO_TRIPLES else read_triples(options.triples, options.skip_bad_rows)
     matcher_of([], options.rules)  # an unknown matcher is refused before any work
     tokenizer_json, triples_jsonl = tokenizer.to_str(), triples_to_jsonl(triples)

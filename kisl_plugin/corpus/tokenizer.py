@@ -20,7 +20,7 @@ from kisl_plugin.progress import Progress
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["BatchEncoder", "sample_texts", "train_tokenizer"]
+__all__ = ["BatchEncoder", "check_keeps_text", "sample_texts", "train_tokenizer"]
 
 _SMALLEST_VOCABULARY = 256 + 2  # every byte, and the two special tokens
 _CHECKED_EVERY, _CHECKED_CHARACTERS = 64, 100_000
@@ -89,6 +89,31 @@ def sample_texts(pieces: Sequence[Piece], sample: int) -> Iterator[str]:
                 progress.update(min(size // MEGABYTE, progress.total - 1), f"{documents:,} documents")
                 yield document.text
         progress.update(progress.total, f"{documents:,} documents")
+
+
+def check_keeps_text(tokenizer: "Tokenizer", path: Path) -> None:
+    """Check that a tokenizer always encodes a text in the same way, and all of it.
+
+    Raises:
+        InputError: it has BPE dropout; or it has no token for some byte, so that characters would be lost.
+    """
+    from tokenizers import pre_tokenizers
+
+    content = json.loads(tokenizer.to_str())
+    model = content["model"]
+    if model.get("dropout"):
+        raise InputError(f"{path}: BPE dropout {model['dropout']}: ids would be random; set dropout to null")
+    needed = set[str]()
+    if '"ByteLevel"' in json.dumps([content["pre_tokenizer"], content["normalizer"]]):
+        needed = set(pre_tokenizers.ByteLevel.alphabet())
+    elif model.get("byte_fallback"):
+        needed = {f"<0x{byte:02X}>" for byte in range(256)}
+    missing = len(needed - tokenizer.get_vocab().keys())
+    if missing or not needed:
+        reason = f"{missing} of the 256 bytes have no token" if needed else "it has neither ByteLevel nor byte_fallback"
+        raise InputError(
+            f"{path}: loses characters: {reason}; a tokenizer that keeps all: kisl corpus tokenizer --output FILE"
+        )
 
 
 class BatchEncoder:
