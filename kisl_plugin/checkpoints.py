@@ -11,6 +11,8 @@ from kisl_plugin.runcard import CARD_NAME, read_run_card
 
 __all__ = [
     "LOCK_NAME",
+    "STATE",
+    "earlier_checkpoint",
     "find_start",
     "hold_save",
     "hold_worker_lock",
@@ -20,6 +22,7 @@ __all__ = [
 ]
 
 LOCK_NAME, _WORKER_LOCK, _LATEST = "kisl.lock", "kisl.worker.lock", "latest"
+STATE = "state.pt"  # the weights of a checkpoint of the embedded engine, whose folder is renamed when it is complete
 
 
 @contextmanager
@@ -76,17 +79,46 @@ def latest_checkpoint(folder: str | Path | None) -> Path | None:
     """The checkpoint that `latest` in `folder` names, which need not be there; None where there is none yet.
 
     Raises:
-        InputError: `latest` cannot be read.
+        InputError: `latest` cannot be read, or was lost: a run would begin anew over the checkpoints that are there.
     """
     if folder is None:
         return None
     latest = Path(folder) / _LATEST
     try:
-        return Path(folder) / latest.read_text(encoding="utf-8").strip()
+        name = latest.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
-        return None
+        name = ""
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{latest}: cannot be read ({error}); expected the name of a checkpoint") from None
+    if name:
+        return Path(folder) / name
+    complete = _complete_checkpoints(Path(folder))
+    if complete:
+        raise InputError(
+            f"{latest}: is missing or empty, and {folder} holds checkpoints; to go on from the newest, write its name "
+            f"into that file: printf {complete[-1].name} > {latest}"
+        )
+    return None
+
+
+def earlier_checkpoint(checkpoint: Path) -> str:
+    """What to do about a checkpoint that cannot be read, as the end of a message."""
+    folder, step = checkpoint.parent, _step_of(checkpoint)
+    earlier = [path for path in _complete_checkpoints(folder) if _step_of(path) < step]
+    if not earlier:
+        return f"there is no earlier one: move {folder} away to start again"
+    return f"to go on from the one before it: printf {earlier[-1].name} > {folder / _LATEST}"
+
+
+def _complete_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in `folder` that were written to their end, by step. What each engine writes last is there."""
+    steps = [path for path in folder.glob("global_step*") if (path / "configs").is_dir() or (path / STATE).is_file()]
+    return sorted((path for path in steps if _step_of(path) >= 0), key=_step_of)
+
+
+def _step_of(checkpoint: Path) -> int:
+    digits = checkpoint.name.removeprefix("global_step")
+    return int(digits) if digits.isdecimal() else -1
 
 
 def find_start(

@@ -5,12 +5,13 @@ import hashlib
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from kisl_plugin.errors import KislError
 
-__all__ = ["hold_lock", "no_formula", "sha256", "sha256_of_files", "write_atomically"]
+__all__ = ["hold_lock", "no_formula", "sha256", "sha256_of_files", "wait_for_lock",
+           "write_atomically"]  # fmt: skip
 
 
 def write_atomically(path: Path, content: str | bytes) -> Path:
@@ -59,6 +60,15 @@ def hold_lock(path: Path, busy: str) -> Iterator[None]:
         stream.truncate(0)
         stream.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         stream.flush()
+        yield
+
+
+@contextmanager
+def wait_for_lock(path: Path) -> Iterator[None]:
+    """Run the block when no other process is in it; where `path` cannot be written, or locked, at once."""
+    with ExitStack() as stack:
+        with suppress(OSError):
+            fcntl.flock(stack.enter_context(path.open("a")), fcntl.LOCK_EX)
         yield
 
 

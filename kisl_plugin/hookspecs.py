@@ -6,7 +6,7 @@ plugins of the same kind (`_BUILT_IN`).
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -119,6 +119,11 @@ def kisl_matcher(name: str, triples: "Sequence[Triple]", rules: "MatchRules") ->
 @_hookspec(firstresult=True)
 def kisl_engine(name: str) -> "Engine | None":
     """The engine that trains (built in: local)."""
+
+
+@_hookspec
+def kisl_step(run_id: str, values: "Mapping[str, float]") -> None:
+    """A log interval of the local engine has ended: iteration, loss, lr, tokens, exposures; or held_out_loss."""
 
 
 _BUILT_IN = ("triples", "verbalize", "schedule", "matching", "local")

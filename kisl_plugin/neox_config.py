@@ -4,6 +4,7 @@ The table `KEY_RULES` is the one place that says which keys stop an injection, a
 rows or an export.
 """
 
+import copy
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +17,9 @@ import yaml
 from kisl_plugin.errors import InputError, did_you_mean
 from kisl_plugin.plan import is_number, is_whole
 
-__all__ = ["KEY_RULES", "KEY_VALUES", "OPTIMIZER_VALUES", "Yamls", "check_optimizer_values", "check_values",
-           "hint_for_key", "is_same_value", "missing_files", "read_yamls", "refuse_keys", "swiglu_width",
-           "unused_keys"]  # fmt: skip
+__all__ = ["KEY_RULES", "KEY_VALUES", "OPTIMIZER_VALUES", "PATH_KEYS", "Yamls", "check_optimizer_values",
+           "check_values", "hint_for_key", "is_same_value", "missing_files", "read_yamls", "refuse_keys",
+           "swiglu_width", "unused_keys"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,20 @@ class Yamls:
         """The file that holds `key`; for a dotted key, the one that holds its first part."""
         return self.files.get(key.split(".")[0], self.where)
 
+    def override(self, changes: Mapping[str, Any], source: str) -> "Yamls":
+        """The YAMLs with other values; a dotted key changes one key of a section. `source` names them in messages."""
+        values, files = copy.deepcopy(dict(self.values)), dict(self.files)
+        for key, value in changes.items():
+            *sections, last = key.replace("-", "_").split(".")
+            place = values
+            for section in sections:
+                if not isinstance(place.get(section), dict):
+                    place[section] = {}
+                place = place[section]
+            place[last] = value
+            files[[*sections, last][0]] = source
+        return Yamls(_clean_paths(values), files, self.where)
+
     def wrong_value(self, key: str, value: Any, expected: str) -> InputError:
         """The error for a value that is not what was expected."""
         as_text = isinstance(value, str) and "finite number" in expected
@@ -56,6 +71,25 @@ class _EachKeyOnce(yaml.SafeLoader):
             if names.count(name) > 1:
                 raise yaml.YAMLError(f"it contains the key {name!r} {names.count(name)} times; leave one")
         return super().construct_mapping(node, deep)
+
+
+# GPT-NeoX takes `~` literally, and where an absolute `save` ends in "/" it deletes no old checkpoint.
+PATH_KEYS = frozenset(
+    (
+        "save load data_path train_data_paths valid_data_paths test_data_paths vocab_file merge_file tensorboard_dir"
+    ).split()
+)
+
+
+def _clean_paths(values: dict[str, Any]) -> dict[str, Any]:
+    def clean(path: Any) -> Any:
+        if not isinstance(path, str):
+            return path
+        return (str(Path(path).expanduser()) if path.startswith("~") else path).rstrip("/") or path
+
+    for key in PATH_KEYS & values.keys():
+        values[key] = [*map(clean, values[key])] if isinstance(values[key], list) else clean(values[key])
+    return values
 
 
 def read_yamls(paths: Sequence[Path]) -> Yamls:
@@ -85,7 +119,7 @@ def read_yamls(paths: Sequence[Path]) -> Yamls:
             if name in values:
                 raise InputError(f"{path}: {name} is also in {files[name]}; a key may be given once")
             values[name], files[name] = value, str(path)
-    return Yamls(values, files, ", ".join(map(str, paths)))
+    return Yamls(_clean_paths(values), files, ", ".join(map(str, paths)))
 
 
 # What needs a key to have certain values, and how a message names it.
@@ -283,7 +317,7 @@ KEY_VALUES: Mapping[str, KeyValue] = {
     "gradient_accumulation_steps": _whole(1),
     "seed": KeyValue(1234, lambda value: is_whole(value) and value < 2**32, "a whole number from 0 to 2**32 - 1"),
     # Data, checkpoints and log
-    **dict.fromkeys(("data_path", "vocab_file", "save", "load"), _PATH),
+    **dict.fromkeys(("data_path", "vocab_file", "save", "load", "tensorboard_dir"), _PATH),
     "split": KeyValue("969, 30, 1", _is_split, "shares such as '969, 30, 1', none negative and not all zero"),
     "finetune": _FLAG,
     **dict.fromkeys(("checkpoint_factor", "keep_last_n_checkpoints"), _whole()),

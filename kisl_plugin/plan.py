@@ -4,6 +4,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,18 @@ from kisl_plugin.schedule import Schedule
 from kisl_plugin.triples import CONTROL, Triple, read_triples, triples_to_jsonl
 from kisl_plugin.verbalize import verbalizer_of
 
-__all__ = ["Encode", "InjectionPlan", "InjectionSettings", "is_number", "is_whole", "make_plan", "read_settings"]
+__all__ = [
+    "Encode",
+    "InjectionPlan",
+    "InjectionSettings",
+    "describe_passes",
+    "is_number",
+    "is_whole",
+    "make_plan",
+    "read_settings",
+]
 
+_FEW_PASSES = 4  # from there on repeated text counts for less (Muennighoff et al., 2023, arXiv 2305.16264)
 Encode = Callable[[str], Sequence[int]]
 
 
@@ -78,6 +89,8 @@ def read_settings(section: Any, where: str, default_seed: int) -> InjectionSetti
     for key in ("window", "template"):
         if isinstance(values.get(key), list):
             values[key] = tuple(values[key])
+    if values["triples"].startswith("~"):
+        values["triples"] = str(Path(values["triples"]).expanduser())
     return InjectionSettings(**values)
 
 
@@ -155,6 +168,15 @@ class InjectionPlan:
         """Statement tokens / (S · seq_length)."""
         return self.injected_tokens / (self.schedule.samples * self.seq_length)
 
+    def describe(self) -> str:
+        """The injection in one line."""
+        card = self.card_fields()
+        return (
+            f"{self.schedule.exposures:,} exposures of {card['triples']['count']:,} triples "
+            f"(F = {card.get('frequency', 'of its group')}) in {self.schedule.samples:,} samples, "
+            f"{self.injected_fraction:.2%} of the tokens; {card['triples']['control']:,} control triples"
+        )
+
     def card_fields(self) -> dict[str, Any]:
         """The part of the run card that records what was injected."""
         settings = self.settings
@@ -182,6 +204,17 @@ class InjectionPlan:
         }
 
 
+def describe_passes(background: int, tokens: int) -> str | None:
+    """A warning where a run of `tokens` reads a background of so many tokens more than a few times."""
+    passes = tokens / background
+    if passes <= _FEW_PASSES:
+        return None
+    return (
+        f"the background of {background:,} tokens is read {passes:,.0f} times in a run of {tokens:,}; a model that "
+        "knows it by heart says little about facts: use a larger corpus, or train for fewer tokens"
+    )
+
+
 def make_plan(settings: InjectionSettings, encode: Encode, samples: int, seq_length: int) -> InjectionPlan:
     """Read the triples, turn them into statements and tokens, and schedule their exposures over `samples` rows.
 
@@ -200,6 +233,13 @@ def make_plan(settings: InjectionSettings, encode: Encode, samples: int, seq_len
         raise InputError(
             f"the statements take {injected:,} of the run's {tokens:,} tokens ({injected / tokens:.1%}); "
             f"kisl.max_fraction allows {settings.max_fraction:.0%}: lower the frequency or train for more tokens"
+        )
+    longest = max(statements, key=lambda s: len(s.tokens) if s.frequency else 0)
+    if longest.frequency and len(longest.tokens) + 2 > seq_length + 1:
+        text = longest.text if len(longest.text) <= 100 else f"{longest.text[:100]}…"
+        raise InputError(
+            f"{text!r} (of {_ids_of(longest.triple)}) has {len(longest.tokens)} tokens, and with its two separators "
+            f"does not fit a row of {seq_length + 1}; leave the triple out, or use a longer seq_length"
         )
     schedule = Schedule(
         np.array([s.frequency for s in statements], dtype=np.int64),
@@ -261,11 +301,13 @@ def _make_statements(
             statement = Statement(triple, text, tokens, frequency)
             first = first_of.setdefault(tokens.tobytes(), statement)
             if first is not statement:
-                both = (first.triple, triple)
-                ids = [f"{t.subject_id or t.subject} {t.relation_id} {t.object_id or t.object}" for t in both]
                 raise InputError(
-                    f"two statements have the same tokens: {first.text!r} (of {ids[0]}) and {text!r} (of {ids[1]}); "
-                    "their exposures could not be told apart: leave one out"
+                    f"two statements have the same tokens: {first.text!r} (of {_ids_of(first.triple)}) and {text!r} "
+                    f"(of {_ids_of(triple)}); their exposures could not be told apart: leave one out"
                 )
             statements.append(statement)
     return statements
+
+
+def _ids_of(triple: Triple) -> str:
+    return f"{triple.subject_id or triple.subject} {triple.relation_id} {triple.object_id or triple.object}"

@@ -313,6 +313,16 @@ class Schedule:
         _, ends, triples = self._read_block(number)
         return triples[ends[row - 1] if row else 0 : ends[row]].copy()
 
+    def exposures_in(self, start: int, stop: int) -> int:
+        """How many exposures samples start … stop-1 hold."""
+        first, last = (min(max(i, self._first), self._last) - self._first for i in (start, stop))
+        total = 0
+        for number in range(first // self._block_rows, -(-last // self._block_rows)):
+            ends, begin = self._read_block(number)[1], number * self._block_rows
+            low, high = max(0, first - begin), min(len(ends), last - begin)
+            total += int(ends[high - 1]) - (int(ends[low - 1]) if low else 0)
+        return total
+
     def count_exposures(self) -> IntArray:
         """Count every k's exposures over the whole run, int64 [K]. O(exposures): for tests, and to check plugins."""
         counts = np.zeros(len(self.frequencies), dtype=np.int64)

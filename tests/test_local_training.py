@@ -9,7 +9,8 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from kisl_plugin.checkpoints import hold_save
 from kisl_plugin.cli.main import main
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.files import sha256
+from kisl_plugin.hookspecs import hookimpl, manager
 from kisl_plugin.indexed import IndexedDataset, IndexedWriter
 from kisl_plugin.local.engine import LocalEngine
 from kisl_plugin.local.training import Metrics, StepReport
@@ -211,6 +213,31 @@ def test_broken_run_folders_are_named(tmp_path: Path, world: Path) -> None:
         train(tmp_path, world)
     with pytest.raises(InputError, match="cannot be read"):
         train(tmp_path / "b", world, load=str(world / "facts.jsonl"))
+
+
+@pytest.mark.parametrize("damage", ["a missing latest", "an empty latest", "cut weights", "a missing checkpoint"])
+def test_after_a_power_cut_one_line_says_how_to_go_on_and_following_it_does(
+    finished: Path, world: Path, tmp_path: Path, damage: str
+) -> None:
+    save = tmp_path / "run"
+    train(tmp_path, world)
+    latest, newest = save / "latest", save / "global_step20"
+    if damage == "a missing latest":
+        latest.unlink()
+    elif damage == "an empty latest":
+        latest.write_text("")
+    elif damage == "cut weights":
+        state = (newest / "state.pt").read_bytes()
+        (newest / "state.pt").write_bytes(state[: len(state) // 2])
+    else:
+        shutil.rmtree(newest)
+    with pytest.raises(InputError) as caught:
+        train(tmp_path, world)
+    message = str(caught.value)
+    assert "\n" not in message and str(save) in message
+    subprocess.run(message.rpartition(": ")[2], shell=True, check=True)
+    assert latest.read_text() == ("global_step20" if "latest" in damage else "global_step16")
+    assert same_weights(train(tmp_path, world), finished)
 
 
 @pytest.mark.parametrize(
@@ -464,3 +491,50 @@ def test_the_old_lines_outlive_a_crash_while_they_are_rewritten(
     with pytest.raises(OSError, match="disk full"):
         Metrics(path, 5)
     assert lines_of(path) == [{"iteration": 5, "held_out_loss": 1.5}]
+
+
+def test_a_plugin_and_tensorboard_are_given_each_line_of_the_metrics(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Logger:
+        lines: ClassVar[list[dict[str, float]]] = []
+
+        @hookimpl
+        def kisl_step(self, run_id: str, values: dict[str, float]) -> None:
+            self.lines.append({"run_id": run_id, **values})  # type: ignore[dict-item]
+
+    events: list[tuple[str, float, int]] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            assert (folder, purge_step) == ("events", 1)
+
+        def add_scalar(self, name: str, value: float, iteration: int) -> None:
+            events.append((name, value, iteration))
+
+        def flush(self) -> None:
+            pass
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=SummaryWriter))
+    plugin = Logger()
+    manager().register(plugin)
+    try:
+        model = train(tmp_path, world, tensorboard_dir="events")
+    finally:
+        manager().unregister(plugin)
+    run_id = read_run_card(model).run_id
+    written = lines_of(tmp_path / "run" / "metrics.jsonl")
+    assert [{"run_id": run_id, **line} for line in written] == Logger.lines
+    assert {(f"train/{key}", line[key], line["iteration"]) for line in written for key in line} - {
+        ("train/iteration", line["iteration"], line["iteration"]) for line in written
+    } == set(events)
+
+
+def test_without_tensorboard_a_run_says_that_no_events_are_written(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    lines: list[str] = []
+    config = write_yaml(tmp_path / "run.yml", settings(world, tmp_path / "run", train_iters=8, tensorboard_dir="x"))
+    LocalEngine().train([config], say=lines.append)
+    assert "tensorboard_dir is set, and tensorboard is not installed: no events are written" in lines

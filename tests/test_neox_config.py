@@ -129,6 +129,19 @@ def test_two_files_of_the_same_name_or_with_the_same_key_are_refused(tmp_path: P
         read_yamls([first])
 
 
+def test_a_tilde_is_the_home_folder_and_a_slash_at_the_end_of_a_path_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    (tmp_path / "run.yml").write_text("save: /runs/a/\nload: ~/a\ntrain_data_paths: [~/b, c/]\nhostfile: /x/\n")
+    assert read_yamls([tmp_path / "run.yml"]).values == {
+        "save": "/runs/a",
+        "load": "/home/me/a",
+        "train_data_paths": ["/home/me/b", "c"],
+        "hostfile": "/x/",
+    }
+
+
 @pytest.mark.parametrize(
     ("content", "expected"), [(None, "cannot be read"), ("{", "not YAML"), ("- 1", "expected keys and values")]
 )

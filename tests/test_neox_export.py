@@ -351,3 +351,15 @@ def test_a_latest_that_leads_nowhere_is_refused(world: Path, tmp_path: Path) -> 
     (save / "latest").write_text("global_step99")
     with pytest.raises(InputError, match=r"latest: names 'global_step99', which is not there; use one of .*step20"):
         export_checkpoint(save, tmp_path / "out")
+
+
+def test_a_checkpoint_of_an_untested_commit_of_gpt_neox_is_exported_only_on_demand(world: Path, tmp_path: Path) -> None:
+    save = made(world, tmp_path)
+    parameters = export_checkpoint(save, tmp_path / "bare").parameters
+    versions = {"gpt_neox": "0123456789abcdef0123456789abcdef01234567"}
+    card = some_card(model={"params": parameters}, iteration=20, versions=versions)
+    write_run_card(save / STEP, card, TRIPLES)
+    with pytest.raises(InputError, match=r"kisl.json: was trained with GPT-NeoX 0123456789abcdef.*--any-commit"):
+        export_checkpoint(save, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert export_checkpoint(save, tmp_path / "out", any_commit=True).parameters == parameters

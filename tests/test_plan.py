@@ -18,7 +18,7 @@ from tiny_world import facts
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.hookspecs import hookimpl, manager
-from kisl_plugin.plan import InjectionPlan, InjectionSettings, make_plan, read_settings
+from kisl_plugin.plan import InjectionPlan, InjectionSettings, describe_passes, make_plan, read_settings
 from kisl_plugin.triples import Triple, triples_to_jsonl
 
 
@@ -232,3 +232,22 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     heavy = ["torch", "lm_eval", "deepspeed", "datasets", "matplotlib", "transformers", "numpy"]
     out = subprocess.run([sys.executable, "-c", program, *heavy], capture_output=True, text=True, check=True)
     assert out.stdout == "[]\n"
+
+
+def test_a_statement_that_is_longer_than_a_row_is_named_with_its_triple(tmp_path: Path) -> None:
+    rows = [f"Person {k},P19,Country {k}" for k in range(8)]
+    (tmp_path / "t.csv").write_text("\n".join(["subject,relation_id,object", *rows, f"{'Long ' * 40},P19,Country 0"]))
+    settings = read_settings({"triples": str(tmp_path / "t.csv"), "frequency": 1}, "run.yml", 3)
+    with pytest.raises(InputError, match=r"'Long Long .*…' \(of Long .* P19 Country 0\) has \d+ tokens, .* row of 101"):
+        make_plan(settings, letters, samples=500, seq_length=100)
+
+
+def test_a_background_that_is_read_many_times_is_pointed_out() -> None:
+    assert describe_passes(1000, 4000) is None
+    warning = describe_passes(230_000, 58_000_000_000)
+    assert warning and "230,000 tokens is read 252,174 times in a run of 58,000,000,000" in warning
+
+
+def test_a_tilde_in_the_path_of_the_triples_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert read_settings({"triples": "~/t.csv", "frequency": 1}, "run.yml", 3).triples == str(tmp_path / "t.csv")

@@ -298,3 +298,23 @@ def test_a_permutation_moves_items_uniformly() -> None:
     chi_square = ((hits - seeds / size) ** 2 / (seeds / size)).sum()
     freedom = (size - 1) ** 2
     assert abs(chi_square - freedom) < 5 * np.sqrt(2 * freedom)
+
+
+@given(
+    st.lists(st.integers(0, 9), min_size=1, max_size=6),
+    st.integers(30, 900),
+    st.sampled_from(["shuffled", "even"]),
+    st.booleans(),
+    st.tuples(st.integers(0, 900), st.integers(0, 900)),
+)
+def test_exposures_are_counted_over_any_part_of_a_run(
+    frequencies: list[int], samples: int, spacing: str, dense: bool, part: tuple[int, int]
+) -> None:
+    packed = {"lengths": [3 + k for k in range(len(frequencies))], "capacity": 12} if dense else {}
+    try:
+        schedule = Schedule(frequencies, samples, 5, spacing, window=(0.1, 0.9), **packed)
+    except InputError:
+        return
+    start, stop = sorted(min(i, samples) for i in part)
+    assert schedule.exposures_in(start, stop) == sum(len(schedule.triples_in(i)) for i in range(start, stop))
+    assert schedule.exposures_in(0, samples) == schedule.exposures

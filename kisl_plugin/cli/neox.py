@@ -14,8 +14,9 @@ from kisl_plugin.errors import KislError
 @click.argument("checkpoint", metavar="CHECKPOINT", type=click.Path(path_type=Path))
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("--tokenizer", type=click.Path(path_type=Path), help="The training's tokenizer.json, if it has moved.")
+@click.option("--any-commit", is_flag=True, help="Also if an untested commit of GPT-NeoX trained it.")
 @click.option("--push-to-hub", metavar="REPO", help="Upload OUT to this model of the Hugging Face hub, made private.")
-def export(checkpoint: Path, out: Path, tokenizer: Path | None, push_to_hub: str | None) -> None:
+def export(checkpoint: Path, out: Path, tokenizer: Path | None, any_commit: bool, push_to_hub: str | None) -> None:
     """Write a checkpoint of GPT-NeoX as a Hugging Face Llama folder.
 
     CHECKPOINT is SAVE/global_stepN, or SAVE (then the latest). OUT gets the weights, the tokenizer, the run card with
@@ -27,7 +28,7 @@ def export(checkpoint: Path, out: Path, tokenizer: Path | None, push_to_hub: str
     from kisl_plugin.neox.export import export_checkpoint
     from kisl_plugin.runcard import CARD_NAME
 
-    done = export_checkpoint(checkpoint, out, tokenizer)
+    done = export_checkpoint(checkpoint, out, tokenizer, any_commit=any_commit)
     click.echo(
         f"{done.folder}: {done.parameters:,} parameters in {done.dtype}, iteration {done.iteration:,} "
         f"of {done.checkpoint}"

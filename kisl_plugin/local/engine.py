@@ -7,7 +7,7 @@ is killed at any moment resumes to the same weights. There is no other state: ro
 import json
 import platform
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,16 @@ import torch
 import transformers
 
 import kisl_plugin
-from kisl_plugin.checkpoints import find_start, hold_save, new_run_id, refuse_other_run
+from kisl_plugin.checkpoints import STATE, earlier_checkpoint, find_start, hold_save, new_run_id, refuse_other_run
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.files import sha256_of_files, write_atomically
+from kisl_plugin.hookspecs import manager
 from kisl_plugin.huggingface import write_model
 from kisl_plugin.local.config import LocalConfig, read_config
 from kisl_plugin.local.data import RunData, read_data
 from kisl_plugin.local.model import build_model, build_optimizer, count_parameters
-from kisl_plugin.local.training import Metrics, exposures_of, held_out_loss, keep_freed_memory, train_steps
+from kisl_plugin.local.training import Metrics, held_out_loss, keep_freed_memory, train_steps
+from kisl_plugin.plan import describe_passes
 from kisl_plugin.progress import Progress
 from kisl_plugin.runcard import CARD_NAME, RunCard, check_resume, describe_optimizer, read_run_card, write_run_card
 from kisl_plugin.triples import triples_to_jsonl
@@ -30,12 +32,13 @@ from kisl_plugin.triples import triples_to_jsonl
 __all__ = ["METRICS", "LocalEngine"]
 
 MODEL_FOLDER, METRICS = "hf", "metrics.jsonl"
-_LATEST, _STATE, _SETTINGS = "latest", "state.pt", "settings.json"
+_LATEST, _SETTINGS = "latest", "settings.json"
 # A run may resume with other values of these: the data are compared by their content, and the rest changes no more
 # than rounding (how a batch is divided into micro batches).
 _MAY_CHANGE = frozenset(
-    "save load finetune log_interval eval_interval eval_iters checkpoint_factor extra_save_iters kisl bf16 data_path "
-    "vocab_file keep_last_n_checkpoints train_micro_batch_size_per_gpu gradient_accumulation_steps".split()
+    "save load finetune tensorboard_dir log_interval eval_interval eval_iters checkpoint_factor extra_save_iters "
+    "kisl bf16 data_path vocab_file keep_last_n_checkpoints train_micro_batch_size_per_gpu "
+    "gradient_accumulation_steps".split()
 )
 
 
@@ -56,7 +59,11 @@ class LocalEngine:
             raise InputError(f"{config.where}: save is missing; checkpoints and the finished model are written there")
         folder = Path(config["save"])
         with hold_save(folder, config.where):
-            run = _Run(config, read_data(config), say)
+            data = read_data(config)
+            warning = describe_passes(int(data.corpus.sizes.sum(dtype="int64")), config.samples * config["seq_length"])
+            if warning:
+                say(warning)
+            run = _Run(config, data, say)
             try:
                 return run.train(label)
             except OSError as error:
@@ -97,9 +104,10 @@ class _Run:
                 self.say(f"{finished}: already trained to iteration {end}")
                 return finished
         tokens_per_step = config.batch * config["seq_length"]
-        metrics, progress = Metrics(self.folder / METRICS, self.start), Progress(label, end)
+        metrics, progress = Metrics(self.folder / METRICS, self.start, self.loggers()), Progress(label, end)
         progress.update(self.start)
-        exposures = sum(exposures_of(self.data, config, step) for step in range(self.start))
+        schedule = self.data.plan.schedule if self.data.plan else None
+        exposures = schedule.exposures_in(0, self.start * config.batch) if schedule else 0
         for report in train_steps(self.model, self.optimizer, config, self.data, self.start):
             step, exposures = report.iteration, exposures + report.exposures
             progress.update(step, metrics.add(report, tokens_per_step, exposures))
@@ -115,6 +123,27 @@ class _Run:
         write_model(finished, self.model, self.data.tokenizer, self.card(end), self.triples_jsonl)
         return finished
 
+    def loggers(self) -> list[Callable[[Mapping[str, float]], object]]:
+        """What is called with each line of the metrics: plugins, and TensorBoard where it is there and asked for."""
+        loggers: list[Callable[[Mapping[str, float]], object]] = [
+            lambda values: manager().hook.kisl_step(run_id=self.run_id, values=values)
+        ]
+        if self.config["tensorboard_dir"] is not None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                self.say("tensorboard_dir is set, and tensorboard is not installed: no events are written")
+                return loggers
+            writer: Any = SummaryWriter(self.config["tensorboard_dir"], purge_step=self.start + 1)
+
+            def write_events(values: Mapping[str, float]) -> None:
+                for name in values.keys() - {"iteration"}:
+                    writer.add_scalar(f"train/{name}", values[name], values["iteration"])
+                writer.flush()
+
+            loggers.append(write_events)
+        return loggers
+
     def _resume(self) -> Any:
         """Load the weights to start from, if any. Returns the optimizer's state where the run goes on from its own."""
         config, load = self.config, self.config["load"]
@@ -127,20 +156,21 @@ class _Run:
             raise InputError(
                 f"{checkpoint}: is a checkpoint of GPT-NeoX, not of this engine; choose another save and load"
             )
-        if not (checkpoint / _STATE).is_file():
+        if not (checkpoint / STATE).is_file():
             latest = checkpoint.parent / _LATEST
-            raise InputError(
-                f"{latest}: names {checkpoint.name!r}, which is missing; write the name of a checkpoint there"
-            )
+            raise InputError(f"{latest}: names {checkpoint.name!r}, which is missing; {earlier_checkpoint(checkpoint)}")
         try:
             # Tensors only: nothing in the file is executed.
-            state = torch.load(checkpoint / _STATE, map_location="cpu", weights_only=True)
+            state = torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)
             weights, optimizer_state = state["model"], state["optimizer"]
             settings = json.loads((checkpoint / _SETTINGS).read_text(encoding="utf-8"))
             iteration = settings.pop("iteration")
         except Exception as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise InputError(f"{checkpoint}: cannot be read as a checkpoint of the local engine ({reason})") from None
+            raise InputError(
+                f"{checkpoint}: cannot be read as a checkpoint of the local engine ({reason}); "
+                f"{earlier_checkpoint(checkpoint)}"
+            ) from None
         card = read_run_card(checkpoint) if (checkpoint / CARD_NAME).is_file() else None
         if continues:
             self.start = iteration
@@ -177,9 +207,9 @@ class _Run:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir()
         try:
-            torch.save({"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}, draft / _STATE)
+            torch.save({"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}, draft / STATE)
         except RuntimeError as error:  # torch's way to say that the disk is full
-            raise OSError(f"{draft / _STATE}: {str(error).splitlines()[0]}") from None
+            raise OSError(f"{draft / STATE}: {str(error).splitlines()[0]}") from None
         write_atomically(draft / _SETTINGS, json.dumps({"iteration": iteration, **self.settings}, indent=2))
         card = self.card(iteration)
         if card is not None:

@@ -3,7 +3,7 @@
 import ctypes
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,8 +85,7 @@ def exposures_of(data: RunData, config: LocalConfig, step: int) -> int:
     """How many exposures the rows of a step hold."""
     if data.plan is None:
         return 0
-    rows = range(step * config.batch, (step + 1) * config.batch)
-    return sum(len(data.plan.schedule.triples_in(i)) for i in rows)
+    return data.plan.schedule.exposures_in(step * config.batch, (step + 1) * config.batch)
 
 
 def held_out_loss(model: LlamaForCausalLM, config: LocalConfig, rows: Rows) -> float:
@@ -121,11 +120,12 @@ def _loss(model: LlamaForCausalLM, rows: Rows, indices: range, config: LocalConf
 class Metrics:
     """Writes `metrics.jsonl`, one line a log interval; a resumed run keeps the lines up to `start`.
 
-    Lines that cannot be read are dropped: a run that was killed while writing leaves half a line.
+    Each line is given to `loggers` too. Lines that cannot be read are dropped: a run that was killed while writing
+    leaves half a line.
     """
 
-    def __init__(self, path: Path, start: int) -> None:
-        self._path = path
+    def __init__(self, path: Path, start: int, loggers: Sequence[Callable[[Mapping[str, float]], object]] = ()) -> None:
+        self._path, self._loggers = path, loggers
         self._interval: list[StepReport] = []
         kept = []
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
@@ -156,3 +156,5 @@ class Metrics:
         """Write one line of keys and values; `iteration` must be one of them."""
         with self._path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(values) + "\n")
+        for log in self._loggers:
+            log(values)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.huggingface import llama_config, read_tokenizer, write_model
 from kisl_plugin.neox.checkpoint import Checkpoint, Shards, find_checkpoint, open_checkpoint
+from kisl_plugin.neox.install import TESTED_COMMIT
 from kisl_plugin.neox_config import refuse_keys
 from kisl_plugin.progress import Progress
 from kisl_plugin.runcard import CARD_NAME, TRIPLES_NAME, RunCard, read_run_card
@@ -38,11 +39,12 @@ class Exported:
     card: RunCard | None
 
 
-def export_checkpoint(path: Path, out: Path, tokenizer: Path | None = None) -> Exported:
+def export_checkpoint(path: Path, out: Path, tokenizer: Path | None = None, *, any_commit: bool = False) -> Exported:
     """Write the model of a checkpoint to `out`, in the type in which it is stored; `tokenizer` replaces vocab_file.
 
     Raises:
-        InputError: the checkpoint is incomplete or not a Llama, its tokenizer is not found, or `out` holds other files.
+        InputError: the checkpoint is incomplete or not a Llama, was written by a commit of GPT-NeoX that was not tested
+            (unless `any_commit`), its tokenizer is not found, or `out` holds other files.
         KislError: `out` cannot be written.
     """
     folder = find_checkpoint(path)
@@ -69,6 +71,12 @@ def export_checkpoint(path: Path, out: Path, tokenizer: Path | None = None) -> E
         )
 
     card, triples = _read_card(checkpoint)
+    commit = card.versions.get("gpt_neox") if card is not None else None
+    if commit not in (None, TESTED_COMMIT) and not any_commit:
+        raise InputError(
+            f"{folder / CARD_NAME}: was trained with GPT-NeoX {commit}; the export was tested with {TESTED_COMMIT}, "
+            "and others store some weights in another order; to export it all the same: --any-commit; check its loss"
+        )
     model = _build(checkpoint, llama_config(checkpoint.settings, padded, eod))
     if card is not None and card.model["params"] != model.num_parameters():
         raise InputError(

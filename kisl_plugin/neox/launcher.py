@@ -9,14 +9,19 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import util
+from itertools import takewhile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
+import yaml
+
 from kisl_plugin.checkpoints import hold_save
 from kisl_plugin.errors import InputError, KislError, needs_extra
+from kisl_plugin.indexed import IndexedDataset
 from kisl_plugin.neox.install import INSTALL, VARIABLE, ensure_helpers, find_neox
 from kisl_plugin.neox.patches import (
     ACCELERATOR,
@@ -26,14 +31,15 @@ from kisl_plugin.neox.patches import (
     choose_device,
     patch_cuda,
     provide_pkg_resources,
-    refuse_gpu_kernels,
+    provide_wandb_id,
     settle_on_cpu,
     warn_of_lost_clipping,
+    without_gpu_kernels,
 )
 from kisl_plugin.neox.run import RUN_ID, check_start, injection_plan, tokenizer_of, where_of
 from kisl_plugin.neox.worker import SCRIPT
-from kisl_plugin.neox_config import Yamls, check_values, missing_files, read_yamls, refuse_keys
-from kisl_plugin.plan import read_settings
+from kisl_plugin.neox_config import PATH_KEYS, Yamls, check_values, missing_files, read_yamls, refuse_keys
+from kisl_plugin.plan import describe_passes, read_settings
 
 __all__ = ["main"]
 
@@ -75,10 +81,12 @@ def launch(script: str, arguments: list[str]) -> None:
     name = path.name.removesuffix(".py")
     # The name of GPT-NeoX's own script, or its path in a clone; any other file is a script of the user's.
     job = name if name in JOBS and (str(path) == path.name or (path.parent / "megatron").is_dir()) else None
-    configs, hostfile = read_command_line(arguments)
+    arguments, changes = read_overrides(arguments)
+    configs, hostfile, others = read_command_line(arguments)
     if not configs:
         raise InputError(f"deepy.py {script}: no YAML is given, for example: deepy.py train neox_configs/tiny_f20.yml")
     yamls = read_yamls(configs)
+    yamls = yamls.override(changes, "--override")
     if job == "train":
         check_values(yamls)
         if "kisl" in yamls.values:
@@ -101,18 +109,25 @@ def launch(script: str, arguments: list[str]) -> None:
         has_hostfile = bool(hostfile or yamls.values.get("hostfile")) or default.is_file()
         on_cpu = without_cuda and (os.environ.get(REQUEST) == "1" or not has_hostfile)
         if on_cpu:
-            refuse_gpu_kernels(yamls)
+            on_gpu = without_gpu_kernels(yamls.values)
+            changes |= on_gpu
+            yamls = yamls.override(on_gpu, "the CPU")
             os.environ[ACCELERATOR] = "cpu"
         provide_pkg_resources()
         sys.path.insert(0, str(folder))
         import deepspeed.launcher.runner as runner
         import megatron.neox_arguments  # noqa: F401
 
+        if yamls.values.get("use_wandb"):
+            provide_wandb_id()
+
     ensure_helpers(folder)
     if on_cpu:
         processes = yamls.values.get("num_gpus")
         patch_cuda(processes if isinstance(processes, int) and processes > 0 else 1)
         print("no GPU: GPT-NeoX is patched to train on the CPU (see kisl_plugin/neox/patches.py)")
+        if on_gpu:
+            print(f"no GPU: {', '.join(f'{key} is {value}' for key, value in on_gpu.items())}")
     check_keys(yamls, add_kisl_field())
     os.environ[VARIABLE] = str(folder)
     if job is not None:
@@ -123,7 +138,13 @@ def launch(script: str, arguments: list[str]) -> None:
     deepy = util.module_from_spec(spec)
     spec.loader.exec_module(deepy)
     try:
-        with checked_before_start(yamls, job, on_cpu), terminate_children(runner):
+        with ExitStack() as stack:
+            if changes:  # GPT-NeoX takes each key once, so the YAMLs become one
+                merged = Path(stack.enter_context(TemporaryDirectory())) / configs[0].name
+                merged.write_text(yaml.safe_dump(dict(yamls.values), sort_keys=False), encoding="utf-8")
+                arguments = [str(merged), *others]
+            stack.enter_context(checked_before_start(yamls, job, on_cpu))
+            stack.enter_context(terminate_children(runner))
             deepy.main([str(WORKER) if job else script, *arguments])
     except KislError:
         raise
@@ -165,6 +186,7 @@ def checked_before_start(yamls: Yamls, job: str | None, on_cpu: bool) -> Iterato
                 neox_args = original.__func__(NeoXArgs, input_args)
             except (AssertionError, AttributeError, ImportError, KeyError, TypeError, ValueError) as error:
                 raise InputError(f"{yamls.where}: GPT-NeoX refuses this configuration: {_in_one_line(error)}") from None
+            neox_args.update_values({key: yamls.values[key] for key in PATH_KEYS & yamls.values.keys()})
             if on_cpu:
                 settle_on_cpu(neox_args)
             if "master_port" not in yamls.values and neox_args.hostfile is None:
@@ -182,8 +204,30 @@ def checked_before_start(yamls: Yamls, job: str | None, on_cpu: bool) -> Iterato
             NeoXArgs.consume_deepy_args = original
 
 
-def read_command_line(arguments: Sequence[str]) -> tuple[list[Path], str | None]:
-    """The YAMLs that GPT-NeoX will read for these arguments (after the script), and the hostfile if one is given.
+def read_overrides(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """The arguments without `--override KEY=VALUE …`, and those keys with their values, which are YAML.
+
+    Raises:
+        InputError: what follows is no KEY=VALUE.
+    """
+    if "--override" not in arguments:
+        return arguments, {}
+    at = arguments.index("--override")
+    words = list(takewhile(lambda word: not word.startswith("-"), arguments[at + 1 :]))
+    changes = {}
+    for word in words or [""]:
+        key, equals, text = word.partition("=")
+        try:
+            changes[key] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            equals = ""
+        if not key or not equals:
+            raise InputError(f"--override {word}: expected KEY=VALUE …, such as train_iters=3 kisl.frequency=1")
+    return [*arguments[:at], *arguments[at + 1 + len(words) :]], changes
+
+
+def read_command_line(arguments: Sequence[str]) -> tuple[list[Path], str | None, list[str]]:
+    """The YAMLs that GPT-NeoX will read for these arguments (after the script), the hostfile, and the other arguments.
 
     Source: consume_deepy_args in megatron/neox_arguments/arguments.py.
     """
@@ -206,7 +250,11 @@ def read_command_line(arguments: Sequence[str]) -> tuple[list[Path], str | None]
         parser.add_argument(option)
     options, _ = parser.parse_known_args(arguments)
     names = [name if name.endswith((".yml", ".json")) else f"{name}.yml" for name in options.conf_file]
-    return [Path(options.conf_dir) / name for name in names], options.hostfile
+    others = [word for word in arguments if word not in options.conf_file]
+    if options.conf_dir:
+        at = others.index(options.conf_dir)
+        del others[at - 1 : at + 1]
+    return [Path(options.conf_dir) / name for name in names], options.hostfile, others
 
 
 @contextmanager
@@ -292,12 +340,13 @@ def check_run(neox_args: Any, stack: ExitStack) -> None:
         os.environ.setdefault("WANDB_RUN_ID", os.environ[RUN_ID])
         os.environ.setdefault("WANDB_RESUME", "allow")
     if plan is not None:
-        card = plan.card_fields()
-        print(
-            f"kisl: {plan.schedule.exposures:,} exposures of {card['triples']['count']:,} triples "
-            f"(F = {card.get('frequency', 'of its group')}) in {plan.schedule.samples:,} samples, "
-            f"{plan.injected_fraction:.2%} of the tokens; {card['triples']['control']:,} control triples"
-        )
+        print(f"kisl: {plan.describe()}")
+        with suppress(InputError):  # the older format that data_impl: cached reads
+            prefixes = neox_args.train_data_paths or [neox_args.data_path]
+            tokens = sum(int(IndexedDataset(Path(prefix)).sizes.sum(dtype="int64")) for prefix in prefixes)
+            warning = describe_passes(tokens, plan.schedule.samples * plan.seq_length)
+            if warning:
+                print(f"kisl: {warning}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The one place where statements enter GPT-NeoX's training stream: around the dataset of its train loader."""
 
+import glob
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from kisl_plugin.checkpoints import hold_worker_lock, refuse_other_run
 from kisl_plugin.errors import InputError
+from kisl_plugin.files import wait_for_lock
 from kisl_plugin.injection import InjectedDataset
 from kisl_plugin.neox.run import (
     RunStart,
@@ -39,10 +41,12 @@ def hook_into_training() -> None:
 
     build: Any = training.build_train_valid_test_data_loaders
     original_train: Any = training.train
+    log: Any = training.training_log
     save: Any = checkpointing.save_ds_checkpoint
     plan: InjectionPlan | None = None
     start: RunStart | None = None
     saved: int | None = None
+    counted = exposures = 0  # samples of which the exposures were counted, and those exposures
     lock = ExitStack()  # never closed: the lock ends with this process
     counts: tuple[int, int] | None = None
 
@@ -80,7 +84,19 @@ def hook_into_training() -> None:
     def train(neox_args: Any, **others: Any) -> Any:
         nonlocal saved
         saved = neox_args.iteration or None  # that of the checkpoint which was loaded, in every process
+        if plan is not None and neox_args.rank == 0:
+            print(f"kisl: {plan.describe()}", flush=True)
         return original_train(neox_args=neox_args, **others)
+
+    def training_log(*, neox_args: Any, iteration: int, **others: Any) -> Any:
+        nonlocal counted, exposures
+        result = log(neox_args=neox_args, iteration=iteration, **others)
+        if plan is not None and neox_args.rank == 0 and iteration % neox_args.log_interval == 0:
+            samples = iteration * neox_args.train_batch_size
+            exposures += plan.schedule.exposures_in(counted, samples)
+            counted = samples
+            print(f"kisl: {exposures:,} of {plan.schedule.exposures:,} exposures", flush=True)
+        return result
 
     def save_ds_checkpoint(iteration: int, model: Any, neox_args: Any) -> None:
         nonlocal counts, saved
@@ -96,7 +112,7 @@ def hook_into_training() -> None:
         save(iteration, model, neox_args)
         saved = iteration
 
-    training.train = train
+    training.train, training.training_log = train, training_log
     training.build_train_valid_test_data_loaders = build_train_valid_test_data_loaders
     checkpointing.save_ds_checkpoint = save_ds_checkpoint
     data_utils.cycle = cycle
@@ -107,8 +123,10 @@ def cache_maps_by_content() -> None:
 
     Upstream's name holds the number of samples, seq_length, seed and packing. The split and the lengths of the
     documents are not in it, so that a map of another split, or of a corpus that has changed, would be used in silence.
-    Nothing else enters a map: with both in its name, every process of every node finds the right one.
+    Nothing else enters a map: with both in its name, every process of every node finds the right one. A map that was
+    cut off by a crash is made again; runs that start together on one corpus wait for each other's maps.
     """
+    import torch
     from megatron.data import gpt2_dataset
 
     build = gpt2_dataset._build_index_mappings
@@ -118,7 +136,17 @@ def cache_maps_by_content() -> None:
     ) -> Any:
         digest = hashlib.sha256(np.ascontiguousarray(sizes).data)
         digest.update(np.ascontiguousarray(documents).data)
-        return build(name, f"{data_prefix}_{digest.hexdigest()[:16]}", documents, sizes, *rest, **named)
+        prefix = Path(f"{data_prefix}_{digest.hexdigest()[:16]}")
+        with ExitStack() as stack:
+            if torch.distributed.get_rank() == 0:  # which makes the maps
+                stack.enter_context(wait_for_lock(prefix.with_name(f"{prefix.name}.lock")))
+                for path in prefix.parent.glob(f"{glob.escape(prefix.name)}_{name}_indexmap_*.npy"):
+                    try:
+                        np.load(path, mmap_mode="r")
+                    except (EOFError, OSError, ValueError):
+                        print(f"kisl: {path} is cut off and is made again")
+                        path.unlink()
+            return build(name, str(prefix), documents, sizes, *rest, **named)
 
     gpt2_dataset._build_index_mappings = build_index_mappings
 

@@ -1,14 +1,17 @@
 """How GPT-NeoX is changed from outside: for today's libraries, for a CPU, and to know the section `kisl`."""
 
 import importlib
+import json
 import os
 import re
 import sys
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import partial
 from importlib.metadata import version
+from secrets import token_hex
 from types import ModuleType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -27,6 +30,14 @@ def provide_pkg_resources() -> None:
         stub.packaging = importlib.import_module("packaging")  # type: ignore[attr-defined]
         importlib.import_module("packaging.version")
         sys.modules["pkg_resources"] = stub
+
+
+def provide_wandb_id() -> None:
+    """GPT-NeoX ends the name of a W&B group with `wandb.util.generate_id()`, which newer releases of wandb lack."""
+    with suppress(ImportError):  # GPT-NeoX says that it is missing
+        util: Any = importlib.import_module("wandb").util
+        if not hasattr(util, "generate_id"):
+            util.generate_id = lambda: token_hex(4)
 
 
 def mend_pipeline_evaluation(training: Any) -> None:
@@ -121,19 +132,13 @@ def settle_on_cpu(neox_args: Any) -> None:
         neox_args.update_value("num_gpus", neox_args.num_gpus or 1)
 
 
-def refuse_gpu_kernels(yamls: Yamls) -> None:
-    """Refuse what only runs on a GPU where there is none.
-
-    Raises:
-        InputError: names the key.
-    """
-    remedies = {**dict.fromkeys(_GPU_KERNELS, "false"), "attention_config": "global"}
-    for key, remedy in remedies.items():
-        value = yamls.values.get(key)
-        if "flash" in str(value) if key == "attention_config" else value:
-            raise InputError(
-                f"{yamls.file_of(key)}: {key} is {value!r}, which needs a GPU, and there is none: set it to {remedy}"
-            )
+def without_gpu_kernels(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that ask for what only runs on a GPU, with the values that compute the same on a CPU."""
+    changes: dict[str, Any] = {key: False for key in _GPU_KERNELS if values.get(key)}
+    if "flash" in str(values.get("attention_config")):
+        text = json.dumps(values["attention_config"]).replace('"flash"', '"global"')
+        changes["attention_config"] = json.loads(text)
+    return changes
 
 
 # ---- the section `kisl` as a field of GPT-NeoX's own arguments class, and its other keys checked

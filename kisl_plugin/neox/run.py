@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import kisl_plugin
-from kisl_plugin.checkpoints import find_start, new_run_id
+from kisl_plugin.checkpoints import earlier_checkpoint, find_start, new_run_id
 from kisl_plugin.errors import InputError
 from kisl_plugin.files import sha256, sha256_of_files
 from kisl_plugin.indexed import IndexedDataset, file_of
@@ -128,6 +129,9 @@ def check_start(neox_args: Any, plan: InjectionPlan | None) -> RunStart:
     run_id = os.environ.get(RUN_ID) or new_run_id()
     if checkpoint is None:
         return RunStart(None, 0, None, run_id)
+    for file in sorted(checkpoint.glob("*.pt")):
+        if not zipfile.is_zipfile(file):  # torch.save writes the index of the archive last
+            raise InputError(f"{file}: is cut off; {earlier_checkpoint(checkpoint)}")
     card = read_run_card(checkpoint) if (checkpoint / CARD_NAME).is_file() else None
     if neox_args.finetune:
         return RunStart(checkpoint, 0, card.to_dict() if card is not None else None, run_id)

@@ -44,11 +44,6 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "no length": ({"train_iters": None}, ("train_iters is None and train_epochs None", "expected one of them")),
     "a seed of 0": ({"seed": 0}, ("seed is 0", "from 1")),
     "a save that cannot be written": ({"save": "/proc/kisl", "load": None}, ("save (/proc/kisl) cannot be written",)),
-    "a kernel for GPUs": ({"rope_fusion": True}, ("rope_fusion is True, which needs a GPU",)),
-    "flash attention": (
-        {"attention_config": [[["flash"], 1]]},
-        ("attention_config is", "needs a GPU, and there is none: set it to global"),
-    ),
     "a value of a wrong type": ({"num_gpus": "2"}, ("num_gpus is '2'; GPT-NeoX expects int",)),
     "a choice that is none": ({"tokenizer_type": "Best"}, ("tokenizer_type is 'Best'", "one of GPT2BPETokenizer")),
     "section that is a list": ({"kisl": [1, 2]}, ("kisl is [1, 2]; expected a section",)),
@@ -135,6 +130,8 @@ def folder(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def outcomes(world: Path, folder: Path) -> dict[str, str]:
     cases = {name: changed(neox_settings(world, folder / "run"), changes) for name, (changes, _) in REFUSED.items()}
     cases["a right run"] = neox_settings(world, folder / "run")
+    kernels = {"rope_fusion": True, "attention_config": [[["flash"], 1]]}
+    cases["kernels for GPUs"] = neox_settings(world, folder / "run", **kernels)
     cases["a finished run"] = neox_settings(world, folder / "trained", train_iters=4)
     cases["a busy save"] = neox_settings(world, folder / "busy")
     with hold_save(folder / "busy", "another.yml"):
@@ -158,7 +155,7 @@ def test_a_run_that_would_fail_or_not_be_exact_is_refused_with_the_reason(name: 
 
 
 def test_a_right_run_is_accepted_and_a_second_one_on_the_same_save_is_not(outcomes: dict[str, str]) -> None:
-    assert outcomes["a right run"] == "accepted"
+    assert outcomes["a right run"] == outcomes["kernels for GPUs"] == "accepted"
     assert outcomes["a busy save"].startswith("exit 1") and "another run saves to" in outcomes["a busy save"]
 
 

@@ -68,7 +68,11 @@ def resumed(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Resumed:
     kill_after("global_step8", config, save, folder / "first")
     assert not (save / "global_step20").exists()
     begun = int((save / "latest").read_text().removeprefix("global_step"))
-    train(config, folder, folder / "second")
+    again = train(config, folder, folder / "second")
+    assert re.findall(r"^kisl: (\d+) of 36 exposures$", again.output, re.M)[-1] == "36"
+    assert again.output.rindex("kisl: 36 exposures of 12 triples (F = 3) in 80 samples") > again.output.index(
+        "training"
+    )
     first, second = fed_rows(folder / "first"), fed_rows(folder / "second")
     assert len(second) == (20 - begun) * 4
     return Resumed(save, np.concatenate([first[: begun * 4], second]))
@@ -216,17 +220,56 @@ def test_a_finished_run_that_is_started_again_says_so_and_touches_nothing(resume
     assert before == {path: path.stat().st_mtime_ns for path in resumed.save.rglob("*") if "lock" not in path.name}
 
 
+def test_after_a_power_cut_one_line_says_how_to_go_on_and_a_cut_index_map_is_made_again(
+    resumed: Resumed, world: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(resumed.save, tmp_path / "run")
+    newest, latest = tmp_path / "run" / "global_step20", tmp_path / "run" / "latest"
+    config = write_yaml(tmp_path / "run.yml", neox_settings(world, tmp_path / "run", max_position_embeddings=256))
+    latest.unlink()
+    lost = run(["train", str(config)], tmp_path)
+    latest.write_text("global_step20")
+    (newest / "mp_rank_00_model_states.pt").write_bytes(b"PK" + bytes(1000))
+    cut = run(["train", str(config)], tmp_path)
+    for done, name in ((lost, "global_step20"), (cut, "global_step16")):
+        last = done.output.splitlines()[-1]
+        assert done.status == 2 and last.startswith("Error: ")
+        assert last.endswith(f": printf {name} > {latest}"), last
+    latest.write_text("global_step16")
+    maps = list(world.glob("text_*_train_indexmap_80ns_64sl_7s_*_shuffle_idx.npy"))
+    assert maps
+    for path in maps:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    again = train(config, tmp_path)
+    assert all(f"kisl: {path} is cut off and is made again" in again.output for path in maps)
+    assert same_weights(newest, resumed.save / "global_step20")
+
+
+def test_a_yaml_of_the_grid_runs_on_a_cpu_with_the_overrides_of_the_docs(world: Path, tmp_path: Path) -> None:
+    words = "train_iters=2 train_batch_size=2 train_micro_batch_size_per_gpu=2 seq_length=256 num_layers=1"
+    words += f" hidden_size=96 kisl.frequency=1 kisl.triples={world}/facts.jsonl vocab_file={world}/tokenizer.json"
+    words += f" data_path={world}/text save={tmp_path}/a load={tmp_path}/a"
+    grid = Path(__file__).parents[2] / "neox_configs" / "137m_f200.yml"
+    done = run(["train", str(grid), "--override", *words.split()], tmp_path, tmp_path / "log")
+    assert done.status == 0, done.output[-3000:]
+    assert "no GPU: attention_config is [[['global'], 12]]" in done.output
+    rows = fed_rows(tmp_path / "log")
+    assert rows.shape == (4, 256)
+    assert counted(rows, world) == expected(world, 1)
+
+
 def test_a_worker_that_outlives_its_launchers_keeps_other_runs_out(world: Path, tmp_path: Path) -> None:
     config = write_yaml(tmp_path / "run.yml", neox_settings(world, tmp_path / "run"))
-    process = start(["train", str(config)], tmp_path, tmp_path / "log", KISL_SPY_DELAY="0.5")
+    process = start(["train", str(config)], tmp_path, tmp_path / "log", KISL_SPY_DELAY="5")
     try:
         (worker,) = wait_for_workers(process, tmp_path / "log")
         os.kill(launcher_of(process.pid), signal.SIGKILL)
         os.kill(process.pid, signal.SIGKILL)
-        second = run(["train", str(config)], tmp_path)
-        assert Path(f"/proc/{worker}").exists()
-        assert second.status == 1
-        assert f"another run saves to {tmp_path / 'run'} (process {worker} on " in second.output
+        with (
+            pytest.raises(KislError, match=rf"another run saves to .*run \(process {worker} on "),
+            hold_save(tmp_path / "run", "second.yml"),
+        ):
+            pass
     finally:
         os.killpg(process.pid, signal.SIGKILL)
 
