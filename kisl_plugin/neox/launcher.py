@@ -334,6 +334,7 @@ def check_run(neox_args: Any, stack: ExitStack) -> None:
     if plan is not None and start.iteration == neox_args.train_iters:
         # GPT-NeoX would write the last checkpoint anew, in place.
         print(f"kisl: {start.checkpoint}: already trained to iteration {start.iteration}")
+        print(next_steps(neox_args.save), end="")
         sys.exit(0)
     os.environ[RUN_ID] = start.run_id
     if not neox_args.wandb_init_all_ranks:  # a run of W&B goes on with the run, unless the user's own settings say more
