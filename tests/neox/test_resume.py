@@ -246,7 +246,7 @@ def test_after_a_power_cut_one_line_says_how_to_go_on_and_a_cut_index_map_is_mad
 
 
 def test_a_yaml_of_the_grid_runs_on_a_cpu_with_the_overrides_of_the_docs(world: Path, tmp_path: Path) -> None:
-    words = "train_iters=2 train_batch_size=2 train_micro_batch_size_per_gpu=2 seq_length=256 num_layers=1"
+    words = "train_iters=2 train_batch_size=2 train_micro_batch_size_per_gpu=2 seq_length=256"
     words += f" hidden_size=96 kisl.frequency=1 kisl.triples={world}/facts.jsonl vocab_file={world}/tokenizer.json"
     words += f" data_path={world}/text save={tmp_path}/a load={tmp_path}/a"
     grid = Path(__file__).parents[2] / "neox_configs" / "137m_f200.yml"
