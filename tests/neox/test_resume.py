@@ -264,7 +264,8 @@ def test_a_worker_that_outlives_its_launchers_keeps_other_runs_out(world: Path, 
     try:
         (worker,) = wait_for_workers(process, tmp_path / "log")
         os.kill(launcher_of(process.pid), signal.SIGKILL)
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
+        process.wait()
         with (
             pytest.raises(KislError, match=rf"another run saves to .*run \(process {worker} on "),
             hold_save(tmp_path / "run", "second.yml"),
