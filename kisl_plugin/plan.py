@@ -310,4 +310,4 @@ def _make_statements(
 
 
 def _ids_of(triple: Triple) -> str:
-    return f"{triple.subject_id or triple.subject} {triple.relation_id} {triple.object_id or triple.object}"
+    return f"{triple.subject_id or triple.subject:.40} {triple.relation_id} {triple.object_id or triple.object:.40}"
