@@ -13,7 +13,7 @@ from kisl_plugin.fit.hold_out import hold_out
 from kisl_plugin.fit.joint import fit_data_law, fit_joint_law
 from kisl_plugin.fit.law import InfusionLaw, fit_infusion_law
 from kisl_plugin.fit.predict import Laws, Prediction, Sweep, Target, parse_count, parse_target, predict, sweep_of
-from kisl_plugin.fit.text import render_prediction
+from kisl_plugin.fit.text import estimate, interval, render_prediction
 from kisl_plugin.runcard import RunCard
 
 SIZES = (137 * 10**6, 300 * 10**6, 562 * 10**6, 1_050 * 10**6, 3 * 10**9)
@@ -75,14 +75,35 @@ def test_at_a_measured_budget_the_infusion_law_predicts_with_its_interval() -> N
     is_whole(prediction)
 
 
-@given(st.floats(0.5, 2.0))
-def test_at_another_budget_a_caveat_says_that_the_effect_of_d_was_not_measured(ratio: float) -> None:
+@given(st.floats(0.02, 50.0))
+def test_at_another_budget_there_is_no_f_star_but_the_range_that_an_unmeasured_effect_of_d_leaves(ratio: float) -> None:
     target = Target(7 * 10**9, round(BUDGET * ratio))
     prediction = predict(target, POINTS, ONE_BUDGET, SWEEP)
-    warned = [caveat for caveat in prediction.caveats if "F* falls with N and rises with D" in caveat]
-    assert len(warned) == (abs(target.tokens / BUDGET - 1) > 0.01)
-    assert all("D = 58B" in caveat and "was not measured" in caveat for caveat in warned)
-    assert prediction.f_star == pytest.approx(LAW.predict(6.0 * 7e9 * target.tokens))
+    is_whole(prediction)
+    if abs(target.tokens / BUDGET - 1) <= 0.01:
+        assert prediction.f_star == pytest.approx(LAW.predict(6.0 * 7e9 * target.tokens))
+        return
+    assert (prediction.f_star, prediction.interval) == (None, None)
+    low, high = LAW.interval(SEVEN_B.compute)
+    assert low is not None
+    assert high is not None
+    assert (
+        f"at D = 58B the infusion law F*(C) of 5 models gives F* = {estimate(LAW.predict(SEVEN_B.compute))}"
+        in prediction.words
+    )
+    ends = interval(low * min(1, ratio**1.5), high * max(1, ratio**1.5))
+    assert f"F* may be {ends}, if it changes as D^gamma with gamma from 0 to 1.5" in prediction.words
+
+
+def test_on_a_ray_f_star_is_a_law_of_one_variable_and_beside_it_it_is_not() -> None:
+    ray = [point for params in SIZES for point in measured([params], 20 * params, (1.0,))]
+    laws = Laws(ray=(20.0, law_of(ray)))
+    target = Target(7 * 10**9, 140 * 10**9)
+    prediction = predict(target, ray, laws, SWEEP)
+    assert prediction.source == "the infusion law F*(C) of 5 models along D = 20·N"
+    assert prediction.interval is not None
+    is_whole(prediction)
+    assert predict(Target(7 * 10**9, BUDGET), ray, laws, SWEEP).f_star is None
 
 
 def test_where_d_varies_the_joint_law_predicts_and_its_spread_is_given() -> None:
@@ -234,11 +255,11 @@ def test_words_name_what_lies_outside_even_where_c_is_inside() -> None:
     inside = predict(Target(562 * 10**6, BUDGET), POINTS, ONE_BUDGET, SWEEP)
     assert (inside.decades, inside.words) == (0, "inside the measured range of C")
     assert any("this model was measured" in caveat for caveat in inside.caveats)
-    short = predict(Target(7 * 10**9, 10**10), POINTS, ONE_BUDGET, SWEEP)
+    short = predict(Target(7 * 10**9, 10**10), VARIED, JOINT, SWEEP)
     assert short.words.startswith("inside the measured range of C (N = 7B is outside the measured 137M–3B")
-    assert "D = 10B is outside the measured 58B" in short.words
-    far = predict(Target(7 * 10**9, 2 * 10**12), POINTS, ONE_BUDGET, SWEEP)
-    assert far.words.startswith("1.9 decades beyond the largest measured C")
+    assert "D = 10B is outside the measured 58B–100B" in short.words
+    far = predict(Target(200 * 10**9, BUDGET), POINTS, ONE_BUDGET, SWEEP)
+    assert far.words.startswith("1.8 decades beyond the largest measured C")
 
 
 def test_of_several_budgets_the_nearest_law_predicts() -> None:

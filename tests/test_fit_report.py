@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from fit_studies import write_full_sweep
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kisl_plugin.fit import fit_results, write_report
+from kisl_plugin.fit import FitOptions, fit_results, write_report
 from kisl_plugin.fit import text as human
+from kisl_plugin.fit.collapse_points import Target
 from kisl_plugin.fit.curve import wilson
 from kisl_plugin.fit.report import CurveReport
 from kisl_plugin.fit.text import OK_IF_RUNS_VARY, STATUS_HELP, curve_remarks, curve_table, render_report
@@ -298,3 +300,34 @@ def test_the_page_of_a_full_sweep_shows_seeds_and_cost(full: Path) -> None:
     page = (full / "index.html").read_text(encoding="utf-8")
     assert "single runs" in page
     assert "bits per byte" in page
+
+
+def test_the_printed_law_gives_f_star_of_a_far_model_to_a_thousandth_and_a_has_an_interval(tmp_path: Path) -> None:
+    for params, f_star in SIZES.items():
+        write_sweep(tmp_path / "in" / str(params), f_star, model={"params": params})
+    report = fit_results([tmp_path / "in"])
+    law = report.laws[0].law
+    assert law is not None
+    printed = " ".join(render_report(report).split())
+    names = ("alpha", "E", "A")
+    alpha, E, A = (float(re.search(rf"[^a-z]{name} = ([\d.e+]+)", printed)[1]) for name in names)  # type: ignore[index]
+    C = 6 * 7e9 * 2.6e9
+    assert A / C**alpha + E == pytest.approx(law.predict(C), rel=1e-3)
+    low, high = law.A_interval
+    assert low is not None
+    assert low <= law.A <= (high or math.inf)
+
+
+def test_along_a_ray_the_law_is_named_as_such(tmp_path: Path) -> None:
+    for params, f_star in SIZES.items():
+        card = {"model": {"params": params}, "tokens": 20 * params, "iteration": None}
+        write_sweep(tmp_path / "in" / str(params), f_star, **card)
+    report = fit_results([tmp_path / "in"], options=FitOptions(predict=[Target(7 * 10**9, 140 * 10**9)]))
+    assert report.headline is not None
+    assert (report.headline.where, report.headline.params) == ("D = 20·N", tuple(sorted(SIZES)))
+    text = " ".join(render_report(report).split())
+    assert "Infusion law F*(C) = A/C^alpha + E along D = 20·N (137M, " in text
+    assert "along D = 20·N" in report.predictions[0].source
+    write_report(report, tmp_path / "out")
+    law = json.loads((tmp_path / "out" / "fit.json").read_text())["law"]
+    assert (law["tokens"], law["tokens_per_param"]) == (None, pytest.approx(20))

@@ -1,6 +1,7 @@
 """Reading lm-eval's results and samples: what becomes an observation, and what is set aside with its reason."""
 
 import copy
+import gzip
 import json
 import math
 import os
@@ -437,3 +438,20 @@ def test_samples_are_found_beside_results_of_any_name(tmp_path: Path) -> None:
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.jsonl: cannot be read \(No such file or directory\)"):
         read_samples(tmp_path / "gone.jsonl")
+
+
+def test_what_cannot_be_read_as_it_is_is_listed_with_what_to_do(tmp_path: Path) -> None:
+    old = {"results": {"arc_easy": {"acc": 0.5}}, "versions": {"arc_easy": 0}, "config": {"model": "gpt2"}}
+    write(tmp_path / "gpt2.json", old)
+    (tmp_path / "results_1.json.gz").write_bytes(gzip.compress(json.dumps(results(run_card())).encode()))
+    many = {f"task{at:02}": {"acc,none": 0.5} for at in range(61)}
+    write(tmp_path / "results_2.json", {**results(run_card()), "results": many})
+    reading = read_results([tmp_path])
+    assert not reading.observations
+    reasons = {Path(aside.path).name: aside.reason for aside in reading.set_aside}
+    assert reasons == {
+        "gpt2.json": "written by lm-eval 0.3 or older, which keeps no run card: probe with lm-eval 0.4.4 or newer",
+        "results_1.json.gz": "compressed: unpack it with gunzip",
+        "results_2.json": "no results of task kisl_wikidata; it holds task00, task01, task02, task03, task04 "
+        "and 56 more (choose with --task)",
+    }

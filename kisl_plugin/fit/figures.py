@@ -169,11 +169,12 @@ def draw_model(one: CurveReport) -> Figure:
 
 def draw_laws(report: FitReport) -> Figure:
     """The collapse points of each token budget, their laws, and what is predicted."""
-    shown = sorted((one for one in report.laws if one.params), key=lambda one: one.tokens)
+    shown = sorted((one for one in report.laws if one.params), key=lambda one: one.tokens or 0)
+    shown = [one for one in shown if one.ratio] or shown  # a ray has all points
     with _new_figure(_PANEL_HEIGHT + _LEGEND_ROW * (len(shown) + 3)) as figure:
         ax = figure.subplots()
         for one, color in zip(shown, _colors(len(shown)), strict=True):
-            label, law = f"D = {count(one.tokens)}", one.law
+            label, law = one.where, one.law
             if law:
                 alpha = estimated(law.alpha, law.alpha_interval, parameter)
                 label += f": alpha = {alpha}, E = {estimated(law.E, law.E_interval, parameter)}"
@@ -182,11 +183,7 @@ def draw_laws(report: FitReport) -> Figure:
                 low, high = np.array([law.interval(compute) for compute in smooth], dtype=np.float64).T
                 ax.fill_between(smooth, low, high, color=color, alpha=0.15, linewidth=0)
             ax.loglog()
-            points = [
-                (training_compute(c.params, c.tokens), c.curve.f_star, c.curve.f_star_interval, count(c.params))
-                for c in report.curves
-                if c.tokens == one.tokens and c.curve.ok
-            ]
+            points = [(point.compute, point.f_star, point.interval, count(point.params)) for point in one.points]
             _draw_f_star(ax, points, fmt="o", color=color, label=label)
         # What the laws say of models that they were not fitted to, hollow
         predicted = [(training_compute(p.params, p.tokens), p.predicted, p.interval, "") for p in report.held_out]

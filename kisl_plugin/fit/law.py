@@ -187,13 +187,17 @@ class _Region:
         value = self.level + _log_relative(self.alpha, self.slope, self.width, np.array([depth]))[:, 0]
         return float((value - self.slack).min()), float((value + self.slack).max())
 
-    def parameter_intervals(self) -> tuple[Interval, Interval]:
-        """The ranges of alpha (0 at its lower bound, open at its upper) and of E (from 0 where E = 0 is among them)."""
+    def parameter_intervals(self, largest_compute: float) -> tuple[Interval, Interval, Interval]:
+        """The ranges of alpha (0 at its lower bound, open at its upper), E (from 0 where E = 0 fits too) and A."""
         low, high = float(self.alpha.min()), float(self.alpha.max())
         of_alpha = 0.0 if low <= SMALLEST_ALPHA else low, None if high >= LARGEST_ALPHA * (1 - 1e-9) else high
-        constant = self.level + _log_shares(self.alpha, self.slope, self.width)[1]
+        falling, constant = (self.level + share for share in _log_shares(self.alpha, self.slope, self.width))
+        log_A = falling + self.alpha * np.log(largest_compute)
+        with np.errstate(over="ignore"):
+            of_A = float(np.exp((log_A - self.slack).min())), float(np.exp((log_A + self.slack).max()))
         smallest = 0.0 if (self.alpha == self.slope).any() else float(np.exp((constant - self.slack).min()))
-        return of_alpha, (smallest, float(np.exp((constant + self.slack).max())))
+        of_E = smallest, float(np.exp((constant + self.slack).max()))
+        return of_alpha, of_E, of_A if of_alpha[1] is not None else (of_A[0], None)
 
 
 def share_by_chance(log_compute: FloatArray, r2: float) -> float:
@@ -256,6 +260,7 @@ class InfusionLaw:
     compute_range: tuple[float, float]
     alpha_interval: Interval
     E_interval: Interval
+    A_interval: Interval
     e_distinguishable: bool | None
     falls: bool
     without_E: "InfusionLaw | None"  # noqa: N815
@@ -379,7 +384,7 @@ def _fit(C: FloatArray, F: FloatArray, errors: FloatArray | None, *, free_E: boo
     region = _Region.of(problem, best, noise.quantile**2, free_E) if noise.known else None
     # Three models fit three parameters exactly: predictions have a range, but the parameters have no interval.
     bounded = region if models >= FEWEST_WITH_R2 else None
-    alpha_interval, E_interval = bounded.parameter_intervals() if bounded else (OPEN, OPEN)
+    alpha_interval, E_interval, A_interval = bounded.parameter_intervals(C.max()) if bounded else (OPEN, OPEN, OPEN)
     return InfusionLaw(
         A=float(A),
         alpha=float(alpha[0]),
@@ -391,6 +396,7 @@ def _fit(C: FloatArray, F: FloatArray, errors: FloatArray | None, *, free_E: boo
         compute_range=(float(C.min()), float(C.max())),
         alpha_interval=alpha_interval,
         E_interval=E_interval if free_E else OPEN,
+        A_interval=A_interval,
         e_distinguishable=E_interval[0] != 0 if bounded and free_E else None,
         falls=bool(slope[0] > SMALLEST_ALPHA),
         without_E=_fit(C, F, errors, free_E=False) if free_E else None,

@@ -171,7 +171,7 @@ def _law_section(report: FitReport, figures: Mapping[str, bytes]) -> _Html:
         if one.law is None:
             continue
         parts.append(_tag("p", law_sentence(one, one.law)))
-        names = {6.0 * params * one.tokens: count(params) for params in one.params}
+        names = {point.compute: count(point.params) for point in one.points}
         parts.append(
             _bullets(
                 f"{names.get(left.compute, f'C = {left.compute:.3g}')}: measured F* {estimate(left.measured)}, "

@@ -37,6 +37,8 @@ EXAMPLE = "params=7e9,tokens=2e12 (or 7B, 2T)"
 LARGEST = 1e18  # parameters, tokens or triples: beyond any model or corpus
 SAME = 0.01  # sizes and budgets that differ by no more are called equal
 MAX_FRACTION = InjectionSettings.max_fraction
+RAY = 1.1  # D/N of models on one ray differ by no more
+GAMMAS = 0.0, 1.5  # d log F* / d log D where it was not measured; the paper says that F* rises more than D does
 
 
 def parse_target(text: str) -> Target:
@@ -167,9 +169,10 @@ class Prediction:
 
 @dataclass(frozen=True, kw_only=True)
 class Laws:
-    """The laws of a sweep: over N and D, of each token budget (with its D), of each size."""
+    """The laws of a sweep: over N and D, of each token budget (with its D), of each size, along a ray (with D/N)."""
 
     joint: JointLaw | None = None
+    ray: tuple[float, InfusionLaw] | None = None
     infusion: Sequence[tuple[int, InfusionLaw]] = ()
     data: Sequence[JointLaw] = ()
 
@@ -184,9 +187,9 @@ def predict(
 ) -> Prediction:
     """Predict F*, and what it costs to inject `triples` (as many as the sweep's where None).
 
-    By the law of the target's own budget, else the joint law, else the law of the nearest budget or of its own size.
-    `points` are those that the laws were fitted to. Without a law, or where its F* is not a number, there is no
-    prediction: `words` say what is needed.
+    By the law of the target's own budget, else the joint law, else the law along its ray or of its own size. `points`
+    are those that the laws were fitted to. Without such a law, or where its F* is not a number, there is no prediction:
+    `words` say what is needed, and what another budget's law gives there.
     """
     prediction = Prediction(
         params=target.params,
@@ -197,6 +200,7 @@ def predict(
     at_budget = [pair for pair in laws.infusion if same(pair[0], target.tokens)]
     of_size = [law for law in laws.data if same(law.params, target.params)]
     f_star, ends, source, missing, fitted = math.nan, OPEN, "", "", points
+    ratio = target.tokens / target.params
     caveats: tuple[str, ...] = ()
     if laws.joint is not None and not any(_usable(law.interval(target.compute)) for _, law in at_budget):
         joint = laws.joint
@@ -206,21 +210,21 @@ def predict(
         caveats = (each, *joint.caveats)
         source = f"{len(joint.forms)} joint laws of N and D through {joint.points} collapse points, weighted by AIC"
         missing = "the points give no measure of error"
-    elif at_budget or (laws.infusion and not of_size):
-        tokens, law = min(at_budget or laws.infusion, key=lambda pair: abs(math.log(pair[0] / target.tokens)))
+    elif at_budget or (laws.ray and max(laws.ray[0] / ratio, ratio / laws.ray[0]) <= RAY):
+        tokens, law = at_budget[0] if at_budget else (0, laws.ray[1] if laws.ray else laws.infusion[0][1])
         f_star, ends = law.predict(target.compute), law.interval(target.compute)
-        fitted = [point for point in points if point.tokens == tokens]
-        source = f"the infusion law F*(C) of {law.models} models at D = {human.count(tokens)}"
+        fitted = [point for point in points if point.tokens == tokens or not at_budget]
+        where = f"at D = {human.count(tokens)}" if at_budget else f"along D = {ratio:.3g}·N"
+        source = f"the infusion law F*(C) of {law.models} models {where}"
         missing, caveats = law.interval_method.removeprefix("none: "), law.caveats
         if _usable(ends) and law.models == FEWEST_MODELS:
             caveats = (f"errors of the interval: {law.interval_method}", *caveats)
-        if not at_budget:
-            other_budget = (
-                f"all models were trained on D = {human.count(tokens)}, and the effect of D was not measured: F* falls "
-                "with N and rises with D, so a law of C alone can be wrong at another D (by 0.19 to 0.70 in log F* in "
-                "simulations)"
-            )
-            caveats = (other_budget, *caveats)
+    elif laws.infusion and not of_size:
+        return replace(
+            prediction,
+            words=_at_another_budget(target, laws.infusion),
+            interval_missing="the effect of D was not measured",
+        )
     elif of_size:
         own = of_size[0]
         f_star, ends, _ = own.predict(target.params, target.tokens)
@@ -248,6 +252,22 @@ def predict(
         injected_fraction=None if injected is None else injected / target.tokens,
     )
     return replace(prediction, caveats=(*_caveats(prediction, points, sweep), *caveats))
+
+
+def _at_another_budget(target: Target, laws: Sequence[tuple[int, InfusionLaw]]) -> str:
+    """F* of the target's N at the nearest measured D, and the range it may have at its own D."""
+    tokens, law = min(laws, key=lambda pair: abs(math.log(pair[0] / target.tokens)))
+    at = Target(target.params, tokens).compute
+    f_star, ends = law.predict(at), law.interval(at)
+    factors = sorted((target.tokens / tokens) ** gamma for gamma in GAMMAS)
+    low, high = (factor * (f_star if end is None else end) for factor, end in zip(factors, ends, strict=True))
+    models, least, most = f"the infusion law F*(C) of {law.models} models", *GAMMAS
+    return (
+        f"the effect of D was not measured. For this N at D = {human.count(tokens)} {models} gives "
+        f"{human.f_star_in_words(f_star, ends)}; at D = {human.count(target.tokens)} F* may be "
+        f"{human.interval(low, high)}, if it changes as D^gamma with gamma from {least:g} to {most:g}: "
+        "train one of the sizes at another D to measure gamma"
+    )
 
 
 def _usable(interval: Interval) -> Interval | None:

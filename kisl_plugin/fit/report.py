@@ -34,7 +34,7 @@ from kisl_plugin.fit.observations import (
     merge_groups,
     pool_by_frequency,
 )
-from kisl_plugin.fit.predict import Laws, Prediction, Target, predict, sweep_of
+from kisl_plugin.fit.predict import RAY, Laws, Prediction, Target, predict, sweep_of
 from kisl_plugin.fit.results import DEFAULT_TASK, read_results
 from kisl_plugin.fit.text import NOT_IDENTIFIED, OK_IF_RUNS_VARY, count, needs_sizes
 
@@ -112,15 +112,30 @@ class CurveReport:
 
 @dataclass(frozen=True, kw_only=True)
 class LawReport:
-    """The law of one token budget through the sizes (`params`) with a collapse point; `law` is None below three.
+    """The law through the collapse points of one token budget, or of models with D = `ratio`·N (`tokens` is None).
 
-    `conditional`: how many of the collapse points hold only if runs vary.
+    `law` is None below three sizes.
     """
 
-    tokens: int
-    params: tuple[int, ...]
+    tokens: int | None
+    points: tuple[CollapsePoint, ...]
     law: InfusionLaw | None
-    conditional: int
+    ratio: float | None = None
+
+    @property
+    def params(self) -> tuple[int, ...]:
+        """N of each collapse point."""
+        return tuple(point.params for point in self.points)
+
+    @property
+    def conditional(self) -> int:
+        """How many of the collapse points hold only if runs vary."""
+        return sum(point.conditional for point in self.points)
+
+    @property
+    def where(self) -> str:
+        """`D = 58B` or `D = 20·N`."""
+        return f"D = {self.ratio:.3g}·N" if self.tokens is None else f"D = {count(self.tokens)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +166,7 @@ class FitReport:
         if self.headline:
             return ""
         sizes, tokens = (self.laws[0].params, self.laws[0].tokens) if self.laws else ((), 0)
-        return f"no infusion law: {needs_sizes(FEWEST_MODELS, sizes, tokens)}"
+        return f"no infusion law: {needs_sizes(FEWEST_MODELS, sizes, tokens or 0)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,11 +255,15 @@ def fit_results(
         for one in curves
         if one.curve.ok
     ]
-    laws = sorted(
-        (_infusion_law(tokens, points) for tokens in {one.tokens for one in curves}),
-        key=lambda law: (len(law.params), law.tokens),
-        reverse=True,
-    )
+    laws = [
+        _infusion_law(tokens, [point for point in points if point.tokens == tokens])
+        for tokens in {one.tokens for one in curves}
+    ]
+    # Where D is in proportion to N, F* along that ray is a law of one variable
+    ratios = [point.tokens / point.params for point in points]
+    if len({point.tokens for point in points}) > 1 and max(ratios) <= RAY * min(ratios):
+        laws.append(_infusion_law(None, points, math.sqrt(max(ratios) * min(ratios))))
+    laws.sort(key=lambda law: (len(law.params), law.tokens or 0), reverse=True)
     sizes: dict[int, list[CollapsePoint]] = defaultdict(list)
     for point in points:
         sizes[point.params].append(point)
@@ -260,7 +279,12 @@ def fit_results(
         if len(sizes) > 1 and len({point.tokens for point in points}) > 1:
             notes.append(f"no law in N and D: {reason}")
     left_out = _held_out(points, options.hold_out)
-    usable = Laws(joint=joint, infusion=[(one.tokens, one.law) for one in laws if one.law], data=data_laws)
+    usable = Laws(
+        joint=joint,
+        infusion=[(one.tokens, one.law) for one in laws if one.law and one.tokens],
+        data=data_laws,
+        ray=next(((one.ratio, one.law) for one in laws if one.law and one.ratio), None),
+    )
     sweep = sweep_of(one.card for one in reading.observations)
     return FitReport(
         task=task,
@@ -278,17 +302,15 @@ def fit_results(
     )
 
 
-def _infusion_law(tokens: int, points: Sequence[CollapsePoint]) -> LawReport:
-    at_budget = [point for point in points if point.tokens == tokens]
+def _infusion_law(tokens: int | None, points: Sequence[CollapsePoint], ratio: float | None = None) -> LawReport:
     law = None
-    if len(at_budget) >= FEWEST_MODELS:
+    if len({point.params for point in points}) >= FEWEST_MODELS:
         law = fit_infusion_law(
-            [point.compute for point in at_budget],
-            [point.f_star for point in at_budget],
-            [point.interval for point in at_budget],
+            [point.compute for point in points],
+            [point.f_star for point in points],
+            [point.interval for point in points],
         )
-    conditional = sum(point.conditional for point in at_budget)
-    return LawReport(tokens=tokens, params=tuple(point.params for point in at_budget), law=law, conditional=conditional)
+    return LawReport(tokens=tokens, points=tuple(points), law=law, ratio=ratio)
 
 
 def _noise_of_seeds(curves: Sequence[CurveReport]) -> RunNoise | None:

@@ -31,6 +31,7 @@ __all__ = ["DEFAULT_TASK", "Reading", "read_results"]
 
 DEFAULT_TASK = "kisl_wikidata"
 _BACKGROUND_TASK = "kisl_background"
+_TASKS_NAMED = 5  # of the other tasks in a file
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class _Reader:
                     continue
                 done.add(os.path.realpath(folder))
                 folders.sort()
-                for file in (Path(folder, name) for name in sorted(names) if name.endswith(".json")):
+                for file in (Path(folder, name) for name in sorted(names) if name.endswith((".json", ".json.gz"))):
                     files.setdefault(os.path.realpath(file), file)
         return list(files.values())
 
@@ -192,8 +193,10 @@ def _load_results(file: Path, must_be_results: bool) -> dict[str, Any] | None:
     """The data of a results file, or None for some other JSON file.
 
     Raises:
-        InputError: it must be results and is not.
+        InputError: it must be results and is not, or it is results that cannot be used.
     """
+    if file.suffix == ".gz":
+        raise InputError("compressed: unpack it with gunzip")
     try:
         if file.exists() and not file.is_file():  # reading a pipe would wait forever
             raise OSError(0, "not a file")
@@ -206,6 +209,10 @@ def _load_results(file: Path, must_be_results: bool) -> dict[str, Any] | None:
     else:
         if isinstance(data, dict) and "results" in data and ("configs" in data or "n-samples" in data):
             return data
+        if isinstance(data, dict) and "results" in data and "versions" in data:
+            raise InputError(
+                "written by lm-eval 0.3 or older, which keeps no run card: probe with lm-eval 0.4.4 or newer"
+            )
         reason = "not lm-eval results, which are a JSON object with 'results' and 'configs'"
     if must_be_results:
         raise InputError(reason)
@@ -279,7 +286,9 @@ def _check_usable(data: Mapping[str, Any], task: str) -> None:
         names = ", ".join(map(str, members)) if isinstance(members, list) else "see 'configs'"
         raise InputError(f"{task} is a group of tasks ({names}): choose one of them with --task")
     if task not in object_at(data, "results"):
-        names = ", ".join(sorted(object_at(data, "results"))) or "no task at all"
+        tasks = sorted(object_at(data, "results"))
+        names = ", ".join(tasks[:_TASKS_NAMED]) or "no task at all"
+        names += f" and {len(tasks) - _TASKS_NAMED} more" if len(tasks) > _TASKS_NAMED else ""
         raise InputError(f"no results of task {task}; it holds {names} (choose with --task)")
     limit = object_at(data, "config").get("limit")
     if limit is not None:

@@ -78,6 +78,11 @@ def parameter(value: float) -> str:
     return f"{value:.3g}"
 
 
+def coefficient(value: float) -> str:
+    """A coefficient of a law to six digits, so that the printed law gives F* to 0.1 % far beyond the measured C."""
+    return f"{value:.6g}"
+
+
 def probability(p: float) -> str:
     """A p-value: `p = 0.03`, `p ≤ 0.001` (the least that a thousand draws show); empty for NaN."""
     if math.isnan(p):
@@ -182,17 +187,23 @@ def needs_sizes(fewest: int, sizes: Sequence[int], tokens: int) -> str:
     return f"{needs}; you have {len(sizes)} at D = {count(tokens)}: {', '.join(map(count, sizes))}"
 
 
+def _fitted(value: float, ends: _Ends) -> str:
+    """A coefficient with its interval, which needs fewer digits: `0.359214 (0.309–0.449)`."""
+    return coefficient(value) + ("" if ends == (None, None) else f" ({interval(*ends, parameter)})")
+
+
 def law_sentence(report: "LawReport", law: "InfusionLaw") -> str:
     """The law of one token budget with its intervals and caveats."""
     sizes = ", ".join(count(params) for params in report.params)
-    alpha, E = estimated(law.alpha, law.alpha_interval, parameter), estimated(law.E, law.E_interval, parameter)
-    parts = [f"alpha = {alpha}, E = {E}, A = {law.A:.4g}" + ("" if math.isnan(law.r2) else f", R² = {law.r2:.4f}")]
+    values = (("alpha", law.alpha, law.alpha_interval), ("E", law.E, law.E_interval), ("A", law.A, law.A_interval))
+    parts = [", ".join(f"{name} = {_fitted(value, ends)}" for name, value, ends in values)]
+    parts[0] += "" if math.isnan(law.r2) else f", R² = {law.r2:.4f}"
     if report.conditional:
         parts.append(f"{report.conditional} of its {law.models} collapse points are {OK_IF_RUNS_VARY}")
     if law.without_E:
         bare = law.without_E
         parts.append(f"with E = 0: alpha = {estimated(bare.alpha, bare.alpha_interval, parameter)}")
-    name = f"Infusion law F*(C) = A/C^alpha + E at D = {count(report.tokens)} ({sizes})"
+    name = f"Infusion law F*(C) = A/C^alpha + E {'along' if report.ratio else 'at'} {report.where} ({sizes})"
     return f"{name}: {'; '.join([*parts, *law.caveats])}."
 
 
@@ -208,8 +219,7 @@ def joint_sentences(law: "JointLaw") -> list[str]:
     """The best form in N and D, how F* changes with D, and the weights of the other forms."""
     best = law.best
     numbers = ", ".join(
-        f"{name} = {estimated(value, best.intervals.get(name, (None, None)), parameter)}"
-        for name, value in best.parameters.items()
+        f"{name} = {_fitted(value, best.intervals.get(name, (None, None)))}" for name, value in best.parameters.items()
     )
     others = "; ".join(f"{form.formula} {whole_percent(form.weight)}" for form in law.forms[1:])
     at = f"N = {count(law.gamma_at[0])}, D = {count(law.gamma_at[1])}"

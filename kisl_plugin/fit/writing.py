@@ -28,7 +28,19 @@ _CURVE_KEYS = (
 )
 _RUN_KEYS = ("path", "frequency", "correct", "total", "control_correct", "control_total", "bits_per_byte")
 _LAW_KEYS = (
-    *("A", "alpha", "alpha_interval", "E", "E_interval", "e_distinguishable", "r2", "r2_by_chance", "scatter", "df"),
+    *(
+        "A",
+        "A_interval",
+        "alpha",
+        "alpha_interval",
+        "E",
+        "E_interval",
+        "e_distinguishable",
+        "r2",
+        "r2_by_chance",
+        "scatter",
+        "df",
+    ),
     *("models", "compute_range", "interval_method", "caveats"),
 )
 _DATA_LAW_KEYS = ("params", "gamma", "gamma_interval", "scatter", "df", "points", "tokens_range", "caveats")
@@ -141,7 +153,7 @@ def _curve(one: CurveReport) -> dict[str, Any]:
 
 
 def _law(one: LawReport) -> dict[str, Any]:
-    entry = {"tokens": one.tokens, "params": one.params, "conditional": one.conditional}
+    entry = {"tokens": one.tokens, "tokens_per_param": one.ratio, "params": one.params, "conditional": one.conditional}
     if one.law is None:
         return {**entry, **dict.fromkeys(_LAW_KEYS)}
     return {
