@@ -7,14 +7,19 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fit_files import TASK, results, run_card, with_metrics, write, write_sweep
 
-from kisl_plugin.fit import fit_results, write_report
+from kisl_plugin.fit import fit_infusion_law, fit_results, write_report
+from kisl_plugin.fit.collapse_points import CollapsePoint
+from kisl_plugin.fit.figures import draw_laws
+from kisl_plugin.fit.report import LawReport
 
 SIZES = {137_000_000: 400.0, 300_000_000: 300.0, 562_000_000: 220.0, 1_050_000_000: 150.0}
 HOSTILE = "<script>alert('1')</script>\"&amp;"
@@ -200,3 +205,24 @@ def test_the_task_is_a_label_too(tmp_path: Path) -> None:
     assert task in page.text
     assert not page.all("script")
     assert TASK not in page.text
+
+
+def test_without_a_collapse_point_there_is_no_figure_of_the_law(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "results_1.json", results(run_card()))
+    files = write_report(fit_results([tmp_path / "in"]), tmp_path / "report")
+    assert not [file for file in files if file.stem == "law"]
+    assert "No infusion law" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+
+
+def test_the_names_of_24_models_do_not_overlap_in_the_figure_of_the_laws(tmp_path: Path) -> None:
+    write(tmp_path / "results_1.json", results(run_card()))
+    report = fit_results([tmp_path])
+    sizes = np.geomspace(5e7, 5e9, 24).astype(int).tolist()
+    points = [CollapsePoint(params=N, tokens=10**10, f_star=400 * (N / 1e9) ** -0.4) for N in sizes]
+    law = fit_infusion_law([point.compute for point in points], [point.f_star for point in points])
+    laws = (LawReport(tokens=10**10, points=tuple(points), law=law),)
+    figure = draw_laws(replace(report, laws=laws))
+    renderer = figure.canvas.get_renderer()
+    boxes = [text.get_window_extent(renderer) for text in figure.axes[0].texts]
+    assert len(boxes) >= 6
+    assert not any(one.overlaps(other) for at, one in enumerate(boxes) for other in boxes[:at])

@@ -168,7 +168,7 @@ def draw_model(one: CurveReport) -> Figure:
 
 
 def draw_laws(report: FitReport) -> Figure:
-    """The collapse points of each token budget, their laws, and what is predicted."""
+    """The collapse points of each token budget (of one at least), their laws, and what is predicted."""
     shown = sorted((one for one in report.laws if one.params), key=lambda one: one.tokens or 0)
     shown = [one for one in shown if one.ratio] or shown  # a ray has all points
     with _new_figure(_PANEL_HEIGHT + _LEGEND_ROW * (len(shown) + 3)) as figure:
@@ -187,25 +187,23 @@ def draw_laws(report: FitReport) -> Figure:
             _draw_f_star(ax, points, fmt="o", color=color, label=label)
         # What the laws say of models that they were not fitted to, hollow
         predicted = [(training_compute(p.params, p.tokens), p.predicted, p.interval, "") for p in report.held_out]
+        budgets = {planned.tokens for planned in report.predictions}
         for planned in report.predictions:
             if planned.f_star is not None:
                 interval = planned.interval or (None, None)
-                predicted.append((planned.compute, planned.f_star, interval, count(planned.params)))
+                name = count(planned.params) + (f", D = {count(planned.tokens)}" if len(budgets) > 1 else "")
+                predicted.append((planned.compute, planned.f_star, interval, name))
         _draw_f_star(ax, predicted, fmt="D", label="predicted", color=_RED, markerfacecolor="none")
         missing = "\n".join(textwrap.wrap(sentence(report.missing_law), 56) if report.missing_law else [])
-        if shown:
-            for name in "xy":
-                low, high = getattr(ax, f"get_{name}lim")()
-                middle, factor = np.sqrt(low * high), max(np.sqrt(high / low) * 1.3, 4.0)
-                getattr(ax, f"set_{name}lim")(middle / factor, middle * factor)
-                _plain_log_axis(ax, name)
-            ax.set_xlabel("compute C = 6·N·D (FLOP)")
-            ax.set_ylabel("collapse point F*")
-            figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center")
-            ax.set_title(missing, loc="left", fontsize=7)
-        else:
-            ax.set_axis_off()
-            ax.text(0.5, 0.5, missing, ha="center", va="center", transform=ax.transAxes)
+        for axis in "xy":
+            low, high = getattr(ax, f"get_{axis}lim")()
+            middle, factor = np.sqrt(low * high), max(np.sqrt(high / low) * 1.3, 4.0)
+            getattr(ax, f"set_{axis}lim")(middle / factor, middle * factor)
+            _plain_log_axis(ax, axis)
+        ax.set_xlabel("compute C = 6·N·D (FLOP)")
+        ax.set_ylabel("collapse point F*")
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center")
+        ax.set_title(missing, loc="left", fontsize=7)
     return figure
 
 
@@ -218,8 +216,12 @@ def _draw_f_star(
         below = [at - (low or at) for _, at, (low, _), _ in points]
         above = [(high or at) - at for _, at, (_, high), _ in points]
         ax.errorbar(compute, f_star, np.maximum(0, [below, above]), elinewidth=0.7, **style)
-        for x, y, _, name in points:
-            ax.annotate(name, (x, y), (4, 3), textcoords="offset points", fontsize=6)
+        # A name takes some 12 % of the axis; where there is no room for it, it is left out
+        room, free_from = 0.12 * max(float(np.log(compute.max() / compute.min())) + 0.5, 2.8), -np.inf
+        for x, y, _, name in sorted(points, key=lambda point: point[0]):
+            if name and np.log(x) >= free_from:
+                ax.annotate(name, (x, y), (4, 3), textcoords="offset points", fontsize=6)
+                free_from = np.log(x) + room
 
 
 # Colours and axes

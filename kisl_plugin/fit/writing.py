@@ -66,7 +66,9 @@ def write_report(report: FitReport, out: str | Path, extra: "ExtraSection | None
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        figures = {"curves": draw_curves(report), "law": draw_laws(report)}
+        figures = {"curves": draw_curves(report)}
+        if any(one.params for one in report.laws):
+            figures["law"] = draw_laws(report)
         svgs = {name: rendered(figure, "svg") for name, figure in figures.items()}
         models = [rendered(draw_model(one), "svg") for one in report.curves]
         text = json.dumps(report_entries(report), indent=2, ensure_ascii=False, allow_nan=False)
