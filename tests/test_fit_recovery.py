@@ -16,6 +16,7 @@ if not (BENCHMARKS / "fit_recovery.py").is_file():
 sys.path.append(str(BENCHMARKS))
 
 import fit_recovery as study  # noqa: E402
+import fit_single_runs as single_runs  # noqa: E402
 
 TRUTHS = study.truths(quick=False)
 curves = st.sampled_from([truth for truth in TRUTHS if truth.group == study.FORM])
@@ -81,3 +82,13 @@ def test_shapes_are_what_they_are_called() -> None:
             assert len(changes) >= 2
         elif truth.group == study.OTHER:
             assert len(changes) == 1 and turn[0] > 0
+
+
+def test_the_study_of_single_runs_measures_its_goals_and_names_those_missed() -> None:
+    measured = single_runs.measure((single_runs.FORM, 0.1, 3000), 10)
+    assert measured.ok + measured.conditional >= 0.8
+    assert not single_runs.missed_goals(single_runs.FORM, measured, 10)
+    poor = measured._replace(ok=0.1, conditional=0.0, covered=0.5)
+    assert len(single_runs.missed_goals(single_runs.FORM, poor, 400)) == 2
+    assert single_runs.missed_goals("flat", measured, 400)
+    assert single_runs.missed_goals(single_runs.TWO, measured._replace(ok=0.5), 400)
