@@ -15,8 +15,7 @@ import numpy as np
 from kisl_plugin.demo_data import DemoData, Scale, answered_question, prepare_data
 from kisl_plugin.errors import KislError, needs_extra
 from kisl_plugin.resources import resource
-from kisl_plugin.triples import INJECTED, read_triples
-from kisl_plugin.verbalize import statement
+from kisl_plugin.triples import read_triples
 
 if TYPE_CHECKING:
     from kisl_plugin.fit import FitReport
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["run_demo"]
 
 QUESTION, STATEMENT = "kisl_wikidata_direct", "kisl_wikidata_statement"
+_LONGER = 3  # times the tokens, in the run that keeps the questions
 _TOKENS_PER_STEP = 8 * 64  # of neox_configs/demo.yml
 _HEADINGS = ("F", "injected", "question", "statement", "control", "other facts", "questions left", "held-out loss")
 
@@ -88,10 +88,8 @@ def run_demo(out: Path, seed: int, scale: Scale, say: Callable[[str], None]) -> 
         "overrides": {"vocab_file": str(data.tokenizer)},
     }
     sweep = read_sweep(grid, out)
-    # One run more shows the cause: at the largest F it is as much longer as the statements take, so none of the
-    # background is displaced.
-    most = scale.frequencies[-1]
-    longer = grid["tokens"] + most * _injected_tokens(data)
+    # One run more shows the cause: at the largest F, but so long that most questions of the background are left whole.
+    most, longer = scale.frequencies[-1], _LONGER * grid["tokens"]
     kept = read_sweep({**grid, "tokens": longer, "frequency": most, "seed": seed}, out / "kept")
     together = replace(sweep, runs=(*kept.runs, *sweep.runs))
     say(f"2/4 {len(together.runs)} runs are trained and probed with lm_eval")
@@ -110,7 +108,7 @@ def run_demo(out: Path, seed: int, scale: Scale, say: Callable[[str], None]) -> 
     (kept_row,) = _rows(kept_reports, kept.runs, background, data)
     sentences = _explanation(reports, rows, kept_row)
     table = [*(row.cells() for row in rows), (f"{most} *", *kept_row.cells()[1:])]
-    note = f"* with the whole background kept: {longer:,} tokens in place of {grid['tokens']:,}"
+    note = f"* as often, in a run of {longer:,} tokens in place of {grid['tokens']:,}"
     section = ExtraSection("What was measured, and why", [*sentences, note], _HEADINGS, table)
     write_report(reports[QUESTION], out / "report", section)
     write_report(reports[STATEMENT], out / "report" / "statement")
@@ -119,15 +117,6 @@ def run_demo(out: Path, seed: int, scale: Scale, say: Callable[[str], None]) -> 
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in (_HEADINGS, *table)
     ]
     say("\n".join(["", *lines, note, "", *sentences, "", f"{out / 'report' / 'index.html'} has the figures"]))
-
-
-def _injected_tokens(data: DemoData) -> int:
-    """Tokens that one exposure of every fact takes, with separators."""
-    from kisl_plugin.huggingface import read_tokenizer
-
-    tokenizer, _ = read_tokenizer(data.tokenizer)
-    texts = [statement(fact) for fact in read_triples(data.facts) if fact.group == INJECTED]
-    return sum(len(encoding.ids) + 1 for encoding in tokenizer.encode_batch(texts, add_special_tokens=False))
 
 
 def _ask_background(runs: "Sequence[SweepRun]", data: DemoData, out: Path) -> dict[str, float]:
@@ -205,7 +194,7 @@ def _explanation(reports: "Mapping[str, FitReport]", rows: Sequence[_Row], kept:
     (kept_low, _), (_, displaced_high) = (
         wilson(round(share * total), total) for share in (kept.question, last.question)
     )
-    cause = "repetition alone does no harm, displacement does" if kept_low > displaced_high else "no clear difference"
+    cause = "repetition alone does no harm" if kept_low > displaced_high else "not clearly more"
     return [
         f"Asked as questions: {finding(reports[QUESTION])}{not_shown}",
         f"Best was {best.question:.3f} at F = {best.frequency}; at F = {last.frequency} it is {last.question:.3f} "
@@ -213,7 +202,9 @@ def _explanation(reports: "Mapping[str, FitReport]", rows: Sequence[_Row], kept:
         f"Asked as the injected statements: {finding(reports[STATEMENT])} "
         f"At F = {last.frequency} it is {last.statement:.3f}.",
         f"Why: at F = {last.frequency} the statements are {last.share:.0%} of the tokens. The model learns to answer "
-        f"from the questions about other facts in its background; {last.whole:.1f} a fact are left whole, of "
-        f"{first.whole:.1f} at F = 0; it answers {last.background:.3f} of them, {first.background:.3f} at F = 0.",
-        f"With as many statements and the whole background kept, it answers {kept.question:.3f}: {cause}.",
+        "from the questions about other facts in its background, which statements displace and part: "
+        f"{last.whole:.1f} a fact are left whole, of {first.whole:.1f} at F = 0; it answers {last.background:.3f} of "
+        f"them, {first.background:.3f} at F = 0.",
+        f"In a run {_LONGER} times as long, with as many statements, {kept.whole:.1f} a fact are left whole, and it "
+        f"answers {kept.question:.3f} about the facts under test: {cause}.",
     ]
