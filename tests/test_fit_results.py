@@ -198,6 +198,18 @@ def test_another_task_can_be_read(tmp_path: Path) -> None:
     assert not read(tmp_path).observations
 
 
+def test_where_the_facts_were_asked_in_another_form_alone_that_form_is_read(tmp_path: Path) -> None:
+    for form in ("direct", "statement"):
+        write(tmp_path / f"results_{form}.json", results(run_card(), task=f"kisl_wikidata_{form}"))
+    write(tmp_path / "results_arc.json", results(None, task="arc_easy"))
+    reading = read_results([tmp_path])
+    assert reading.task == "kisl_wikidata_direct"
+    assert len(reading.observations) == 1
+    assert reading.notes[0].startswith("no results of task kisl_wikidata, so those of kisl_wikidata_direct are fitted")
+    write(tmp_path / "results_1.json", results(run_card()))
+    assert read_results([tmp_path]).task == TASK
+
+
 def test_no_results_at_all_says_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no lm-eval results found; looked for results_\*\.json"):
         read(tmp_path)

@@ -32,7 +32,11 @@ PATH = click.Path(path_type=Path)
 @click.command(cls=Command, epilog=EXAMPLES + STATUSES)
 @click.argument("results", nargs=-1, required=True, type=PATH)
 @click.option("--out", default="report", show_default=True, type=PATH, help="Report folder.")
-@click.option("--task", default="kisl_wikidata", show_default=True, help="The lm-eval task to read.")
+@click.option(
+    "--task",
+    metavar="NAME",
+    help="The lm-eval task to read.  [default: kisl_wikidata, else the form of it that the results have]",
+)
 @click.option(
     "--chance",
     default="auto",
@@ -64,7 +68,7 @@ PATH = click.Path(path_type=Path)
 def main(
     results: tuple[Path, ...],
     out: Path,
-    task: str,
+    task: str | None,
     chance: str,
     runs: Path | None,
     noise: float | None,

@@ -35,7 +35,7 @@ from kisl_plugin.fit.observations import (
     pool_by_frequency,
 )
 from kisl_plugin.fit.predict import RAY, Laws, Prediction, Target, predict, sweep_of
-from kisl_plugin.fit.results import DEFAULT_TASK, read_results
+from kisl_plugin.fit.results import read_results
 from kisl_plugin.fit.text import NOT_IDENTIFIED, OK_IF_RUNS_VARY, count, needs_sizes
 
 __all__ = ["CurveReport", "FitOptions", "FitReport", "LawReport", "fit_results"]
@@ -197,7 +197,7 @@ class FitOptions:
 
 def fit_results(
     paths: Sequence[str | Path],
-    task: str = DEFAULT_TASK,
+    task: str | None = None,
     chance: Chance = AUTO,
     *,
     options: FitOptions | None = None,
@@ -206,7 +206,8 @@ def fit_results(
 ) -> FitReport:
     """Read lm-eval results under `paths`, fit a curve for each N and D, and the laws through their collapse points.
 
-    `runs` is a CSV with what the run cards of the results lack; `watch` gets (done, total) as curves are fitted.
+    `task`: None is kisl_wikidata, or the form of it that the results have. `runs` is a CSV with what the run cards of
+    the results lack; `watch` gets (done, total) as curves are fitted.
 
     Raises:
         InputError: a path does not exist, there is no results file at all, `chance` is no floor, or `hold_out` leaves
@@ -287,7 +288,7 @@ def fit_results(
     )
     sweep = sweep_of(one.card for one in reading.observations)
     return FitReport(
-        task=task,
+        task=reading.task,
         chance=chance,
         observations=reading.observations,
         set_aside=reading.set_aside,

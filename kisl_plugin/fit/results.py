@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from kisl_plugin.fit.tables import Row, read_runs
 from kisl_plugin.fit.text import plural
 from kisl_plugin.runcard import RunCard
 
-__all__ = ["DEFAULT_TASK", "Reading", "read_results"]
+__all__ = ["Reading", "read_results"]
 
 DEFAULT_TASK = "kisl_wikidata"
 _BACKGROUND_TASK = "kisl_background"
@@ -36,29 +37,37 @@ _TASKS_NAMED = 5  # of the other tasks in a file
 
 @dataclass(frozen=True)
 class Reading:
-    """The observations that are used, the files that are not, and remarks on both."""
+    """The observations of `task` that are used, the files that are not, and remarks on both."""
 
+    task: str
     observations: tuple[Observation, ...]
     set_aside: tuple[SetAside, ...]
     notes: tuple[str, ...] = ()
 
 
-def read_results(paths: Sequence[Path], task: str = DEFAULT_TASK, runs: Path | None = None) -> Reading:
+def read_results(paths: Sequence[Path], task: str | None = None, runs: Path | None = None) -> Reading:
     """Read every lm-eval results file under `paths` for `task`.
 
+    Without `task` it is kisl_wikidata; where no file has that, the form of it (kisl_wikidata_…) that most files have.
     `runs` is a table that says what the runs without a run card were.
 
     Raises:
         InputError: a path does not exist or is a table, `runs` is wrong, or there is no results file at all.
     """
-    reader = _Reader(task, runs)
+    reader = _Reader(task or DEFAULT_TASK, runs)
     for file in reader.find_json(paths):
         reader.read_file(file, is_results=file in paths or _LM_EVAL_NAME.fullmatch(file.name) is not None)
     if not reader.runs and not reader.set_aside:
         raise InputError(
             f"{', '.join(map(str, paths))}: no lm-eval results found; looked for results_*.json, and any *.json with "
-            f"'results' and 'configs'. To write some: lm_eval --tasks {task} --output_path results --log_samples ..."
+            f"'results' and 'configs'. To write some: lm_eval --tasks {reader.task} --output_path results --log_samples"
         )
+    if task is None and not reader.runs and reader.other_forms:
+        counted = sorted(reader.other_forms, key=lambda form: (-reader.other_forms[form], form))
+        reading = read_results(paths, counted[0], runs)
+        also = f"; also there: {', '.join(counted[1:])} (--task)" if counted[1:] else ""
+        note = f"no results of task {DEFAULT_TASK}, so those of {counted[0]} are fitted{also}"
+        return replace(reading, notes=(note, *reading.notes))
     return reader.finish()
 
 
@@ -80,6 +89,7 @@ class _Reader:
         self.rows = [] if table is None else read_runs(table)
         self.runs: list[ProbedRun] = []
         self.set_aside: list[SetAside] = []
+        self.other_forms: Counter[str] = Counter()  # of the default task, and how many files have each
         self._notes: list[str] = []
         self._background_texts: dict[str, str] = {}  # sha256 of the passages by results file
         self._used_rows: set[str] = set()
@@ -118,6 +128,7 @@ class _Reader:
             return
         if data is None:
             return
+        self.other_forms.update(name for name in object_at(data, "results") if name.startswith(f"{DEFAULT_TASK}_"))
         results = _Results(data, str(file))
         rows = [row for row in self.rows if row.names(file)]
         self._used_rows |= {row.where for row in rows}
@@ -186,7 +197,7 @@ class _Reader:
         # Names out of a broken file may hold line breaks
         listed = [SetAside(one.path, " ".join(one.reason.split())) for one in (*self.set_aside, *superseded)]
         lines = [" ".join(note.split()) for note in notes]
-        return Reading(tuple(observations), tuple(listed), tuple(dict.fromkeys(lines)))
+        return Reading(self.task, tuple(observations), tuple(listed), tuple(dict.fromkeys(lines)))
 
 
 def _load_results(file: Path, must_be_results: bool) -> dict[str, Any] | None:
