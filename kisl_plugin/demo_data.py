@@ -50,7 +50,7 @@ class Scale:
 
 
 # The background fills the run at F = 0 once; a fifth of its tokens are statements, a third questions.
-FULL = Scale((0, 8, 16, 28, 45, 80, 160), 2, 600, 450_000, 112, 110)
+FULL = Scale((0, 3, 8, 16, 28, 45, 80, 160), 2, 600, 450_000, 112, 110)
 QUICK = Scale((0, 6, 14, 28), 1, 120, 110_000, 22, 22)
 
 
