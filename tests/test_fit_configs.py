@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit.planned_configs import frequencies_of, write_configs
-from kisl_plugin.fit.predict import Prediction, Sweep
+from kisl_plugin.fit.predict import MeasuredSweep, Prediction
 from kisl_plugin.grid import GRID
 from kisl_plugin.local.config import read_config
 from kisl_plugin.local.model import padded_vocabulary
@@ -17,7 +17,7 @@ from kisl_plugin.plan import read_settings
 from kisl_plugin.resources import resource
 from kisl_plugin.sizes import BYTES_A_PARAMETER, BYTES_OF_A_GPU, LLAMA2, MODELS, LlamaShape, model_of
 
-SWEEP = Sweep(
+SWEEP = MeasuredSweep(
     triples=2_000,
     tokens_per_statement=12.0,
     source="data/mine.jsonl",
@@ -120,7 +120,7 @@ def test_what_is_not_asked_is_as_in_the_grid(tmp_path: Path) -> None:
 
 
 def test_without_run_cards_that_say_it_the_facts_are_those_of_the_grid(tmp_path: Path) -> None:
-    path = write_configs(prediction(triples=None), tmp_path, Sweep())[0]
+    path = write_configs(prediction(triples=None), tmp_path, MeasuredSweep())[0]
     assert read_yamls([path]).values["kisl"]["triples"] == GRID.facts.source
     assert "replace wikidata_six by their name" in path.read_text(encoding="utf-8")
 
@@ -180,13 +180,13 @@ def test_a_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
 
 def test_a_card_cannot_break_out_of_the_header_or_the_section(tmp_path: Path) -> None:
     odd = 'x"}\n"train_iters": 1, #'
-    values = read_yamls(write_configs(prediction(source=odd), tmp_path, Sweep(source=odd))[:1]).values
+    values = read_yamls(write_configs(prediction(source=odd), tmp_path, MeasuredSweep(source=odd))[:1]).values
     assert values["kisl"]["triples"] == odd
     assert values["train_iters"] > 1
 
 
 def test_the_sweep_of_a_cpu_is_tested_on_a_cpu(tmp_path: Path) -> None:
-    tiny = Sweep(triples=198, tokens_per_statement=22.36, seq_length=128, vocabulary=4096)
+    tiny = MeasuredSweep(triples=198, tokens_per_statement=22.36, seq_length=128, vocabulary=4096)
     for path in write_configs(prediction(40.0, 2 * 10**6, 600_000, triples=198), tmp_path, tiny):
         config = read_config([path])
         assert (config["precision"], config["seq_length"]) == ("fp32", 128)

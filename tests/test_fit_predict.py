@@ -12,13 +12,22 @@ from kisl_plugin.fit.collapse_points import OPEN, CollapsePoint
 from kisl_plugin.fit.hold_out import hold_out
 from kisl_plugin.fit.joint import fit_data_law, fit_joint_law
 from kisl_plugin.fit.law import InfusionLaw, fit_infusion_law
-from kisl_plugin.fit.predict import Laws, Prediction, Sweep, Target, parse_count, parse_target, predict, sweep_of
+from kisl_plugin.fit.predict import (
+    Laws,
+    MeasuredSweep,
+    Prediction,
+    Target,
+    parse_count,
+    parse_target,
+    predict,
+    sweep_of,
+)
 from kisl_plugin.fit.text import estimate, interval, render_prediction
 from kisl_plugin.runcard import RunCard
 
 SIZES = (137 * 10**6, 300 * 10**6, 562 * 10**6, 1_050 * 10**6, 3 * 10**9)
 BUDGET = 58 * 10**9
-SWEEP = Sweep(triples=2_000, tokens_per_statement=12.5)
+SWEEP = MeasuredSweep(triples=2_000, tokens_per_statement=12.5)
 # Misses of the law as seeds make them, so that there is an error to judge by
 MISSES = (1.03, 0.96, 1.04, 0.98, 1.01)
 
@@ -212,7 +221,7 @@ def test_triples_default_to_those_of_the_sweep_and_another_number_is_an_assumpti
 
 
 def test_what_the_run_cards_do_not_say_is_unknown() -> None:
-    prediction = predict(SEVEN_B, POINTS, ONE_BUDGET, Sweep())
+    prediction = predict(SEVEN_B, POINTS, ONE_BUDGET, MeasuredSweep())
     assert (prediction.triples, prediction.exposures, prediction.injected_tokens, prediction.injected_fraction) == (
         None,
     ) * 4
@@ -385,7 +394,7 @@ def test_what_most_cards_say_is_what_the_sweep_did() -> None:
     own = {"template": [0, 2], "window": [0.1, 0.9], "spacing": "even", "seq_length": 512}
     model = {"params": 137_000_000, "vocab_size": 50_304}
     sweep = sweep_of([card(**own, model=model), card(**own, model=model, seed=2), card(template=1, spacing="shuffled")])
-    assert sweep == Sweep(
+    assert sweep == MeasuredSweep(
         triples=400,
         source="bundled",
         form="statement",
@@ -412,8 +421,8 @@ def test_what_most_cards_say_is_what_the_sweep_did() -> None:
 )
 def test_an_optional_key_of_the_wrong_kind_is_as_if_it_were_not_there(odd: dict[str, Any]) -> None:
     source = None if "triples" in odd else "bundled"
-    assert sweep_of([card(**odd)]) == Sweep(triples=400, source=source, form="statement")
+    assert sweep_of([card(**odd)]) == MeasuredSweep(triples=400, source=source, form="statement")
 
 
 def test_a_sweep_without_injection_says_nothing() -> None:
-    assert sweep_of([]) == sweep_of([card(frequency=0)]) == Sweep()
+    assert sweep_of([]) == sweep_of([card(frequency=0)]) == MeasuredSweep()

@@ -8,7 +8,7 @@ import yaml
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.files import write_atomically
-from kisl_plugin.fit.predict import MAX_FRACTION, Prediction, Sweep
+from kisl_plugin.fit.predict import MAX_FRACTION, MeasuredSweep, Prediction
 from kisl_plugin.fit.text import count, share_of_budget
 from kisl_plugin.grid import GRID, TINY, Facts, Run, Series, yaml_of
 from kisl_plugin.plan import read_settings
@@ -26,7 +26,7 @@ def frequencies_of(f_star: float) -> tuple[int, ...]:
     return tuple(sorted({max(1, round(share * f_star)) for share in SHARES}))
 
 
-def write_configs(prediction: Prediction, directory: Path, sweep: Sweep) -> list[Path]:
+def write_configs(prediction: Prediction, directory: Path, sweep: MeasuredSweep) -> list[Path]:
     """Write `directory`/predicted_<N>_<D>_f<F>.yml for each F of `frequencies_of`, with the sweep's triples.
 
     Nothing is written where one of them cannot be.
@@ -64,7 +64,7 @@ def write_configs(prediction: Prediction, directory: Path, sweep: Sweep) -> list
     return list(texts)
 
 
-def _series(prediction: Prediction, sweep: Sweep) -> Series:
+def _series(prediction: Prediction, sweep: MeasuredSweep) -> Series:
     """The runs of a model of that size, with the sweep's facts; what its run cards do not say is as in the grid."""
     training = TINY if sweep.seq_length == TINY.seq_length else GRID
     default = training.facts
@@ -93,7 +93,7 @@ def _series(prediction: Prediction, sweep: Sweep) -> Series:
     return series
 
 
-def _header(prediction: Prediction, series: Series, sweep: Sweep) -> list[str]:
+def _header(prediction: Prediction, series: Series, sweep: MeasuredSweep) -> list[str]:
     """What the YAML is for, and where it differs from what was planned, as lines."""
     made, planned, facts = series.model.shape.parameters, prediction.params, series.training.facts
     size = "N is as planned."

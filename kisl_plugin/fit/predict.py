@@ -23,8 +23,8 @@ from kisl_plugin.runcard import RunCard
 __all__ = [
     "MAX_FRACTION",
     "Laws",
+    "MeasuredSweep",
     "Prediction",
-    "Sweep",
     "Target",
     "parse_count",
     "parse_target",
@@ -78,7 +78,7 @@ def parse_count(text: str, where: str, example: str) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep:
+class MeasuredSweep:
     """How the sweep injected: for each field the value that most of its run cards have (None: none has it).
 
     `triples` is the number of injected triples, `tokens_per_statement` the mean over the cards, `vocabulary` padded.
@@ -95,7 +95,7 @@ class Sweep:
     vocabulary: int | None = None
 
 
-def sweep_of(cards: Iterable[RunCard]) -> Sweep:
+def sweep_of(cards: Iterable[RunCard]) -> MeasuredSweep:
     """Summarise the run cards of a sweep, those of runs without injection left out."""
     values: dict[str, Counter[Any]] = defaultdict(Counter)
     lengths = []
@@ -124,7 +124,7 @@ def sweep_of(cards: Iterable[RunCard]) -> Sweep:
             if isinstance(value, kinds):
                 values[name][value] += 1
     most = {name: counter.most_common(1)[0][0] for name, counter in values.items()}
-    return Sweep(tokens_per_statement=sum(lengths) / len(lengths) if lengths else None, **most)
+    return MeasuredSweep(tokens_per_statement=sum(lengths) / len(lengths) if lengths else None, **most)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +183,7 @@ def same(one: int, other: int) -> bool:
 
 
 def predict(
-    target: Target, points: Sequence[CollapsePoint], laws: Laws, sweep: Sweep, triples: int | None = None
+    target: Target, points: Sequence[CollapsePoint], laws: Laws, sweep: MeasuredSweep, triples: int | None = None
 ) -> Prediction:
     """Predict F*, and what it costs to inject `triples` (as many as the sweep's where None).
 
@@ -296,7 +296,7 @@ def _distance(target: Target, points: Sequence[CollapsePoint]) -> tuple[float, s
     return decades, f"{words} ({', '.join(outside)})" if outside else words
 
 
-def _caveats(prediction: Prediction, points: Sequence[CollapsePoint], sweep: Sweep) -> Iterator[str]:
+def _caveats(prediction: Prediction, points: Sequence[CollapsePoint], sweep: MeasuredSweep) -> Iterator[str]:
     """What to know beside the law's own caveats; first whether it can be trained at all."""
     triples, share = prediction.triples, prediction.injected_fraction
     if sweep.tokens_per_statement is None:

@@ -13,7 +13,7 @@ from kisl_plugin.sweep.state import RunState, state_of
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Plan", "PlanRow", "calibrate", "plan_sweep"]
+__all__ = ["PlanRow", "SweepPlan", "calibrate", "plan_sweep"]
 
 # Where nothing was measured: bfloat16 on an A100, and the share of it that training commonly reaches.
 GPU_FLOPS, GPU_SHARE = 312e12, 0.4
@@ -45,7 +45,7 @@ class PlanRow:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """What a sweep will take.
 
     `missing` are input files that are not there, `device` is GPU or CPU, `basis` says where its speed is from, and
@@ -60,7 +60,7 @@ class Plan:
     free: int
 
 
-def plan_sweep(sweep: Sweep, measure: bool = False) -> Plan:
+def plan_sweep(sweep: Sweep, measure: bool = False) -> SweepPlan:
     """Write the YAMLs of all runs, and reckon what they take; nothing is started.
 
     Args:
@@ -106,7 +106,7 @@ def plan_sweep(sweep: Sweep, measure: bool = False) -> Plan:
     out = sweep.out.resolve()
     existing = next(folder for folder in (out, *out.parents) if folder.exists())
     missing = tuple(missing_inputs(sweep))
-    return Plan(tuple(rows), states, missing, device, basis, shutil.disk_usage(existing).free)
+    return SweepPlan(tuple(rows), states, missing, device, basis, shutil.disk_usage(existing).free)
 
 
 def _disk(run: SweepRun) -> float:
