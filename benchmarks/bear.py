@@ -1,7 +1,7 @@
 """The probe beside lm_eval's own task `bear_big`, in one run: the same facts, asked of the same model.
 
     git clone https://github.com/lm-pub-quiz/BEAR
-    python benchmarks/bear.py BEAR kisl-demo/runs/f100/hf
+    python benchmarks/bear.py BEAR MODEL/hf
 
 MODEL's facts (kisl_triples.jsonl) are looked up in BEAR-big by their Wikidata ids. The task reads its data set from a
 local copy of them, made as BEAR defines an item: the relation's first template with each object of the relation,

@@ -1,6 +1,6 @@
 """One item of the probe by hand: the tokens of its question and options, their log-probabilities, and what follows.
 
-    python benchmarks/one_item.py kisl-demo/runs/f100/hf "Kristen Bell"
+    python benchmarks/one_item.py MODEL/hf "Kristen Bell"
 
 In plain torch, without lm_eval: each option alone after its question as kisl_wikidata asks it, in float32.
 The numbers are those of `lm_eval --tasks kisl_wikidata --log_samples`.
