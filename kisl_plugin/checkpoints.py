@@ -10,6 +10,7 @@ from kisl_plugin.files import hold_lock
 from kisl_plugin.runcard import CARD_NAME, read_run_card
 
 __all__ = [
+    "LATEST",
     "LOCK_NAME",
     "STATE",
     "earlier_checkpoint",
@@ -21,7 +22,7 @@ __all__ = [
     "refuse_other_run",
 ]
 
-LOCK_NAME, _WORKER_LOCK, _LATEST = "kisl.lock", "kisl.worker.lock", "latest"
+LOCK_NAME, _WORKER_LOCK, LATEST = "kisl.lock", "kisl.worker.lock", "latest"
 STATE = "state.pt"  # the weights of a checkpoint of the embedded engine, whose folder is renamed when it is complete
 
 
@@ -83,7 +84,7 @@ def latest_checkpoint(folder: str | Path | None) -> Path | None:
     """
     if folder is None:
         return None
-    latest = Path(folder) / _LATEST
+    latest = Path(folder) / LATEST
     try:
         name = latest.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
@@ -107,7 +108,7 @@ def earlier_checkpoint(checkpoint: Path) -> str:
     earlier = [path for path in _complete_checkpoints(folder) if _step_of(path) < step]
     if not earlier:
         return f"there is no earlier one: move {folder} away to start again"
-    return f"to go on from the one before it: printf {earlier[-1].name} > {folder / _LATEST}"
+    return f"to go on from the one before it: printf {earlier[-1].name} > {folder / LATEST}"
 
 
 def _complete_checkpoints(folder: Path) -> list[Path]:

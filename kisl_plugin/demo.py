@@ -124,15 +124,10 @@ def _ask_background(runs: "Sequence[SweepRun]", data: DemoData, out: Path) -> di
     from kisl_plugin.probe.run import probe_models
 
     models = [run.model_folder for run in runs]
-    earlier: dict[Path, Path] = {}
-    asked = iter(
-        probe_models(models, out, (QUESTION,), triples=str(data.background_facts), on_skipped=earlier.__setitem__)
-    )
-    accuracies = {}
-    for run in runs:
-        results = json.loads((earlier.get(run.model_folder) or next(asked)).read_text(encoding="utf-8"))
-        accuracies[run.name] = results["results"][QUESTION]["acc,none"]
-    return accuracies
+    facts = str(data.background_facts)
+    files = probe_models(models, out, (QUESTION,), triples=facts, on_skipped=lambda _model, _results: None)
+    results = [json.loads(file.read_text(encoding="utf-8"))["results"][QUESTION] for file in files]
+    return {run.name: of_run["acc,none"] for run, of_run in zip(runs, results, strict=True)}
 
 
 def _rows(
@@ -147,15 +142,15 @@ def _rows(
         of_task = {
             task: [one for one in report.observations if one.frequency == frequency] for task, report in reports.items()
         }
-        asked, stated = of_task[QUESTION], of_task[STATEMENT]
+        questions, statements = of_task[QUESTION], of_task[STATEMENT]
         records = map(json.loads, (run.folder / METRICS).read_text(encoding="utf-8").splitlines())
         rows.append(
             _Row(
                 frequency,
-                asked[0].card.injected_fraction or 0.0,
-                sum(one.correct for one in asked) / sum(one.total for one in asked),
-                sum(one.correct for one in stated) / sum(one.total for one in stated),
-                sum(one.control_correct or 0 for one in asked) / sum(one.control_total or 0 for one in asked),
+                questions[0].card.injected_fraction or 0.0,
+                sum(one.correct for one in questions) / sum(one.total for one in questions),
+                sum(one.correct for one in statements) / sum(one.total for one in statements),
+                sum(one.control_correct or 0 for one in questions) / sum(one.control_total or 0 for one in questions),
                 background[run.name],
                 _whole_questions(run, data),
                 [record["held_out_loss"] for record in records if "held_out_loss" in record][-1],
@@ -174,8 +169,8 @@ def _whole_questions(run: "SweepRun", data: DemoData) -> float:
     texts = [answered_question(fact) for fact in facts]
     questions = {bytes(np.array(read.tokenizer.encode(text, add_special_tokens=False).ids)) for text in texts}
     count = 0
-    for i in range(run.tokens // run.values["seq_length"]):
-        row = read.train[i % len(read.train)]["text"]
+    for i in range(len(read.train)):
+        row = read.train[i]["text"]
         documents = np.split(row, np.flatnonzero(row == read.eod) + 1)
         count += sum(bytes(document[:-1]) in questions for document in documents)
     return count / len(facts)

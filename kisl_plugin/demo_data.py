@@ -14,10 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from kisl_plugin.errors import InputError, KislError, needs_extra
-from kisl_plugin.files import write_atomically
+from kisl_plugin.files import read_object, write_atomically
 from kisl_plugin.hookspecs import Matcher
 from kisl_plugin.progress import Progress
 from kisl_plugin.triples import CONTROL, INJECTED, Triple, read_triples, triples_to_jsonl
@@ -36,15 +35,15 @@ class Scale:
     """The size of a demo: a run for each of `frequencies` and of `seeds` seeds, in `train_iters` steps of a batch.
 
     `objects` per relation, and of each object `injected` facts under test. The background holds `characters` of
-    docstrings, and each of its own facts `stated` times as a statement and `asked` times as a question with its answer.
+    docstrings, and each of its own facts so many times as a statement, and as a question with its answer.
     """
 
     frequencies: tuple[int, ...]
     seeds: int
     train_iters: int
     characters: int
-    stated: int
-    asked: int
+    statement_copies: int
+    question_copies: int
     objects: int = 11
     injected: int = 3
 
@@ -79,8 +78,7 @@ def prepare_data(out: Path, seed: int, scale: Scale) -> DemoData:
         InputError: `out` contains a demo of another seed or size, or cannot be written.
     """
     with needs_extra("demo", "kisl demo"):
-        import ahocorasick_rs  # noqa: F401 (reported before the docstrings are read, not after)
-        import tokenizers  # noqa: F401
+        import tokenizers  # noqa: F401 (reported before the docstrings are read, not after)
 
     from kisl_plugin.corpus.tokenizer import train_tokenizer
     from kisl_plugin.huggingface import read_tokenizer
@@ -95,13 +93,13 @@ def prepare_data(out: Path, seed: int, scale: Scale) -> DemoData:
             write_atomically(stamp, json.dumps(parameters))
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error}); choose another --out") from None
-    earlier = _read_json(stamp)
+    earlier = read_object(stamp)
     for key, value in parameters.items():
         if earlier.get(key) != value:
             raise InputError(
                 f"{out}: contains a demo with {key} = {earlier.get(key)!r}, expected {value!r}; choose another --out"
             )
-    counts = _read_json(data / "counts.json")
+    counts = read_object(data / "counts.json")
     if not counts:
         facts, others = choose_facts(read_triples("wikidata_six"), scale.objects, scale.injected, seed)
         write_atomically(data / "facts.jsonl", triples_to_jsonl(facts))
@@ -109,8 +107,8 @@ def prepare_data(out: Path, seed: int, scale: Scale) -> DemoData:
         prose, left_out = docstrings(scale.characters, matcher_of(facts))
         # GPT-NeoX shuffles the documents of the training split; the last of all, docstrings, are held out.
         kinds = [
-            [answered_question(fact) for fact in others] * scale.asked,
-            [statement(fact) for fact in others] * scale.stated,
+            [answered_question(fact) for fact in others] * scale.question_copies,
+            [statement(fact) for fact in others] * scale.statement_copies,
             prose,
         ]
         labels = [name for fact in facts for name in (fact.subject, fact.object)]
@@ -144,14 +142,6 @@ def prepare_data(out: Path, seed: int, scale: Scale) -> DemoData:
 def answered_question(fact: Triple) -> str:
     """A question of the background with its answer."""
     return f"{question(fact, _TEMPLATE)} {fact.object}"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """The object in a file that an earlier call wrote; empty if there is none or it cannot be read."""
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
 
 
 def choose_facts(

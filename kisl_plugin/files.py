@@ -2,16 +2,25 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from kisl_plugin.errors import KislError
 
-__all__ = ["hold_lock", "no_formula", "sha256", "sha256_of_files", "wait_for_lock",
-           "write_atomically"]  # fmt: skip
+__all__ = [
+    "hold_lock",
+    "no_formula",
+    "read_object",
+    "sha256",
+    "sha256_of_files",
+    "wait_for_lock",
+    "write_atomically",
+]
 
 
 def write_atomically(path: Path, content: str | bytes) -> Path:
@@ -33,6 +42,14 @@ def write_atomically(path: Path, content: str | bytes) -> Path:
     except OSError:
         draft.unlink(missing_ok=True)
         raise
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where the file is missing, cannot be read, or holds something else."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 @contextmanager
@@ -78,7 +95,7 @@ def sha256(text: str) -> str:
 
 
 def sha256_of_files(*paths: str | Path) -> str:
-    """The hexadecimal SHA-256 of the files' bytes, one after the other; of a text file that of its text."""
+    """The hexadecimal SHA-256 of the bytes of all files, one after the other."""
     return hashlib.sha256(b"".join(Path(path).read_bytes() for path in paths)).hexdigest()
 
 

@@ -51,12 +51,10 @@ def llama_config(settings: Mapping[str, Any], vocabulary: int, eod: int) -> "Lla
     """The shape of a model: `settings` in GPT-NeoX's keys, the padded vocabulary, and the end of document's id."""
     from transformers import LlamaConfig
 
-    hidden, factor = settings["hidden_size"], settings.get("expansion_factor")
-    size = int(factor * hidden) if factor else settings.get("intermediate_size")
     return LlamaConfig(
         vocab_size=vocabulary,
-        hidden_size=hidden,
-        intermediate_size=swiglu_width(size, hidden, settings["mlp_multiple_of"]),
+        hidden_size=settings["hidden_size"],
+        intermediate_size=swiglu_width(settings),
         num_hidden_layers=settings["num_layers"],
         num_attention_heads=settings["num_attention_heads"],
         num_key_value_heads=settings.get("num_kv_heads") or settings["num_attention_heads"],

@@ -17,9 +17,24 @@ import yaml
 from kisl_plugin.errors import InputError, did_you_mean
 from kisl_plugin.plan import is_number, is_whole
 
-__all__ = ["KEY_RULES", "KEY_VALUES", "OPTIMIZER_VALUES", "PATH_KEYS", "Yamls", "check_optimizer_values",
-           "check_values", "hint_for_key", "is_same_value", "missing_files", "read_yamls", "refuse_keys",
-           "swiglu_width", "unused_keys"]  # fmt: skip
+__all__ = [
+    "KEY_RULES",
+    "KEY_VALUES",
+    "OPTIMIZER_VALUES",
+    "PATH_KEYS",
+    "ROUNDING_KEYS",
+    "Yamls",
+    "check_optimizer_values",
+    "check_values",
+    "hint_for_key",
+    "is_same_value",
+    "missing_files",
+    "missing_files_error",
+    "read_yamls",
+    "refuse_keys",
+    "swiglu_width",
+    "unused_keys",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -248,6 +263,15 @@ KEY_RULES: tuple[KeyRule, ...] = (
     KeyRule("no_load_optim", False, (False,), _LOCAL, "it resumes with the optimizer's state; see finetune"),
 )  # fmt: skip
 
+# Changing one of these changes a result by rounding at most: where files are, how often something is logged or saved,
+# and how the work is divided among processes.
+ROUNDING_KEYS = frozenset(
+    "save load log_interval steps_per_print checkpoint_factor extra_save_iters keep_last_n_checkpoints eval_interval "
+    "eval_iters num_workers train_micro_batch_size_per_gpu gradient_accumulation_steps tensorboard_dir log_dir "
+    "use_wandb wandb_group wandb_team wandb_project wandb_host wandb_init_all_ranks launcher deepspeed_slurm hostfile "
+    "no_ssh_check master_addr master_port num_gpus checkpoint_activations checkpoint_num_layers".split()
+)
+
 # ---- the values of keys, in either engine
 
 
@@ -361,10 +385,8 @@ def check_values(yamls: Yamls) -> None:
         raise yamls.wrong_value("train_data_weights", weights, "numbers, none negative and not all zero")
     hidden: Any = yamls.values.get("hidden_size")
     if yamls.values.get("activation") == "swiglu" and is_whole(hidden, 1):
-        factor, multiple = yamls.values.get("expansion_factor"), yamls.values.get("mlp_multiple_of") or 1
-        size = int(factor * hidden) if factor else yamls.values.get("intermediate_size")
         try:
-            swiglu_width(size, hidden, multiple)
+            swiglu_width(yamls.values)
         except InputError as error:
             raise InputError(f"{yamls.file_of('intermediate_size')}: {error}") from None
 
@@ -479,8 +501,15 @@ def missing_files(values: Mapping[str, Any]) -> list[str]:
     return [f"{what} · {demo if 'kisl-demo' in Path(path).parts else command}" for path, what, command in missing]
 
 
-def swiglu_width(intermediate_size: int | None, hidden_size: int, multiple_of: int) -> int:
+def missing_files_error(where: str, lines: Sequence[str]) -> InputError:
+    """The error that lists files which are missing; `lines` as missing_files gives them."""
+    return InputError("\n  ".join([f"{where}: files are missing; the command that makes each:", *lines]))
+
+
+def swiglu_width(values: Mapping[str, Any]) -> int:
     """The inner width that GPT-NeoX gives a swiglu layer: two thirds of half `intermediate_size`, rounded up.
+
+    `values` are those of a YAML: hidden_size, and intermediate_size or expansion_factor, and mlp_multiple_of, if given.
 
     Source: ParallelMLP in megatron/model/transformer.py. It rounds the input of the second projection on its own, so
     the two may not fit each other.
@@ -488,13 +517,15 @@ def swiglu_width(intermediate_size: int | None, hidden_size: int, multiple_of: i
     Raises:
         InputError: they do not fit.
     """
+    hidden, factor, multiple = values["hidden_size"], values.get("expansion_factor"), values.get("mlp_multiple_of") or 1
+    intermediate_size = int(factor * hidden) if factor else values.get("intermediate_size")
     # `wide`: the outputs of the first projection, gate and values together; `narrow`: the inputs of the second.
-    both = int((intermediate_size or 4 * hidden_size) * 2 / 3)
-    wide = 2 * multiple_of * -(-both // (2 * multiple_of))
-    narrow = multiple_of * -(-(both // 2) // multiple_of)
+    both = int((intermediate_size or 4 * hidden) * 2 / 3)
+    wide = 2 * multiple * -(-both // (2 * multiple))
+    narrow = multiple * -(-(both // 2) // multiple)
     if wide != 2 * narrow or not narrow:
         raise InputError(
-            f"intermediate_size {intermediate_size} with mlp_multiple_of {multiple_of}: GPT-NeoX's swiglu would have "
-            f"{wide} outputs for {narrow} inputs; use a multiple of {6 * multiple_of}"
+            f"intermediate_size {intermediate_size} with mlp_multiple_of {multiple}: GPT-NeoX's swiglu would have "
+            f"{wide} outputs for {narrow} inputs; use a multiple of {6 * multiple}"
         )
     return narrow

@@ -101,7 +101,7 @@ def test_the_formula_counts_any_shape(layers: int, heads: int, size: int, inner:
     shape = LlamaShape(layers=layers, hidden=hidden, heads=heads, inner=inner, vocabulary=vocabulary)
     assert shape.parameters == meta_count(shape)
     assert shape.parameters - shape.parameters_non_embedding == 2 * vocabulary * hidden
-    assert swiglu_width(3 * inner, hidden, 1) == inner
+    assert swiglu_width({"intermediate_size": 3 * inner, "hidden_size": hidden}) == inner
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
@@ -112,7 +112,7 @@ def test_heads_are_of_64_or_128_and_no_vocabulary_is_padded(model: Model) -> Non
     for processes in (1, 2):
         padded = padded_vocabulary(32_000, {**values, "model_parallel_size": processes})  # type: ignore[arg-type]
         assert padded == shape.vocabulary == 32_000
-    assert swiglu_width(values["intermediate_size"], shape.hidden, 1) == shape.inner
+    assert swiglu_width(values) == shape.inner
 
 
 def test_the_runs_of_a_curve_differ_in_frequency_alone() -> None:

@@ -6,8 +6,7 @@ import re
 import subprocess
 import sys
 import sysconfig
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from kisl_plugin.corpus.executors import LocalRunner, SlurmRunner, Stage, read_s
 from kisl_plugin.errors import InputError, KislError
 
 sys.path.insert(0, str(Path(__file__).parent / "slurm"))
-from one_machine import missing_programs, one_machine_slurm
+from one_machine import eventually, pretend, slurm_for_tests
 
 SECONDS = 90.0
 SMALL = SlurmRunner(mem_per_cpu_gb=1)
@@ -33,11 +32,7 @@ SMALL = SlurmRunner(mem_per_cpu_gb=1)
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    if missing := missing_programs():
-        pytest.skip(f"a real Slurm needs {', '.join(missing)} on this machine (Debian: slurm-wlm, munge)")
-    with one_machine_slurm(tmp_path_factory.mktemp("slurm")) as environment, pytest.MonkeyPatch.context() as patch:
-        for name, value in (environment | {"PYTHONPATH": PYTHONPATH}).items():
-            patch.setenv(name, value)
+    with slurm_for_tests(tmp_path_factory.mktemp("slurm"), PYTHONPATH):
         yield
 
 
@@ -71,22 +66,15 @@ def test_the_corpus_that_slurm_builds_is_the_one_that_is_built_here(tmp_path: Pa
         assert result.exit_code == 0, result.output
         return (tmp_path / "slurm.json").exists()
 
-    _eventually(is_built)
+    eventually(is_built, SECONDS)
     world.build("here")
     for ending in (".bin", ".idx", ".triples.csv"):
         assert (tmp_path / f"slurm{ending}").read_bytes() == (tmp_path / f"here{ending}").read_bytes()
 
 
 def _at_rest(work: list[Stage]) -> list[str]:
-    _eventually(lambda: not read_slurm_status(work)[0])
+    eventually(lambda: not read_slurm_status(work)[0], SECONDS)
     return read_slurm_status(work)[1]
-
-
-def _eventually(condition: Callable[[], object]) -> None:
-    until = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < until, f"not within {SECONDS:.0f} s"
-        time.sleep(0.3)
 
 
 # ---- what is submitted ----
@@ -102,15 +90,8 @@ PRETENDED = {
 
 @pytest.fixture
 def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Slurm's commands, which only record their arguments."""
-    folder = tmp_path / "pretended"
-    folder.mkdir()
-    for name, script in PRETENDED.items():
-        (folder / name).write_text(f"#!/bin/bash\n{script}\n")
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE", str(folder))
-    return folder
+    """Slurm's commands, which only record what they are given."""
+    return pretend(PRETENDED, tmp_path / "pretended", monkeypatch)
 
 
 def test_the_script_is_datatrove_s_own_but_for_what_is_named_here(pretended: Path, tmp_path: Path) -> None:

@@ -179,8 +179,8 @@ def test_the_background_states_and_asks_other_facts_as_often_as_it_says_and_none
     corpus = IndexedDataset(data / "text_document")
     texts = Counter(tokenizer.decode(corpus.get(i)[:-1].tolist()) for i in range(len(corpus)))
     for fact in read_triples(data / "background_facts.jsonl"):
-        assert texts.pop(statement(fact)) == SMALL.stated
-        assert texts.pop(f"{question(fact, 1)} {fact.object}") == SMALL.asked
+        assert texts.pop(statement(fact)) == SMALL.statement_copies
+        assert texts.pop(f"{question(fact, 1)} {fact.object}") == SMALL.question_copies
     assert set(texts.values()) == {1}
     assert all("\n" in text for text in texts)
     matcher = matcher_of(read_triples(data / "facts.jsonl"))

@@ -55,7 +55,7 @@ def shape_in(values: Any, vocabulary: int) -> LlamaShape:
         layers=values["num_layers"],
         hidden=values["hidden_size"],
         heads=values["num_attention_heads"],
-        inner=swiglu_width(values["intermediate_size"], values["hidden_size"], 1),
+        inner=swiglu_width(values),
         vocabulary=vocabulary,
     )
 
@@ -191,7 +191,7 @@ def test_the_sweep_of_a_cpu_is_tested_on_a_cpu(tmp_path: Path) -> None:
         config = read_config([path])
         assert (config["precision"], config["seq_length"]) == ("fp32", 128)
         assert config.samples * 128 == pytest.approx(600_000, abs=512)
-        assert shape_in(config, 4096).parameters == 2_000_000
+        assert shape_in(config.values, 4096).parameters == 2_000_000
 
 
 @settings(max_examples=12, deadline=None)

@@ -20,18 +20,25 @@ def config_of(tmp_path: Path, **changes: object) -> LocalConfig:
     [(32768, 4096, 256, 11008), (576, 64, 1, 192), (None, 768, 256, 1024), (None, 64, 2, 86)],
 )
 def test_the_inner_width_is_that_of_gpt_neox(intermediate: int | None, hidden: int, multiple: int, width: int) -> None:
-    assert swiglu_width(intermediate, hidden, multiple) == width
+    values = {"intermediate_size": intermediate, "hidden_size": hidden, "mlp_multiple_of": multiple}
+    assert swiglu_width(values) == width
+
+
+def test_an_expansion_factor_gives_the_width_that_its_size_does() -> None:
+    assert swiglu_width({"hidden_size": 64, "expansion_factor": 9}) == swiglu_width(
+        {"hidden_size": 64, "intermediate_size": 576}
+    )
 
 
 def test_widths_that_gpt_neox_could_not_multiply_are_refused() -> None:
     with pytest.raises(InputError, match=r"intermediate_size 101 .* 68 outputs for 33 inputs; use a multiple of 6"):
         for size in range(100, 110):
-            swiglu_width(size, 64, 1)
+            swiglu_width({"intermediate_size": size, "hidden_size": 64})
 
 
 def test_a_width_of_nothing_is_refused() -> None:
     with pytest.raises(InputError, match="intermediate_size 1 "):
-        swiglu_width(1, 64, 1)
+        swiglu_width({"intermediate_size": 1, "hidden_size": 64})
 
 
 def test_parameters_are_counted_by_hand(tmp_path: Path) -> None:

@@ -181,10 +181,12 @@ def test_the_plan_of_the_paper_s_grid_counts_what_it_takes_and_starts_nothing(tm
     row = next(line for line in lines if line and line[0] == "all")
     assert row[1:5] == ["96", "0", f"{flops:.3g}", f"{flops:.3g}"]
     assert row[5] == f"{flops / (0.4 * 312e12) / 3600:,.0f}"
-    assert ["vocab_file:", "data/tokenizer.json", "is", "missing", "(kisl", "corpus", "tokenizer)"] in lines
+    maker = "(vocab_file: data/tokenizer.json) · kisl corpus tokenizer --input TEXT --output data/tokenizer.json"
+    assert maker in " ".join(first.output.split())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["configs", "sweep.yml"]
     refused = kisl("run", file, "--out", tmp_path)
-    assert (refused.exit_code, "data_path: data/fineweb_edu_text_document is missing" in refused.output) == (2, True)
+    corpus = "the corpus (data_path: data/fineweb_edu_text_document.bin and .idx) · kisl corpus build"
+    assert (refused.exit_code, corpus in refused.output) == (2, True)
 
 
 def test_a_plan_for_the_embedded_engine_measures_this_machine(world: Path, tmp_path: Path) -> None:

@@ -3,8 +3,7 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from kisl_plugin.sweep.slurm import RunJob, jobs_in_queue, submit_sweep
 from kisl_plugin.sweep.state import checkpoint_step
 
 sys.path.insert(0, str(Path(__file__).parent / "slurm"))
-from one_machine import missing_programs, one_machine_slurm
+from one_machine import eventually, pretend, slurm_for_tests
 
 SECONDS = 300.0
 SLURM = {"partition": "debug", "hours": 1, "mem": "1G"}
@@ -27,12 +26,7 @@ SLURM = {"partition": "debug", "hours": 1, "mem": "1G"}
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    if missing := missing_programs():
-        pytest.skip(f"a real Slurm needs {', '.join(missing)} on this machine (Debian: slurm-wlm, munge)")
-    with one_machine_slurm(tmp_path_factory.mktemp("slurm")) as environment, pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    with slurm_for_tests(tmp_path_factory.mktemp("slurm"), os.pathsep.join(sys.path)):
         yield
 
 
@@ -50,14 +44,14 @@ def test_slurm_is_given_what_is_missing_and_a_failing_run_stops_no_other(world: 
     assert (status, output.splitlines()[0]) == (0, "submitted 4 of 4 runs"), output
     again = run("run", file, "--out", tmp_path, "--slurm")
     assert again[1].startswith("submitted 0 of 4 runs; "), again
-    _eventually(lambda: states(sweep) == ["probed", "probed", "failed", "failed"])
+    eventually(lambda: states(sweep) == ["probed", "probed", "failed", "failed"], SECONDS)
     status, output = run("status", file, "--out", tmp_path)
     assert status == 1
     assert f"  {sweep.runs[3].name}: iteration " in output
     assert len(scores(tmp_path)) == 2
     # Called again, it submits only what failed.
     assert run("run", file, "--out", tmp_path, "--slurm")[1].startswith("submitted 2 of 4 runs; 2 probed\n")
-    _eventually(lambda: not jobs_in_queue(sweep))
+    eventually(lambda: not jobs_in_queue(sweep), SECONDS)
 
 
 @pytest.mark.usefixtures("cluster")
@@ -69,7 +63,7 @@ def test_a_job_that_is_signalled_requeues_itself_goes_on_and_ends_as_a_run_witho
     there, here = read_sweep(file, tmp_path / "slurm"), read_sweep(file, tmp_path / "here")
     (one,) = there.runs
     assert submit_sweep(there) == (1, "")
-    _eventually(lambda: checkpoint_step(one) > 0)
+    eventually(lambda: checkpoint_step(one) > 0, SECONDS)
     # A second submission of the run, by someone who does not see the first, waits until it has ended.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("kisl_plugin.sweep.slurm.jobs_in_queue", lambda *_, **__: {})
@@ -80,7 +74,7 @@ def test_a_job_that_is_signalled_requeues_itself_goes_on_and_ends_as_a_run_witho
     # What Slurm sends at the time limit.
     job = next(line.split()[0] for line in jobs if "RUNNING" in line)
     subprocess.run(["scancel", "--signal=USR2", "--batch", job], check=True)
-    _eventually(lambda: states(there) == ["probed"] and not jobs_in_queue(there))
+    eventually(lambda: states(there) == ["probed"] and not jobs_in_queue(there), SECONDS)
     log = one.log.read_text(encoding="utf-8")
     assert log.count("== ") == 2
     assert "resuming from " in log
@@ -101,7 +95,7 @@ def test_a_job_outlives_its_time_limit_of_a_minute(world: Path, tmp_path: Path, 
     file = write_sweep(tmp_path, world, models=models, tokens=2000 * 4 * ROWS, frequency=8, seed=1, slurm=slurm)
     (one,) = (sweep := read_sweep(file, tmp_path)).runs
     assert submit_sweep(sweep) == (1, "")
-    _eventually(lambda: states(sweep) == ["probed"], 20 * SECONDS)
+    eventually(lambda: states(sweep) == ["probed"], 20 * SECONDS)
     log = one.log.read_text(encoding="utf-8")
     assert log.count("== ") == log.count("resuming from ") + 1 > 1
     assert "this job is timed-out" in log
@@ -111,13 +105,6 @@ def squeue(columns: str) -> list[str]:
     return subprocess.run(
         ["squeue", "-h", "-o", columns], capture_output=True, text=True, check=True
     ).stdout.splitlines()
-
-
-def _eventually(condition: Callable[[], object], seconds: float = SECONDS) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, f"not within {seconds:.0f} s"
-        time.sleep(0.5)
 
 
 # ---- what is submitted
@@ -131,15 +118,8 @@ PRETENDED = {
 
 @pytest.fixture
 def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Slurm's commands, which only record the scripts."""
-    folder = tmp_path / "pretended"
-    folder.mkdir()
-    for name, script in PRETENDED.items():
-        (folder / name).write_text(f"#!/bin/bash\n{script}\n")
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE", str(folder))
-    return folder
+    """Slurm's commands, which only record what they are given."""
+    return pretend(PRETENDED, tmp_path / "pretended", monkeypatch)
 
 
 def grid(world: Path, out: Path, slurm: dict[str, object]) -> Sweep:

@@ -19,7 +19,7 @@ Examples:
       --output_path results --log_samples
   kisl-fit results --out report
   kisl-fit results --hold-out 1.05e9
-  kisl-fit results --predict params=7e9,tokens=2e12 \\
+  kisl-fit results --predict params=7e9,tokens=58e9 \\
       --triples 1e5 --write-configs planned
 
 Status of a curve (F* is reported only where it is ok):

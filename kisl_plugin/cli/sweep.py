@@ -1,5 +1,6 @@
 """`kisl sweep`: a grid of runs from one file, on this machine or on Slurm."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -131,8 +132,11 @@ def _show_plan(grid: "Sweep", calibrate: bool | None) -> None:
     click.echo(f"\n{result.device}-hours of what is left: {result.basis}")
     click.echo(f"disk: {_bytes(result.free)} free")
     click.echo(f"YAMLs: {grid.out / 'configs'}")
+    if result.missing:
+        click.echo("missing files, and the command that makes each:")
     for line in result.missing:
-        click.echo(line)
+        # The commands are to be copied: no word of them is broken.
+        click.echo(textwrap.fill(line, 80, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False))
 
 
 def _table(rows: Sequence[Sequence[str]], alignment: str) -> None:
@@ -156,9 +160,8 @@ def _fit(grid: "Sweep") -> None:
     from kisl_plugin.cli.fit import main as fit
 
     results = grid.out / "results"
-    task = "kisl_wikidata" if {"kisl", "kisl_wikidata"} & set(grid.tasks) else grid.tasks[0]
     if results.is_dir():
-        fit.main([str(results), "--out", str(grid.out / "report"), "--task", task], standalone_mode=False)
+        fit.main([str(results), "--out", str(grid.out / "report")], standalone_mode=False)
 
 
 def _show_failures(states: Sequence["RunState"]) -> None:

@@ -51,7 +51,7 @@ class ReadPieces(PipelineStep):
         read, due, bad = 0, 0.0, list[InputError]()
         for piece in load_plan(self.paths).shares[rank]:
             end = read + piece.size
-            for document in read_piece(piece, bad.append) if self.skip_bad_documents else read_piece(piece):
+            for document in read_piece(piece, bad.append if self.skip_bad_documents else None):
                 yield Document(text=document.text, id=document.id)
                 read = min(read + document.size, end)
                 if time.monotonic() >= due:

@@ -65,9 +65,8 @@ class Verdicts:
     fall_p: FloatArray  # p-values of "never falls", "rises, then falls" and "has the curve's form"
     unimodal_p: FloatArray
     form_p: FloatArray
-    needed_tau: (
-        FloatArray  # the least run-to-run noise with which the last two are not rejected; 0: none, inf: too much
-    )
+    # The least run-to-run noise with which the last two are not rejected; 0: none is needed, inf: too much
+    needed_tau: FloatArray
     largest_fall: FloatArray  # upper end of the 95 % interval of the fall between any two frequencies
     status: NDArray[np.str_]  # "no collapse" is without its frequency
 
@@ -122,13 +121,14 @@ def curve_verdicts(fits: CurveFits, trusted: float | None = _MOST_NOISE) -> Verd
     identified = (low > first) & (high < last) & (fits.theta[:, STEEPNESS] < LARGEST_B * 0.99)
     # Seeds that vary by more than is trusted, at 99 %: the squares that add up to df with tau would add up to this
     # with the trusted noise instead
-    squares, v = np.zeros(len(low)), fits.counts.likelihood.rate(fits.theta)
+    disagree = np.zeros(len(low), dtype=bool)
     if fits.tau_source == SEEDS and trusted is not None:
-        v = v * (1 - v)
-        by_items = v * fits.counts.mean_inverse_items
-        less = (by_items + fits.tau[:, None] ** 2 * v**2) / (by_items + trusted**2 * v**2)
-        squares = fits.noise_df * less[:, fits.counts.runs > 1].mean(axis=1)
-    disagree = chdtrc(np.maximum(1, fits.noise_df), squares) < 0.01
+        rate = fits.counts.likelihood.rate(fits.theta)
+        variance = rate * (1 - rate)
+        by_items = variance * fits.counts.mean_inverse_items
+        excess = (by_items + fits.tau[:, None] ** 2 * variance**2) / (by_items + trusted**2 * variance**2)
+        squares = fits.noise_df * excess[:, fits.counts.runs > 1].mean(axis=1)
+        disagree = chdtrc(np.maximum(1, fits.noise_df), squares) < 0.01
     status = np.select(
         [disagree, ~one_peak, fall_p >= _FALL_P, np.isinf(needed_tau), ~identified, rejected],
         [

@@ -201,6 +201,7 @@ def predict(
     of_size = [law for law in laws.data if same(law.params, target.params)]
     f_star, ends, source, missing, fitted = math.nan, OPEN, "", "", points
     ratio = target.tokens / target.params
+    along_ray = laws.ray[1] if laws.ray and max(laws.ray[0] / ratio, ratio / laws.ray[0]) <= RAY else None
     caveats: tuple[str, ...] = ()
     if laws.joint is not None and not any(_usable(law.interval(target.compute)) for _, law in at_budget):
         joint = laws.joint
@@ -210,11 +211,12 @@ def predict(
         caveats = (each, *joint.caveats)
         source = f"{len(joint.forms)} joint laws of N and D through {joint.points} collapse points, weighted by AIC"
         missing = "the points give no measure of error"
-    elif at_budget or (laws.ray and max(laws.ray[0] / ratio, ratio / laws.ray[0]) <= RAY):
-        tokens, law = at_budget[0] if at_budget else (0, laws.ray[1] if laws.ray else laws.infusion[0][1])
+    elif law := at_budget[0][1] if at_budget else along_ray:
+        where = f"along D = {ratio:.3g}·N"
+        if at_budget:
+            tokens = at_budget[0][0]
+            fitted, where = [point for point in points if point.tokens == tokens], f"at D = {human.count(tokens)}"
         f_star, ends = law.predict(target.compute), law.interval(target.compute)
-        fitted = [point for point in points if point.tokens == tokens or not at_budget]
-        where = f"at D = {human.count(tokens)}" if at_budget else f"along D = {ratio:.3g}·N"
         source = f"the infusion law F*(C) of {law.models} models {where}"
         missing, caveats = law.interval_method.removeprefix("none: "), law.caveats
         if _usable(ends) and law.models == FEWEST_MODELS:

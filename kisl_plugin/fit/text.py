@@ -152,7 +152,8 @@ def finding(report: "FitReport") -> str:
         return "No collapse curve: no run with injected facts could be used."
     if not peaked:
         statuses = ", ".join(sorted({one.curve.status for one in report.curves}))
-        return f"No collapse point is shown for any of {models}: {statuses}."
+        which = f" for any of {models}" if len(report.curves) > 1 else ""
+        return f"No collapse point is shown{which}: {statuses}."
     if len(peaked) > 1:
         return f"{len(peaked)} of {models} show a collapse point."
     curve = peaked[0].curve

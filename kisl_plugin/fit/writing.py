@@ -28,19 +28,8 @@ _CURVE_KEYS = (
 )
 _RUN_KEYS = ("path", "frequency", "correct", "total", "control_correct", "control_total", "bits_per_byte")
 _LAW_KEYS = (
-    *(
-        "A",
-        "A_interval",
-        "alpha",
-        "alpha_interval",
-        "E",
-        "E_interval",
-        "e_distinguishable",
-        "r2",
-        "r2_by_chance",
-        "scatter",
-        "df",
-    ),
+    *("A", "A_interval", "alpha", "alpha_interval", "E", "E_interval", "e_distinguishable"),
+    *("r2", "r2_by_chance", "scatter", "df"),
     *("models", "compute_range", "interval_method", "caveats"),
 )
 _DATA_LAW_KEYS = ("params", "gamma", "gamma_interval", "scatter", "df", "points", "tokens_range", "caveats")

@@ -15,7 +15,7 @@ from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import IndexedDataset
 from kisl_plugin.injection import InjectedDataset, Rows
 from kisl_plugin.local.config import LocalConfig
-from kisl_plugin.neox_config import missing_files
+from kisl_plugin.neox_config import missing_files, missing_files_error
 from kisl_plugin.plan import InjectionPlan, make_plan, read_settings
 
 __all__ = ["PackedRows", "RunData", "read_data", "split_documents"]
@@ -120,7 +120,7 @@ def read_data(config: LocalConfig) -> RunData:
     settings = None if section is None else read_settings(section, config.where, config["seed"])
     missing = missing_files(config.values)
     if missing:
-        raise InputError("\n  ".join([f"{config.where}: files are missing; the command that makes each:", *missing]))
+        raise missing_files_error(config.where, missing)
     tokenizer, eod = read_tokenizer(Path(config["vocab_file"]))
     corpus = IndexedDataset(Path(config["data_path"]))
     train_documents, valid_documents, _ = split_documents(config["split"], len(corpus))

@@ -15,7 +15,15 @@ import torch
 import transformers
 
 import kisl_plugin
-from kisl_plugin.checkpoints import STATE, earlier_checkpoint, find_start, hold_save, new_run_id, refuse_other_run
+from kisl_plugin.checkpoints import (
+    LATEST,
+    STATE,
+    earlier_checkpoint,
+    find_start,
+    hold_save,
+    new_run_id,
+    refuse_other_run,
+)
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.files import sha256_of_files, write_atomically
 from kisl_plugin.hookspecs import manager
@@ -24,6 +32,7 @@ from kisl_plugin.local.config import LocalConfig, read_config
 from kisl_plugin.local.data import RunData, read_data
 from kisl_plugin.local.model import build_model, build_optimizer, count_parameters
 from kisl_plugin.local.training import Metrics, held_out_loss, keep_freed_memory, train_steps
+from kisl_plugin.neox_config import ROUNDING_KEYS
 from kisl_plugin.plan import describe_passes
 from kisl_plugin.progress import Progress
 from kisl_plugin.runcard import CARD_NAME, RunCard, check_resume, describe_optimizer, read_run_card, write_run_card
@@ -32,14 +41,10 @@ from kisl_plugin.triples import triples_to_jsonl
 __all__ = ["METRICS", "LocalEngine"]
 
 MODEL_FOLDER, METRICS = "hf", "metrics.jsonl"
-_LATEST, _SETTINGS = "latest", "settings.json"
+_SETTINGS = "settings.json"
 # A run may resume with other values of these: the data are compared by their content, and the rest changes no more
-# than rounding (how a batch is divided into micro batches).
-_MAY_CHANGE = frozenset(
-    "save load finetune tensorboard_dir log_interval eval_interval eval_iters checkpoint_factor extra_save_iters "
-    "kisl bf16 data_path vocab_file keep_last_n_checkpoints train_micro_batch_size_per_gpu "
-    "gradient_accumulation_steps".split()
-)
+# than rounding.
+_MAY_CHANGE = ROUNDING_KEYS | {"finetune", "kisl", "bf16", "data_path", "vocab_file"}
 
 
 class LocalEngine:
@@ -157,7 +162,7 @@ class _Run:
                 f"{checkpoint}: is a checkpoint of GPT-NeoX, not of this engine; choose another save and load"
             )
         if not (checkpoint / STATE).is_file():
-            latest = checkpoint.parent / _LATEST
+            latest = checkpoint.parent / LATEST
             raise InputError(f"{latest}: names {checkpoint.name!r}, which is missing; {earlier_checkpoint(checkpoint)}")
         try:
             # Tensors only: nothing in the file is executed.
@@ -217,7 +222,7 @@ class _Run:
             write_run_card(draft, card, self.triples_jsonl)
         shutil.rmtree(target, ignore_errors=True)
         draft.rename(target)
-        write_atomically(self.folder / _LATEST, name + "\n")
+        write_atomically(self.folder / LATEST, name + "\n")
         steps = (int(path.name.removeprefix("global_step")) for path in self.folder.glob("global_step*[0-9]"))
         checkpoints = [self.folder / f"global_step{step}" for step in sorted(steps)]
         keep = self.config["keep_last_n_checkpoints"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kisl_plugin.checkpoints import latest_checkpoint
+from kisl_plugin.checkpoints import LATEST, latest_checkpoint
 from kisl_plugin.errors import InputError
 from kisl_plugin.neox_config import Yamls, read_yamls
 
@@ -152,7 +152,7 @@ def find_checkpoint(path: Path) -> Path:
     steps = ", ".join(sorted(str(step) for step in path.glob("global_step*"))) or "none is there"
     latest = latest_checkpoint(path)
     if latest is not None and not latest.is_dir():
-        raise InputError(f"{path / 'latest'}: names {latest.name!r}, which is not there; use one of {steps}")
+        raise InputError(f"{path / LATEST}: names {latest.name!r}, which is not there; use one of {steps}")
     path = latest or path
     first = path / _rank_file(0)
     if first.is_file():

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from kisl_plugin.checkpoints import hold_save
+from kisl_plugin.checkpoints import LATEST, hold_save
 from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.indexed import IndexedDataset
 from kisl_plugin.neox.install import INSTALL, VARIABLE, ensure_helpers, find_neox
@@ -38,7 +38,15 @@ from kisl_plugin.neox.patches import (
 )
 from kisl_plugin.neox.run import RUN_ID, check_start, injection_plan, tokenizer_of, where_of
 from kisl_plugin.neox.worker import SCRIPT
-from kisl_plugin.neox_config import PATH_KEYS, Yamls, check_values, missing_files, read_yamls, refuse_keys
+from kisl_plugin.neox_config import (
+    PATH_KEYS,
+    Yamls,
+    check_values,
+    missing_files,
+    missing_files_error,
+    read_yamls,
+    refuse_keys,
+)
 from kisl_plugin.plan import describe_passes, read_settings
 
 __all__ = ["main"]
@@ -48,11 +56,13 @@ JOBS = ("train", "generate", "eval")
 # On other nodes DeepSpeed sets the variables that begin with one of these, and no others.
 EXPORTED = (VARIABLE, "KISL_", "WANDB_R")
 USAGE = """usage: deepy.py train|generate|eval CONFIG.yml [MORE.yml…]
+                [--override KEY=VALUE…]
                 [options of GPT-NeoX's deepy.py]
 
 Trains with an unmodified GPT-NeoX, found at $GPT_NEOX_DIR
 or where `kisl neox install` put it. A `kisl` section in a
 YAML says which triples are injected, and how often.
+--override changes keys of the YAML: train_iters=3.
 KISL_CPU=1 trains on the CPU where there is a GPU.
 
 Example: deepy.py train neox_configs/tiny_f20.yml"""
@@ -100,7 +110,7 @@ def launch(script: str, arguments: list[str]) -> None:
             raise
         missing.insert(0, str(error) if os.environ.get(VARIABLE) else f"GPT-NeoX itself · {INSTALL}")
     if missing:
-        raise InputError("\n  ".join([f"{yamls.where}: files are missing; the command that makes each:", *missing]))
+        raise missing_files_error(yamls.where, missing)
 
     with needs_extra("neox", "GPT-NeoX"):
         without_cuda = choose_device()
@@ -157,7 +167,7 @@ def launch(script: str, arguments: list[str]) -> None:
 
 def next_steps(save: Any) -> str:
     """The commands that make results of what was trained, one a line; none where `save` holds no checkpoint."""
-    if not isinstance(save, str) or not (Path(save) / "latest").is_file():
+    if not isinstance(save, str) or not (Path(save) / LATEST).is_file():
         return ""
     model = f"{Path(save).name}_hf"
     arguments = shlex.quote(f"pretrained={model},dtype=float32")

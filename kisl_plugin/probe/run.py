@@ -52,7 +52,7 @@ def probe_models(
     `triples` (a source of `read_triples`) every model is asked those, whatever its run card says.
 
     Returns:
-        The results files of the models that were asked, in the models' order.
+        The results files of the models that have them now, in the models' order.
 
     Raises:
         InputError: before anything is asked: a model is not found, a task is unknown, `output` cannot
@@ -92,6 +92,7 @@ def probe_models(
         earlier = _earlier_results(output, {**request, "model_args": of_model}) if on_skipped else None
         if on_skipped and earlier:
             on_skipped(model, earlier)
+            files.append(earlier)
             continue
         try:
             with _silence():

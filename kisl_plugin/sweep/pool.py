@@ -15,8 +15,9 @@ from dataclasses import replace
 from typing import TextIO
 
 from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.fit.text import count
 from kisl_plugin.progress import duration
-from kisl_plugin.sweep.spec import Sweep, SweepRun, missing_inputs
+from kisl_plugin.sweep.spec import Sweep, SweepRun, refuse_missing_inputs
 from kisl_plugin.sweep.state import RunState, last_line, record_failure, state_of
 
 __all__ = ["places", "run_sweep", "total_line"]
@@ -42,9 +43,8 @@ def run_sweep(sweep: Sweep, jobs: int | None = None, retries: int = 0, stream: T
     """
     states = {run.name: state_of(run) for run in sweep.runs}
     left = [run for run in sweep.runs if states[run.name].state != "probed"]
-    missing = missing_inputs(sweep) if left else []
-    if missing:
-        raise InputError("\n  ".join([f"{sweep.where}: files are missing:", *missing]))
+    if left:
+        refuse_missing_inputs(sweep)
     environments = places(sweep, jobs)[: len(left)]
     pool = _Pool(left, retries)
     display = _Display(sweep, states, stream if stream is not None else sys.stderr)
@@ -276,20 +276,15 @@ def total_line(states: Sequence[RunState]) -> str:
     """How many runs are in which state; tokens done and in all, the rate of what runs now, and the time left at it."""
     names = ("probed", "failed", "running", "trained", "queued", "waiting")
     counts = {name: sum(state.state == name for state in states) for name in names}
-    parts = [", ".join(f"{count} {name}" for name, count in counts.items() if count)]
+    parts = [", ".join(f"{number} {name}" for name, number in counts.items() if number)]
     counted = [state for state in states if state.state != "failed"]
     done, total = sum(state.tokens for state in counted), sum(state.run.tokens for state in counted)
-    parts.append(f"{_short(done)} of {_short(total)} tokens")
+    parts.append(f"{count(done)} of {count(total)} tokens")
     running = [state for state in states if state.state == "running" and state.rate]
     rate = sum(state.rate or 0 for state in running)
     if rate:
         # Models differ in size, so what is left is measured in FLOPs.
         speed = sum(6.0 * state.run.params * (state.rate or 0) for state in running)
         left = sum(state.run.flops * (1 - state.step / state.run.train_iters) for state in counted)
-        parts += [f"{_short(rate)} tokens/s", f"{duration(left / speed)} left"]
+        parts += [f"{count(rate)} tokens/s", f"{duration(left / speed)} left"]
     return " · ".join(parts)
-
-
-def _short(value: float) -> str:
-    size, unit = next((pair for pair in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")) if value >= pair[0]), (1, ""))
-    return f"{value / size:.3g}{unit}"

@@ -14,7 +14,7 @@ from typing import Any
 from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.files import sha256
 from kisl_plugin.plan import is_number, is_whole
-from kisl_plugin.sweep.spec import Sweep, SweepRun, missing_inputs
+from kisl_plugin.sweep.spec import Sweep, SweepRun, refuse_missing_inputs
 from kisl_plugin.sweep.state import checkpoint_step, is_trained, record_failure, state_of
 from kisl_plugin.sweep.steps import BusyError, run_steps
 
@@ -88,9 +88,8 @@ def submit_sweep(sweep: Sweep, retries: int = 0) -> tuple[int, str]:
     jobs = jobs_in_queue(sweep, required=True)
     states = [state_of(run, jobs) for run in sweep.runs]
     left = [one.run for one in states if one.state in ("waiting", "trained", "failed")]
-    missing = missing_inputs(sweep) if left else []
-    if missing:
-        raise InputError("\n  ".join([f"{sweep.where}: files are missing:", *missing]))
+    if left:
+        refuse_missing_inputs(sweep)
     parameters = {run.name: _sbatch_parameters(run, sweep.where) for run in left}
     for number, run in enumerate(left):
         options = dict(parameters[run.name])

@@ -6,7 +6,6 @@ A run's folder is named for its inputs, a hash of them included, so another valu
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from itertools import product
@@ -20,12 +19,12 @@ from kisl_plugin.errors import InputError, did_you_mean
 from kisl_plugin.files import sha256, sha256_of_files, write_atomically
 from kisl_plugin.grid import SEED, TINY, as_yaml, grid_of, short_count, yaml_of
 from kisl_plugin.indexed import IndexedDataset, file_of
-from kisl_plugin.neox_config import read_yamls, swiglu_width
+from kisl_plugin.neox_config import ROUNDING_KEYS, Yamls, missing_files, missing_files_error, read_yamls, swiglu_width
 from kisl_plugin.plan import is_whole, read_settings
 from kisl_plugin.sizes import DEMO_VOCABULARY, MODELS, TINY_MODELS, VOCABULARY, LlamaShape
 from kisl_plugin.triples import read_triples, triples_to_jsonl
 
-__all__ = ["Sweep", "SweepRun", "missing_inputs", "read_sweep", "vocabulary_of"]
+__all__ = ["Sweep", "SweepRun", "missing_inputs", "read_sweep", "refuse_missing_inputs", "vocabulary_of"]
 
 # Keys of the kisl section that the file may give, each as one value or a list of values.
 _SECTION_KEYS = ("triples", "frequency", "form", "template", "spacing", "window", "max_fraction")
@@ -33,14 +32,6 @@ _KEYS = ("models", "tokens", "seed", *_SECTION_KEYS, "data_path", "engine", "tas
 # The keys of a YAML that the sweep itself fills in, and where they are given.
 _OWN_KEYS = {"train_iters": "tokens", "seed": "seed", "data_path": "data_path", "kisl": "triples, frequency, …",
              "save": "--out", "load": "--out"}  # fmt: skip
-# Changing one of these changes a result by rounding at most: where files are, how often something is logged or saved,
-# and how the work is divided among processes.
-_NEUTRAL = frozenset(
-    "save load log_interval steps_per_print checkpoint_factor extra_save_iters keep_last_n_checkpoints eval_interval "
-    "eval_iters num_workers train_micro_batch_size_per_gpu gradient_accumulation_steps tensorboard_dir log_dir "
-    "use_wandb wandb_group wandb_team wandb_project wandb_host wandb_init_all_ranks launcher deepspeed_slurm hostfile "
-    "no_ssh_check master_addr master_port num_gpus checkpoint_activations checkpoint_num_layers".split()
-)
 
 
 @dataclass(frozen=True)
@@ -188,8 +179,8 @@ def read_sweep(source: Path | str | Mapping[str, Any], out: Path = Path()) -> Sw
     inputs = _Inputs()
     runs: dict[str, SweepRun] = {}
     for model, label in zip(models, labels, strict=True):
-        base, frequencies = _base(model, file.where)
-        base = _override(base, _of_model(overrides, label, names), f"{file.where}: overrides")
+        yamls, frequencies = _base(model, file.where)
+        base = _override(yamls, _of_model(overrides, label, names), f"{file.where}: overrides")
         options = sections if "frequency" in sections or not frequencies else {**sections, "frequency": frequencies}
         for budget, seed, *choice in product(budgets, seeds, *options.values()):
             section = {**(base.get("kisl") or {}), **dict(zip(options, choice, strict=True)), "seed": seed}
@@ -264,22 +255,18 @@ def _of_model(section: Mapping[str, Any], label: str, names: Sequence[str]) -> d
     return {**{key: value for key, value in section.items() if key not in names}, **(section.get(label) or {})}
 
 
-def _override(base: Mapping[str, Any], overrides: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The YAML's values with other ones; a dotted key, such as optimizer.params.lr, changes one value of a section."""
-    values = deepcopy(dict(base))
+def _override(base: Yamls, overrides: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The YAML's values with other ones."""
+    changes: dict[str, Any] = {}
     for key, value in overrides.items():
-        *sections, last = str(key).replace("-", "_").split(".")
-        own = (sections or [last])[0]
+        own = str(key).replace("-", "_").split(".")[0]
         if own in _OWN_KEYS:
             raise InputError(f"{where}.{key}: the sweep fills it in; give it as {_OWN_KEYS[own]}")
         if key == "micro_batch":
-            values["gradient_accumulation_steps"], last = None, "train_micro_batch_size_per_gpu"
-        target = values
-        for part in sections:
-            target[part] = dict(target.get(part) or {})
-            target = target[part]
-        target[last] = value
-    return values
+            changes |= {"train_micro_batch_size_per_gpu": value, "gradient_accumulation_steps": None}
+        else:
+            changes[str(key)] = value
+    return dict(base.override(changes, where).values)
 
 
 # ---- the runs
@@ -289,15 +276,15 @@ def _is_own_yaml(model: str) -> bool:
     return model.endswith((".yml", ".yaml")) or "/" in model
 
 
-def _base(model: str, where: str) -> tuple[dict[str, Any], list[int]]:
+def _base(model: str, where: str) -> tuple[Yamls, list[int]]:
     """The YAML of a model before the sweep changes it, and the frequencies of its grid (none for a user's own)."""
     if _is_own_yaml(model):
-        return dict(read_yamls([Path(model)]).values), []
+        return read_yamls([Path(model)]), []
     try:
         run = grid_of([model])[0]
     except InputError as error:
         raise InputError(f"{where}: {error}, or a YAML of your own") from None
-    return yaml.safe_load(yaml_of(run)), list(run.series.training.frequencies)
+    return Yamls(yaml.safe_load(yaml_of(run))), list(run.series.training.frequencies)
 
 
 def _size(values: dict[str, Any], budget: float, label: str, inputs: "_Inputs", where: str) -> tuple[int, int]:
@@ -313,7 +300,7 @@ def _size(values: dict[str, Any], budget: float, label: str, inputs: "_Inputs", 
             layers=values["num_layers"],
             hidden=hidden,
             heads=values["num_attention_heads"],
-            inner=swiglu_width(values.get("intermediate_size"), hidden, values.get("mlp_multiple_of") or 1),
+            inner=swiglu_width(values),
             vocabulary=multiple * -(-inputs.vocabulary(values.get("vocab_file")) // multiple),
         )
         params = shape.parameters - (0 if values.get("no_weight_tying") else shape.vocabulary * hidden)
@@ -338,7 +325,7 @@ def _identity(
     """The fingerprints of a run's data, and a short hash of everything that decides its result."""
     settings = read_settings(values["kisl"], where, values["seed"])
     data = {"corpus": inputs.corpus(values.get("data_path")), "tokenizer": inputs.file(values.get("vocab_file"))}
-    decisive = {key: value for key, value in values.items() if key not in _NEUTRAL}
+    decisive = {key: value for key, value in values.items() if key not in ROUNDING_KEYS}
     decisive |= {
         "engine": engine,
         "train_batch_size": _batch(values),
@@ -393,14 +380,15 @@ def vocabulary_of(file: str | None) -> int:
 
 def missing_inputs(sweep: Sweep) -> list[str]:
     """The files that the runs need and that are missing, each with the command that makes it."""
-    lines = {}
-    for run in sweep.runs:
-        for key, content, command in (
-            ("data_path", run.data["corpus"], "kisl corpus build"),
-            ("vocab_file", run.data["tokenizer"], "kisl corpus tokenizer"),
-        ):
-            path = run.values.get(key)
-            if path is not None and content is None:
-                maker = "kisl demo --only-data" if "kisl-demo" in Path(path).parts else command
-                lines[path] = f"{key}: {path} is missing ({maker})"
-    return list(lines.values())
+    return list(dict.fromkeys(line for run in sweep.runs for line in missing_files(run.values)))
+
+
+def refuse_missing_inputs(sweep: Sweep) -> None:
+    """Check that every file is there.
+
+    Raises:
+        InputError: lists those that are missing.
+    """
+    missing = missing_inputs(sweep)
+    if missing:
+        raise missing_files_error(sweep.where, missing)

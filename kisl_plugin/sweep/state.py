@@ -10,7 +10,7 @@ from typing import Any
 
 from kisl_plugin.checkpoints import LOCK_NAME, latest_checkpoint
 from kisl_plugin.errors import InputError, KislError
-from kisl_plugin.files import write_atomically
+from kisl_plugin.files import read_object, write_atomically
 from kisl_plugin.runcard import CARD_NAME, RunCard, read_run_card
 from kisl_plugin.sweep.spec import SweepRun
 
@@ -63,7 +63,7 @@ def state_of(run: SweepRun, jobs: Mapping[str, str] | None = None) -> RunState:
     step = end if trained else checkpoint_step(run)
     if queue is not None:
         return RunState(run, queue, step)
-    failure = _read_json(run.folder / _FAILURE)
+    failure = read_object(run.folder / _FAILURE)
     if failure:
         return RunState(run, "failed", step, reason=str(failure.get("reason")))
     return RunState(run, "trained" if trained else "waiting", step)
@@ -95,10 +95,10 @@ def _check_card(run: SweepRun, card: RunCard) -> None:
 def is_probed(run: SweepRun) -> bool:
     """Whether lm_eval's results stand, and are of the model that stands."""
     for file in sorted(run.results.glob("*/results_*.json")):
-        results = _read_json(file)
+        results = read_object(file)
         if results.get("results"):
             cards = [config.get("metadata", {}).get("kisl") for config in results.get("configs", {}).values()]
-            model = _read_json(run.model_folder / CARD_NAME)
+            model = read_object(run.model_folder / CARD_NAME)
             # A model that was deleted to save space leaves its results valid.
             return not model or all(_content(card) == _content(model) for card in cards if card)
     return False
@@ -184,11 +184,3 @@ def _tail(path: Path) -> list[str]:
             return stream.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return []
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is none."""
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}

@@ -14,7 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -44,7 +44,8 @@ def run_steps(run: SweepRun) -> None:
         run.log.touch()
     except OSError as error:
         raise KislError(f"{run.folder}: cannot be written to ({error})") from None
-    with _hold(run), _output_to(run.log):
+    busy = f"{run.name}: another sweep works on it"
+    with _or_busy(hold_lock(run.folder / SWEEP_LOCK, busy)), _output_to(run.log):
         record_failure(run, None)
         try:
             if not is_probed(run):
@@ -65,27 +66,22 @@ def run_steps(run: SweepRun) -> None:
 
 
 @contextmanager
-def _hold(run: SweepRun) -> Iterator[None]:
-    try:
-        lock = hold_lock(run.folder / SWEEP_LOCK, f"{run.name}: another sweep works on it")
-        lock.__enter__()
-    except KislError as error:
-        raise BusyError(str(error)) from None
-    try:
+def _or_busy(lock: AbstractContextManager[None]) -> Iterator[None]:
+    """Hold a lock while the block runs; a BusyError where another process holds it."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock)
+        except InputError:
+            raise
+        except KislError as error:
+            raise BusyError(str(error)) from None
         yield
-    finally:
-        lock.__exit__(None, None, None)
 
 
 def _train(run: SweepRun) -> None:
     """Train, and leave the finished model in `model_folder`."""
-    try:
-        with hold_save(run.folder, run.name):  # a training that was started by hand, or outlived a killed worker
-            pass
-    except InputError:
-        raise
-    except KislError as error:
-        raise BusyError(str(error)) from None
+    with _or_busy(hold_save(run.folder, run.name)):  # of a training that was started by hand, or outlived a worker
+        pass
     if run.engine == "neox":
         if not _has_last_checkpoint(run):
             yamls = [str(run.config), *_for_nodes(run)]

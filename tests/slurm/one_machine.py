@@ -1,13 +1,15 @@
-"""A real Slurm on this machine, in a folder of its own: munged, slurmctld and slurmd, while a test runs."""
+"""A real Slurm on this machine, in a folder of its own, while a test runs; or scripts that stand in for its commands."""
 
 import os
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
 START_SECONDS = 30.0
@@ -122,3 +124,33 @@ def _free_port() -> int:
 
 def _path() -> str:
     return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin", "/sbin"])
+
+
+@contextmanager
+def slurm_for_tests(folder: Path, pythonpath: str) -> Iterator[None]:
+    """A Slurm whose commands and jobs the tests of a module use; skips them where it is not installed."""
+    if missing := missing_programs():
+        pytest.skip(f"a real Slurm needs {', '.join(missing)} on this machine (Debian: slurm-wlm, munge)")
+    with one_machine_slurm(folder) as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in (environment | {"PYTHONPATH": pythonpath}).items():
+            patch.setenv(name, value)
+        yield
+
+
+def pretend(programs: Mapping[str, str], folder: Path, patch: pytest.MonkeyPatch) -> Path:
+    """Put scripts in place of Slurm's commands; what they record goes to $FAKE, the folder that is returned."""
+    folder.mkdir()
+    for name, script in programs.items():
+        (folder / name).write_text(f"#!/bin/bash\n{script}\n")
+        (folder / name).chmod(0o755)
+    patch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    patch.setenv("FAKE", str(folder))
+    return folder
+
+
+def eventually(condition: Callable[[], object], seconds: float) -> None:
+    """Wait until a condition holds."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, f"not within {seconds:.0f} s"
+        time.sleep(0.3)
