@@ -212,6 +212,7 @@ def test_a_build_that_another_call_would_change_is_refused_with_both_values(tmp_
     refused(world, r"begun there with --match pair, now it is subject", "--match", "subject")
     refused(world, r"begun there with --min-length 4, now it is 5", "--min-length", "5")
     refused(world, r"begun there with --tasks 3, now it is 2", "--tasks", "2")
+    refused(world, r"begun there with --text-column text, now it is body", "--text-column", "body")
     (world.text / "09.txt").write_text("one more")
     refused(world, r"begun there with --input 3 files, now it is 4 files")
     (world.text / "09.txt").unlink()

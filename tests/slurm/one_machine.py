@@ -1,4 +1,4 @@
-"""A real Slurm on this machine, in a folder of its own, while a test runs; or scripts that stand in for its commands."""
+"""A real Slurm on this machine, in a folder of its own, while a test runs; or scripts in place of its commands."""
 
 import os
 import shutil
