@@ -197,9 +197,9 @@ def _explanation(reports: "Mapping[str, FitReport]", rows: Sequence[_Row], kept:
         f"Asked as the injected statements: {finding(reports[STATEMENT])} "
         f"At F = {last.frequency} it is {last.statement:.3f}.",
         f"Why: at F = {last.frequency} the statements are {last.share:.0%} of the tokens. The model learns to answer "
-        "from the questions about other facts in its background, which statements displace and part: "
-        f"{last.whole:.1f} a fact are left whole, of {first.whole:.1f} at F = 0; it answers {last.background:.3f} of "
-        f"them, {first.background:.3f} at F = 0.",
-        f"In a run {_LONGER} times as long, with as many statements, {kept.whole:.1f} a fact are left whole, and it "
-        f"answers {kept.question:.3f} about the facts under test: {cause}.",
+        "from the questions about other facts in its background, and the statements displace and cut these: "
+        f"{last.whole:.1f} whole questions a fact are left ({first.whole:.1f} at F = 0), and the model answers "
+        f"{last.background:.3f} of them ({first.background:.3f} at F = 0).",
+        f"In a run {_LONGER} times as long, with as many statements, {kept.whole:.1f} whole questions a fact are left, "
+        f"and the model answers {kept.question:.3f} of the questions about the facts under test: {cause}.",
     ]

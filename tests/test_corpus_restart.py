@@ -40,9 +40,9 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are read, in order."""
     names: list[str] = []
 
-    def read_piece(piece: Piece) -> Any:
+    def read_piece(piece: Piece, *note_bad: Any) -> Any:
         names.append(Path(piece.file).name)
-        return real(piece)
+        return real(piece, *note_bad)
 
     real = blocks.read_piece
     monkeypatch.setattr(blocks, "read_piece", read_piece)

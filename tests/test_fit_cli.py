@@ -161,7 +161,7 @@ def test_a_file_that_stands_where_the_page_should_go_is_one_line(tmp_path: Path)
 def test_help_shows_examples_the_statuses_and_version_the_version() -> None:
     text = run("--help").output
     assert "kisl-fit results --out report" in text
-    assert "--predict params=7e9,tokens=2e12" in text
+    assert "--predict params=7e9,tokens=58e9" in text
     flat = " ".join(text.split())
     for status, meaning in STATUS_HELP.items():
         assert f"{status}" in text
