@@ -26,7 +26,7 @@ def kill_and_resume(file: Path, out: Path, conditions: list[Callable[[Sweep], bo
         process = start("run", file, "--out", out, "--jobs", "2")
         while not condition(sweep):
             assert process.poll() is None, process.communicate()
-            time.sleep(0.2)
+            time.sleep(0.01)
         process.kill()
         process.communicate()
     status, output = run("run", file, "--out", out, "--jobs", "2")
