@@ -9,7 +9,9 @@ from asking import facts_of
 from kisl_plugin.fit.planned_configs import write_configs
 from kisl_plugin.fit.predict import MeasuredSweep, Prediction
 
-SWEEP = MeasuredSweep(triples=2581, tokens_per_statement=13.8, source="wikidata_six", seq_length=2048, vocabulary=32_000)
+SWEEP = MeasuredSweep(
+    triples=2581, tokens_per_statement=13.8, source="wikidata_six", seq_length=2048, vocabulary=32_000
+)
 TOKENS = 60 * 10**9
 ASKED = {1_900_000_000: (1, 2, 64), 7_000_000_000: (2, 8, 64)}
 
