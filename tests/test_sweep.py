@@ -167,6 +167,37 @@ def test_a_wrong_file_is_one_line(changes: dict[str, Any], message: str, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+def test_only_chooses_runs_by_name_in_every_command_and_changes_none_of_them(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yml"
+    file.write_text(yaml.safe_dump(PAPER), encoding="utf-8")
+    sweep = read_sweep(file, tmp_path)
+    chosen = sweep.only(["137m_*_f200_*", "1b_58b_f0_s1_*"])
+    assert chosen.runs == tuple(
+        run
+        for run in sweep.runs
+        if (run.model, run.values["kisl"]["frequency"]) == ("137m", 200) or run.name.startswith("1b_58b_f0_s1_")
+    )
+    assert sweep.only([]) == sweep
+    one = chosen.runs[0].name
+    assert kisl("status", file, "--only", one).output.splitlines()[1].split() == [one, "waiting", "0/55,313"]
+    for words in (["plan"], ["run", "--dry-run"]):
+        lines = kisl(*words, file, "--out", tmp_path, "--only", one).output.splitlines()
+        assert lines[1].split()[:5] == ["137m", "138M", "58B", "1", "0"]
+    assert [path.stem for path in (tmp_path / "configs").iterdir()] == [one]
+
+
+def test_a_pattern_that_matches_no_run_is_one_line_that_lists_some_names(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yml"
+    file.write_text(yaml.safe_dump(PAPER), encoding="utf-8")
+    names = [run.name for run in read_sweep(file).runs]
+    for command in ("plan", "run", "status"):
+        result = kisl(command, file, "--out", tmp_path / "out", "--only", "137m_*", "--only", "f200")
+        assert (result.exit_code, result.output.count("\n")) == (2, 1), result.output
+        assert f"{file}: --only 'f200' matches none of its 96 runs" in result.output
+        assert result.output.endswith(f"The names: {', '.join(names[:5])}, …\n")
+    assert not (tmp_path / "out").exists()
+
+
 # ---- the plan
 
 

@@ -5,6 +5,7 @@ import os
 import pty
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -144,6 +145,33 @@ def test_other_tasks_ask_the_same_models_again_without_training(failing: tuple[P
     assert after.state == "probed"
     assert (one.model_folder / "model.safetensors").stat().st_mtime_ns == weights
     assert sorted(path.name for path in one.results.parent.iterdir()) == ["kisl_wikidata", "kisl_wikidata_statement"]
+
+
+def test_a_deleted_result_is_made_again_alone_from_what_else_stands(world: Path, tmp_path: Path) -> None:
+    file = write_sweep(tmp_path, world, models=write_models(tmp_path, world)[:1], seed=1, frequency=[0, 2, 4])
+    assert run("run", file, "--out", tmp_path, "--jobs", "2")[0] == 0
+    first, second, third = read_sweep(file, tmp_path).runs
+    before = scores(tmp_path)
+
+    def files() -> dict[Path, tuple[int, int]]:
+        kept = (path for one in (first, second, third) for path in (*one.folder.rglob("*"), *one.results.rglob("*")))
+        return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in kept if path.is_file()}
+
+    # Without its results a run is asked again; without its folder too, it is trained again. The pattern leaves out the
+    # third.
+    for one in (first, second, third):
+        shutil.rmtree(one.results.parent)
+    shutil.rmtree(second.folder)
+    left = files()
+    status, output = run("run", file, "--out", tmp_path, "--only", first.name, "--only", "*_f2_*")
+    assert status == 0, output
+    assert "2 of 2 runs are left" in output
+    assert scores(tmp_path) == {one.name: before[one.name] for one in (first, second)}
+    after = files()
+    # Of a model that stands, the probe writes the scores into its model card.
+    changed = {path for path, identity in left.items() if after[path] != identity}
+    assert changed <= {first.log, first.folder / "sweep.lock", first.model_folder / "README.md"}
+    assert state_of(third).state == "trained"
 
 
 def test_two_commands_at_once_share_the_runs_and_train_none_twice(world: Path, tmp_path: Path) -> None:

@@ -19,6 +19,10 @@ OUT = click.option(
     "--out", default=".", show_default=True, type=click.Path(path_type=Path),
     help="Folder of configs/, runs/, results/ and report/.",
 )  # fmt: skip
+ONLY = click.option(
+    "--only", multiple=True, metavar="PATTERN",
+    help="Only the runs whose name matches: '*_f200_*'. May be repeated.",
+)  # fmt: skip
 CALIBRATE = click.option(
     "--calibrate/--no-calibrate", default=None,
     help="Measure the speed of this machine for some seconds.  [default: for engine: local]",
@@ -38,8 +42,9 @@ def sweep() -> None:
 @sweep.command()
 @FILE
 @OUT
+@ONLY
 @CALIBRATE
-def plan(file: Path, out: Path, calibrate: bool | None) -> None:
+def plan(file: Path, out: Path, only: tuple[str, ...], calibrate: bool | None) -> None:
     """Write the YAMLs, and show what the runs take and what is done.
 
     Nothing is started.
@@ -48,17 +53,20 @@ def plan(file: Path, out: Path, calibrate: bool | None) -> None:
     """
     from kisl_plugin.sweep import read_sweep
 
-    _show_plan(read_sweep(file, out), calibrate)
+    _show_plan(read_sweep(file, out).only(only), calibrate)
 
 
 @sweep.command()
 @FILE
 @OUT
+@ONLY
 @click.option("--jobs", type=click.IntRange(min=1), help="Runs side by side.  [default: as GPUs or CPU cores allow]")
 @click.option("--retries", default=0, show_default=True, type=click.IntRange(min=0), help="Of a run that fails.")
 @click.option("--slurm", is_flag=True, help="Submit what is left to Slurm, and return.")
 @click.option("--dry-run", is_flag=True, help="Show the plan instead.")
-def run(file: Path, out: Path, jobs: int | None, retries: int, slurm: bool, dry_run: bool) -> None:
+def run(
+    file: Path, out: Path, only: tuple[str, ...], jobs: int | None, retries: int, slurm: bool, dry_run: bool
+) -> None:
     """Do what is left of a sweep, then fit.
 
     Interrupted anywhere, the same command goes on where it was. A run that fails does not stop the others; those that
@@ -68,7 +76,7 @@ def run(file: Path, out: Path, jobs: int | None, retries: int, slurm: bool, dry_
     """
     from kisl_plugin.sweep import read_sweep, run_sweep
 
-    grid = read_sweep(file, out)
+    grid = read_sweep(file, out).only(only)
     if dry_run:
         _show_plan(grid, None)
     elif slurm:
@@ -88,7 +96,8 @@ def run(file: Path, out: Path, jobs: int | None, retries: int, slurm: bool, dry_
 @sweep.command()
 @FILE
 @OUT
-def status(file: Path, out: Path) -> None:
+@ONLY
+def status(file: Path, out: Path, only: tuple[str, ...]) -> None:
     """Show where every run stands; exit status 1 if one failed.
 
     waiting, queued (in Slurm), running, trained, probed or failed.
@@ -99,7 +108,7 @@ def status(file: Path, out: Path) -> None:
     from kisl_plugin.sweep import read_sweep, state_of, total_line
     from kisl_plugin.sweep.slurm import jobs_in_queue
 
-    grid = read_sweep(file, out)
+    grid = read_sweep(file, out).only(only)
     jobs = jobs_in_queue(grid)
     states = [state_of(run, jobs) for run in grid.runs]
     rows = [("run", "state", "step", "tokens/s", "left")]

@@ -6,7 +6,8 @@ A run's folder is named for its inputs, a hash of them included, so another valu
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import cache
 from itertools import product
 from math import inf
@@ -32,6 +33,8 @@ _KEYS = ("models", "tokens", "seed", *_SECTION_KEYS, "data_path", "engine", "tas
 # The keys of a YAML that the sweep itself fills in, and where they are given.
 _OWN_KEYS = {"train_iters": "tokens", "seed": "seed", "data_path": "data_path", "kisl": "triples, frequency, …",
              "save": "--out", "load": "--out"}  # fmt: skip
+
+_NAMES_IN_ERROR = 5
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,23 @@ class Sweep:
     tasks: tuple[str, ...]
     runs: tuple[SweepRun, ...]
     gpus: int | None = None
+
+    def only(self, patterns: Sequence[str]) -> "Sweep":
+        """The sweep of the runs whose name matches one of the patterns, as in a shell; without patterns the whole one.
+
+        Raises:
+            InputError: a pattern matches no run; the message lists some names.
+        """
+        for pattern in patterns:
+            if not any(fnmatchcase(run.name, pattern) for run in self.runs):
+                names = [run.name for run in self.runs[:_NAMES_IN_ERROR]]
+                names += ["…"] if len(self.runs) > _NAMES_IN_ERROR else []
+                raise InputError(
+                    f"{self.where}: --only {pattern!r} matches none of its {len(self.runs)} runs; expected a name, or "
+                    f"a pattern such as '*_f200_*'. The names: {', '.join(names)}"
+                )
+        chosen = (run for run in self.runs if any(fnmatchcase(run.name, pattern) for pattern in patterns))
+        return replace(self, runs=tuple(chosen)) if patterns else self
 
 
 def read_sweep(source: Path | str | Mapping[str, Any], out: Path = Path()) -> Sweep:
