@@ -19,6 +19,8 @@ Examples:
       --output_path results --log_samples
   kisl-fit results --out report
   kisl-fit results --hold-out 1.05e9
+  kisl-fit results --select frequency=0,10,100 \\
+      --select spacing=even
   kisl-fit results --predict params=7e9,tokens=58e9 \\
       --triples 1e5 --write-configs planned
 
@@ -36,6 +38,13 @@ PATH = click.Path(path_type=Path)
     "--task",
     metavar="NAME",
     help="The lm-eval task to read.  [default: kisl_wikidata, else the form of it that the results have]",
+)
+@click.option(
+    "--select",
+    multiple=True,
+    metavar="KEY=VALUE,…",
+    help="Only runs whose card has one of these values: params=137M, frequency=0,10,100, optimizer.lr=1e-3. Can be "
+    "repeated for other keys.",
 )
 @click.option(
     "--chance",
@@ -69,6 +78,7 @@ def main(
     results: tuple[Path, ...],
     out: Path,
     task: str | None,
+    select: tuple[str, ...],
     chance: str,
     runs: Path | None,
     noise: float | None,
@@ -85,6 +95,7 @@ def main(
     from kisl_plugin.fit.planned_configs import write_configs as write_planned
     from kisl_plugin.fit.predict import parse_count, parse_target, sweep_of
     from kisl_plugin.fit.report import FitOptions, fit_results
+    from kisl_plugin.fit.selection import parse_selection
     from kisl_plugin.fit.text import render_report
     from kisl_plugin.fit.writing import write_report
 
@@ -104,7 +115,8 @@ def main(
         bar.total = total
         bar.update(done)
 
-    report = fit_results(results, task, chance, options=options, runs=runs, watch=watch)
+    selection = parse_selection(select)
+    report = fit_results(results, task, chance, options=options, runs=runs, select=selection, watch=watch)
     bar.close()
     _echo(render_report(report))
     files = write_report(report, out)

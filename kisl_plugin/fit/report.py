@@ -36,6 +36,7 @@ from kisl_plugin.fit.observations import (
 )
 from kisl_plugin.fit.predict import RAY, Laws, Prediction, Target, predict, sweep_of
 from kisl_plugin.fit.results import read_results
+from kisl_plugin.fit.selection import Selection
 from kisl_plugin.fit.text import NOT_IDENTIFIED, OK_IF_RUNS_VARY, count, needs_sizes
 
 __all__ = ["CurveReport", "FitOptions", "FitReport", "LawReport", "fit_results"]
@@ -202,19 +203,21 @@ def fit_results(
     *,
     options: FitOptions | None = None,
     runs: str | Path | None = None,
+    select: Selection | None = None,
     watch: Watch | None = None,
 ) -> FitReport:
     """Read lm-eval results under `paths`, fit a curve for each N and D, and the laws through their collapse points.
 
     `task`: None is kisl_wikidata, or the form of it that the results have. `runs` is a CSV with what the run cards of
-    the results lack; `watch` gets (done, total) as curves are fitted.
+    the results lack. `select` takes the runs whose card has, for each key, one of the values, as `--select` does:
+    `{"tokens": ["307200"], "optimizer.lr": ["0.001", "0.002"]}`. `watch` gets (done, total) as curves are fitted.
 
     Raises:
-        InputError: a path does not exist, there is no results file at all, `chance` is no floor, or `hold_out` leaves
-            too few models.
+        InputError: a path does not exist, there is no results file at all, `chance` is no floor, no run card is of
+            `select`, or `hold_out` leaves too few models.
     """
     options, chance = options or FitOptions(), check_chance(chance)
-    reading = read_results([Path(path) for path in paths], task, None if runs is None else Path(runs))
+    reading = read_results([Path(path) for path in paths], task, None if runs is None else Path(runs), select)
     notes = list(reading.notes)
     models: dict[tuple[int, int], list[Observation]] = defaultdict(list)
     for one in reading.observations:

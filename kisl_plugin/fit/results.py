@@ -24,6 +24,7 @@ from kisl_plugin.fit.observations import (
     object_at,
 )
 from kisl_plugin.fit.samples import check_samples, samples_beside
+from kisl_plugin.fit.selection import Selection, select_cards, selection_text
 from kisl_plugin.fit.tables import Row, read_runs
 from kisl_plugin.fit.text import plural
 from kisl_plugin.runcard import RunCard
@@ -45,14 +46,18 @@ class Reading:
     notes: tuple[str, ...] = ()
 
 
-def read_results(paths: Sequence[Path], task: str | None = None, runs: Path | None = None) -> Reading:
+def read_results(
+    paths: Sequence[Path], task: str | None = None, runs: Path | None = None, selection: Selection | None = None
+) -> Reading:
     """Read every lm-eval results file under `paths` for `task`.
 
     Without `task` it is kisl_wikidata; where no file has that, the form of it (kisl_wikidata_…) that most files have.
-    `runs` is a table that says what the runs without a run card were.
+    `runs` is a table that says what the runs without a run card were. Runs whose card is not of the `selection` are
+    left out.
 
     Raises:
-        InputError: a path does not exist or is a table, `runs` is wrong, or there is no results file at all.
+        InputError: a path does not exist or is a table, `runs` is wrong, there is no results file at all, or no run
+            card is of the selection.
     """
     reader = _Reader(task or DEFAULT_TASK, runs)
     for file in reader.find_json(paths):
@@ -64,11 +69,11 @@ def read_results(paths: Sequence[Path], task: str | None = None, runs: Path | No
         )
     if task is None and not reader.runs and reader.other_forms:
         counted = sorted(reader.other_forms, key=lambda form: (-reader.other_forms[form], form))
-        reading = read_results(paths, counted[0], runs)
+        reading = read_results(paths, counted[0], runs, selection)
         also = f"; also there: {', '.join(counted[1:])} (--task)" if counted[1:] else ""
         note = f"no results of task {DEFAULT_TASK}, so those of {counted[0]} are fitted{also}"
         return replace(reading, notes=(note, *reading.notes))
-    return reader.finish()
+    return reader.finish(selection or {})
 
 
 # Finding files, in hidden folders too: lm-eval names one `.__x` for `pretrained=./x`
@@ -170,9 +175,14 @@ class _Reader:
             raise InputError(f"{answered} of {original} items answered: probe all items")
         return {**rows[0].card, "triples": triples}, where
 
-    def finish(self) -> Reading:
-        """Choose among results of one run, and add what their samples say."""
-        kept, superseded = drop_superseded(self.runs)
+    def finish(self, selection: Selection) -> Reading:
+        """Take the selected runs, choose among results of one run, and add what their samples say."""
+        chosen = select_cards([run.observations[0].card for run in self.runs], selection)
+        selected = [run for run, is_chosen in zip(self.runs, chosen, strict=True) if is_chosen]
+        if selection:
+            left_out = f"{len(self.runs) - len(selected)} of {plural(len(self.runs), 'results file')}"
+            self._notes.append(f"--select {selection_text(selection)}: {left_out} left out")
+        kept, superseded = drop_superseded(selected)
         contradictory = [one.path for one in superseded if "which contradicts it" in one.reason]
         if contradictory:
             self._notes.append(
