@@ -36,8 +36,9 @@ PATH = click.Path(path_type=Path)
 @click.option("--out", default="report", show_default=True, type=PATH, help="Report folder.")
 @click.option(
     "--task",
-    metavar="NAME",
-    help="The lm-eval task to read.  [default: kisl_wikidata, else the form of it that the results have]",
+    metavar="NAME,…",
+    help="The lm-eval task to read. Of several, the laws are those of the first, and the curves stand side by side.  "
+    "[default: kisl_wikidata, else the form of it that the results have]",
 )
 @click.option(
     "--select",
@@ -116,7 +117,8 @@ def main(
         bar.update(done)
 
     selection = parse_selection(select)
-    report = fit_results(results, task, chance, options=options, runs=runs, select=selection, watch=watch)
+    tasks = task.split(",") if task else None
+    report = fit_results(results, tasks, chance, options=options, runs=runs, select=selection, watch=watch)
     bar.close()
     _echo(render_report(report))
     files = write_report(report, out)

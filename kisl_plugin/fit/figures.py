@@ -1,13 +1,13 @@
 """The figures of a report, one column wide: all curves, the laws, and one figure per model.
 
-Importing it imports matplotlib. The same results give the same bytes.
+Several tasks have a column each. Importing it imports matplotlib. The same results give the same bytes.
 """
 
 import io
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import cycle
+from itertools import cycle, product
 from typing import Any
 
 import numpy as np
@@ -56,29 +56,32 @@ def rendered(figure: Figure, kind: str) -> bytes:
 
 
 @contextmanager
-def _new_figure(height: float) -> Iterator[Figure]:
-    """An empty figure of one column's width, laid out once the block has drawn it: all formats then look the same."""
+def _new_figure(height: float, columns: int = 1) -> Iterator[Figure]:
+    """An empty figure of `columns`, laid out once the block has drawn it: all formats then look the same."""
     with rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        figure = Figure(figsize=(_WIDTH * columns, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
 
 
-# All curves: one panel per token budget
+# All curves: a row of panels per token budget, a column per task
 
 
 def draw_curves(report: FitReport) -> Figure:
-    """All curves with their points, bands and F*."""
-    budgets = sorted({one.tokens for one in report.curves})
+    """All curves with their points, bands and F*; several tasks side by side."""
+    tasks = (report, *report.other_tasks)
+    every = [one for task in tasks for one in task.curves]
+    budgets = sorted({one.tokens for one in every})
     # Colour and marker of each N, the same in all panels
-    sizes = sorted({one.params for one in report.curves})
+    sizes = sorted({one.params for one in every})
     looks = dict(zip(sizes, zip(_colors(len(sizes)), cycle(_MARKERS), strict=False), strict=True))
-    with _new_figure(max(1, len(budgets)) * _PANEL_HEIGHT + (len(report.curves) + 2) * _LEGEND_ROW) as figure:
-        axes = figure.subplots(max(1, len(budgets)), 1, squeeze=False)[:, 0]
-        for ax, tokens in zip(axes, budgets, strict=False):
-            curves = [one for one in report.curves if one.tokens == tokens]
+    legend = max(len(task.curves) for task in tasks) + 2
+    with _new_figure(max(1, len(budgets)) * _PANEL_HEIGHT + legend * _LEGEND_ROW, len(tasks)) as figure:
+        axes = figure.subplots(max(1, len(budgets)), len(tasks), squeeze=False)
+        for ax, (tokens, task) in zip(axes.flat, product(budgets, tasks), strict=False):
+            curves = [one for one in task.curves if one.tokens == tokens]
             for i, one in enumerate(curves):
                 color, marker = looks[one.params]
                 name, curve = count(one.params), one.curve
@@ -89,12 +92,12 @@ def draw_curves(report: FitReport) -> Figure:
                 measured = any(one.floor.measured for one in curves)
                 ax.plot([], [], ":", color=_GREY, label="guessing floor" + " (F = 0 runs)" * measured)
             ax.set_xlabel("frequency F")
-            task = report.task if len(report.task) <= 40 else f"{report.task[:39]}…"
-            ax.set_title(f"{task}, D = {count(tokens)}", loc="left", fontsize=8)
+            name = task.task if len(task.task) <= 40 else f"{task.task[:39]}…"
+            ax.set_title(f"{name}, D = {count(tokens)}", loc="left", fontsize=8)
             ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2))
         if not budgets:
-            axes[0].set_axis_off()
-            axes[0].text(0.5, 0.5, "No run could be used:\nsee what was set aside.", ha="center", va="center")
+            axes[0, 0].set_axis_off()
+            axes[0, 0].text(0.5, 0.5, "No run could be used:\nsee what was set aside.", ha="center", va="center")
     return figure
 
 

@@ -31,7 +31,7 @@ def object_at(data: Any, *keys: str) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """`correct` of `total` items right at `frequency`; in a run with groups, those of one `group`.
+    """`correct` of `total` items of `task` right at `frequency`; in a run with groups, those of one `group`.
 
     `path` names the results file and `date` (seconds since 1970) when lm-eval wrote it. `bits_per_byte`:
     on the background text. `samples`: lm-eval's samples file, where its
@@ -39,6 +39,7 @@ class Observation:
     """
 
     path: str
+    task: str
     model: str
     card: RunCard
     frequency: int

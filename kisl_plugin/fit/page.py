@@ -74,10 +74,11 @@ def _table(label: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -
     return _tag("div", whole, class_="scroll", role="region", aria_label=label, tabindex="0")
 
 
-def _figure(svg: bytes, alt: str, caption: str) -> _Html:
-    """A figure that the page carries within."""
+def _figure(svg: bytes, alt: str, caption: str, wide: bool = False) -> _Html:
+    """A figure that the page carries within, of one column or as wide as the page."""
     source = "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")
-    return _tag("figure", _tag("img", src=source, alt=alt), _tag("figcaption", caption))
+    image, below = _tag("img", src=source, alt=alt), _tag("figcaption", caption)
+    return _tag("figure", image, below, class_="wide" if wide else "column")
 
 
 def _document(title: str, head: Sequence[_Html], sections: Sequence[tuple[str, str, _Html]]) -> str:
@@ -146,10 +147,12 @@ def _curves_section(report: FitReport, figures: Mapping[str, bytes]) -> _Html:
         "95 % Wilson intervals (small and hollow: single runs); lines with bands: fitted curves with 95 % intervals; "
         "bars above the axis: F* with its interval. A broken line is a fit that shows no collapse point."
     )
-    parts = [
-        _figure(figures["curves"], "Memorisation rate against frequency; the table below has the numbers.", caption),
-        _table("Numbers of each curve", CURVE_HEADINGS, map(curve_cells, report.curves)),
-    ]
+    alt = "Memorisation rate against frequency; the tables below have the numbers."
+    parts = [_figure(figures["curves"], alt, caption, wide=bool(report.other_tasks))]
+    for task in (report, *report.other_tasks):
+        heading = [_tag("h3", task.task)] if report.other_tasks else []
+        label = f"Numbers of each curve, {task.task}"
+        parts += [*heading, _table(label, CURVE_HEADINGS, map(curve_cells, task.curves))]
     return _joined([*parts, _bullets(map(sentence, report.notes))])
 
 

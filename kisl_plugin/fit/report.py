@@ -7,7 +7,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -141,7 +141,10 @@ class LawReport:
 
 @dataclass(frozen=True, kw_only=True)
 class FitReport:
-    """All results. `laws` has one entry per token budget, the one with most sizes first."""
+    """All results of a task. `laws` has one entry per token budget, the one with most sizes first.
+
+    `other_tasks` are the reports of further tasks of the same runs: their curves stand beside those of this one.
+    """
 
     task: str
     chance: Chance
@@ -155,6 +158,7 @@ class FitReport:
     verdicts: tuple[Verdict, ...]
     predictions: tuple[Prediction, ...]
     notes: tuple[str, ...]
+    other_tasks: tuple["FitReport", ...] = ()
 
     @property
     def headline(self) -> LawReport | None:
@@ -198,7 +202,7 @@ class FitOptions:
 
 def fit_results(
     paths: Sequence[str | Path],
-    task: str | None = None,
+    task: str | Sequence[str] | None = None,
     chance: Chance = AUTO,
     *,
     options: FitOptions | None = None,
@@ -208,15 +212,33 @@ def fit_results(
 ) -> FitReport:
     """Read lm-eval results under `paths`, fit a curve for each N and D, and the laws through their collapse points.
 
-    `task`: None is kisl_wikidata, or the form of it that the results have. `runs` is a CSV with what the run cards of
+    `task`: None is kisl_wikidata, or the form of it that the results have. Of several tasks the first has the laws and
+    predictions, and the others are in `other_tasks`. `runs` is a CSV with what the run cards of
     the results lack. `select` takes the runs whose card has, for each key, one of the values, as `--select` does:
     `{"tokens": ["307200"], "optimizer.lr": ["0.001", "0.002"]}`. `watch` gets (done, total) as curves are fitted.
 
     Raises:
         InputError: a path does not exist, there is no results file at all, `chance` is no floor, no run card is of
-            `select`, or `hold_out` leaves too few models.
+            `select`, one of several tasks has no results, or `hold_out` leaves too few models.
     """
     options, chance = options or FitOptions(), check_chance(chance)
+    if task is not None and not isinstance(task, str):
+        names, curves_only = list(dict.fromkeys(task)), FitOptions(noise=options.noise)
+        reports = [
+            fit_results(
+                paths, name, chance, options=curves_only if at else options, runs=runs, select=select, watch=watch
+            )
+            for at, name in enumerate(names)
+        ]
+        for report in reports[1:]:
+            if not report.observations:
+                raise InputError(f"--task {report.task}: {report.set_aside[0].path}: {report.set_aside[0].reason}")
+        return replace(
+            reports[0],
+            other_tasks=tuple(reports[1:]),
+            set_aside=tuple(dict.fromkeys(aside for report in reports for aside in report.set_aside)),
+            notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
+        )
     reading = read_results([Path(path) for path in paths], task, None if runs is None else Path(runs), select)
     notes = list(reading.notes)
     models: dict[tuple[int, int], list[Observation]] = defaultdict(list)

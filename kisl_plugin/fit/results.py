@@ -67,13 +67,19 @@ def read_results(
             f"{', '.join(map(str, paths))}: no lm-eval results found; looked for results_*.json, and any *.json with "
             f"'results' and 'configs'. To write some: lm_eval --tasks {reader.task} --output_path results --log_samples"
         )
-    if task is None and not reader.runs and reader.other_forms:
-        counted = sorted(reader.other_forms, key=lambda form: (-reader.other_forms[form], form))
-        reading = read_results(paths, counted[0], runs, selection)
-        also = f"; also there: {', '.join(counted[1:])} (--task)" if counted[1:] else ""
-        note = f"no results of task {DEFAULT_TASK}, so those of {counted[0]} are fitted{also}"
-        return replace(reading, notes=(note, *reading.notes))
-    return reader.finish(selection or {})
+    others = sorted(reader.other_forms, key=lambda form: (-reader.other_forms[form], form))
+    if task is not None or not others:
+        return reader.finish(selection or {})
+    notes = []
+    if reader.runs:
+        reading = reader.finish(selection or {})
+    else:
+        reading = read_results(paths, others.pop(0), runs, selection)
+        notes.append(f"no results of task {DEFAULT_TASK}, so those of {reading.task} are fitted")
+    if others:
+        both = f"--task {','.join([reading.task, *others])} shows them side by side"
+        notes.append(f"the results hold {plural(len(others), 'more task')}: {both}")
+    return replace(reading, notes=(*notes, *reading.notes))
 
 
 # Finding files, in hidden folders too: lm-eval names one `.__x` for `pretrained=./x`
@@ -349,6 +355,7 @@ def _make_observations(
         observations.append(
             Observation(
                 path=results.path,
+                task=task,
                 model=results.model,
                 card=card,
                 frequency=frequency,

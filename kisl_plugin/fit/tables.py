@@ -116,10 +116,10 @@ def write_observations(observations: Sequence[Observation], path: Path) -> Path:
     """
     text = io.StringIO(newline="")
     table = csv.writer(text)
-    table.writerow([*_COLUMNS, "engine", "form", "model", "path"])
+    table.writerow([*_COLUMNS, "task", "engine", "form", "model", "path"])
     for one in observations:
         seeds = {"seed": one.seeds[0], "train_seed": one.seeds[1]}
         cells = [seeds[column] if column in seeds else getattr(one, column) for column in _COLUMNS]
-        cells += [one.card.engine, one.card.form, one.model, one.path]
+        cells += [one.task, one.card.engine, one.card.form, one.model, one.path]
         table.writerow([no_formula(cell) if isinstance(cell, str) else cell for cell in cells])
     return write_atomically(path, text.getvalue())

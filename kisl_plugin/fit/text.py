@@ -257,11 +257,14 @@ _LEGEND = (
 
 def render_report(report: "FitReport") -> str:
     """The table, its legend, the remarks on the curves, the laws and predictions, and every file that was set aside."""
-    observations, curves = plural(len(report.observations), "observation"), plural(len(report.curves), "curve")
-    parts = [f"Task {report.task}: {observations}, {curves}"]
-    if report.curves:
-        remarks = (f"{one.name}: {'; '.join(curve_remarks(one))}." for one in report.curves)
-        parts += [curve_table(report.curves), textwrap.fill(_LEGEND, _WIDTH), _paragraphs(remarks)]
+    parts = []
+    for task in (report, *report.other_tasks):
+        observations, curves = plural(len(task.observations), "observation"), plural(len(task.curves), "curve")
+        parts.append(f"Task {task.task}: {observations}, {curves}")
+        if task.curves:
+            remarks = (f"{one.name}: {'; '.join(curve_remarks(one))}." for one in task.curves)
+            legend = textwrap.fill(_LEGEND, _WIDTH) if task is report else ""
+            parts += [curve_table(task.curves), legend, _paragraphs(remarks)]
     laws = [sentence(report.missing_law)] if report.missing_law else []
     laws += [law_sentence(one, one.law) for one in report.laws if one.law]
     laws += [sentence(data_law_sentence(law)) for law in report.data_laws]

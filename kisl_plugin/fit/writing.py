@@ -64,7 +64,9 @@ def write_report(report: FitReport, out: str | Path, extra: "ExtraSection | None
         files = [
             write_atomically(folder / "index.html", report_page(report, svgs, models, extra)),
             write_atomically(folder / "fit.json", f"{text}\n"),
-            write_observations(report.observations, folder / "observations.csv"),
+            write_observations(
+                [row for one in (report, *report.other_tasks) for row in one.observations], folder / "observations.csv"
+            ),
         ]
         for name, figure in figures.items():
             for kind in ("png", "pdf"):
@@ -84,6 +86,9 @@ def report_entries(report: FitReport) -> dict[str, Any]:
         "task": report.task,
         "chance": report.chance,
         "curves": [_curve(one) for one in report.curves],
+        "other_tasks": [
+            {"task": other.task, "curves": [_curve(one) for one in other.curves]} for other in report.other_tasks
+        ],
         "law": _law(headline) if headline else None,
         "law_missing": report.missing_law or None,
         "laws": [_law(one) for one in report.laws],
