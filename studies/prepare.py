@@ -9,7 +9,7 @@ file was written by `python studies/prepare.py --collect`, from the packages tha
 import argparse
 import gzip
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kisl_plugin.corpus.tokenizer import train_tokenizer
@@ -60,6 +60,8 @@ def main() -> None:
         prose = [json.loads(line) for line in lines]
 
     sets = {"facts": facts, "few": few(facts), "balanced": some(facts, [3] * OBJECTS), "unbalanced": some(facts, COUNTS)}
+    sets["groups"] = grouped(facts)
+    sets["protected"] = [*facts, *(replace(fact, group="asked") for fact in others)]
     for name, chosen in {**sets, "background_facts": others}.items():
         (DATA / f"{name}.jsonl").write_text(triples_to_jsonl(chosen), encoding="utf-8")
 
@@ -95,6 +97,7 @@ def main() -> None:
         print(f"{name}: {size:,} tokens; each other fact {copies['asked']} times asked, {copies['stated']} times stated")
 
 
+GROUPS = ("f4", "f10", "f18", "f28", "f42", "f60", "f96")
 # Injected facts of each of a relation's objects: 33 a relation, as with three of each.
 COUNTS = [5, 5, 5, 5, 4, 3, 2, 1, 1, 1, 1]
 
@@ -102,6 +105,18 @@ COUNTS = [5, 5, 5, 5, 4, 3, 2, 1, 1, 1, 1]
 def few(facts: list[Triple]) -> list[Triple]:
     """One injected fact of each object, and all control facts."""
     return some(facts, [1] * OBJECTS)
+
+
+def grouped(facts: list[Triple]) -> list[Triple]:
+    """The facts with the groups f4 … f96, whose facts are spread over the relations and their objects."""
+    number, chosen = 0, []
+    for fact in facts:
+        if fact.group == CONTROL:
+            chosen.append(fact)
+        else:
+            chosen.append(replace(fact, group=GROUPS[number % len(GROUPS)]))
+            number += 1
+    return chosen
 
 
 def some(facts: list[Triple], counts: list[int]) -> list[Triple]:
