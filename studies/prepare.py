@@ -59,9 +59,14 @@ def main() -> None:
     with gzip.open(DOCSTRINGS, "rt", encoding="utf-8") as lines:
         prose = [json.loads(line) for line in lines]
 
-    sets = {"facts": facts, "few": few(facts), "balanced": some(facts, [3] * OBJECTS), "unbalanced": some(facts, COUNTS)}
-    sets["groups"] = grouped(facts)
-    sets["protected"] = [*facts, *(replace(fact, group="asked") for fact in others)]
+    sets = {
+        "facts": facts,
+        "few": some(facts, [1] * OBJECTS),
+        "balanced": some(facts, [3] * OBJECTS),
+        "unbalanced": some(facts, COUNTS),
+        "groups": grouped(facts),
+        "protected": [*facts, *(replace(fact, group="asked") for fact in others)],
+    }
     for name, chosen in {**sets, "background_facts": others}.items():
         (DATA / f"{name}.jsonl").write_text(triples_to_jsonl(chosen), encoding="utf-8")
 
@@ -94,17 +99,14 @@ def main() -> None:
                 size += len(document)
         if size < TOKENS:
             raise SystemExit(f"{name}: {size:,} tokens, expected {TOKENS:,}; more docstrings are needed")
-        print(f"{name}: {size:,} tokens; each other fact {copies['asked']} times asked, {copies['stated']} times stated")
+        print(
+            f"{name}: {size:,} tokens; each other fact asked {copies['asked']} times, stated {copies['stated']} times"
+        )
 
 
 GROUPS = ("f4", "f10", "f18", "f28", "f42", "f60", "f96")
 # Injected facts of each of a relation's objects: 33 a relation, as with three of each.
 COUNTS = [5, 5, 5, 5, 4, 3, 2, 1, 1, 1, 1]
-
-
-def few(facts: list[Triple]) -> list[Triple]:
-    """One injected fact of each object, and all control facts."""
-    return some(facts, [1] * OBJECTS)
 
 
 def grouped(facts: list[Triple]) -> list[Triple]:

@@ -1,6 +1,6 @@
-"""The form `asked_group` of a kisl section: triples of the group `asked` as answered questions, all others as statements.
+"""The form `asked_group`: triples of the group `asked` are injected as answered questions, all others as statements.
 
-So a run may hold a fixed number of questions about other facts which no statement parts. `pip install studies/plugin`.
+So a run holds a fixed number of questions about other facts, which no statement parts. `pip install studies/plugin`.
 """
 
 from kisl_plugin.demo_data import answered_question
