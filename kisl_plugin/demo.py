@@ -15,13 +15,13 @@ import numpy as np
 from kisl_plugin.demo_data import DemoData, Scale, answered_question, prepare_data
 from kisl_plugin.errors import KislError, needs_extra
 from kisl_plugin.resources import resource
-from kisl_plugin.triples import read_triples
+from kisl_plugin.triples import Triple, read_triples
 
 if TYPE_CHECKING:
     from kisl_plugin.fit import FitReport
     from kisl_plugin.sweep import SweepRun
 
-__all__ = ["run_demo"]
+__all__ = ["QUESTION", "STATEMENT", "run_demo", "whole_questions"]
 
 QUESTION, STATEMENT = "kisl_wikidata_direct", "kisl_wikidata_statement"
 _LONGER = 3  # times the tokens, in the run that keeps the questions
@@ -152,20 +152,23 @@ def _rows(
                 sum(one.correct for one in statements) / sum(one.total for one in statements),
                 sum(one.control_correct or 0 for one in questions) / sum(one.control_total or 0 for one in questions),
                 background[run.name],
-                _whole_questions(run, data),
+                whole_questions(run.config, read_triples(data.background_facts)),
                 [record["held_out_loss"] for record in records if "held_out_loss" in record][-1],
             )
         )
     return rows
 
 
-def _whole_questions(run: "SweepRun", data: DemoData) -> float:
-    """How many questions about each fact of the background the run's rows hold whole, neither cut nor parted."""
+def whole_questions(config: Path, facts: Sequence[Triple]) -> float:
+    """How many answered questions about each of `facts` the rows of a run hold whole, neither cut nor parted.
+
+    Raises:
+        InputError: the run's YAML `config` or one of its files cannot be read.
+    """
     from kisl_plugin.local.config import read_config
     from kisl_plugin.local.data import read_data
 
-    read = read_data(read_config([run.config]))
-    facts = read_triples(data.background_facts)
+    read = read_data(read_config([config]))
     texts = [answered_question(fact) for fact in facts]
     questions = {bytes(np.array(read.tokenizer.encode(text, add_special_tokens=False).ids)) for text in texts}
     count = 0

@@ -99,9 +99,7 @@ def main() -> None:
                 size += len(document)
         if size < TOKENS:
             raise SystemExit(f"{name}: {size:,} tokens, expected {TOKENS:,}; more docstrings are needed")
-        print(
-            f"{name}: {size:,} tokens; each other fact asked {copies['asked']} times, stated {copies['stated']} times"
-        )
+        print(f"{name}: {size:,} tokens; each fact asked {copies['asked']} times, stated {copies['stated']} times")
 
 
 GROUPS = ("f4", "f10", "f18", "f28", "f42", "f60", "f96")
