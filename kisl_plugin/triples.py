@@ -4,6 +4,7 @@ import ast
 import csv
 import json
 import re
+import shlex
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -155,7 +156,8 @@ def _triples_of_rows(rows: _Rows, source: str, skip_bad_rows: bool) -> list[Trip
         raise bad[0]
     if bad and not skip_bad_rows:
         raise InputError(
-            f"{source}: {len(bad):,} rows are wrong; correct them (kisl corpus has --skip-bad-rows):\n{listed}"
+            f"{source}: {len(bad):,} rows are wrong; correct them, or write a file without them: "
+            f"kisl triples {shlex.quote(source)} OUT.jsonl\n{listed}"
         )
     if not triples:
         raise InputError(f"{source}: contains no triples; expected rows with {', '.join(_REQUIRED)}")

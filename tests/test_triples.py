@@ -2,10 +2,13 @@
 
 import csv
 import json
+import subprocess
+import sys
 import unicodedata
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +16,7 @@ from hypothesis import strategies as st
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.hookspecs import hookimpl, manager
+from kisl_plugin.plan import InjectionPlan, make_plan, read_settings
 from kisl_plugin.triples import CONTROL, Triple, TriplesWarning, read_triples, triples_to_jsonl
 
 FIELDS = (
@@ -367,6 +371,7 @@ def test_all_wrong_rows_are_listed_at_once_and_may_be_skipped(tmp_path: Path, en
         read_triples(path)
     first, *listed = str(caught.value).splitlines()
     assert first.startswith(f"{path}: {26 if ending == 'csv' else 27} rows are wrong")
+    assert first.endswith(f"write a file without them: kisl triples {path} OUT.jsonl")
     assert len(listed) == 21 and listed[-1] == "…"
     assert [line.startswith(f"{path}:") for line in listed[:20]] == [True] * 20
     with pytest.warns(TriplesWarning, match=r"left out 2[67] rows that are wrong:\n.*object '.*' equals its subject"):
@@ -375,6 +380,29 @@ def test_all_wrong_rows_are_listed_at_once_and_may_be_skipped(tmp_path: Path, en
     if ending == "jsonl":
         expected = [Triple(MARIE["subject"], "P19", f"o{n}") for n in range(1, 50, 2) if n not in (3, 5)]
     assert triples == expected
+
+
+def test_a_file_without_its_wrong_rows_is_written_for_the_kisl_section(tmp_path: Path) -> None:
+    path, out = tmp_path / "facts.csv", tmp_path / "good.jsonl"
+    path.write_text(f"{HEADER}Ada,P19,Chile\n,P19,Peru\nBo,P19,Bo\nEve,P19,Peru\nIda,P19,Cuba\nUte,P19,Mali\n")
+    section = {"triples": str(path), "frequency": 2}
+
+    def plan_of(section: dict[str, Any]) -> InjectionPlan:
+        return make_plan(read_settings(section, "run.yml", 1), lambda text: [*text.encode()], 64, 256)
+
+    with pytest.raises(InputError, match=r"2 rows are wrong; .* kisl triples \S+ OUT.jsonl"):
+        plan_of(section)
+    command = [sys.executable, "-m", "kisl_plugin", "triples", str(path), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"{out}: 4 triples\n")
+    assert done.stderr.splitlines()[0] == f"Warning: {path}: left out 2 rows that are wrong:"
+    assert [line.split(": ")[0] for line in done.stderr.splitlines()[1:]] == [f"{path}:3", f"{path}:4"]
+    good = (("Ada", "Chile"), ("Eve", "Peru"), ("Ida", "Cuba"), ("Ute", "Mali"))
+    expected = [Triple(subject, "P19", place) for subject, place in good]
+    assert read_triples(out) == expected
+    assert plan_of({**section, "triples": str(out)}).triples == expected
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert (again.returncode, again.stderr.count("\n"), "exists already" in again.stderr) == (2, 1, True)
 
 
 def test_two_things_of_one_name_are_told_apart_by_their_ids(tmp_path: Path) -> None:

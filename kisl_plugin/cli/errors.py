@@ -3,11 +3,15 @@
 Exit status 2 is a wrong call or input (InputError), 1 any other failure.
 """
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from kisl_plugin.errors import KislError
+from kisl_plugin.triples import TriplesWarning
 
 __all__ = ["Command", "Group"]
 
@@ -27,11 +31,29 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, and turn a KislError into click's exception."""
         try:
-            return super().invoke(ctx)
+            with _plain_warnings():
+                return super().invoke(ctx)
         except KislError as error:
             reported = click.ClickException(str(error))
             setattr(reported, "exit_code", error.exit_status)  # noqa: B010 (a class variable in click)
             raise reported from error
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Within it, a warning about triples is shown without the line of this package that gives it."""
+    original = warnings.formatwarning
+
+    def formatted(message: Warning | str, category: type[Warning], *where: Any, **line: Any) -> str:
+        if issubclass(category, TriplesWarning):
+            return f"Warning: {message}\n"
+        return original(message, category, *where, **line)
+
+    warnings.formatwarning = formatted
+    try:
+        yield
+    finally:
+        warnings.formatwarning = original
 
 
 class Group(click.Group):

@@ -15,6 +15,7 @@ COMMANDS = {
     "probe": ("kisl_plugin.cli.probe", "probe"),
     "export": ("kisl_plugin.cli.neox", "export"),
     "neox": ("kisl_plugin.cli.neox", "neox"),
+    "triples": ("kisl_plugin.cli.triples", "triples"),
     "corpus": ("kisl_plugin.cli.corpus", "corpus"),
     "configs": ("kisl_plugin.cli.train", "configs"),
     "sweep": ("kisl_plugin.cli.sweep", "sweep"),
