@@ -1,10 +1,11 @@
 """The errors a user can meet: one line that names the file, the key or row, the value seen and what to do."""
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 
-__all__ = ["InputError", "KislError", "did_you_mean", "needs_extra"]
+__all__ = ["InputError", "KislError", "did_you_mean", "error_line", "needs_extra"]
 
 
 class KislError(Exception):
@@ -27,6 +28,13 @@ def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
     """
     near = get_close_matches(word, sorted(known), n=1, cutoff=0.8)
     return f"did you mean {near[0]}?" if near else otherwise
+
+
+def error_line(lines: Sequence[str]) -> str:
+    """The last line of a program's output that says what went wrong: an error if there is one, else what ends it."""
+    lines = [line.strip() for line in lines if line.strip()]
+    errors = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception)\b.*:", line)]
+    return (errors or lines or ["nothing was printed"])[-1]
 
 
 @contextmanager

@@ -363,3 +363,14 @@ def test_a_checkpoint_of_an_untested_commit_of_gpt_neox_is_exported_only_on_dema
         export_checkpoint(save, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert export_checkpoint(save, tmp_path / "out", any_commit=True).parameters == parameters
+
+
+def test_verify_without_gpt_neox_is_refused_before_anything_is_written(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = made(world, tmp_path)
+    monkeypatch.setenv("GPT_NEOX_DIR", str(tmp_path))
+    result = CliRunner().invoke(main, ["export", str(save), str(tmp_path / "out"), "--verify"])
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert "GPT-NeoX was not found in" in result.output
+    assert not (tmp_path / "out").exists()

@@ -15,8 +15,11 @@ from kisl_plugin.errors import KislError
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("--tokenizer", type=click.Path(path_type=Path), help="The training's tokenizer.json, if it has moved.")
 @click.option("--any-commit", is_flag=True, help="Also if an untested commit of GPT-NeoX trained it.")
+@click.option("--verify", is_flag=True, help="Compare logits with those that GPT-NeoX computes from the checkpoint.")
 @click.option("--push-to-hub", metavar="REPO", help="Upload OUT to this model of the Hugging Face hub, made private.")
-def export(checkpoint: Path, out: Path, tokenizer: Path | None, any_commit: bool, push_to_hub: str | None) -> None:
+def export(
+    checkpoint: Path, out: Path, tokenizer: Path | None, any_commit: bool, verify: bool, push_to_hub: str | None
+) -> None:
     """Write a checkpoint of GPT-NeoX as a Hugging Face Llama folder.
 
     CHECKPOINT is SAVE/global_stepN, or SAVE (then the latest). OUT gets the weights, the tokenizer, the run card with
@@ -26,13 +29,18 @@ def export(checkpoint: Path, out: Path, tokenizer: Path | None, any_commit: bool
     """
     from kisl_plugin.huggingface import push_to_hub as upload
     from kisl_plugin.neox.export import export_checkpoint
+    from kisl_plugin.neox.verify import TOLERANCE
     from kisl_plugin.runcard import CARD_NAME
 
-    done = export_checkpoint(checkpoint, out, tokenizer, any_commit=any_commit)
+    done = export_checkpoint(checkpoint, out, tokenizer, any_commit=any_commit, verify=verify)
     click.echo(
         f"{done.folder}: {done.parameters:,} parameters in {done.dtype}, iteration {done.iteration:,} "
         f"of {done.checkpoint}"
     )
+    if done.difference is not None:
+        click.echo(
+            f"verified: no logit differs by more than {done.difference:.2g} from GPT-NeoX's ({TOLERANCE:g} allowed)"
+        )
     if done.card is None:
         click.echo(f"{done.checkpoint} has no {CARD_NAME}, so the export has none: kisl-fit cannot place its results")
     if push_to_hub:

@@ -10,6 +10,7 @@ from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.huggingface import llama_config, read_tokenizer, write_model
 from kisl_plugin.neox.checkpoint import Checkpoint, Shards, find_checkpoint, open_checkpoint
 from kisl_plugin.neox.install import TESTED_COMMIT
+from kisl_plugin.neox.verify import TOLERANCE, find_same_neox, largest_difference
 from kisl_plugin.neox_config import refuse_keys
 from kisl_plugin.progress import Progress
 from kisl_plugin.runcard import CARD_NAME, TRIPLES_NAME, RunCard, read_run_card
@@ -29,7 +30,10 @@ _FILES = (
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written where. `card` is None where the checkpoint has none."""
+    """What was written where.
+
+    `card` is None where the checkpoint has none, `difference` the largest one of a logit where it was verified.
+    """
 
     folder: Path
     checkpoint: Path
@@ -37,15 +41,25 @@ class Exported:
     parameters: int
     dtype: str
     card: RunCard | None
+    difference: float | None = None
 
 
-def export_checkpoint(path: Path, out: Path, tokenizer: Path | None = None, *, any_commit: bool = False) -> Exported:
+def export_checkpoint(
+    path: Path, out: Path, tokenizer: Path | None = None, *, any_commit: bool = False, verify: bool = False
+) -> Exported:
     """Write the model of a checkpoint to `out`, in the type in which it is stored; `tokenizer` replaces vocab_file.
+
+    Args:
+        path: the checkpoint, or a `save`, whose latest is taken.
+        out: a new folder, or one with an earlier export.
+        tokenizer: the file of the training's tokenizer, if it has moved.
+        any_commit: export what a commit of GPT-NeoX trained that was not tested.
+        verify: compare logits with those that GPT-NeoX computes from the checkpoint.
 
     Raises:
         InputError: the checkpoint is incomplete or not a Llama, was written by a commit of GPT-NeoX that was not tested
             (unless `any_commit`), its tokenizer is not found, or `out` holds other files.
-        KislError: `out` cannot be written.
+        KislError: `out` cannot be written. With `verify`, GPT-NeoX is not here, or the logits differ.
     """
     folder = find_checkpoint(path)
     if out.exists() and not out.is_dir():
@@ -75,8 +89,10 @@ def export_checkpoint(path: Path, out: Path, tokenizer: Path | None = None, *, a
     if commit not in (None, TESTED_COMMIT) and not any_commit:
         raise InputError(
             f"{folder / CARD_NAME}: was trained with GPT-NeoX {commit}; the export was tested with {TESTED_COMMIT}, "
-            "and others store some weights in another order; to export it all the same: --any-commit; check its loss"
+            "and others store some weights in another order; to export it all the same: --any-commit --verify"
         )
+    if verify:
+        find_same_neox(commit)
     model = _build(checkpoint, llama_config(checkpoint.settings, padded, eod))
     if card is not None and card.model["params"] != model.num_parameters():
         raise InputError(
@@ -87,8 +103,16 @@ def export_checkpoint(path: Path, out: Path, tokenizer: Path | None = None, *, a
         write_model(out, model, loaded_tokenizer, card, triples)
     except (OSError, SafetensorError) as error:
         raise KislError(f"{out}: cannot be written ({error})") from None
+    difference = None
+    if verify:
+        difference = largest_difference(checkpoint, out, tokenizer_path)
+        if not difference <= TOLERANCE:
+            raise KislError(
+                f"{out}: is not the model of {folder}: a logit differs by {difference:.2g} from GPT-NeoX's, and "
+                f"rounding explains {TOLERANCE:g} at most; do not use it"
+            )
     dtype_name = str(model.dtype).removeprefix("torch.")
-    return Exported(out, folder, checkpoint.iteration, model.num_parameters(), dtype_name, card)
+    return Exported(out, folder, checkpoint.iteration, model.num_parameters(), dtype_name, card, difference)
 
 
 def _vocab_file(checkpoint: Checkpoint) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kisl_plugin.checkpoints import LOCK_NAME, latest_checkpoint
-from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.errors import InputError, KislError, error_line
 from kisl_plugin.files import read_object, write_atomically
 from kisl_plugin.runcard import CARD_NAME, RunCard, read_run_card
 from kisl_plugin.sweep.spec import SweepRun
@@ -171,10 +171,8 @@ def _progress(run: SweepRun) -> RunState:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says what went wrong: an error if there is one, else what stands at the end."""
-    lines = [line.strip() for line in _tail(log) if line.strip()]
-    errors = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception)\b.*:", line)]
-    return (errors or lines or ["nothing was printed"])[-1]
+    """The last line of a log that says what went wrong."""
+    return error_line(_tail(log))
 
 
 def _tail(path: Path) -> list[str]:

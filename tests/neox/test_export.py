@@ -1,5 +1,6 @@
 """What `kisl export` writes gives the logits of GPT-NeoX's own model."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
+from made_checkpoint import STEP, made
 from numpy.typing import NDArray
 from running import neox_settings, train
+from test_runcard import TRIPLES
+from test_runcard import card as some_card
 from tiny_world import write_yaml
 from transformers import AutoTokenizer, LlamaForCausalLM
 
+import kisl_plugin.neox.export
+from kisl_plugin.cli.main import main
+from kisl_plugin.errors import KislError
 from kisl_plugin.neox.export import export_checkpoint
-from kisl_plugin.runcard import CARD_NAME, TRIPLES_NAME
+from kisl_plugin.neox.install import TESTED_COMMIT
+from kisl_plugin.runcard import CARD_NAME, TRIPLES_NAME, write_run_card
 
 # Weights far from their initial values, so that logits differ; values that are nobody's defaults.
 LIVELY: dict[str, Any] = {
@@ -86,7 +95,8 @@ def logits_of(model: Path, tokens: NDArray[np.int64], dtype: torch.dtype = torch
 @pytest.mark.parametrize("changes", both(FAST) + both(SLOW, pytest.mark.matrix))
 def test_the_export_gives_the_logits_of_gpt_neox(changes: dict[str, Any], world: Path, tmp_path: Path) -> None:
     recorded = train_and_record(world, tmp_path, **changes)
-    done = export_checkpoint(tmp_path / "run", tmp_path / "out")
+    done = export_checkpoint(tmp_path / "run", tmp_path / "out", verify=True)
+    assert done.difference is not None and 0 < done.difference < 1e-5
     exported = logits_of(tmp_path / "out", recorded.tokens)
     assert recorded.logits.std() > 0.5
     np.testing.assert_allclose(exported, recorded.logits, rtol=0, atol=1e-5)
@@ -99,6 +109,35 @@ def test_the_export_gives_the_logits_of_gpt_neox(changes: dict[str, Any], world:
     assert tokenizer.bos_token == tokenizer.eos_token == tokenizer.pad_token == "<|endoftext|>"
     swap_query_and_key(tmp_path / "out")
     assert np.abs(logits_of(tmp_path / "out", recorded.tokens) - recorded.logits).max() > 0.01
+
+
+def test_verify_refuses_what_the_stock_conversion_script_makes_of_plain_attention(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script takes the joint projection as all queries, all keys, all values; it is stored head by head."""
+    train_and_record(world, tmp_path)
+    monkeypatch.setattr(kisl_plugin.neox.export, "_split_attention", lambda parts, _: torch.cat(parts).chunk(3))
+    command = ["export", str(tmp_path / "run"), str(tmp_path / "out")]
+    assert CliRunner().invoke(main, command).exit_code == 0
+    refused = CliRunner().invoke(main, [*command, "--verify"])
+    assert refused.exit_code == 1
+    message = (
+        r"^Error: \S+/out: is not the model of \S+/global_step8: a logit differs by [\d.]+ from GPT-NeoX's, .*\n\Z"
+    )
+    assert re.search(message, refused.output, re.M), refused.output
+    monkeypatch.undo()
+    verified = CliRunner().invoke(main, [*command, "--verify"])
+    assert re.search(r"^verified: no logit differs by more than \S+e-0[67] from", verified.output, re.M)
+
+
+def test_verify_takes_no_other_commit_than_the_one_that_trained(world: Path, tmp_path: Path) -> None:
+    save = made(world, tmp_path)
+    parameters = export_checkpoint(save, tmp_path / "bare").parameters
+    card = some_card(model={"params": parameters}, iteration=20, versions={"gpt_neox": "0" * 40})
+    write_run_card(save / STEP, card, TRIPLES)
+    with pytest.raises(KislError, match=rf"is GPT-NeoX {TESTED_COMMIT}, and the checkpoint was trained with 0{{40}};"):
+        export_checkpoint(save, tmp_path / "out", any_commit=True, verify=True)
+    assert not (tmp_path / "out").exists()
 
 
 def swap_query_and_key(model: Path) -> None:
@@ -118,6 +157,8 @@ def test_bf16_weights_are_those_that_gpt_neox_itself_loads(zero: int, world: Pat
     exact = train_and_record(
         world, tmp_path / "again", when="loaded", load=str(tmp_path / "run"), finetune=True, kisl=None, train_iters=1
     )
-    assert export_checkpoint(tmp_path / "run", tmp_path / "out").dtype == "bfloat16"
+    done = export_checkpoint(tmp_path / "run", tmp_path / "out", verify=True)
+    assert done.dtype == "bfloat16"
+    assert done.difference is not None and done.difference < 1e-5
     exported = logits_of(tmp_path / "out", exact.tokens)
     np.testing.assert_allclose(exported, exact.logits, rtol=0, atol=1e-5)
