@@ -253,3 +253,26 @@ def test_a_higher_floor_moves_f_star_and_the_curve_as_far_as_the_band_says() -> 
     assert np.diff(ends)[0] / 2 / curve.quantile == pytest.approx(step, rel=0.2)
     peak = 10 * abs(higher.peak - curve.peak)
     assert np.diff(curve.peak_interval)[0] / 2 / curve.quantile == pytest.approx(peak, rel=0.2)
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.2])
+def test_residuals_of_the_form_with_its_noise_have_a_variance_of_one(tau: float) -> None:
+    rng = np.random.default_rng(5)
+    F = np.repeat([10.0, 30, 100, 200, 300, 600, 1200, 3000], 30)
+    odds = np.log(rate(F, 300.0, 0.6, 0.8, 0.25) ** -1 - 1) + rng.normal(0, tau, len(F))
+    n = np.full(len(F), 2000)
+    k = rng.binomial(n, 1 / (1 + np.exp(odds)))
+    residuals = fit_collapse_curve(F, k, n, 0.25).residuals(F, k, n)
+    assert np.mean(residuals**2) == pytest.approx(1, abs=0.2)
+    assert abs(np.mean(residuals)) < 0.2
+    assert 0.9 < np.mean(np.abs(residuals) < 2) < 0.99
+
+
+def test_a_residual_is_zero_on_the_curve_and_unknown_without_one() -> None:
+    F, n = np.array([10.0, 30, 100, 300, 1000, 3000]), np.full(6, 10**6)
+    curve = fit_collapse_curve(F, np.round(n * rate(F, 300.0)), n)
+    assert np.abs(curve.residuals(F, n * rate(F, 300.0), n)).max() < 0.05
+    v = curve.rate(300.0) * (1 - curve.rate(300.0))
+    (two,) = curve.residuals([300.0], [100 * curve.rate(300.0) + 2 * np.sqrt(100 * v)], [100])
+    assert two == pytest.approx(2)
+    assert np.isnan(fit_collapse_curve(F[:3], n[:3] // 2, n[:3]).residuals(F, n, n)).all()

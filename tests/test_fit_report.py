@@ -282,6 +282,7 @@ def test_all_that_was_measured_is_in_fit_json(full: Path) -> None:
     curve, poor = json.loads((full / "fit.json").read_text())["curves"]
     assert (poor["paired"], poor["background"]) == (False, [])
     assert curve["paired"] is True
+    assert all(abs(run["residual"]) < 4 for run in curve["runs"])
     assert "paired over 600 triples" in curve["notes"]
     assert (curve["tau_source"], len(curve["runs"]), curve["seeds"]) == ("seeds", 21, [1, 2, 3])
     for key in ("tau", "form_p", "fall_p", "unimodal_p", "largest_fall", "interval_method", "deviance"):

@@ -247,6 +247,16 @@ class CollapseCurve:
         center = logit(share)
         return expit(center - half).reshape(at.shape), expit(center + half).reshape(at.shape)
 
+    def residuals(self, frequency: ArrayLike, correct: ArrayLike, total: ArrayLike) -> FloatArray:
+        """Pearson residuals [R] of runs with these counts [R]: (k/n - P) / sqrt(v/n + tau²·v²), with v = P(1-P).
+
+        NaN where no curve was fitted. `v` is at least 1/(4n), as for the estimate of tau.
+        """
+        k, n = np.asarray(correct, dtype=np.float64), np.asarray(total, dtype=np.float64)
+        rate = self.rate(frequency)
+        v = np.maximum(rate * (1 - rate), 0.25 / n)
+        return np.asarray((k / n - rate) / np.sqrt(v / n + self.tau**2 * v**2))
+
 
 def fit_collapse_curve(
     frequency: ArrayLike,

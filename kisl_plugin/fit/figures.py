@@ -140,12 +140,13 @@ def _draw_memory(ax: Axes, one: CurveReport, color: Any, marker: str, label: str
     ax.errorbar([curve.f_star], [0.035 * (1 + row)], xerr=bars, color=color, fmt="|", markersize=6, elinewidth=1.6)
 
 
-# One model: memory above, what it costs below
+# One model: memory above, below it the residuals, and what memory costs
 
 
 def draw_model(one: CurveReport) -> Figure:
-    """Memory with curve, band, runs and control triples; below, bits per byte if they are known."""
-    ratios = (_PANEL_HEIGHT, 1.1)[: 1 + bool(one.background)]
+    """Memory with curve, band, runs and control triples; below, residuals if a curve was fitted, and bits per byte."""
+    fitted = bool(np.isfinite(one.residuals).all())
+    ratios = (_PANEL_HEIGHT, *[0.8] * fitted, *[1.1] * bool(one.background))
     with _new_figure(sum(ratios) + 0.5) as figure:
         axes = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios, squeeze=False)[:, 0]
         ax = axes[0]
@@ -155,15 +156,22 @@ def draw_model(one: CurveReport) -> Figure:
         if one.floor.value:
             label = "guessing floor" + " (F = 0 runs)" * one.floor.measured
             ax.plot([], [], ":", color=_MEMORY, label=label)
+        if fitted:
+            for at, line in ((-2, ":"), (0, "-"), (2, ":")):
+                axes[1].axhline(at, color=_GREY, linestyle=line, linewidth=0.7)
+            axes[1].plot([run.frequency for run in one.runs], one.residuals, "o", color=_MEMORY, markerfacecolor="none")
+            reach = max(3.0, 1.15 * max(map(abs, one.residuals)))
+            axes[1].set_ylim(-reach, reach)
+            axes[1].set_ylabel("residual")
         if one.background:
-            bits = {point.frequency: point.bits_per_byte for point in one.background}
+            ax, bits = axes[-1], {point.frequency: point.bits_per_byte for point in one.background}
             if 0 in bits:
-                axes[1].axhline(bits.pop(0), color=_COST, linestyle=":", linewidth=0.9)
-            axes[1].plot(list(bits), list(bits.values()), "D-", color=_COST, markersize=2.8, linewidth=0.9)
-            axes[1].set_ylabel("bits per byte")
-            axes[1].margins(y=0.15)
+                ax.axhline(bits.pop(0), color=_COST, linestyle=":", linewidth=0.9)
+            ax.plot(list(bits), list(bits.values()), "D-", color=_COST, markersize=2.8, linewidth=0.9)
+            ax.set_ylabel("bits per byte")
+            ax.margins(y=0.15)
         axes[-1].set_xlabel("frequency F")
-        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 

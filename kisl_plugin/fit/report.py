@@ -92,6 +92,12 @@ class CurveReport:
         return pool_by_frequency((run.frequency, run.correct, run.total) for run in self.runs)
 
     @property
+    def residuals(self) -> tuple[float, ...]:
+        """The standardised residual of each of `runs`, run-to-run noise included; NaN where no curve was fitted."""
+        F, k, n = zip(*((run.frequency, run.correct, run.total) for run in self.runs), strict=True)
+        return tuple(self.curve.residuals(F, k, n).tolist())
+
+    @property
     def has_replicates(self) -> bool:
         """Whether some frequency has more than one run."""
         return len(self.runs) > len(self.points)

@@ -141,7 +141,10 @@ def _curve(one: CurveReport) -> dict[str, Any]:
         "seeds": sorted({seed for seed, _ in one.seeds}),
         "train_seeds": sorted({seed for _, seed in one.seeds if seed is not None}),
         "points": [asdict(point) for point in one.points],
-        "runs": [{**_fields(run, _RUN_KEYS), "seed": run.seeds[0], "train_seed": run.seeds[1]} for run in one.runs],
+        "runs": [
+            {**_fields(run, _RUN_KEYS), "seed": run.seeds[0], "train_seed": run.seeds[1], "residual": residual}
+            for run, residual in zip(one.runs, one.residuals, strict=True)
+        ],
         "control": [asdict(point) for point in one.controls],
         "background": [asdict(point) for point in one.background],
         "notes": [*([one.pairing] if one.pairing else []), *one.notes],
