@@ -3,7 +3,8 @@
     python studies/measure.py results/miniature studies/arms
 
 Of each run (the first two seeds): how many questions about each of the background's own facts its rows hold whole, the
-accuracy on these questions, and the held-out loss in nats per token. Writes FOLDER/measures.csv, and adds to it.
+accuracy on these questions, and the held-out loss in nats per token. Writes FOLDER/measures.csv, and adds to it. Runs
+of GPT-NeoX are left out.
 """
 
 import argparse
@@ -26,7 +27,7 @@ def measure(run: Path, folder: Path) -> dict[str, Any]:
     (results,) = probe_models([run / "hf"], run / "background", (QUESTION,), triples=str(FACTS))
     accuracy = json.loads(results.read_text(encoding="utf-8"))["results"][QUESTION]["acc,none"]
     records = map(json.loads, (run / METRICS).read_text(encoding="utf-8").splitlines())
-    loss = [record["held_out_loss"] for record in records if "held_out_loss" in record][-1]
+    (*_, loss) = (record["held_out_loss"] for record in records if "held_out_loss" in record)
     questions = whole_questions(folder / "configs" / f"{run.name}.yml", read_triples(FACTS))
     values = (run.name, f"{questions:.2f}", f"{accuracy:.4f}", f"{loss:.4f}")
     return dict(zip(COLUMNS, values, strict=True))
@@ -44,7 +45,7 @@ def main() -> None:
         for card in sorted(folder.glob("runs/*/hf/kisl.json")):
             run = card.parent.parent
             seed = json.loads(card.read_text(encoding="utf-8"))["seed"]
-            if seed in SEEDS and run.name not in {row["run"] for row in rows}:
+            if seed in SEEDS and (run / METRICS).is_file() and run.name not in {row["run"] for row in rows}:
                 rows.append(measure(run, folder))
                 print(*rows[-1].values())
                 with table.open("w", encoding="utf-8", newline="") as file:
