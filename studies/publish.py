@@ -2,7 +2,7 @@
 
     python studies/publish.py WORKING_DIRECTORY results/miniature
 
-The results in WORKING_DIRECTORY/results/miniature, which a `kisl sweep run … --out results/miniature` there wrote, go to
+What `kisl sweep run … --out results/miniature` wrote in WORKING_DIRECTORY goes to
 results/miniature here. `pretty_env_info` (4 KB about the machine) is left out.
 """
 
