@@ -24,7 +24,7 @@ def main() -> None:
     for folder in arguments.folders:
         for path in sorted((root / folder / "results").glob("*/*/**/results_*.json")):
             run, tasks = path.relative_to(root / folder / "results").parts[:2]
-            target = folder / "results" / run / tasks / path.name
+            target = folder / "results" / run / tasks / "hf" / path.name
             if target.is_file():
                 continue
             text = path.read_text(encoding="utf-8").replace(f"{root}/", "").replace(sanitised, "")
