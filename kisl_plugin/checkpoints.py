@@ -138,8 +138,8 @@ def find_start(
         iteration: which checkpoint of `load`; by default the newest.
 
     Raises:
-        InputError: `finetune` without a checkpoint to start from, or with `load` and `save` the same folder; or `save`
-            contains checkpoints, and `load` is another folder.
+        InputError: `finetune` without a checkpoint to start from, or with `load` and `save` the same folder; `load` is
+            another folder than `save`, and contains no checkpoint, or `save` contains some.
     """
     own = latest_checkpoint(save)
     is_own = save is not None and load is not None and Path(load).resolve() == Path(save).resolve()
@@ -159,5 +159,10 @@ def find_start(
         raise InputError(
             f"{where}: save ({save}) already contains checkpoints ({own.name}) and load is {load!r}; set load to "
             f"{str(save)!r} to resume that run, or choose another save"
+        )
+    if save is not None and load is not None and not is_own and start is None:  # a misspelt one would start anew
+        raise InputError(
+            f"{where}: load ({load}) contains no checkpoint, and save is another folder; set load to {save!r} for a run"
+            " that starts anew and resumes there, or name the folder of the checkpoint to go on from"
         )
     return start, not finetune

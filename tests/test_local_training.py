@@ -375,6 +375,12 @@ def test_an_interrupted_continued_run_resumes_from_its_own_checkpoint(
         train(tmp_path / "cut", world, finetune=True)
 
 
+def test_a_misspelt_load_is_refused_and_starts_no_run_anew(world: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"load \(.*nothing\) contains no checkpoint, .* set load to '.*' for a run"):
+        train(tmp_path, world, load=str(tmp_path / "nothing"))
+    assert not list(tmp_path.rglob("global_step*"))
+
+
 def test_finetune_without_a_checkpoint_is_refused(world: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="contains no checkpoint to start from"):
         train(tmp_path, world, finetune=True, load=str(tmp_path / "nothing"))

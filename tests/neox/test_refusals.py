@@ -105,6 +105,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "warmup in steps": ({"warmup_iters": 4}, ("GPT-NeoX has warmup, as a share of the iterations",)),
     "another name of a width": ({"ffn_hidden_size": 64}, ("GPT-NeoX has intermediate_size",)),
     "checkpoints of another run": ({"save": "trained", "load": "nowhere"}, ("save (trained) already contains",)),
+    "a misspelt load": ({"load": "nowhere"}, ("load (nowhere) contains no checkpoint", "set load to")),
     "nothing to continue": ({"finetune": True, "load": "nowhere"}, ("finetune is true", "no checkpoint to start")),
 }
 
