@@ -311,3 +311,51 @@ def test_what_cannot_make_a_law_is_refused(compute: list[float], f_star: list[fl
 def test_an_interval_that_does_not_contain_its_f_star_is_refused() -> None:
     with pytest.raises(InputError, match=r"intervals\[1\] is \(95.0, 99.0\) around F\* = 90"):
         fit_infusion_law(COMPUTE[:3], [100.0, 90.0, 80.0], [(90.0, 110.0), (95.0, 99.0), (None, 90.0)])
+
+
+# The joint region of A, alpha and E
+
+
+def test_the_rim_of_the_joint_region_is_where_the_best_law_of_an_alpha_and_an_e_is_just_rejected() -> None:
+    f_star = 100 * (0.6 * (COMPUTE[-1] / COMPUTE) ** 0.5 + 0.4) * np.exp([0.01, -0.02, 0.02, -0.01, 0.0])
+    law = fit_infusion_law(COMPUTE, f_star, within(f_star, 0.03))
+    region = law.region
+    assert region is not None
+    assert np.isinf(law.df)
+    threshold = least_deviance(law, f_star, 0.03) + 7.814728  # 95 % of chi-square with three degrees of freedom
+    for at in (5, 15, 25, 35):
+        alpha = float(region.alpha[at])
+        for E in region.E[at]:
+            if E:
+                assert least_deviance(law, f_star, 0.03, alpha=alpha, E=float(E)) == pytest.approx(threshold, abs=0.02)
+            else:
+                assert least_deviance(law, f_star, 0.03, alpha=alpha, E=1e-6) <= threshold + 0.02
+    inside = np.interp(law.alpha, region.alpha, region.E[:, 0]), np.interp(law.alpha, region.alpha, region.E[:, 1])
+    assert inside[0] <= law.E <= inside[1]
+    for name in ("alpha", "E", "A"):  # three parameters at once: wider than one alone
+        low, high = getattr(law, f"{name}_interval")
+        assert getattr(region, name).min() <= low
+        assert high is None or high <= getattr(region, name).max()
+
+
+def test_the_joint_region_holds_the_true_law_in_95_of_100_draws() -> None:
+    rng = np.random.default_rng(4)
+    sizes = 6e11 * np.array([14e6, 31e6, 70e6, 137e6, 300e6, 562e6, 1.05e9, 3e9])
+    held = 0
+    for _ in range(40):
+        alpha, rho = rng.uniform(0.3, 0.7), rng.uniform(0.1, 0.5)
+        A, E = 100 * (1 - rho) * sizes[-1] ** alpha, 100 * rho
+        f_star = (A / sizes**alpha + E) * np.exp(rng.normal(0, 0.1, len(sizes)))
+        region = fit_infusion_law(sizes, f_star, within(f_star, 0.1)).region
+        assert region is not None
+        held += all(
+            np.interp(alpha, region.alpha, np.log(ranges[:, 0] + 1e-300), np.inf, np.inf)
+            <= np.log(value)
+            <= np.interp(alpha, region.alpha, np.log(ranges[:, 1]), -np.inf, -np.inf)
+            for value, ranges in ((A, region.A), (E, region.E))
+        )
+    assert held >= 35  # 38 are expected; fewer than 35 come by chance in 1 of 70 cases
+
+
+def test_three_models_have_no_joint_region() -> None:
+    assert fit_infusion_law(COMPUTE[:3], [4.0, 3.0, 2.5], within([4.0, 3.0, 2.5], 0.1)).region is None

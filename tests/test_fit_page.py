@@ -109,7 +109,9 @@ def test_the_page_says_what_fit_json_holds(page: Reader, report: Path) -> None:
             assert f"F* = {float(format(curve['f_star'], '.3g')):.0f} (95 % interval" in text
     for aside in found["set_aside"]:
         assert f"{aside['path']}: {aside['reason']}" in text
-    assert len(page.all("img")) == 2 + len(found["curves"])
+    assert len(page.all("img")) == 3 + len(found["curves"])
+    assert [len(found["law"]["region"][name]) for name in ("alpha", "E", "A")] == [41] * 3
+    assert found["laws"][-1]["region"] is None
     assert "4 of 6 models show a collapse point." in text
     for verdict in found["verdicts"]:
         assert verdict["sentence"] in text

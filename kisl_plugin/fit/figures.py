@@ -20,10 +20,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from kisl_plugin.fit.collapse_points import training_compute
 from kisl_plugin.fit.curve import wilson
 from kisl_plugin.fit.observations import Point
-from kisl_plugin.fit.report import CurveReport, FitReport
+from kisl_plugin.fit.report import CurveReport, FitReport, LawReport
 from kisl_plugin.fit.text import OK, count, estimate, estimated, parameter, sentence
 
-__all__ = ["draw_curves", "draw_laws", "draw_model", "rendered"]
+__all__ = ["draw_curves", "draw_laws", "draw_model", "draw_regions", "rendered"]
 
 _WIDTH, _PANEL_HEIGHT, _LEGEND_ROW = 3.4, 2.3, 0.15  # inches
 _DPI = 200
@@ -178,13 +178,19 @@ def draw_model(one: CurveReport) -> Figure:
 # F* against C, with the law of each token budget and what it predicts
 
 
-def draw_laws(report: FitReport) -> Figure:
-    """The collapse points of each token budget (of one at least), their laws, and what is predicted."""
+def _shown_laws(report: FitReport) -> list[tuple[LawReport, Any]]:
+    """The laws in the figures, with their colours."""
     shown = sorted((one for one in report.laws if one.params), key=lambda one: one.tokens or 0)
     shown = [one for one in shown if one.ratio] or shown  # a ray has all points
+    return list(zip(shown, _colors(len(shown)), strict=True))
+
+
+def draw_laws(report: FitReport) -> Figure:
+    """The collapse points of each token budget (of one at least), their laws, and what is predicted."""
+    shown = _shown_laws(report)
     with _new_figure(_PANEL_HEIGHT + _LEGEND_ROW * (len(shown) + 3)) as figure:
         ax = figure.subplots()
-        for one, color in zip(shown, _colors(len(shown)), strict=True):
+        for one, color in shown:
             label, law = one.where, one.law
             if law:
                 alpha = estimated(law.alpha, law.alpha_interval, parameter)
@@ -215,6 +221,28 @@ def draw_laws(report: FitReport) -> Figure:
         ax.set_ylabel("collapse point F*")
         figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center")
         ax.set_title(missing, loc="left", fontsize=7)
+    return figure
+
+
+def draw_regions(report: FitReport) -> Figure | None:
+    """The joint region of alpha with E, and of alpha with A, of each law that has one; None without any."""
+    shown = [(one, one.law, one.law.region, color) for one, color in _shown_laws(report) if one.law and one.law.region]
+    if not shown:
+        return None
+    with _new_figure(1.9 + _LEGEND_ROW * len(shown)) as figure:
+        left, right = figure.subplots(1, 2)
+        for one, law, region, color in shown:
+            # A itself has the unit FLOP^alpha, so that it says little beside another alpha
+            largest = law.compute_range[1]
+            parts = law.A / largest**law.alpha, region.A / largest ** region.alpha[:, None]
+            for ax, label, (value, ranges) in ((left, one.where, (law.E, region.E)), (right, None, parts)):
+                ax.fill_between(region.alpha, *ranges.T, facecolor=(color, 0.2), edgecolor=color, label=label)
+                ax.plot([law.alpha], [value], "+", color=color, markersize=6)
+        for ax, label in ((left, "E"), (right, "A/C^alpha")):
+            ax.set_xlabel("alpha")
+            ax.set_ylabel(label)
+            ax.locator_params(nbins=4)
+        figure.legend(loc="outside lower center")
     return figure
 
 

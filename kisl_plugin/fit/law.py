@@ -18,17 +18,27 @@ from math import inf, nan
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq, least_squares
+from scipy.special import chdtri, fdtri
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit.collapse_points import OPEN, FloatArray, Interval, Noise, estimate_noise, log_errors, positive
 from kisl_plugin.fit.text import whole_percent
 
-__all__ = ["FEWEST_MODELS", "LARGEST_ALPHA", "SMALLEST_ALPHA", "InfusionLaw", "LeftOut", "fit_infusion_law"]
+__all__ = [
+    "FEWEST_MODELS",
+    "LARGEST_ALPHA",
+    "SMALLEST_ALPHA",
+    "InfusionLaw",
+    "LawRegion",
+    "LeftOut",
+    "fit_infusion_law",
+]
 
 FEWEST_MODELS = 3
 FEWEST_WITH_R2 = 4
 SMALLEST_ALPHA, LARGEST_ALPHA = 1e-3, 3.0
 SEQUENCES, SEED = 10_000, 2509
+OUTLINE = 41  # alphas at which the joint region is given
 
 _SHARES = np.linspace(0, 1, 33)  # a grid of slope / alpha
 _ALPHAS = np.geomspace(SMALLEST_ALPHA, LARGEST_ALPHA, 81)
@@ -123,6 +133,18 @@ class _Problem:
 
 
 @dataclass(frozen=True)
+class LawRegion:
+    """The joint 95 % region of (A, alpha, E): at each `alpha` [P], in order, the range of `E` and of `A` [P, 2] in it.
+
+    In other words the outlines of its shadows on (alpha, E) and (alpha, A). It ends where alpha does, at 0.001 and 3.
+    """
+
+    alpha: FloatArray
+    E: FloatArray
+    A: FloatArray
+
+
+@dataclass(frozen=True)
 class _Region:
     """Laws that fit well enough: shapes [K], their best levels, and how far each level may move (`slack`).
 
@@ -186,6 +208,21 @@ class _Region:
         """The range of log F* at `depth` = log(largest measured C / C)."""
         value = self.level + _log_relative(self.alpha, self.slope, self.width, np.array([depth]))[:, 0]
         return float((value - self.slack).min()), float((value + self.slack).max())
+
+    def outline(self, largest_compute: float) -> LawRegion:
+        """The ranges of E and A at some of the alphas."""
+        alpha, row, laws = np.unique(self.alpha, return_inverse=True, return_counts=True)
+        # At an alpha of the E = 0 line alone there is one law, and no range to see
+        several = np.flatnonzero(laws > 2)
+        rows = several[np.unique(np.linspace(0, len(several) - 1, OUTLINE).round().astype(int))]
+        falling, constant = (self.level + share for share in _log_shares(self.alpha, self.slope, self.width))
+        ranges = []
+        for value in (constant, falling + self.alpha * np.log(largest_compute)):
+            ends = np.full((len(alpha), 2), (inf, -inf))
+            np.minimum.at(ends[:, 0], row, value - self.slack)
+            np.maximum.at(ends[:, 1], row, value + self.slack)
+            ranges.append(np.exp(ends[rows]))
+        return LawRegion(alpha[rows], *ranges)
 
     def parameter_intervals(self, largest_compute: float) -> tuple[Interval, Interval, Interval]:
         """The ranges of alpha (0 at its lower bound, open at its upper), E (from 0 where E = 0 fits too) and A."""
@@ -285,6 +322,20 @@ class InfusionLaw:
         low, high = self._region.log_f_star(float(np.log(self.compute_range[1] / compute)))
         scatter = self.noise.quantile * self.noise.scatter
         return float(np.exp(best - np.hypot(best - low, scatter))), float(np.exp(best + np.hypot(high - best, scatter)))
+
+    @cached_property
+    def region(self) -> LawRegion | None:
+        """The joint region of A, alpha and E, from four models on.
+
+        By the likelihood ratio, as the intervals: the laws whose deviance exceeds the least by no more than
+        3·F(3, df), the 95 % point of F (of chi-square where no scatter was found).
+        """
+        if self._region is None or self.models < FEWEST_WITH_R2 or self.without_E is None:
+            return None
+        C, F, _ = self._points
+        problem = _Problem(np.log(C.max() / C), np.log(F), self.noise.weights(len(C)))
+        rise = 3 * fdtri(3, self.df, 0.95) if np.isfinite(self.df) else chdtri(3, 0.05)
+        return _Region.of(problem, problem.best(True), float(rise), True).outline(float(C.max()))
 
     @cached_property
     def r2_by_chance(self) -> float:

@@ -183,6 +183,12 @@ def _law_section(report: FitReport, figures: Mapping[str, bytes]) -> _Html:
                 for left in one.law.leave_one_out
             )
         )
+    if "region" in figures:
+        caption = (
+            "The joint 95 % region of A, alpha and E: what E, and A/C^alpha at the largest C, may be at each alpha; "
+            "crosses: the estimates. It is curved, and longer than the intervals of the single parameters."
+        )
+        parts.append(_figure(figures["region"], "E and A against alpha, their joint region.", caption))
     for heading, sentences in (
         ("F* against training tokens", [data_law_sentence(law) for law in report.data_laws]),
         ("N and D together", joint_sentences(report.joint) if report.joint else []),

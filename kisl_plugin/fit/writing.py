@@ -49,7 +49,7 @@ def write_report(report: FitReport, out: str | Path, extra: "ExtraSection | None
     Raises:
         InputError: the folder cannot be made or written.
     """
-    from kisl_plugin.fit.figures import draw_curves, draw_laws, draw_model, rendered
+    from kisl_plugin.fit.figures import draw_curves, draw_laws, draw_model, draw_regions, rendered
     from kisl_plugin.fit.page import report_page
 
     folder = Path(out)
@@ -58,6 +58,8 @@ def write_report(report: FitReport, out: str | Path, extra: "ExtraSection | None
         figures = {"curves": draw_curves(report)}
         if any(one.params for one in report.laws):
             figures["law"] = draw_laws(report)
+            if regions := draw_regions(report):
+                figures["region"] = regions
         svgs = {name: rendered(figure, "svg") for name, figure in figures.items()}
         models = [rendered(draw_model(one), "svg") for one in report.curves]
         text = json.dumps(report_entries(report), indent=2, ensure_ascii=False, allow_nan=False)
@@ -154,10 +156,11 @@ def _curve(one: CurveReport) -> dict[str, Any]:
 def _law(one: LawReport) -> dict[str, Any]:
     entry = {"tokens": one.tokens, "tokens_per_param": one.ratio, "params": one.params, "conditional": one.conditional}
     if one.law is None:
-        return {**entry, **dict.fromkeys(_LAW_KEYS)}
+        return {**entry, **dict.fromkeys(_LAW_KEYS), "region": None}
     return {
         **entry,
         **_fields(one.law, _LAW_KEYS),
+        "region": one.law.region and {key: getattr(one.law.region, key).tolist() for key in ("alpha", "E", "A")},
         "without_E": one.law.without_E and _fields(one.law.without_E, _LAW_KEYS),
         "leave_one_out": [asdict(left) for left in one.law.leave_one_out],
         "leave_one_out_error": one.law.leave_one_out_error,
