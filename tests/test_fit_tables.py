@@ -1,18 +1,23 @@
 """The CSV tables: what --runs says of runs without a run card, and the observations that are written."""
 
 import csv
+import doctest
 import os
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fit_files import TASK, results, run_card, sample, with_metrics, write, write_samples
+from fit_files import TASK, results, run_card, sample, with_metrics, write, write_samples, write_sweep
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.fit import fit_results
 from kisl_plugin.fit.results import Reading, read_results
-from kisl_plugin.fit.tables import read_runs, write_observations
+from kisl_plugin.fit.tables import Table, read_runs, write_observations
+
+ROOT = Path(__file__).parents[1]
 
 
 def cells_of(path: Path) -> list[list[str]]:
@@ -55,6 +60,40 @@ def test_a_table_in_place_of_results_is_one_line(tmp_path: Path) -> None:
     write_observations(read_results([tmp_path]).observations, tmp_path / "observations.csv")
     with pytest.raises(InputError, match=r"observations\.csv: a table, not lm-eval results; give the results_"):
         read_results([tmp_path / "observations.csv"])
+
+
+# The tables of a report
+
+
+def test_the_example_in_the_docs_prints_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pandas")
+    page = ROOT / "docs" / "fit.md"
+    if not page.is_file():
+        pytest.skip("docs/ is in a checkout only")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    example = page.read_text(encoding="utf-8").partition("## From Python")[2].partition("\n## ")[0]
+    test = doctest.DocTestParser().get_doctest(example, {}, "From Python", str(page), 0)
+    printed: list[str] = []
+    ran = doctest.DocTestRunner().run(test, out=printed.append)
+    assert ran.attempted > 5
+    assert not ran.failed, "".join(printed)
+    assert (tmp_path / "report" / "index.html").is_file()
+
+
+def test_a_curve_without_a_collapse_point_has_no_fitted_values_in_the_table(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "a", 200.0)
+    write_sweep(tmp_path / "b", 1e6, tokens=10_000_000_000)
+    with_point, without = fit_results([tmp_path]).curve_table
+    assert list(with_point) == list(without)
+    assert with_point["f_star_low"] < with_point["f_star"] < with_point["f_star_high"]
+    assert (without["f_star"], without["peak"], without["status"]) == (None, None, "no collapse up to F=2000")
+
+
+def test_without_pandas_the_table_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(InputError, match=r"^to_pandas needs pandas: pip install pandas$"):
+        Table([{"a": 1}]).to_pandas()
 
 
 # --runs

@@ -37,6 +37,7 @@ from kisl_plugin.fit.observations import (
 from kisl_plugin.fit.predict import RAY, Laws, Prediction, Target, predict, sweep_of
 from kisl_plugin.fit.results import read_results
 from kisl_plugin.fit.selection import Selection
+from kisl_plugin.fit.tables import Table, observation_table
 from kisl_plugin.fit.text import NOT_IDENTIFIED, OK_IF_RUNS_VARY, count, needs_sizes
 
 __all__ = ["CurveReport", "FitOptions", "FitReport", "LawReport", "fit_results"]
@@ -170,6 +171,36 @@ class FitReport:
     def headline(self) -> LawReport | None:
         """The token budget with most sizes, if it has a law."""
         return self.laws[0] if self.laws and self.laws[0].law else None
+
+    @property
+    def observation_table(self) -> Table:
+        """One row for each observation of each task, with the columns of observations.csv."""
+        return observation_table(one for task in (self, *self.other_tasks) for one in task.observations)
+
+    @property
+    def curve_table(self) -> Table:
+        """One row for each curve of each task; the fitted values are None where its status is not ok."""
+        table = Table()
+        for task in (self, *self.other_tasks):
+            for one in task.curves:
+                curve = one.curve
+                (low, high), (peak_low, peak_high) = curve.f_star_interval, curve.peak_interval
+                fitted = {"f_star": curve.f_star, "f_star_low": low, "f_star_high": high, "peak": curve.peak}
+                fitted |= {"peak_low": peak_low, "peak_high": peak_high, "a": curve.a, "b": curve.b, "c": curve.c}
+                table.append(
+                    {
+                        "task": task.task,
+                        "params": one.params,
+                        "tokens": one.tokens,
+                        "experiment": one.letter.lstrip("·") or None,
+                        "runs": len(one.runs),
+                        "status": curve.status,
+                        **(fitted if curve.ok else dict.fromkeys(fitted)),
+                        "floor": one.floor.value,
+                        "tau": curve.tau,
+                    }
+                )
+        return table
 
     @property
     def missing_law(self) -> str:

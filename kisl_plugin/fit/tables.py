@@ -6,9 +6,10 @@ column.
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -104,22 +105,50 @@ def _whole(cell: str, where: str) -> int:
     raise InputError(f"{where}: {cell!r}; expected a whole number, such as 7000000000 or 7e9")
 
 
-_COUNTS = ("correct", "total", "control_correct", "control_total", "bits_per_byte")
-_COLUMNS = ("params", "tokens", "frequency", "group", "seed", "train_seed", *_COUNTS)
+# The tables of a report
 
 
-def write_observations(observations: Sequence[Observation], path: Path) -> Path:
-    """Write the observations as CSV, for people: one row for each, first what decides the run, then what was right.
+class Table(list[dict[str, Any]]):
+    """Rows as dicts that have the same keys in the same order."""
+
+    def to_pandas(self) -> Any:
+        """The rows as a pandas.DataFrame.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        try:
+            pandas = import_module("pandas")  # it has no types without another package
+        except ImportError:
+            raise InputError("to_pandas needs pandas: pip install pandas") from None
+        return pandas.DataFrame(list(self))
+
+
+_COLUMNS = (
+    *("params", "tokens", "frequency", "group", "seed", "train_seed"),
+    *("correct", "total", "control_correct", "control_total", "bits_per_byte"),
+    *("task", "engine", "form", "model", "path"),
+)
+
+
+def observation_table(observations: Iterable[Observation]) -> Table:
+    """One row for each observation: first what decides the run, then what was right, then where it is from."""
+    table = Table()
+    for one in observations:
+        own = {"seed": one.seeds[0], "train_seed": one.seeds[1], "engine": one.card.engine, "form": one.card.form}
+        table.append({key: own[key] if key in own else getattr(one, key) for key in _COLUMNS})
+    return table
+
+
+def write_observations(observations: Iterable[Observation], path: Path) -> Path:
+    """Write the observations as CSV, for people.
 
     Raises:
         OSError: the file cannot be written.
     """
     text = io.StringIO(newline="")
-    table = csv.writer(text)
-    table.writerow([*_COLUMNS, "task", "engine", "form", "model", "path"])
-    for one in observations:
-        seeds = {"seed": one.seeds[0], "train_seed": one.seeds[1]}
-        cells = [seeds[column] if column in seeds else getattr(one, column) for column in _COLUMNS]
-        cells += [one.task, one.card.engine, one.card.form, one.model, one.path]
-        table.writerow([no_formula(cell) if isinstance(cell, str) else cell for cell in cells])
+    writer = csv.DictWriter(text, _COLUMNS)
+    writer.writeheader()
+    for row in observation_table(observations):
+        writer.writerow({key: no_formula(cell) if isinstance(cell, str) else cell for key, cell in row.items()})
     return write_atomically(path, text.getvalue())

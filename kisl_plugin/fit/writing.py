@@ -67,7 +67,8 @@ def write_report(report: FitReport, out: str | Path, extra: "ExtraSection | None
             write_atomically(folder / "index.html", report_page(report, svgs, models, extra)),
             write_atomically(folder / "fit.json", f"{text}\n"),
             write_observations(
-                [row for one in (report, *report.other_tasks) for row in one.observations], folder / "observations.csv"
+                (one for task in (report, *report.other_tasks) for one in task.observations),
+                folder / "observations.csv",
             ),
         ]
         for name, figure in figures.items():
