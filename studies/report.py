@@ -355,14 +355,17 @@ def main() -> None:
     summed = summed_curves(core.values(), reports["question"])
     control = by_frequency(run for run in core.values() if run.size == BASE)
     arms = {file.stem: arm_runs(file.stem, of_arms) for file in sorted(ARMS.glob("*.yml"))}
-    share = {50: 10, 140: 28, 300: 60, 16: 10, 45: 28, 96: 60}  # F of the control with the same share of the tokens
+    # The F of the control that takes the same share of the tokens
+    share = {50: 10, 140: 28, 300: 60, 16: 10, 45: 28, 96: 60}
     rows = []
     for name, of_arm in arms.items():
         if of_arm and name != "groups":
-            is_control = name == "matched"  # of another D
-            same = share if name in ("few", "balanced", "unbalanced") else {}
-            others = by_frequency(run for run in core.values() if run.size == (BASE[0], 2 * BASE[1]))
-            rows += arm_rows(name, of_arm, others if is_control else control, same)
+            against = control
+            if name == "matched":  # its questions are as many as the control's, its tokens as many as this one's
+                against = by_frequency(run for run in core.values() if run.size == (BASE[0], 2 * BASE[1]))
+            elif name == "unbalanced":
+                against = by_frequency(arms["balanced"])
+            rows += arm_rows(name, of_arm, against, share if name in ("few", "balanced") else {})
     headings = ["arm", "F", "injected", "seeds", "P, asked", "control", "difference (95 %)", "statement"]
     text = [
         "# Tables of the study\n\nWritten by `python studies/report.py`; see [study.md](../study.md).\n",
