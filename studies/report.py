@@ -204,12 +204,26 @@ def arm_rows(name: str, of_arm: Sequence[Run], control: dict[int, list[Run]], sa
 
 def groups_table(of_arm: Sequence[Run], control: dict[int, list[Run]]) -> str:
     rows = []
-    for group, values in of_arm[0].card["groups"].items():
+    for group, values in sorted(of_arm[0].card["groups"].items(), key=lambda item: int(item[1]["frequency"])):
         shares = [run.accuracy("question", f"acc_{group}") for run in of_arm]
         frequency = values["frequency"]
         alone = with_error([run.accuracy() for run in control[frequency]]) if frequency in control else ""
         rows.append([str(frequency), str(values["count"]), with_error(shares), alone])
     return table(["F of the group", "facts", "P, all groups in one run", "P, every fact at this F"], rows)
+
+
+def same_runs(of_arm: Sequence[Run], core: Iterable[Run], form: str) -> list[list[str]]:
+    """Each N and F of an arm beside the core grid's runs of that N, D, F and those seeds."""
+    groups: dict[tuple[int, int], list[Run]] = defaultdict(list)
+    for run in of_arm:
+        groups[run.size[0], run.card["frequency"]].append(run)
+    rows = []
+    for (params, frequency), group in sorted(groups.items()):
+        seeds = {run.card["seed"] for run in group}
+        same = [run for run in core if run.size == group[0].size and run.card["frequency"] == frequency]
+        values = [[run.accuracy(form) for run in runs if run.card["seed"] in seeds] for runs in (group, same)]
+        rows.append([count(params), str(frequency), form, str(len(seeds)), *map(with_error, values)])
+    return rows
 
 
 # ---- figures
@@ -311,7 +325,11 @@ def figures(core: dict[str, Run], reports: dict[str, FitReport], arms: dict[str,
         other.set(xlabel="training tokens D")
         save("law")
 
-    named = {name: of_arm for name, of_arm in arms.items() if of_arm and name not in ("groups", "matched")}
+    named = {
+        name: of_arm
+        for name, of_arm in arms.items()
+        if of_arm and name not in ("groups", "matched", "one_rate", "neox")
+    }
     control = by_frequency(base)
     _, panels = plt.subplots(3, 5, figsize=(14, 8), sharey=True)
     for axes in panels.flat[len(named) :]:
@@ -359,7 +377,7 @@ def main() -> None:
     share = {50: 10, 140: 28, 300: 60, 16: 10, 45: 28, 96: 60}
     rows = []
     for name, of_arm in arms.items():
-        if of_arm and name != "groups":
+        if of_arm and name not in ("groups", "one_rate", "neox"):
             against = control
             if name == "matched":  # its questions are as many as the control's, its tokens as many as this one's
                 against = by_frequency(run for run in core.values() if run.size == (BASE[0], 2 * BASE[1]))
@@ -375,6 +393,13 @@ def main() -> None:
     ]
     if arms["groups"]:
         text += ["## Groups of different F in one run\n", groups_table(arms["groups"], control)]
+    for name, title, headings in (
+        ("neox", "GPT-NeoX beside the embedded engine", ["GPT-NeoX", "embedded engine"]),
+        ("one_rate", "One learning rate, 8e-3, for all sizes", ["at 8e-3", "at 0.512 / width"]),
+    ):
+        if arms[name]:
+            rows = [row for form in ("question", "statement") for row in same_runs(arms[name], core.values(), form)]
+            text += [f"## {title}\n", table(["N", "F", "form", "seeds", *headings], rows)]
     (OUT / "tables.md").write_text("\n".join(text), encoding="utf-8")
     figures(core, reports, arms)
     print("\n".join(text))
