@@ -33,6 +33,7 @@ FORMS = {
 }
 BASE = (631_104, 307_200)  # N and D of the arms' control
 CHANCE = 0.25
+APART = ("groups", "matched", "one_rate", "neox")  # arms that are not drawn beside the base size at one share
 
 
 @dataclass(frozen=True)
@@ -325,13 +326,10 @@ def figures(core: dict[str, Run], reports: dict[str, FitReport], arms: dict[str,
         other.set(xlabel="training tokens D")
         save("law")
 
-    named = {
-        name: of_arm
-        for name, of_arm in arms.items()
-        if of_arm and name not in ("groups", "matched", "one_rate", "neox")
-    }
+    named = {name: of_arm for name, of_arm in arms.items() if of_arm and name not in APART}
     control = by_frequency(base)
-    _, panels = plt.subplots(3, 5, figsize=(14, 8), sharey=True)
+    rows = -(-len(named) // 5)
+    _, panels = plt.subplots(rows, 5, figsize=(14, 2.7 * rows), sharey=True, squeeze=False)
     for axes in panels.flat[len(named) :]:
         axes.axis("off")
     for axes, (name, of_arm) in zip(panels.flat, named.items(), strict=False):
@@ -377,7 +375,7 @@ def main() -> None:
     share = {50: 10, 140: 28, 300: 60, 16: 10, 45: 28, 96: 60}
     rows = []
     for name, of_arm in arms.items():
-        if of_arm and name not in ("groups", "one_rate", "neox"):
+        if of_arm and (name not in APART or name == "matched"):
             against = control
             if name == "matched":  # its questions are as many as the control's, its tokens as many as this one's
                 against = by_frequency(run for run in core.values() if run.size == (BASE[0], 2 * BASE[1]))
