@@ -8,7 +8,9 @@ import pytest
 from fit_files import rate, results, run_card, write
 
 from kisl_plugin.fit import FitOptions, FitReport, fit_results
-from kisl_plugin.fit.text import OK, RUNS_DISAGREE, curve_cells, curve_remarks
+from kisl_plugin.fit.figures import draw_curves
+from kisl_plugin.fit.text import OK, RUNS_DISAGREE, curve_cells, curve_remarks, render_report
+from kisl_plugin.fit.writing import report_entries
 
 GRID = np.array([10, 50, 100, 200, 500, 1000, 2000, 5000])
 TRIPLES = {"source": "x", "count": 3000, "control": 100, "sha256": "ab"}
@@ -60,8 +62,8 @@ def test_runs_whose_cards_differ_are_curves_of_their_own_with_the_same_seeds_or_
     assert {curve_cells(curve)[0] for curve in report.curves} == {"137M·A", "137M·B"}
     letter = found[1].letter.lstrip("·")
     assert f"experiment {letter}: {described}" in report.notes
-    mixed = any("different data" in note for note in report.notes)
-    assert mixed == ("data" in one)
+    assert not any("different data" in note for note in report.notes)  # no law mixes them
+    assert sorted((law.letter, len(law.points)) for law in report.laws) == [("·A", 1), ("·B", 1)]
 
 
 def test_a_card_that_does_not_say_belongs_with_those_that_do(tmp_path: Path) -> None:
@@ -70,6 +72,67 @@ def test_a_card_that_does_not_say_belongs_with_those_that_do(tmp_path: Path) -> 
     (curve,) = fit_results([tmp_path]).curves
     assert curve.letter == ""
     assert len(curve.runs) == 16
+
+
+SIZES = (137_000_000, 300_000_000, 562_000_000, 1_050_000_000)
+
+
+def write_size(folder: Path, params: int, f_star: float, lr: float | None, **card: Any) -> None:
+    optimizer = None if lr is None else {"lr": lr}
+    write_curve(folder / f"{params}_{lr}", f_star, model={"params": params}, optimizer=optimizer, **card)
+
+
+@pytest.fixture(scope="module")
+def two_rates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four sizes at two learning rates, F* twice as large at the second; a fifth size at the second alone."""
+    folder = tmp_path_factory.mktemp("rates")
+    for at, params in enumerate(SIZES):
+        write_size(folder, params, 400 * 0.8**at, 0.001)
+        write_size(folder, params, 801 * 0.8**at, 0.002)
+    write_size(folder, 3_000_000_000, 802 * 0.8**4, 0.002)
+    return folder
+
+
+def test_each_experiment_has_a_law_of_its_own_and_the_one_with_most_sizes_is_the_first(two_rates: Path) -> None:
+    report = fit_results([two_rates], options=FitOptions(hold_out=562e6))
+    assert [(law.letter, law.where) for law in report.laws] == [
+        ("·B", "D = 2.6B, experiment B"),
+        ("·A", "D = 2.6B, experiment A"),
+    ]
+    assert [set(law.params) for law in report.laws] == [{*SIZES, 3_000_000_000}, set(SIZES)]
+    for law, lr in zip(report.laws, ("0.002", "0.001"), strict=True):
+        alone = fit_results([two_rates], select={"optimizer.lr": [lr]})
+        assert alone.laws[0].law == law.law
+    first, second = sorted(report.held_out, key=lambda held: held.source)
+    assert first.source == "the infusion law F*(C) of 3 other models at its D, experiment A"
+    assert second.source.endswith("of 4 other models at its D, experiment B")
+    assert second.measured == pytest.approx(2 * first.measured, rel=0.2)
+    (note,) = [note for note in report.notes if "has its laws" in note]
+    assert "those of experiment B (--select chooses another)" in note
+    assert [verdict.passed for verdict in report.verdicts] == [True, True, True]
+    assert [law["experiment"] for law in report_entries(report)["laws"]] == ["B", "A"]
+    assert render_report(report).count("Infusion law F*(C)") == 2
+    (ax,) = draw_curves(report).axes
+    handles, labels = ax.get_legend_handles_labels()
+    assert {label.split(":")[0] for label in labels} >= {"137M·A", "137M·B", "3B"}
+    assert len({str(handle[0].get_color()) for handle in handles if isinstance(handle, tuple)}) == 9
+
+
+@pytest.mark.parametrize("lr", [None, 0.005])
+def test_a_size_that_contradicts_no_experiment_or_all_belongs_to_each(tmp_path: Path, lr: float | None) -> None:
+    write_size(tmp_path, SIZES[0], 400, 0.001)
+    write_size(tmp_path, SIZES[0], 800, 0.002)
+    write_size(tmp_path, SIZES[1], 300, lr)
+    laws = fit_results([tmp_path]).laws
+    assert [(law.letter, set(law.params)) for law in laws] == [("·A", set(SIZES[:2])), ("·B", set(SIZES[:2]))]
+
+
+def test_where_sizes_differ_in_their_data_the_law_that_mixes_them_is_pointed_out(tmp_path: Path) -> None:
+    for at, params in enumerate(SIZES[:2]):
+        write_size(tmp_path, params, 400 - at, None, data={"corpus": str(at)})
+    report = fit_results([tmp_path])
+    assert [law.letter for law in report.laws] == [""]
+    assert any("a law across them mixes them" in note for note in report.notes)
 
 
 def two_experiments(folder: Path, **second: Any) -> FitReport:

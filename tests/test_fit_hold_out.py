@@ -71,6 +71,28 @@ def test_where_no_budget_has_three_other_sizes_the_law_of_n_and_d_predicts() -> 
     assert "F*(C) of 4 other models" in hold_out(points(LAW), SIZES[0])[0].source
 
 
+def on_a_ray(ratio: float = 20.0) -> list[CollapsePoint]:
+    return [
+        CollapsePoint(params=size, tokens=int(ratio * size), f_star=value, interval=(value * 0.82, value * 1.22))
+        for size, value in zip(SIZES, LAW, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("at", range(5))
+def test_models_of_one_d_per_n_are_predicted_by_the_law_along_their_ray(at: int) -> None:
+    (result,) = hold_out(on_a_ray(), SIZES[at])
+    assert result.source == "the infusion law F*(C) of 4 other models along D = 20·N"
+    assert result.ratio == pytest.approx(1, abs=0.05)
+    assert result.inside is True
+    assert extrapolates(on_a_ray()).passed is True
+
+
+def test_a_model_off_the_ray_is_not_predicted_by_the_law_along_it() -> None:
+    models = [*on_a_ray()[:4], *on_a_ray(60.0)[4:]]
+    with pytest.raises(InputError, match="the other sizes make no law"):
+        hold_out(models, SIZES[4])
+
+
 def test_three_other_models_without_intervals_predict_without_one() -> None:
     (result,) = hold_out(points(LAW[:4], None), SIZES[3])
     assert result.inside is None

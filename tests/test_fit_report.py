@@ -332,3 +332,10 @@ def test_along_a_ray_the_law_is_named_as_such(tmp_path: Path) -> None:
     write_report(report, tmp_path / "out")
     law = json.loads((tmp_path / "out" / "fit.json").read_text())["law"]
     assert (law["tokens"], law["tokens_per_param"]) == (None, pytest.approx(20))
+
+
+def test_a_size_of_a_sweep_along_a_ray_is_held_out(tmp_path: Path) -> None:
+    for params, f_star in SIZES.items():
+        write_sweep(tmp_path / str(params), f_star, model={"params": params}, tokens=20 * params)
+    (held,) = fit_results([tmp_path], options=FitOptions(hold_out=1e9)).held_out
+    assert held.source == "the infusion law F*(C) of 3 other models along D = 20·N"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import inf, nan
+from math import inf, nan, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,7 @@ from kisl_plugin.errors import InputError
 
 __all__ = [
     "OPEN",
+    "RAY",
     "CollapsePoint",
     "FloatArray",
     "Interval",
@@ -21,6 +22,7 @@ __all__ = [
     "estimate_noise",
     "log_errors",
     "positive",
+    "ray_of",
     "training_compute",
 ]
 
@@ -29,6 +31,7 @@ Interval = tuple[float | None, float | None]  # None: an open end
 
 OPEN: Interval = (None, None)
 NORMAL_95 = 1.959963984540054
+RAY = 1.1  # D/N of models on one ray differ by no more
 SMALLEST_ERROR = 1e-3  # no collapse point is known better than to 0.1 %, whatever its interval says
 
 
@@ -57,6 +60,14 @@ class CollapsePoint(Target):
     f_star: float
     interval: Interval = OPEN
     conditional: bool = False
+
+
+def ray_of(points: Sequence[CollapsePoint]) -> float | None:
+    """D/N of models that were trained on the same D/N and on several D; None of others."""
+    ratios = [point.tokens / point.params for point in points]
+    if len({point.tokens for point in points}) < 2 or max(ratios) > RAY * min(ratios):
+        return None
+    return sqrt(max(ratios) * min(ratios))
 
 
 def positive(name: str, values: ArrayLike) -> FloatArray:

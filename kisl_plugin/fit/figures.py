@@ -74,8 +74,8 @@ def draw_curves(report: FitReport) -> Figure:
     tasks = (report, *report.other_tasks)
     every = [one for task in tasks for one in task.curves]
     budgets = sorted({one.tokens for one in every})
-    # Colour and marker of each N, the same in all panels
-    sizes = sorted({one.params for one in every})
+    # Colour and marker of each N (and experiment), the same in all panels
+    sizes = sorted({(one.params, one.letter) for one in every})
     looks = dict(zip(sizes, zip(_colors(len(sizes)), cycle(_MARKERS), strict=False), strict=True))
     legend = max(len(task.curves) for task in tasks) + 2
     with _new_figure(max(1, len(budgets)) * _PANEL_HEIGHT + legend * _LEGEND_ROW, len(tasks)) as figure:
@@ -83,8 +83,8 @@ def draw_curves(report: FitReport) -> Figure:
         for ax, (tokens, task) in zip(axes.flat, product(budgets, tasks), strict=False):
             curves = [one for one in task.curves if one.tokens == tokens]
             for i, one in enumerate(curves):
-                color, marker = looks[one.params]
-                name, curve = count(one.params), one.curve
+                color, marker = looks[one.params, one.letter]
+                name, curve = f"{count(one.params)}{one.letter}", one.curve
                 condition = curve.status.removeprefix(OK)
                 label = f"{name}: F* = {estimate(curve.f_star)}{condition}" if curve.ok else f"{name}: {curve.status}"
                 _draw_memory(ax, one, color, marker, label, row=len(curves) - 1 - i)
@@ -191,7 +191,7 @@ def draw_laws(report: FitReport) -> Figure:
     with _new_figure(_PANEL_HEIGHT + _LEGEND_ROW * (len(shown) + 3)) as figure:
         ax = figure.subplots()
         for one, color in shown:
-            label, law = one.where, one.law
+            label, law = one.where.replace("experiment ", ""), one.law
             if law:
                 alpha = estimated(law.alpha, law.alpha_interval, parameter)
                 label += f": alpha = {alpha}, E = {estimated(law.E, law.E_interval, parameter)}"

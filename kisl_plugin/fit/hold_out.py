@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.collapse_points import CollapsePoint, FloatArray, Interval, log_errors
+from kisl_plugin.fit.collapse_points import CollapsePoint, FloatArray, Interval, log_errors, ray_of
 from kisl_plugin.fit.joint import FEWEST_POINTS, fit_joint_law
 from kisl_plugin.fit.law import FEWEST_MODELS, fit_infusion_law
 from kisl_plugin.fit.text import NOT_UNIMODAL, OK, OK_IF_RUNS_VARY, count
@@ -50,7 +50,8 @@ _AGREEMENT = {
 def hold_out(points: Sequence[CollapsePoint], params: int) -> tuple[HeldOut, ...]:
     """Predict each model with N = `params` from models of other sizes, largest D first.
 
-    By the infusion law of those at its D where there are three, else by the law in N and D of all of them.
+    By the infusion law of those at its D where there are three, else by the law in N and D of all of them, else, where
+    all were trained on the same D/N, by the infusion law along that ray.
 
     Raises:
         InputError: no point has that N, or the others make no law.
@@ -62,18 +63,24 @@ def hold_out(points: Sequence[CollapsePoint], params: int) -> tuple[HeldOut, ...
     others = [point for point in points if point.params != params]
     held_out = []
     for point in own:
-        at_budget = [other for other in others if other.tokens == point.tokens]
-        if len({other.params for other in at_budget}) >= FEWEST_MODELS:
-            C, F = [other.compute for other in at_budget], [other.f_star for other in at_budget]
-            law = fit_infusion_law(C, F, [other.interval for other in at_budget])
-            predicted, (low, high) = law.predict(point.compute), law.interval(point.compute)
-            source = f"the infusion law F*(C) of {law.models} other models at its D"
-        else:
+        models, where = [other for other in others if other.tokens == point.tokens], "at its D"
+        joint = None
+        if len({other.params for other in models}) < FEWEST_MODELS:
             try:
-                predicted, (low, high), _ = fit_joint_law(others).predict(point.params, point.tokens)
+                joint = fit_joint_law(others)
             except InputError:
-                continue
+                ratio = ray_of([point, *others])
+                if ratio is None or len({other.params for other in others}) < FEWEST_MODELS:
+                    continue
+                models, where = others, f"along D = {ratio:.3g}·N"
+        if joint:
+            predicted, (low, high), _ = joint.predict(point.params, point.tokens)
             source = f"the law of N and D of {len(others)} models of other sizes"
+        else:
+            C, F = [other.compute for other in models], [other.f_star for other in models]
+            law = fit_infusion_law(C, F, [other.interval for other in models])
+            predicted, (low, high) = law.predict(point.compute), law.interval(point.compute)
+            source = f"the infusion law F*(C) of {law.models} other models {where}"
         ratio, inside = float(predicted / point.f_star), None
         if low is not None and high is not None:
             # The halves of the two intervals that face each other add as standard errors do
@@ -98,7 +105,7 @@ def hold_out(points: Sequence[CollapsePoint], params: int) -> tuple[HeldOut, ...
     if not held_out:
         raise InputError(
             f"hold_out {params}: the other sizes make no law; it needs collapse points of {FEWEST_MODELS} of them at "
-            f"one D, or {FEWEST_POINTS} of two N and two D"
+            f"one D or one D/N, or {FEWEST_POINTS} of two N and two D"
         )
     return tuple(held_out)
 
@@ -131,10 +138,11 @@ def law_verdicts(statuses: Sequence[str], points: Sequence[CollapsePoint]) -> tu
     for point in sorted(points, key=lambda point: (point.tokens, point.params)):
         budgets[point.tokens].append(point)
 
-    # Fails where the law of the smaller models misses the largest one of any D by more than 20 %
-    sentence = f"no D has {FEWEST_MODELS + 1} sizes, the largest to be predicted from the others"
+    # Fails where the law of the smaller models misses the largest one of any D, or of a ray, by more than 20 %
+    sentence = f"no D and no D/N has {FEWEST_MODELS + 1} sizes, the largest to be predicted from the others"
     extrapolates = Verdict("extrapolation", None, sentence)
-    enough = [group for group in budgets.values() if len({point.params for point in group}) > FEWEST_MODELS]
+    groups = [*budgets.values(), *([points] if ray_of(points) else [])]
+    enough = [group for group in groups if len({point.params for point in group}) > FEWEST_MODELS]
     if enough:
         largest = [hold_out(group, max(point.params for point in group))[0] for group in enough]
         worst = max(largest, key=lambda model: abs(model.ratio - 1))

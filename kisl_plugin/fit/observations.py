@@ -166,27 +166,36 @@ def pool_by_frequency(counts: Iterable[tuple[int, int, int]]) -> tuple[Point, ..
     return tuple(Point(frequency, *sums[frequency]) for frequency in sorted(sums) if sums[frequency][1])
 
 
-def experiments(observations: Sequence[Observation]) -> dict[str, list[Observation]]:
+Experiment = tuple[tuple[str, str], ...]  # what tells it from others: keys of the run card, and their values, cut
+
+
+def experiments(observations: Sequence[Observation]) -> dict[Experiment, list[Observation]]:
     """The observations by what their run cards say of data, optimizer and model shape, where these differ.
 
-    Such runs are no seeds of one experiment. A key is what differs between them, "" where nothing does. A card that
+    Such runs are no seeds of one experiment. A key is what differs between them, empty where nothing does. A card that
     does not say belongs with those that do, unless they differ among themselves.
     """
-    described = []
-    for one in observations:
-        parts = {"data": one.card.data, "optimizer": one.card.optimizer, "model": one.card.model}
-        described.append(
-            {f"{name}.{key}": value for name, part in parts.items() for key, value in (part or {}).items()}
-        )
+    described = [_experiment_settings(one.card) for one in observations]
     differing = [
         key
         for key in dict.fromkeys(key for settings in described for key in settings)
         if len({json.dumps(settings[key], sort_keys=True) for settings in described if key in settings}) > 1
     ]
-    groups: dict[str, list[Observation]] = defaultdict(list)
+    groups: dict[Experiment, list[Observation]] = defaultdict(list)
     for one, settings in zip(observations, described, strict=True):
-        groups[", ".join(f"{key} = {str(settings.get(key, 'unknown'))[:12]}" for key in differing)].append(one)
+        groups[tuple((key, str(settings.get(key, "unknown"))[:12]) for key in differing)].append(one)
     return groups
+
+
+def belongs_to(card: RunCard, experiment: Experiment) -> bool:
+    """Whether the card contradicts nothing that tells the experiment from others."""
+    settings = _experiment_settings(card)
+    return all(str(settings.get(key, value))[:12] == value for key, value in experiment)
+
+
+def _experiment_settings(card: RunCard) -> dict[str, Any]:
+    parts = {"data": card.data, "optimizer": card.optimizer, "model": card.model}
+    return {f"{name}.{key}": value for name, part in parts.items() for key, value in (part or {}).items()}
 
 
 # Which results are of one training run, so that no run counts twice

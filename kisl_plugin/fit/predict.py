@@ -13,7 +13,7 @@ from typing import Any
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit import text as human
-from kisl_plugin.fit.collapse_points import OPEN, CollapsePoint, Interval, Target
+from kisl_plugin.fit.collapse_points import OPEN, RAY, CollapsePoint, Interval, Target
 from kisl_plugin.fit.joint import JointLaw
 from kisl_plugin.fit.law import FEWEST_MODELS, InfusionLaw
 from kisl_plugin.fit.text import UNITS, share_of_budget
@@ -37,7 +37,6 @@ EXAMPLE = "params=7e9,tokens=2e12 (or 7B, 2T)"
 LARGEST = 1e18  # parameters, tokens or triples: beyond any model or corpus
 SAME = 0.01  # sizes and budgets that differ by no more are called equal
 MAX_FRACTION = InjectionSettings.max_fraction
-RAY = 1.1  # D/N of models on one ray differ by no more
 GAMMAS = 0.0, 1.5  # d log F* / d log D where it was not measured; the paper says that F* rises more than D does
 
 

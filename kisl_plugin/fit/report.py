@@ -6,7 +6,7 @@ The table, the page, the figures and fit.json all read the `FitReport` made here
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.collapse_points import CollapsePoint
+from kisl_plugin.fit.collapse_points import CollapsePoint, ray_of
 from kisl_plugin.fit.curve import CollapseCurve, fit_collapse_curve, wilson
 from kisl_plugin.fit.hold_out import HeldOut, Verdict, hold_out, law_verdicts
 from kisl_plugin.fit.joint import FEWEST_BUDGETS, JointLaw, fit_data_law, fit_joint_law
@@ -23,10 +23,12 @@ from kisl_plugin.fit.noise import LACK_OF_FIT, LARGEST_TAU, SEEDS, RunNoise
 from kisl_plugin.fit.observations import (
     AUTO,
     Chance,
+    Experiment,
     Floor,
     Observation,
     Point,
     SetAside,
+    belongs_to,
     check_chance,
     experiments,
     find_floor,
@@ -34,7 +36,7 @@ from kisl_plugin.fit.observations import (
     merge_groups,
     pool_by_frequency,
 )
-from kisl_plugin.fit.predict import RAY, Laws, Prediction, Target, predict, sweep_of
+from kisl_plugin.fit.predict import Laws, Prediction, Target, predict, sweep_of
 from kisl_plugin.fit.results import read_results
 from kisl_plugin.fit.selection import Selection
 from kisl_plugin.fit.tables import Table, observation_table
@@ -122,13 +124,14 @@ class CurveReport:
 class LawReport:
     """The law through the collapse points of one token budget, or of models with D = `ratio`·N (`tokens` is None).
 
-    `law` is None below three sizes.
+    `law` is None below three sizes. `letter` is the experiment's, "" where there is one.
     """
 
     tokens: int | None
     points: tuple[CollapsePoint, ...]
     law: InfusionLaw | None
     ratio: float | None = None
+    letter: str = ""
 
     @property
     def params(self) -> tuple[int, ...]:
@@ -142,13 +145,14 @@ class LawReport:
 
     @property
     def where(self) -> str:
-        """`D = 58B` or `D = 20·N`."""
-        return f"D = {self.ratio:.3g}·N" if self.tokens is None else f"D = {count(self.tokens)}"
+        """`D = 58B` or `D = 20·N`, with the experiment: `D = 58B, experiment A`."""
+        where = f"D = {self.ratio:.3g}·N" if self.tokens is None else f"D = {count(self.tokens)}"
+        return f"{where}, experiment {self.letter.lstrip('·')}" if self.letter else where
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitReport:
-    """All results of a task. `laws` has one entry per token budget, the one with most sizes first.
+    """All results of a task. `laws` has one entry per experiment and token budget, the one with most sizes first.
 
     `other_tasks` are the reports of further tasks of the same runs: their curves stand beside those of this one.
     """
@@ -282,17 +286,18 @@ def fit_results(
     for one in reading.observations:
         models[one.params, one.tokens].append(one)
     injected: list[tuple[str, list[Observation]]] = []
-    letters: dict[str, str] = {"": ""}  # of what experiments of one N and D differ in
+    letters: dict[Experiment, str] = {(): ""}
     for (params, tokens), every in sorted(models.items()):
-        for described, group in sorted(experiments(every).items()):
-            letter = letters.setdefault(described, f"·{chr(ord('A') + len(letters) - 1)}")
+        for experiment, group in sorted(experiments(every).items()):
+            letter = letters.setdefault(experiment, f"·{chr(ord('A') + len(letters) - 1)}")
             if any(one.frequency > 0 for one in group):
                 injected.append((letter, group))
             else:
                 notes.append(f"{count(params)}{letter} on {count(tokens)} tokens: only runs at F = 0, so no curve")
-    notes += [f"experiment {letter.lstrip('·')}: {described}" for described, letter in letters.items() if described]
-    if len(injected) > 1 and len({json.dumps(one.card.data) for one in reading.observations if one.card.data}) > 1:
-        notes.append("the runs are of different data or tokenizers (run card, data): a law across them mixes them")
+    for experiment, letter in letters.items():
+        if experiment:
+            described = ", ".join(f"{key} = {value}" for key, value in experiment)
+            notes.append(f"experiment {letter.lstrip('·')}: {described}")
     curves: list[CurveReport] = []
     noise = None if options.noise is None else RunNoise(options.noise, math.inf, "--noise")
     for letter, group in injected:
@@ -306,27 +311,38 @@ def fit_results(
             for (letter, group), one in zip(injected, curves, strict=True)
         ]
 
-    # Laws go through the points of the curves that are ok, be it if runs vary
-    points = [
-        CollapsePoint(
-            params=one.params,
-            tokens=one.tokens,
-            f_star=one.curve.f_star,
-            interval=one.curve.f_star_interval,
-            conditional=one.curve.status == OK_IF_RUNS_VARY,
+    # Laws go through the points of the curves that are ok, be it if runs vary, and each through those of one experiment
+    laws: list[LawReport] = []
+    members = _by_experiment(curves, letters)
+    points_of: dict[str, list[CollapsePoint]] = {}
+    for letter, group_of_curves in members.items():
+        if len({json.dumps(run.card.data) for one in group_of_curves for run in one.runs if run.card.data}) > 1:
+            notes.append("the runs are of different data or tokenizers (run card, data): a law across them mixes them")
+        points = points_of[letter] = [
+            CollapsePoint(
+                params=one.params,
+                tokens=one.tokens,
+                f_star=one.curve.f_star,
+                interval=one.curve.f_star_interval,
+                conditional=one.curve.status == OK_IF_RUNS_VARY,
+            )
+            for one in group_of_curves
+            if one.curve.ok
+        ]
+        for tokens in {one.tokens for one in group_of_curves}:
+            laws.append(_infusion_law(letter, tokens, [point for point in points if point.tokens == tokens]))
+        # Where D is in proportion to N, F* along that ray is a law of one variable
+        if ratio := ray_of(points):
+            laws.append(_infusion_law(letter, None, points, ratio))
+    laws.sort(key=lambda law: (-len(law.params), -(law.tokens or 0), law.letter))
+    # What there is once is of the experiment with most sizes
+    main = laws[0].letter if laws else ""
+    points = points_of.get(main, [])
+    if len(members) > 1:
+        notes.append(
+            f"each experiment has its laws; laws of N and D, checks and predictions are those of experiment "
+            f"{main.lstrip('·')} (--select chooses another)"
         )
-        for one in curves
-        if one.curve.ok
-    ]
-    laws = [
-        _infusion_law(tokens, [point for point in points if point.tokens == tokens])
-        for tokens in {one.tokens for one in curves}
-    ]
-    # Where D is in proportion to N, F* along that ray is a law of one variable
-    ratios = [point.tokens / point.params for point in points]
-    if len({point.tokens for point in points}) > 1 and max(ratios) <= RAY * min(ratios):
-        laws.append(_infusion_law(None, points, math.sqrt(max(ratios) * min(ratios))))
-    laws.sort(key=lambda law: (len(law.params), law.tokens or 0), reverse=True)
     sizes: dict[int, list[CollapsePoint]] = defaultdict(list)
     for point in points:
         sizes[point.params].append(point)
@@ -341,12 +357,12 @@ def fit_results(
     except InputError as reason:
         if len(sizes) > 1 and len({point.tokens for point in points}) > 1:
             notes.append(f"no law in N and D: {reason}")
-    left_out = _held_out(points, options.hold_out)
+    held_out = _held_out(points_of, options.hold_out)
     usable = Laws(
         joint=joint,
-        infusion=[(one.tokens, one.law) for one in laws if one.law and one.tokens],
+        infusion=[(one.tokens, one.law) for one in laws if one.law and one.tokens and one.letter == main],
         data=data_laws,
-        ray=next(((one.ratio, one.law) for one in laws if one.law and one.ratio), None),
+        ray=next(((one.ratio, one.law) for one in laws if one.law and one.ratio and one.letter == main), None),
     )
     sweep = sweep_of(one.card for one in reading.observations)
     return FitReport(
@@ -358,14 +374,32 @@ def fit_results(
         laws=tuple(laws),
         data_laws=tuple(data_laws),
         joint=joint,
-        held_out=left_out,
-        verdicts=law_verdicts([one.curve.status for one in curves], points),
+        held_out=held_out,
+        verdicts=law_verdicts([one.curve.status for one in members.get(main, [])], points),
         predictions=tuple(predict(target, points, usable, sweep, options.triples) for target in options.predict),
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
-def _infusion_law(tokens: int | None, points: Sequence[CollapsePoint], ratio: float | None = None) -> LawReport:
+def _by_experiment(curves: Sequence[CurveReport], letters: Mapping[Experiment, str]) -> dict[str, list[CurveReport]]:
+    """The curves of each experiment that has a letter; all under "" where none has.
+
+    A curve without a letter (of an N and D at which nothing differs) is of the experiments that its run cards agree
+    with, and of all where they agree with none, as a setting that changes with N.
+    """
+    lettered = {one.letter for one in curves if one.letter}
+    described = {letter: experiment for experiment, letter in letters.items() if letter in lettered} or {"": ()}
+    members: dict[str, list[CurveReport]] = {letter: [] for letter in described}
+    for one in curves:
+        agreeing = [letter for letter in described if all(belongs_to(run.card, described[letter]) for run in one.runs)]
+        for letter in [one.letter] if one.letter else agreeing or described:
+            members[letter].append(one)
+    return members
+
+
+def _infusion_law(
+    letter: str, tokens: int | None, points: Sequence[CollapsePoint], ratio: float | None = None
+) -> LawReport:
     law = None
     if len({point.params for point in points}) >= FEWEST_MODELS:
         law = fit_infusion_law(
@@ -373,7 +407,7 @@ def _infusion_law(tokens: int | None, points: Sequence[CollapsePoint], ratio: fl
             [point.f_star for point in points],
             [point.interval for point in points],
         )
-    return LawReport(tokens=tokens, points=tuple(points), law=law, ratio=ratio)
+    return LawReport(tokens=tokens, points=tuple(points), law=law, ratio=ratio, letter=letter)
 
 
 def _noise_of_seeds(curves: Sequence[CurveReport]) -> RunNoise | None:
@@ -386,17 +420,25 @@ def _noise_of_seeds(curves: Sequence[CurveReport]) -> RunNoise | None:
     return RunNoise(tau, df, f"the seeds of {', '.join(one.name for one in donors)}")
 
 
-def _held_out(points: Sequence[CollapsePoint], params: float | None) -> tuple[HeldOut, ...]:
+def _held_out(points_of: Mapping[str, Sequence[CollapsePoint]], params: float | None) -> tuple[HeldOut, ...]:
+    """The size nearest to `params`, held out in each experiment in which it is."""
     if params is None:
         return ()
-    sizes = sorted({point.params for point in points})
+    sizes = sorted({point.params for points in points_of.values() for point in points})
     if not sizes:
         raise InputError(f"--hold-out {params:g}: no model has a collapse point (status ok) that could be held out")
     nearest = min(sizes, key=lambda size: abs(math.log(size / params)))
-    try:
-        return hold_out(points, nearest)
-    except InputError as error:
-        raise InputError(f"--hold-out {params:g}: N = {count(nearest)} is nearest; {error}") from None
+    held, errors = [], []
+    for letter, points in points_of.items():
+        if any(point.params == nearest for point in points):
+            name = f", experiment {letter.lstrip('·')}" if letter else ""
+            try:
+                held += [replace(one, source=f"{one.source}{name}") for one in hold_out(points, nearest)]
+            except InputError as error:
+                errors.append(error)
+    if not held:
+        raise InputError(f"--hold-out {params:g}: N = {count(nearest)} is nearest; {errors[0]}")
+    return tuple(held)
 
 
 def _fit_curve(group: Sequence[Observation], chance: Chance, noise: RunNoise | None, letter: str) -> CurveReport:

@@ -155,7 +155,8 @@ def _curve(one: CurveReport) -> dict[str, Any]:
 
 
 def _law(one: LawReport) -> dict[str, Any]:
-    entry = {"tokens": one.tokens, "tokens_per_param": one.ratio, "params": one.params, "conditional": one.conditional}
+    entry: dict[str, Any] = {"tokens": one.tokens, "tokens_per_param": one.ratio}
+    entry |= {"experiment": one.letter.lstrip("·") or None, "params": one.params, "conditional": one.conditional}
     if one.law is None:
         return {**entry, **dict.fromkeys(_LAW_KEYS), "region": None}
     return {
