@@ -352,6 +352,13 @@ def check_run(neox_args: Any, stack: ExitStack) -> None:
         os.environ.setdefault("WANDB_RESUME", "allow")
     if plan is not None:
         print(f"kisl: {plan.describe()}")
+        exits, factor = neox_args.exit_interval, neox_args.checkpoint_factor
+        linear = neox_args.checkpoint_scale == "linear"
+        if exits and linear and (not factor or exits % factor) and exits not in (neox_args.extra_save_iters or ()):
+            print(
+                f"kisl: exit_interval {exits} ends the run after iteration {exits}, where checkpoint_factor {factor} "
+                "saves nothing; what is trained after the last checkpoint will be lost"
+            )
         with suppress(InputError):  # the older format that data_impl: cached reads
             prefixes = neox_args.train_data_paths or [neox_args.data_path]
             tokens = sum(int(IndexedDataset(Path(prefix)).sizes.sum(dtype="int64")) for prefix in prefixes)

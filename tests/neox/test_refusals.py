@@ -133,6 +133,7 @@ def outcomes(world: Path, folder: Path) -> dict[str, str]:
     cases["a right run"] = neox_settings(world, folder / "run")
     kernels = {"rope_fusion": True, "attention_config": [[["flash"], 1]]}
     cases["kernels for GPUs"] = neox_settings(world, folder / "run", **kernels)
+    cases["an early end"] = neox_settings(world, folder / "run", exit_interval=3)
     cases["a finished run"] = neox_settings(world, folder / "trained", train_iters=4)
     cases["a busy save"] = neox_settings(world, folder / "busy")
     with hold_save(folder / "busy", "another.yml"):
@@ -146,7 +147,7 @@ def outcomes(world: Path, folder: Path) -> dict[str, str]:
         )
     assert done.returncode == 0, done.stderr[-3000:]
     said: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
-    return said
+    return {**said, "output": done.stdout}
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -158,6 +159,14 @@ def test_a_run_that_would_fail_or_not_be_exact_is_refused_with_the_reason(name: 
 def test_a_right_run_is_accepted_and_a_second_one_on_the_same_save_is_not(outcomes: dict[str, str]) -> None:
     assert outcomes["a right run"] == outcomes["kernels for GPUs"] == "accepted"
     assert outcomes["a busy save"].startswith("exit 1") and "another run saves to" in outcomes["a busy save"]
+
+
+def test_a_run_that_ends_without_a_checkpoint_says_so_at_its_start(outcomes: dict[str, str]) -> None:
+    assert outcomes["an early end"] == "accepted"
+    lines = [
+        line for line in outcomes["output"].splitlines() if "exit_interval 3 ends the run after iteration 3" in line
+    ]
+    assert len(lines) == 1 and "will be lost" in lines[0]
 
 
 def test_a_finished_run_is_not_started_again(outcomes: dict[str, str], folder: Path) -> None:
