@@ -117,12 +117,19 @@ def patch_initialize(modules: Iterable[ModuleType]) -> None:
         module.initialize_megatron = partial(module.initialize_megatron, allow_no_cuda=True)  # type: ignore[attr-defined]
 
 
-def use_plain_adam() -> None:
-    """Replace deepspeed's FusedAdam, which on a CPU is compiled for a minute at first use, by torch's AdamW."""
+def avoid_compilation() -> None:
+    """Do without what deepspeed compiles for a minute at first use on a CPU.
+
+    FusedAdam is replaced by torch's AdamW, and a reduction in shared memory, which only inference uses, is left out.
+    The process that compiles leaves a lock if it is killed, for which every later run would wait without a word.
+    """
     import deepspeed.ops.adam
     import torch
 
     deepspeed.ops.adam.FusedAdam = torch.optim.AdamW
+    # Not by an import statement: in the package deepspeed.comm the name `torch` is torch itself.
+    backend: Any = importlib.import_module("deepspeed.comm.torch")
+    backend.build_shm_op = lambda: None
 
 
 def settle_on_cpu(neox_args: Any) -> None:

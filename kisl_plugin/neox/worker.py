@@ -14,12 +14,12 @@ from kisl_plugin.neox.loader import hook_into_training
 from kisl_plugin.neox.patches import (
     ACCELERATOR,
     add_kisl_field,
+    avoid_compilation,
     choose_device,
     mend_pipeline_evaluation,
     patch_cuda,
     patch_initialize,
     provide_pkg_resources,
-    use_plain_adam,
 )
 
 SCRIPT = "KISL_SCRIPT"
@@ -47,7 +47,7 @@ def prepare_process() -> Path:
     mend_pipeline_evaluation(megatron.training)
     if without_cuda:
         patch_initialize([megatron.initialize, megatron.training])
-        use_plain_adam()
+        avoid_compilation()
     return folder
 
 

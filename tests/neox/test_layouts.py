@@ -71,7 +71,9 @@ def test_in_any_layout_the_model_is_trained_on_the_local_engines_rows_and_each_s
     changes: dict[str, Any], world: Path, tmp_path: Path
 ) -> None:
     values = with_section(world, tmp_path, changes)
-    train(write_yaml(tmp_path / "run.yml", values), tmp_path, tmp_path / "log")
+    config, compiled = write_yaml(tmp_path / "run.yml", values), tmp_path / "compiled"
+    train(config, tmp_path, tmp_path / "log", TORCH_EXTENSIONS_DIR=str(compiled))
+    assert not compiled.exists()
     rows = fed_rows(tmp_path / "log")
     assert counted(rows, world) == expected(world)
     same = {key: value for key, value in values.items() if key not in LAYOUT}

@@ -4,7 +4,13 @@ import runpy
 import sys
 
 from kisl_plugin.neox.install import ensure_helpers, find_neox
-from kisl_plugin.neox.patches import choose_device, patch_cuda, patch_initialize, provide_pkg_resources, use_plain_adam
+from kisl_plugin.neox.patches import (
+    avoid_compilation,
+    choose_device,
+    patch_cuda,
+    patch_initialize,
+    provide_pkg_resources,
+)
 
 if __name__ == "__main__":
     choose_device()
@@ -19,6 +25,6 @@ if __name__ == "__main__":
 
     megatron.data.data_utils.compile_helper = lambda: None
     patch_initialize([megatron.initialize, megatron.training])
-    use_plain_adam()
+    avoid_compilation()
     sys.argv[0] = str(folder / "train.py")
     runpy.run_path(sys.argv[0], run_name="__main__")
