@@ -277,7 +277,7 @@ def fit_results(
         return replace(
             reports[0],
             other_tasks=tuple(reports[1:]),
-            set_aside=tuple(dict.fromkeys(aside for report in reports for aside in report.set_aside)),
+            set_aside=tuple(dict.fromkeys(file for report in reports for file in report.set_aside)),
             notes=tuple(dict.fromkeys(note for report in reports for note in report.notes)),
         )
     reading = read_results([Path(path) for path in paths], task, None if runs is None else Path(runs), select)
@@ -428,17 +428,17 @@ def _held_out(points_of: Mapping[str, Sequence[CollapsePoint]], params: float | 
     if not sizes:
         raise InputError(f"--hold-out {params:g}: no model has a collapse point (status ok) that could be held out")
     nearest = min(sizes, key=lambda size: abs(math.log(size / params)))
-    held, errors = [], []
+    results, errors = [], []
     for letter, points in points_of.items():
         if any(point.params == nearest for point in points):
             name = f", experiment {letter.lstrip('·')}" if letter else ""
             try:
-                held += [replace(one, source=f"{one.source}{name}") for one in hold_out(points, nearest)]
+                results += [replace(one, source=f"{one.source}{name}") for one in hold_out(points, nearest)]
             except InputError as error:
                 errors.append(error)
-    if not held:
+    if not results:
         raise InputError(f"--hold-out {params:g}: N = {count(nearest)} is nearest; {errors[0]}")
-    return tuple(held)
+    return tuple(results)
 
 
 def _fit_curve(group: Sequence[Observation], chance: Chance, noise: RunNoise | None, letter: str) -> CurveReport:

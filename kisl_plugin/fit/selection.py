@@ -57,16 +57,16 @@ def select_cards(cards: Sequence[RunCard], selection: Selection) -> list[bool]:
     for key, values in selection.items() if cards else ():
         of_key = [fields[key] for fields in described if key in fields]
         if not of_key:
-            known = sorted({name for fields in described for name in fields})
-            hint = did_you_mean(key, known, f"their keys are {', '.join(known)}")
+            keys = sorted({name for fields in described for name in fields})
+            hint = did_you_mean(key, keys, f"their keys are {', '.join(keys)}")
             raise InputError(f"--select {key}={','.join(values)}: no run card has {key}; {hint}")
         for text in values:
             if not any(_matches(value, text) for value in of_key):
                 there = sorted(set(of_key), key=lambda value: (isinstance(value, str), value))
                 listed = ", ".join(map(str, there[:_VALUES_NAMED])) + ", …" * (len(there) > _VALUES_NAMED)
                 raise InputError(f"--select {key}={text}: no run card has this value; {key} is {listed}")
-        wanted = {value for value in set(of_key) if any(_matches(value, text) for text in values)}
-        chosen = [before and fields.get(key) in wanted for before, fields in zip(chosen, described, strict=True)]
+        accepted = {value for value in set(of_key) if any(_matches(value, text) for text in values)}
+        chosen = [before and fields.get(key) in accepted for before, fields in zip(chosen, described, strict=True)]
     if cards and not any(chosen):
         raise InputError(f"--select {selection_text(selection)}: no run card has all of these together")
     return chosen
