@@ -324,6 +324,10 @@ def figures(core: dict[str, Run], reports: dict[str, FitReport], arms: dict[str,
             draw_law(other, [one for one in collapse if one.params == params], "tokens", f"N = {count(params)}")
         axes.set(xlabel="parameters N", ylabel="collapse point F*")
         other.set(xlabel="training tokens D")
+        for panel, values in ((axes, {one.params for one in collapse}), (other, budgets)):
+            panel.set_xticks(sorted(values), [count(value) for value in sorted(values)])
+            panel.set_yticks([20, 30, 40, 60, 100], ["20", "30", "40", "60", "100"])
+            panel.minorticks_off()
         save("law")
 
     named = {name: of_arm for name, of_arm in arms.items() if of_arm and name not in APART}

@@ -11,7 +11,6 @@ from typing import Any
 import click
 
 from kisl_plugin.errors import KislError
-from kisl_plugin.triples import TriplesWarning
 
 __all__ = ["Command", "Group"]
 
@@ -45,6 +44,8 @@ def _plain_warnings() -> Iterator[None]:
     original = warnings.formatwarning
 
     def formatted(message: Warning | str, category: type[Warning], *where: Any, **line: Any) -> str:
+        from kisl_plugin.triples import TriplesWarning  # here, since it loads more than --help needs
+
         if issubclass(category, TriplesWarning):
             return f"Warning: {message}\n"
         return original(message, category, *where, **line)
