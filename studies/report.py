@@ -33,7 +33,7 @@ FORMS = {
 }
 BASE = (631_104, 307_200)  # N and D of the arms' control
 CHANCE = 0.25
-APART = ("groups", "matched", "one_rate", "neox")  # arms that are not drawn beside the base size at one share
+APART = ("groups", "matched", "one_rate", "neox", "neox_f4")  # not drawn beside the base size at one share
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def arm_rows(name: str, of_arm: Sequence[Run], control: dict[int, list[Run]], sa
         values = [run.accuracy("question", metric) for run in group]
         at = same.get(frequency, frequency)
         cells = ["", ""]
-        if at in control:
+        if at in control and len(group) > 1:
             of_control = [run.accuracy() for run in control[at]]
             gap, half = difference(values, of_control)
             cells = [f"{with_error(of_control)} (F = {at})", f"{gap:+.3f} ± {half:.3f}"]
@@ -400,7 +400,8 @@ def main() -> None:
         ("one_rate", "One learning rate, 8e-3, for all sizes", ["at 8e-3", "at 0.512 / width"]),
     ):
         if arms[name]:
-            rows = [row for form in ("question", "statement") for row in same_runs(arms[name], core.values(), form)]
+            runs = [*arms[name], *(arms["neox_f4"] if name == "neox" else [])]
+            rows = [row for form in ("question", "statement") for row in same_runs(runs, core.values(), form)]
             text += [f"## {title}\n", table(["N", "F", "form", "seeds", *headings], rows)]
     (OUT / "tables.md").write_text("\n".join(text), encoding="utf-8")
     figures(core, reports, arms)
