@@ -227,6 +227,21 @@ def same_runs(of_arm: Sequence[Run], core: Iterable[Run], form: str) -> list[lis
     return rows
 
 
+def paired(of_arm: Sequence[Run], core: Iterable[Run]) -> str:
+    """The difference to the core grid's runs of the same N, F and seed, which have the same rows, in a sentence."""
+    gaps = []
+    for run in of_arm:
+        for one in core:
+            same = one.size == run.size and all(one.card[key] == run.card[key] for key in ("frequency", "seed"))
+            gaps += [run.accuracy() - one.accuracy()] * same
+    test = stats.ttest_1samp(gaps, 0)
+    low, high = test.confidence_interval()
+    return (
+        f"Paired by N, F and seed ({len(gaps)} pairs): P, asked, differs by {np.mean(gaps):+.3f} (95 % {low:+.3f} to "
+        f"{high:+.3f}; p = {test.pvalue:.2f}).\n"
+    )
+
+
 # ---- figures
 
 
@@ -402,7 +417,7 @@ def main() -> None:
         if arms[name]:
             runs = [*arms[name], *(arms["neox_f4"] if name == "neox" else [])]
             rows = [row for form in ("question", "statement") for row in same_runs(runs, core.values(), form)]
-            text += [f"## {title}\n", table(["N", "F", "form", "seeds", *headings], rows)]
+            text += [f"## {title}\n", table(["N", "F", "form", "seeds", *headings], rows), paired(runs, core.values())]
     (OUT / "tables.md").write_text("\n".join(text), encoding="utf-8")
     figures(core, reports, arms)
     print("\n".join(text))
