@@ -306,7 +306,7 @@ def figures(core: dict[str, Run], reports: dict[str, FitReport], arms: dict[str,
 
     base = [run for run in runs if run.size == BASE]
     measured = [run for run in base if run.measures]
-    _, (axes, other) = plt.subplots(1, 2, figsize=(9, 3.6))
+    _, (axes, other) = plt.subplots(1, 2, figsize=(10, 3.6))
     for label, accuracy in (
         ("facts under test, asked", lambda run: run.accuracy()),
         ("the same, as statements", lambda run: run.accuracy("statement")),
@@ -321,13 +321,13 @@ def figures(core: dict[str, Run], reports: dict[str, FitReport], arms: dict[str,
         left = [run.measures["questions_left"] for run in cell]
         other.plot(left, [run.accuracy() for run in cell], "o", ms=4, label=f"{count(size[0])}, {count(size[1])}")
     if arms.get("protected"):
-        cell = [run for run in arms["protected"] if run.measures]
+        cell = [run for run in arms["protected"] if run.measures and run.accuracy("statement", "acc_injected") > 0.9]
         left = [run.measures["questions_left"] for run in cell]
         values = [run.accuracy("question", "acc_injected") for run in cell]
         other.plot(left, values, "kx", ms=6, label="questions protected")
     other.set(xscale="symlog", xlabel="whole questions left for each other fact", ylabel="P, asked")
     other.set_title("runs that know the statements (> 0.9)")
-    other.legend(fontsize=7, title="N, D", title_fontsize=7)
+    other.legend(fontsize=7, title="N, D", title_fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     save("cause")
 
     collapse = [one for one in reports["question"].curves if one.curve.ok]
