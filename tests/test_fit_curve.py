@@ -19,6 +19,7 @@ from kisl_plugin.fit.text import (
     NOT_UNIMODAL,
     OK,
     OK_IF_RUNS_VARY,
+    RUNS_DISAGREE,
     TOO_FEW_POINTS,
 )
 
@@ -140,7 +141,7 @@ def test_three_frequencies_are_too_few() -> None:
 @given(counts())
 def test_any_counts_give_a_curve_that_is_consistent(data: tuple[list[int], list[int], list[int], float]) -> None:
     curve = fit_collapse_curve(*data)
-    assert curve.status.startswith(STATUSES)
+    assert curve.status.startswith((*STATUSES, RUNS_DISAGREE))
     if curve.status == TOO_FEW_POINTS:
         return
     assert data[3] <= curve.peak_interval[0] <= curve.peak + 1e-6 <= curve.peak_interval[1] + 2e-6 <= 1 + 2e-6
