@@ -19,14 +19,24 @@ from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.files import read_object, write_atomically
 from kisl_plugin.hookspecs import Matcher
 from kisl_plugin.progress import Progress
+from kisl_plugin.sizes import DEMO_VOCABULARY
 from kisl_plugin.triples import CONTROL, INJECTED, Triple, read_triples, triples_to_jsonl
 from kisl_plugin.verbalize import question, statement
 
-__all__ = ["FULL", "QUICK", "DemoData", "Scale", "answered_question", "choose_facts", "docstrings", "prepare_data"]
+__all__ = [
+    "FULL",
+    "QUICK",
+    "DemoData",
+    "Scale",
+    "answered_question",
+    "choose_facts",
+    "docstrings",
+    "names_for_tokenizer",
+    "prepare_data",
+]
 
 PACKAGES = ("datasets", "matplotlib", "numpy", "pandas", "scipy", "sklearn", "sympy", "torch", "transformers")
 _TEMPLATE = 1  # of the background's questions: the one that kisl_wikidata_direct asks
-_VOCABULARY = 4096
 _NAME_WEIGHT = 100  # how often the tokenizer is shown each name, as a corpus of a usual size would
 
 
@@ -111,9 +121,8 @@ def prepare_data(out: Path, seed: int, scale: Scale) -> DemoData:
             [statement(fact) for fact in others] * scale.statement_copies,
             prose,
         ]
-        labels = [name for fact in facts for name in (fact.subject, fact.object)]
-        names = [f"{space}{label}" for label in labels for space in ("", " ")] * _NAME_WEIGHT
-        train_tokenizer([text for texts in (*kinds, names) for text in texts], _VOCABULARY, data / "tokenizer.json")
+        texts_shown = [text for texts in (*kinds, names_for_tokenizer(facts)) for text in texts]
+        train_tokenizer(texts_shown, DEMO_VOCABULARY, data / "tokenizer.json")
         tokenizer, eod = read_tokenizer(data / "tokenizer.json")
         tokens = []
         with IndexedWriter(data / "text_document", tokenizer.get_vocab_size()) as writer:
@@ -142,6 +151,12 @@ def prepare_data(out: Path, seed: int, scale: Scale) -> DemoData:
 def answered_question(fact: Triple) -> str:
     """A question of the background with its answer."""
     return f"{question(fact, _TEMPLATE)} {fact.object}"
+
+
+def names_for_tokenizer(facts: Sequence[Triple]) -> list[str]:
+    """The names in the facts, with and without a space before them, as often as a tokenizer is to be shown them."""
+    labels = [name for fact in facts for name in (fact.subject, fact.object)]
+    return [f"{space}{label}" for label in labels for space in ("", " ")] * _NAME_WEIGHT
 
 
 def choose_facts(

@@ -13,19 +13,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kisl_plugin.corpus.tokenizer import train_tokenizer
-from kisl_plugin.demo_data import answered_question, choose_facts, docstrings
+from kisl_plugin.demo_data import answered_question, choose_facts, docstrings, names_for_tokenizer
 from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import IndexedWriter
 from kisl_plugin.matching import matcher_of
+from kisl_plugin.sizes import DEMO_VOCABULARY
 from kisl_plugin.triples import CONTROL, Triple, read_triples, triples_to_jsonl
 from kisl_plugin.verbalize import statement
 
 STUDIES = Path(__file__).resolve().parent
 DATA, DOCSTRINGS = STUDIES / "data", STUDIES / "docstrings.jsonl.gz"
-SEED, OBJECTS, VOCABULARY = 1234, 11, 4096
+SEED, OBJECTS = 1234, 11
 CHARACTERS = 3_400_000  # of docstrings: enough for a background that has no questions
 TOKENS = 1_260_000  # of a background: the longest run of the study reads it once
-NAME_WEIGHT = 100  # how often the tokenizer is shown each name, as a corpus of a usual size would
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,9 @@ def main() -> None:
     for name, chosen in {**sets, "background_facts": others}.items():
         (DATA / f"{name}.jsonl").write_text(triples_to_jsonl(chosen), encoding="utf-8")
 
-    labels = [name for fact in facts for name in (fact.subject, fact.object)]
-    names = [f"{space}{label}" for label in labels for space in ("", " ")] * NAME_WEIGHT
     asked, stated = [answered_question(fact) for fact in others], [statement(fact) for fact in others]
-    mixture = [*asked * 110, *stated * 112, *prose[: len(prose) // 7], *names]
-    train_tokenizer(mixture, VOCABULARY, DATA / "tokenizer.json")
+    mixture = [*asked * 110, *stated * 112, *prose[: len(prose) // 7], *names_for_tokenizer(facts)]
+    train_tokenizer(mixture, DEMO_VOCABULARY, DATA / "tokenizer.json")
     tokenizer, eod = read_tokenizer(DATA / "tokenizer.json")
     encoded = {
         kind: [[*one.ids, eod] for one in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]

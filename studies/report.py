@@ -16,6 +16,7 @@ import matplotlib as mpl
 import numpy as np
 from scipy import stats
 
+from kisl_plugin.demo import QUESTION, STATEMENT
 from kisl_plugin.fit import CollapseCurve, FitReport, fit_collapse_curve, fit_results
 from kisl_plugin.fit.text import count
 from kisl_plugin.sweep import read_sweep
@@ -27,13 +28,13 @@ STUDIES = Path(__file__).resolve().parent
 CORE, ARMS = STUDIES.parent / "results" / "miniature", STUDIES / "arms"
 OUT = STUDIES.parent / "docs" / "study"
 FORMS = {
-    "question": "kisl_wikidata_direct",
-    "statement": "kisl_wikidata_statement",
+    "question": QUESTION,
+    "statement": STATEMENT,
     "paraphrase": "kisl_wikidata_paraphrase",
 }
 BASE = (631_104, 307_200)  # N and D of the arms' control
 CHANCE = 0.25
-APART = ("groups", "matched", "one_rate", "neox", "neox_f4")  # not drawn beside the base size at one share
+APART = ("groups", "matched", "one_rate", "neox")  # not drawn beside the base size at one share
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,9 @@ def groups_table(of_arm: Sequence[Run], control: dict[int, list[Run]]) -> str:
         frequency = values["frequency"]
         alone = with_error([run.accuracy() for run in control[frequency]]) if frequency in control else ""
         rows.append([str(frequency), str(values["count"]), with_error(shares), alone])
-    return table(["F of the group", "facts", "P, all groups in one run", "P, every fact at this F"], rows)
+    gap, half = difference(*([run.accuracy("question", f"acc_{group}") for run in of_arm] for group in ("f96", "f28")))
+    headings = ["F of the group", "facts", "P, all groups in one run", "P, every fact at this F"]
+    return f"{table(headings, rows)}\nFrom F = 28 to 96 within a run: {gap:+.3f} ± {half:.3f} (95 %).\n"
 
 
 def same_runs(of_arm: Sequence[Run], core: Iterable[Run], form: str) -> list[list[str]]:
@@ -256,7 +259,8 @@ def points(runs: Iterable[Run], accuracy: Callable[[Run], float]) -> tuple[list[
     frequencies, means, errors = [], [], []
     for frequency, group in by_frequency(runs).items():
         values = [accuracy(run) for run in group]
-        share, items = float(np.mean(values)), 330 * len(values)
+        share = float(np.mean(values))
+        items = sum(run.metrics[FORMS["question"]]["items,none"] for run in group)
         seeds = float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
         frequencies.append(frequency)
         means.append(share)
@@ -273,8 +277,7 @@ def draw_curves(axes: Any, runs: Iterable[Run], report: FitReport, size: tuple[i
     curve = next((one.curve for one in report.curves if (one.params, one.tokens) == size), None)
     if curve is not None and curve.ok:
         grid = np.geomspace(2, max(frequencies), 200)
-        rate = curve.floor + (1 - curve.floor) * curve.a * grid**curve.b * np.exp(-curve.c * grid)
-        axes.plot(grid, rate, color=lines[0].get_color(), lw=1)
+        axes.plot(grid, curve.rate(grid), color=lines[0].get_color(), lw=1)
         axes.axvline(curve.f_star, color=lines[0].get_color(), lw=0.8, ls=":")
     axes.axhline(CHANCE, color="0.7", lw=0.8, ls="--")
     axes.set(xscale="log", xlabel="frequency F (F = 0 at 1)", ylim=(0.15, 1.03))
@@ -415,9 +418,12 @@ def main() -> None:
         ("one_rate", "One learning rate, 8e-3, for all sizes", ["at 8e-3", "at 0.512 / width"]),
     ):
         if arms[name]:
-            runs = [*arms[name], *(arms["neox_f4"] if name == "neox" else [])]
-            rows = [row for form in ("question", "statement") for row in same_runs(runs, core.values(), form)]
-            text += [f"## {title}\n", table(["N", "F", "form", "seeds", *headings], rows), paired(runs, core.values())]
+            rows = [row for form in ("question", "statement") for row in same_runs(arms[name], core.values(), form)]
+            text += [
+                f"## {title}\n",
+                table(["N", "F", "form", "seeds", *headings], rows),
+                paired(arms[name], core.values()),
+            ]
     (OUT / "tables.md").write_text("\n".join(text), encoding="utf-8")
     figures(core, reports, arms)
     print("\n".join(text))

@@ -117,7 +117,7 @@ def main(
         bar.update(done)
 
     selection = parse_selection(select)
-    tasks = task.split(",") if task else None
+    tasks = [name.strip() for name in task.split(",")] if task else None
     report = fit_results(results, tasks, chance, options=options, runs=runs, select=selection, watch=watch)
     bar.close()
     _echo(render_report(report))
