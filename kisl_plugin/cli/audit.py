@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
-from kisl_plugin.cli.errors import Command
+from kisl_plugin.cli import Command
 from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.files import no_formula, write_atomically
 from kisl_plugin.hookspecs import IntArray

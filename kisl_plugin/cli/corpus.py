@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kisl_plugin.cli import Command, Group
 from kisl_plugin.cli.audit import audit
-from kisl_plugin.cli.errors import Command, Group
 from kisl_plugin.errors import InputError, needs_extra
 from kisl_plugin.indexed import file_of
 from kisl_plugin.matching import PAIR, MatchRules

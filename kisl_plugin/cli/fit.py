@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from kisl_plugin import __version__
-from kisl_plugin.cli.errors import Command
+from kisl_plugin.cli import Command
 from kisl_plugin.errors import KislError
 from kisl_plugin.fit.text import STATUS_HELP
 from kisl_plugin.progress import Progress

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from kisl_plugin import __version__
-from kisl_plugin.cli.errors import Command, Group
+from kisl_plugin.cli import Command, Group
 from kisl_plugin.errors import KislError
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from kisl_plugin.cli.errors import Command
+from kisl_plugin.cli import Command
 from kisl_plugin.errors import KislError
 from kisl_plugin.probe.run import HEADLINE, Scores, probe_models
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kisl_plugin.cli.errors import Group
+from kisl_plugin.cli import Group
 from kisl_plugin.errors import KislError
 from kisl_plugin.fit.text import count
 
