@@ -10,10 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pluggy
+
+from kisl_plugin.errors import InputError
 
 # IntArray is an int64 array. Only the type checker imports numpy here: a command that needs none starts faster.
 if TYPE_CHECKING:
@@ -135,10 +138,22 @@ def manager() -> pluggy.PluginManager:
 
     The built-in modules import this one, so they are imported here only when the manager is first needed: the one
     import circle of the package.
+
+    Raises:
+        InputError: an installed plugin cannot be loaded; names its distribution and entry point.
     """
     plugins = pluggy.PluginManager(_PROJECT)
     plugins.add_hookspecs(sys.modules[__name__])
     for name in _BUILT_IN:
         plugins.register(import_module(f"kisl_plugin.{name}"), name=f"kisl_plugin.{name}")
-    plugins.load_setuptools_entrypoints(_PROJECT)  # pluggy calls the plugins that were registered last first
+    for point in entry_points(group=_PROJECT):  # pluggy calls the plugins that were registered last first
+        try:
+            plugins.load_setuptools_entrypoints(_PROJECT, point.name)
+        except Exception as error:  # a plugin's code may raise anything
+            package = point.dist.name if point.dist else "unknown"
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise InputError(
+                f"the kisl plugin of {package} (entry point {point.name} = {point.value}) cannot be loaded ({reason}); "
+                f"reinstall it, or remove it: pip uninstall {package}"
+            ) from error
     return plugins

@@ -167,25 +167,24 @@ print(len(plan.schedule.triples_in(0)), len(plan.schedule.triples_in(1)))
 """
 
 
-def wheel_of(folder: Path) -> Path:
-    wheel = folder / "kisl_loud-1.0-py3-none-any.whl"
-    info = "kisl_loud-1.0.dist-info"
+def install_plugin(folder: Path, name: str, code: str) -> str:
+    """Install a distribution with one plugin module into a folder of its own; returns the PYTHONPATH that has it."""
+    pytest.importorskip("pip")
+    wheel, info, site = folder / f"{name}-1.0-py3-none-any.whl", f"{name}-1.0.dist-info", folder / "site"
     with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("kisl_loud.py", THIRD_PARTY)
-        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: kisl-loud\nVersion: 1.0\n")
+        archive.writestr(f"{name}.py", code)
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\n")
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/entry_points.txt", "[kisl]\nloud = kisl_loud\n")
+        archive.writestr(f"{info}/entry_points.txt", f"[kisl]\nloud = {name}\n")
         archive.writestr(f"{info}/RECORD", "")
-    return wheel
+    pip = [sys.executable, "-m", "pip", "install", "--no-index", "--no-deps", "--target", str(site)]
+    subprocess.run([*pip, str(wheel)], check=True, capture_output=True)
+    return os.pathsep.join([str(site), *sys.path])
 
 
 def test_a_package_installed_beside_adds_a_spacing_and_a_way_to_verbalise(tmp_path: Path) -> None:
-    pytest.importorskip("pip")
-    site = tmp_path / "site"
-    pip = [sys.executable, "-m", "pip", "install", "--no-index", "--no-deps", "--target", str(site)]
-    subprocess.run([*pip, str(wheel_of(tmp_path))], check=True, capture_output=True)
+    paths = install_plugin(tmp_path, "kisl_loud", THIRD_PARTY)
     (tmp_path / "facts.jsonl").write_text(triples_to_jsonl(facts()), encoding="utf-8")
-    paths = os.pathsep.join([str(site), *sys.path])
     out = subprocess.run(
         [sys.executable, "-c", USE, str(tmp_path / "facts.jsonl")],
         env={**os.environ, "PYTHONPATH": paths},
@@ -197,6 +196,42 @@ def test_a_package_installed_beside_adds_a_spacing_and_a_way_to_verbalise(tmp_pa
     first = facts()[0]
     assert text == f"{first.subject} P19 {first.object}!".upper()
     assert exposures == "24 0"
+
+
+MISSING = "import a_module_that_was_removed"
+OTHER_HOOK = "from kisl_plugin.hookspecs import hookimpl\n@hookimpl\ndef kisl_spacing(nam): ..."
+COPY, ASK = "kisl_plugin triples wikidata_six copy.jsonl", "lm_eval --tasks kisl_wikidata --model dummy"
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "reason"),
+    [
+        (COPY, MISSING, "(ModuleNotFoundError: No module named 'a_module_that_was_removed')"),
+        (ASK, MISSING, "(ModuleNotFoundError: No module named 'a_module_that_was_removed')"),
+        (COPY, None, "(ModuleNotFoundError: No module named 'kisl_broken')"),
+        (COPY, OTHER_HOOK, "(PluginValidationError: Plugin 'loud' for hook 'kisl_spacing'"),
+    ],
+)
+def test_a_plugin_that_cannot_be_loaded_is_one_line_with_its_distribution(
+    command: str, code: str | None, reason: str, tmp_path: Path
+) -> None:
+    pytest.importorskip(command.split()[0])
+    paths = install_plugin(tmp_path, "kisl_broken", code or "")
+    if code is None:
+        (tmp_path / "site" / "kisl_broken.py").unlink()
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split()],
+        env={**os.environ, "PYTHONPATH": paths},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("Error: the kisl plugin of kisl-broken (entry point loud = kisl_broken) cannot be loaded")
+    assert reason in last
+    assert last.endswith("reinstall it, or remove it: pip uninstall kisl-broken")
 
 
 class Lossy:
