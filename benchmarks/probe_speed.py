@@ -39,10 +39,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from kisl_plugin.demo import docstrings
+from kisl_plugin.files import resource
 from kisl_plugin.huggingface import EOD_TOKEN, write_model
 from kisl_plugin.probe import scoring
 from kisl_plugin.probe.scoring import shared_scores
-from kisl_plugin.resources import resource
 
 # Vocabulary, hidden size, intermediate size, layers, heads.
 SHAPES = {

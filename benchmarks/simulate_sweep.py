@@ -21,9 +21,8 @@ import matplotlib.figure
 import matplotlib.image
 
 from kisl_plugin.fit import fit_results, write_report
-from kisl_plugin.grid import GRID, Run, Series
+from kisl_plugin.grid import GRID, MODELS, Run, Series
 from kisl_plugin.runcard import RunCard
-from kisl_plugin.sizes import MODELS
 
 FOLDER = Path(__file__).parents[1] / "examples" / "simulated"
 # The truth. F* is 1,147 for 137M and 433 for 3B; for 7B on the same tokens it is 349.

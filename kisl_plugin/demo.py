@@ -14,7 +14,7 @@ import numpy as np
 
 from kisl_plugin.demo_data import DemoData, Scale, answered_question, prepare_data
 from kisl_plugin.errors import KislError, needs_extra
-from kisl_plugin.resources import resource
+from kisl_plugin.files import resource
 from kisl_plugin.triples import Triple, read_triples
 
 if TYPE_CHECKING:

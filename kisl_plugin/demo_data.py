@@ -17,9 +17,9 @@ from pathlib import Path
 
 from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.files import read_object, write_atomically
+from kisl_plugin.grid import DEMO_VOCABULARY
 from kisl_plugin.hookspecs import Matcher
 from kisl_plugin.progress import Progress
-from kisl_plugin.sizes import DEMO_VOCABULARY
 from kisl_plugin.triples import CONTROL, INJECTED, Triple, read_triples, triples_to_jsonl
 from kisl_plugin.verbalize import question, statement
 

@@ -1,4 +1,4 @@
-"""Files that others may read meanwhile: written whole or not at all, one writer at a time, safe in a spreadsheet."""
+"""Files: written whole or not at all, one writer at a time, safe in a spreadsheet; and the folders that kisl ships."""
 
 import fcntl
 import hashlib
@@ -10,17 +10,20 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from kisl_plugin.errors import KislError
+from kisl_plugin.errors import InputError, KislError
 
 __all__ = [
     "hold_lock",
     "no_formula",
     "read_object",
+    "resource",
     "sha256",
     "sha256_of_files",
     "wait_for_lock",
     "write_atomically",
 ]
+
+_PACKAGE = Path(__file__).resolve().parent
 
 
 def write_atomically(path: Path, content: str | bytes) -> Path:
@@ -105,3 +108,21 @@ def no_formula(cell: str) -> str:
     Names come from files of others, and a cell that begins like a formula is run when the table is opened.
     """
     return f"'{cell}" if cell.startswith(tuple("=+-@\t\r'")) else cell
+
+
+def resource(name: str) -> Path:
+    """The folder `tasks` or `neox_configs`: that of the checkout if this is one, else the copy in the wheel.
+
+    An editable install leaves a copy in site-packages that is not updated, so the checkout is tried first.
+
+    Raises:
+        InputError: the folder is missing from this installation.
+    """
+    candidates = [_PACKAGE / name]
+    project = _PACKAGE.parent / "pyproject.toml"
+    if project.is_file() and 'name = "kisl-plugin"' in project.read_text(encoding="utf-8"):
+        candidates.insert(0, _PACKAGE.parent / name)
+    for folder in candidates:
+        if folder.is_dir():
+            return folder
+    raise InputError(f"{candidates[0]}: folder is missing from this installation; reinstall kisl-plugin")

@@ -13,8 +13,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, PreTrainedTokenizerFast
 
-from kisl_plugin.files import sha256
-from kisl_plugin.resources import resource
+from kisl_plugin.files import resource, sha256
 from kisl_plugin.runcard import RunCard, write_run_card
 from kisl_plugin.triples import CONTROL, Triple, read_triples, triples_to_jsonl
 from kisl_plugin.verbalize import statement

@@ -14,9 +14,9 @@ from tiny_world import settings, write_yaml
 
 from kisl_plugin.cli.fit import main as fit
 from kisl_plugin.cli.main import COMMANDS, main
+from kisl_plugin.files import resource
 from kisl_plugin.neox.launcher import main as deepy
 from kisl_plugin.progress import Progress, duration
-from kisl_plugin.resources import resource
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -16,14 +16,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from kisl_plugin.cli.main import main
 from kisl_plugin.demo_data import FULL, choose_facts
-from kisl_plugin.grid import GRID, SEED, TINY, all_runs, all_series, yaml_of
+from kisl_plugin.files import resource
+from kisl_plugin.grid import GRID, MODELS, SEED, TINY, TINY_MODELS, LlamaShape, Model, all_runs, all_series, yaml_of
 from kisl_plugin.local.config import read_config
 from kisl_plugin.local.model import padded_vocabulary
 from kisl_plugin.neox_config import read_yamls, swiglu_width
 from kisl_plugin.plan import InjectionSettings, read_settings
-from kisl_plugin.resources import resource
 from kisl_plugin.schedule import Schedule
-from kisl_plugin.sizes import MODELS, TINY_MODELS, LlamaShape, Model
 from kisl_plugin.triples import CONTROL, read_triples
 from kisl_plugin.verbalize import verbalizer_of
 

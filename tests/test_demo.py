@@ -15,12 +15,12 @@ from click.testing import CliRunner, Result
 from kisl_plugin.cli.main import main as kisl
 from kisl_plugin.demo_data import FULL, QUICK, Scale, choose_facts, docstrings
 from kisl_plugin.errors import KislError
+from kisl_plugin.files import resource
 from kisl_plugin.hookspecs import Match
 from kisl_plugin.indexed import IndexedDataset
 from kisl_plugin.local.config import read_config
 from kisl_plugin.local.data import read_data
 from kisl_plugin.matching import matcher_of
-from kisl_plugin.resources import resource
 from kisl_plugin.runcard import RunCard, read_run_card
 from kisl_plugin.triples import Triple, read_triples
 from kisl_plugin.verbalize import question, statement

@@ -7,15 +7,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.files import resource
 from kisl_plugin.fit.planned_configs import frequencies_of, write_configs
 from kisl_plugin.fit.predict import MeasuredSweep, Prediction
-from kisl_plugin.grid import GRID
+from kisl_plugin.grid import BYTES_A_PARAMETER, BYTES_OF_A_GPU, GRID, LLAMA2, MODELS, LlamaShape, model_of
 from kisl_plugin.local.config import read_config
 from kisl_plugin.local.model import padded_vocabulary
 from kisl_plugin.neox_config import read_yamls, swiglu_width
 from kisl_plugin.plan import read_settings
-from kisl_plugin.resources import resource
-from kisl_plugin.sizes import BYTES_A_PARAMETER, BYTES_OF_A_GPU, LLAMA2, MODELS, LlamaShape, model_of
 
 SWEEP = MeasuredSweep(
     triples=2_000,

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from tiny_world import settings, write_yaml
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.files import resource
 from kisl_plugin.local.config import LocalConfig, read_config
 from kisl_plugin.neox_config import KEY_RULES
-from kisl_plugin.resources import resource
 
 DEMO = read_config([resource("neox_configs") / "demo.yml"])
 

@@ -15,8 +15,8 @@ import pytest
 from fresh_environment import Fresh, build_wheel, new_environment
 from probe_world import plain_model, some_triples, write_card
 
+from kisl_plugin.files import resource
 from kisl_plugin.probe import hook
-from kisl_plugin.resources import resource
 
 ROOT = Path(__file__).parents[1]
 PTH = ROOT / "kisl_plugin" / "probe" / "kisl_lm_eval.pth"
@@ -96,7 +96,7 @@ def test_the_hook_does_nothing_only_where_lm_eval_itself_discovers_the_tasks(
 def test_a_call_that_cannot_be_changed_is_left_alone(
     manager: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("kisl_plugin.resources._PACKAGE", tmp_path / "nowhere")
+    monkeypatch.setattr("kisl_plugin.files._PACKAGE", tmp_path / "nowhere")
     assert manager(include_path="mine").include_path == "mine"
     with pytest.raises(TypeError, match="unknown"):
         manager(unknown=1)

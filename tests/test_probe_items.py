@@ -12,8 +12,8 @@ import yaml
 from probe_world import some_triples, write_card
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.files import resource
 from kisl_plugin.probe.items import BUNDLED, MEASURES, ProbeItem, all_names, items_of, read_items
-from kisl_plugin.resources import resource
 from kisl_plugin.runcard import CARD_NAME, TRIPLES_NAME
 from kisl_plugin.triples import CONTROL, Triple, read_triples, triples_to_jsonl
 from kisl_plugin.verbalize import question, statement, templates_of

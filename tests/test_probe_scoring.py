@@ -45,7 +45,7 @@ from transformers import (
 )
 
 from kisl_plugin.errors import InputError, KislError
-from kisl_plugin.resources import resource
+from kisl_plugin.files import resource
 from kisl_plugin.triples import CONTROL, Triple, read_triples, triples_to_jsonl
 from kisl_plugin.verbalize import question, statement
 

@@ -14,8 +14,8 @@ from probe_world import ask, plain_model, some_triples, write_card
 from transformers import AutoModelForCausalLM
 
 from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.files import resource
 from kisl_plugin.probe.items import all_names
-from kisl_plugin.resources import resource
 from kisl_plugin.triples import CONTROL, Triple, read_triples
 from kisl_plugin.verbalize import question, statement
 

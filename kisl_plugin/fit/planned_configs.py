@@ -10,10 +10,9 @@ from kisl_plugin.errors import InputError
 from kisl_plugin.files import write_atomically
 from kisl_plugin.fit.predict import MAX_FRACTION, MeasuredSweep, Prediction
 from kisl_plugin.fit.text import count, share_of_budget
-from kisl_plugin.grid import GRID, TINY, Facts, Run, Series, yaml_of
+from kisl_plugin.grid import DEMO_VOCABULARY, GRID, TINY, VOCABULARY, Facts, Run, Series, model_of, yaml_of
 from kisl_plugin.plan import read_settings
 from kisl_plugin.schedule import MOST_SAMPLES
-from kisl_plugin.sizes import DEMO_VOCABULARY, VOCABULARY, model_of
 
 __all__ = ["frequencies_of", "write_configs"]
 

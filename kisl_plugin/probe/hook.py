@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from kisl_plugin.resources import resource
+from kisl_plugin.files import resource
 
 __all__ = ["DISABLE", "find"]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from kisl_plugin.errors import InputError, KislError, needs_extra
+from kisl_plugin.files import resource
 from kisl_plugin.huggingface import write_model_card
-from kisl_plugin.resources import resource
 from kisl_plugin.runcard import CARD_NAME
 
 __all__ = ["HEADLINE", "Scores", "probe_models"]

@@ -18,11 +18,22 @@ import yaml
 
 from kisl_plugin.errors import InputError, did_you_mean
 from kisl_plugin.files import sha256, sha256_of_files, write_atomically
-from kisl_plugin.grid import SEED, TINY, as_yaml, grid_of, short_count, yaml_of
+from kisl_plugin.grid import (
+    DEMO_VOCABULARY,
+    MODELS,
+    SEED,
+    TINY,
+    TINY_MODELS,
+    VOCABULARY,
+    LlamaShape,
+    as_yaml,
+    grid_of,
+    short_count,
+    yaml_of,
+)
 from kisl_plugin.indexed import IndexedDataset, file_of
 from kisl_plugin.neox_config import ROUNDING_KEYS, Yamls, missing_files, missing_files_error, read_yamls, swiglu_width
 from kisl_plugin.plan import is_whole, read_settings
-from kisl_plugin.sizes import DEMO_VOCABULARY, MODELS, TINY_MODELS, VOCABULARY, LlamaShape
 from kisl_plugin.triples import read_triples, triples_to_jsonl
 
 __all__ = ["Sweep", "SweepRun", "missing_inputs", "read_sweep", "refuse_missing_inputs", "vocabulary_of"]

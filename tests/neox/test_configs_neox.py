@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 from asking import facts_of
 
+from kisl_plugin.files import resource
 from kisl_plugin.grid import all_runs, all_series
-from kisl_plugin.resources import resource
 
 RUNS = {run.name: run for run in all_runs()}
 GPUS = {name: (1, 2) if run.series.model.micro_batch is None else (1, 2, 64) for name, run in RUNS.items()}
