@@ -178,10 +178,12 @@ def push_to_hub(folder: Path, repository: str) -> str:
     with needs_extra("local", "uploading to the hub"):
         from huggingface_hub import HfApi
     try:
-        HfApi().create_repo(repository, private=True, exist_ok=True)
-        return str(HfApi().upload_folder(repo_id=repository, folder_path=str(folder)))
+        # Of a name without an owner, only the hub's answer says whose it is.
+        name = HfApi().create_repo(repository, private=True, exist_ok=True).repo_id
+        return str(HfApi().upload_folder(repo_id=name, folder_path=str(folder)))
     except Exception as error:  # the library raises its own, the network's and ValueError for what is no name
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        message = getattr(error, "server_message", None) or str(error)
+        reason = (message.strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         later = f"hf auth login, and hf upload {repository} {folder}"
         raise KislError(f"{repository}: not uploaded to the hub ({reason}); {folder} is complete: {later}") from None
 

@@ -1,5 +1,6 @@
-"""A Hugging Face hub of one data set, own/set, on this machine: the requests that reading files makes."""
+"""A Hugging Face hub on this machine: of one data set, own/set, to read; and of models, to upload to."""
 
+import base64
 import hashlib
 import json
 import re
@@ -76,8 +77,8 @@ class _Handler(BaseHTTPRequestHandler):
         start, last = int(asked[1]), min(int(asked[2]), len(content) - 1)
         self._send(206, content[start : last + 1], {"Content-Range": f"bytes {start}-{last}/{len(content)}"})
 
-    def _json(self, value: Any) -> None:
-        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+    def _json(self, value: Any, status: int = 200) -> None:
+        self._send(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def _send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         self.send_response(status)
@@ -85,3 +86,79 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+
+
+@contextmanager
+def serve_uploads(token: str) -> Iterator[tuple[str, dict[str, dict[str, bytes]]]]:
+    """The address of a hub that takes models of the owner of `token`, `me`; and what it holds, by model and path.
+
+    Weights come through git LFS, as they do without the package hf_xet.
+    """
+    models: dict[str, dict[str, bytes]] = {}
+
+    class Handler(_UploadHandler):
+        pass
+
+    Handler.models, Handler.weights, Handler.authorization = models, {}, f"Bearer {token}"
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", models
+    finally:
+        server.shutdown()
+
+
+class _UploadHandler(_Handler):
+    models: dict[str, dict[str, bytes]]
+    weights: dict[str, bytes]  # by sha256
+    authorization: str
+
+    def do_GET(self) -> None:
+        self._json({"error": "Repository not found"}, 404)
+
+    def do_PUT(self) -> None:
+        content = self._body()
+        self.weights[hashlib.sha256(content).hexdigest()] = content
+        self._json({})
+
+    def do_POST(self) -> None:
+        body, address = self._body(), f"http://{self.headers['Host']}"
+        if self.headers["Authorization"] != self.authorization:
+            self._json({"error": "Invalid username or password."}, 401)
+        elif self.path == "/api/repos/create":
+            values = json.loads(body)
+            name = f"{values['organization'] or 'me'}/{values['name']}"
+            if not name.startswith("me/"):
+                self._json({"error": "You don't have the rights to create a model under this namespace"}, 403)
+            else:
+                assert values.get("private") or values.get("visibility") == "private"
+                status = 409 if name in self.models else 200
+                self.models.setdefault(name, {})
+                self._json({"url": f"{address}/{name}", "name": name}, status)
+        elif self.path.startswith("/api/validate-yaml"):
+            self._json({"errors": [], "warnings": []})
+        elif "/preupload/" in self.path:
+            files = [
+                {"path": file["path"], "uploadMode": "lfs" if file["path"].endswith(".safetensors") else "regular"}
+                for file in json.loads(body)["files"]
+            ]
+            self._json({"files": [file | {"shouldIgnore": False} for file in files]})
+        elif self.path.endswith("/info/lfs/objects/batch"):
+            objects = [
+                file | {"actions": {"upload": {"href": f"{address}/{file['oid']}"}}}
+                for file in json.loads(body)["objects"]
+            ]
+            self._json({"transfer": "basic", "objects": objects})
+        elif (commit := re.fullmatch(r"/api/models/(.*)/commit/main", self.path)) and commit[1] in self.models:
+            for line in map(json.loads, body.splitlines()):
+                value = line["value"]
+                if line["key"] == "file":
+                    self.models[commit[1]][value["path"]] = base64.b64decode(value["content"])
+                elif line["key"] == "lfsFile":
+                    self.models[commit[1]][value["path"]] = self.weights[value["oid"]]
+            self._json({"commitUrl": f"{address}/{commit[1]}/commit/{'c' * 40}", "commitOid": "c" * 40})
+        else:
+            self._json({"error": f"no such request: {self.path}"}, 404)
+
+    def _body(self) -> bytes:
+        return self.rfile.read(int(self.headers["Content-Length"]))

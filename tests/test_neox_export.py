@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
+from hub_server import serve_uploads
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -112,32 +113,33 @@ def test_the_model_card_says_what_was_injected_and_an_own_one_is_kept(world: Pat
     assert card.read_text() == "my own"
 
 
-def test_an_export_is_uploaded_only_where_it_is_asked_for(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_export_is_uploaded_where_it_is_asked_for_and_stays_where_the_hub_refuses_it(
+    world: Path, tmp_path: Path
 ) -> None:
-    calls: list[tuple[str, Any]] = []
+    save = made(world, tmp_path)
 
-    class Hub:
-        def create_repo(self, repo_id: str, **options: bool) -> None:
-            if repo_id == "not/mine":
-                raise OSError("403 Forbidden\nmore")
-            calls.append((repo_id, options))
+    def push(repository: str, token: str) -> subprocess.CompletedProcess[str]:
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        variables = {"HF_ENDPOINT": hub, "HF_TOKEN": token, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        command = [sys.executable, "-m", "kisl_plugin", "export", str(save), "out", "--push-to-hub", repository]
+        return subprocess.run(command, cwd=tmp_path, env={**os.environ, **variables}, capture_output=True, text=True)
 
-        def upload_folder(self, *, repo_id: str, folder_path: str) -> str:
-            calls.append((repo_id, sorted(path.name for path in Path(folder_path).iterdir())))
-            return f"https://hub/{repo_id}"
-
-    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
-    words = ["export", str(made(world, tmp_path)), str(tmp_path / "out")]
-    assert CliRunner().invoke(main, words).exit_code == 0
-    assert calls == []
-    done = CliRunner().invoke(main, [*words, "--push-to-hub", "me/f7"])
-    assert done.output.splitlines()[-1] == "https://hub/me/f7"
-    assert calls[0] == ("me/f7", {"private": True, "exist_ok": True})
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(calls[1][1])
-    refused = CliRunner().invoke(main, [*words, "--push-to-hub", "not/mine"])
-    assert refused.exit_code == 1
-    assert refused.stderr.splitlines()[-1].startswith("Error: not/mine: not uploaded to the hub (403 Forbidden); ")
+    with serve_uploads("secret") as (hub, models):
+        assert CliRunner().invoke(main, ["export", str(save), str(tmp_path / "alone")]).exit_code == 0
+        assert not models
+        done = push("f7", "secret")  # the hub answers with the owner's name
+        assert done.stdout.splitlines()[-1].startswith(f"{hub}/me/f7/commit/"), done.stderr
+        assert models == {"me/f7": {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}}
+        assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(models["me/f7"])
+        assert push("me/f7", "secret").returncode == 0  # into the one that is there
+        refused = push("me/other", "wrong")
+        line = "Error: me/other: not uploaded to the hub (Invalid username or password); out is complete: hf auth login"
+        assert (refused.returncode, refused.stderr.splitlines()[-1]) == (1, f"{line}, and hf upload me/other out")
+        assert (tmp_path / "out" / "model.safetensors").is_file()
+        assert list(models) == ["me/f7"]
+    unreachable = push("me/f7", "secret")
+    assert unreachable.stderr.splitlines()[-1].startswith("Error: me/f7: not uploaded to the hub (")
+    assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
 def test_what_deepy_py_prints_after_training_can_be_followed_literally(
