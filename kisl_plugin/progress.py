@@ -1,10 +1,11 @@
-"""Progress of long work: one line redrawn on a terminal, a plain line every ten seconds in a log."""
+"""What a terminal shows: progress (in a log a plain line every ten seconds), durations and tables."""
 
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 
-__all__ = ["Progress", "duration"]
+__all__ = ["Progress", "duration", "text_table"]
 
 _LOG_SECONDS = 10.0
 _REDRAW_SECONDS = 0.2
@@ -18,6 +19,16 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}m{whole % 60:02d}s"
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def text_table(rows: Sequence[Sequence[str]], alignment: str) -> list[str]:
+    """Lines of columns with two spaces between them; `alignment` has `<` or `>` for each column."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [f"{cell:{side}{width}}" for cell, side, width in zip(row, alignment, widths, strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return lines
 
 
 class Progress:

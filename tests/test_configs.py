@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from kisl_plugin.cli.main import main
-from kisl_plugin.demo_data import FULL, choose_facts
+from kisl_plugin.demo import FULL, choose_facts
 from kisl_plugin.files import resource
 from kisl_plugin.grid import GRID, MODELS, SEED, TINY, TINY_MODELS, LlamaShape, Model, all_runs, all_series, yaml_of
 from kisl_plugin.local.config import read_config

@@ -14,6 +14,7 @@ from kisl_plugin.cli import Command
 from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.files import no_formula, write_atomically
 from kisl_plugin.hookspecs import IntArray
+from kisl_plugin.progress import text_table
 from kisl_plugin.triples import Triple, read_triples
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _corpus_report(audit: "CorpusAudit") -> str:
         documents, occurrences = audit.pair_documents[own], audit.statement_occurrences[own]
         counts = (own, occurrences > 0, occurrences, documents > 0, documents)
         relations.append([str(relation), *(f"{int(count.sum()):,}" for count in counts)])
-    return "\n".join(lines) + f"\n\n{_table(relations)}"
+    return "\n".join([*lines, "", *text_table(relations, "<>>>>>")])
 
 
 def _rows_report(audit: "RowAudit") -> str:
@@ -143,7 +144,8 @@ def _rows_report(audit: "RowAudit") -> str:
         ranges = (f"{low:,}" if low == high else f"{low:,}–{high:,}" for low, high in ends)
         groups.append([group, f"{len(own):,}", *ranges, f"{int(audit.natural[own].sum()):,}"])
     planned, actual = int(audit.planned.sum()), int(audit.actual.sum())
-    return f"{which} checked · {planned:,} exposures planned, {actual:,} found\n\n{_table(groups)}"
+    totals = f"{which} checked · {planned:,} exposures planned, {actual:,} found"
+    return "\n".join([totals, "", *text_table(groups, "<>>>>")])
 
 
 def _write_csv(
@@ -160,10 +162,3 @@ def _write_csv(
         write_atomically(path, text.getvalue())
     except OSError as error:
         raise KislError(f"{path}: cannot be written ({error.strerror or error})") from None
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Lines of text; the first column is aligned to the left, the others to the right."""
-    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
-    form = "".join([f"{{:<{first}}}", *(f"  {{:>{width}}}" for width in others)])
-    return "\n".join(form.format(*row) for row in rows)

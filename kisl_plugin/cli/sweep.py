@@ -10,6 +10,7 @@ import click
 from kisl_plugin.cli import Group
 from kisl_plugin.errors import KislError
 from kisl_plugin.fit.text import count
+from kisl_plugin.progress import duration, text_table
 
 if TYPE_CHECKING:
     from kisl_plugin.sweep import RunState, Sweep
@@ -104,7 +105,6 @@ def status(file: Path, out: Path, only: tuple[str, ...]) -> None:
 
     Example: kisl sweep status sweep.yml
     """
-    from kisl_plugin.progress import duration
     from kisl_plugin.sweep import read_sweep, state_of, total_line
     from kisl_plugin.sweep.slurm import jobs_in_queue
 
@@ -116,7 +116,7 @@ def status(file: Path, out: Path, only: tuple[str, ...]) -> None:
         step = f"{one.step:,}/{one.run.train_iters:,}" if one.state != "probed" else ""
         left = duration(one.seconds_left) if one.seconds_left else ""
         rows.append((one.run.name, one.state, step, f"{one.rate:,.0f}" if one.rate else "", left))
-    _table(rows, "<<>>>")
+    click.echo("\n".join(text_table(rows, "<<>>>")))
     click.echo(f"\n{total_line(states)}")
     _show_failures(states)
 
@@ -137,7 +137,7 @@ def _show_plan(grid: "Sweep", calibrate: bool | None) -> None:
         flops, left = sum(row.flops for row in result.rows), sum(row.flops_left for row in result.rows)
         disk = _bytes(sum(row.disk for row in result.rows))
         rows.append(("all", "", "", str(total), str(done), f"{flops:.3g}", f"{left:.3g}", hours, disk))
-    _table(rows, "<>>>>>>>>")
+    click.echo("\n".join(text_table(rows, "<>>>>>>>>")))
     click.echo(f"\n{result.device}-hours of what is left: {result.basis}")
     click.echo(f"disk: {_bytes(result.free)} free")
     click.echo(f"YAMLs: {grid.out / 'configs'}")
@@ -146,13 +146,6 @@ def _show_plan(grid: "Sweep", calibrate: bool | None) -> None:
     for line in result.missing:
         # The commands are to be copied: no word of them is broken.
         click.echo(textwrap.fill(line, 80, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False))
-
-
-def _table(rows: Sequence[Sequence[str]], alignment: str) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (f"{cell:{side}{width}}" for cell, side, width in zip(row, alignment, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
 
 
 def _figure(value: float) -> str:
