@@ -123,14 +123,16 @@ def _write_logits(folder: Path) -> None:
     prepare_process()
     import torch
     from megatron import mpu
-    from megatron.text_generation_utils import forward_model, get_batch
+    from megatron.text_generation_utils import get_batch
     from megatron.utils import setup_for_inference_or_eval
 
     model, neox_args = setup_for_inference_or_eval(use_cache=False)
     model.eval()
     tokens, attention_mask, position_ids = get_batch(neox_args, torch.from_numpy(np.load(folder / _TOKENS)))
     with torch.no_grad():
-        logits = forward_model(model, (tokens, position_ids, attention_mask), neox_args.is_pipe_parallel)
+        # Also of a pipeline, which is one stage here: GPT-NeoX's own forward_model returns a pipeline's logits after
+        # its loss has overwritten them.
+        logits = model.module((tokens, position_ids, attention_mask))
         if logits.shape[-1] < neox_args.padded_vocab_size:  # with tensor parallelism each process may have a part
             logits = mpu.gather_from_model_parallel_region(logits)
     if torch.distributed.get_rank() == 0:
