@@ -112,11 +112,11 @@ def main() -> None:
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     for model in MODELS:
-        for run in Series(model.name, model, GRID, GRID.budget).runs:
+        for run in Series(model, GRID, GRID.budget).runs:
             for seed in SEEDS:
                 file = out / f"results_{run.name}_seed{seed}.json"
                 file.write_text(json.dumps(results_of(run, seed)) + "\n", encoding="utf-8")
-        print(f"{model.name}: F* = {f_star(Series(model.name, model, GRID, GRID.budget).compute):.0f}")
+        print(f"{model.name}: F* = {f_star(Series(model, GRID, GRID.budget).compute):.0f}")
     print(f"7B on the same tokens: F* = {f_star(6 * 7e9 * GRID.budget):.0f}")
     if arguments.figure:
         draw_figure(out, arguments.figure)

@@ -45,7 +45,7 @@ VOCABULARY = 32_000  # Llama-2's
 DEMO_VOCABULARY = 4_096  # of the tokenizer that `kisl demo` trains
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class LlamaShape:
     """rmsnorm, rotary embeddings, swiglu of width `inner`, no biases, input and output embeddings of their own."""
 
@@ -53,7 +53,7 @@ class LlamaShape:
     hidden: int
     heads: int
     inner: int
-    vocabulary: int
+    vocabulary: int = VOCABULARY
 
     @property
     def parameters(self) -> int:
@@ -83,32 +83,25 @@ class Model:
     model_parallel: int = 1
 
 
-def _llama(layers: int, hidden: int, heads: int, inner: int, vocabulary: int = VOCABULARY) -> LlamaShape:
-    return LlamaShape(layers=layers, hidden=hidden, heads=heads, inner=inner, vocabulary=vocabulary)
-
-
 # Head size 64 below 1B and 128 from there, as Pythia has it. The swiglu layers are some 2.7 to 2.8 times as wide as the
 # model (Llama-2 7B: 2.69), in steps of 64 for the GPU's matrix units, so that the total comes close to the name.
 # Micro batches are computed for GPUs of 80 GB, not tried (60 bytes per token, layer and unit of width without
 # recomputing, 12 per logit, 20 per parameter), and divide the batch on up to 64 GPUs.
 MODELS = (
     #              layers  hidden  heads  inner
-    Model("137m", _llama(12, 768, 12, 2176), micro_batch=8),
-    Model("300m", _llama(18, 1024, 16, 2880), micro_batch=8),
-    Model("562m", _llama(24, 1280, 20, 3520), micro_batch=8),
-    Model("1b", _llama(24, 1792, 14, 4864), micro_batch=4),
-    Model("3b", _llama(36, 2560, 20, 6848), micro_batch=4, recompute=True),
+    Model("137m", LlamaShape(12, 768, 12, 2176), micro_batch=8),
+    Model("300m", LlamaShape(18, 1024, 16, 2880), micro_batch=8),
+    Model("562m", LlamaShape(24, 1280, 20, 3520), micro_batch=8),
+    Model("1b", LlamaShape(24, 1792, 14, 4864), micro_batch=4),
+    Model("3b", LlamaShape(36, 2560, 20, 6848), micro_batch=4, recompute=True),
 )
 # Beyond the grid: Llama-2's own, except its 70B, which shares keys among heads.
-LLAMA2 = (
-    _llama(32, 4096, 32, 11008),
-    _llama(40, 5120, 40, 13824),
-)
+LLAMA2 = (LlamaShape(32, 4096, 32, 11008), LlamaShape(40, 5120, 40, 13824))
 # For a CPU: `tiny` is the demo's shape. Three sizes, the fewest that give an infusion law.
 TINY_MODELS = (
-    Model("tiny", _llama(2, 64, 4, 192, DEMO_VOCABULARY)),
-    Model("tiny_1m", _llama(2, 96, 6, 256, DEMO_VOCABULARY)),
-    Model("tiny_2m", _llama(4, 128, 8, 448, DEMO_VOCABULARY)),
+    Model("tiny", LlamaShape(2, 64, 4, 192, DEMO_VOCABULARY)),
+    Model("tiny_1m", LlamaShape(2, 96, 6, 256, DEMO_VOCABULARY)),
+    Model("tiny_2m", LlamaShape(4, 128, 8, 448, DEMO_VOCABULARY)),
 )
 
 LARGEST_MODEL = 80e9  # 16 GPUs share a layer; more needs a pipeline
@@ -150,7 +143,7 @@ def model_of(params: int, vocabulary: int = VOCABULARY) -> Model:
     for layers in range(2, _MOST_LAYERS + 1):
         widest = max(1, int(3 * width_to_depth(params) * layers / (head_size * parallel)))
         for heads in range(parallel, widest * parallel + 1, parallel):
-            bare = _llama(layers, heads * head_size, heads, 0, vocabulary)
+            bare = LlamaShape(layers, heads * head_size, heads, 0, vocabulary)
             inner = _INNER_STEP * round((params - bare.parameters) / (3 * layers * bare.hidden) / _INNER_STEP)
             if not 2 <= inner / bare.hidden <= 4:
                 continue
@@ -260,14 +253,24 @@ TINY = Training(
 )
 
 
+_FAMILIES = {
+    model.name: (model, training) for models, training in ((MODELS, GRID), (TINY_MODELS, TINY)) for model in models
+}
+
+
 @dataclass(frozen=True)
 class Series:
     """The runs of one collapse curve: one model at one token budget."""
 
-    name: str
     model: Model
     training: Training
     budget: float
+
+    @property
+    def name(self) -> str:
+        """The model's, with the budget where it is not that of the family."""
+        name, budget = self.model.name, self.budget
+        return name if budget == self.training.budget else f"{name}_{short_count(budget)}"
 
     @property
     def train_iters(self) -> int:
@@ -312,12 +315,11 @@ class Run:
 
 def all_series() -> tuple[Series, ...]:
     """The grid, each model's other budgets after it, then the tiny ones."""
-    series = []
-    for model, training in (*((model, GRID) for model in MODELS), *((model, TINY) for model in TINY_MODELS)):
-        series.append(Series(model.name, model, training, training.budget))
-        for budget in BUDGETS.get(model.name, ()):
-            series.append(Series(f"{model.name}_{short_count(budget)}", model, training, budget))
-    return tuple(series)
+    return tuple(
+        Series(model, training, budget)
+        for model, training in _FAMILIES.values()
+        for budget in (training.budget, *BUDGETS.get(model.name, ()))
+    )
 
 
 def short_count(value: float) -> str:
@@ -346,14 +348,12 @@ def grid_of(
     Raises:
         InputError: a model is not in the table, a budget is below one step, or the triples cannot be read.
     """
-    tabled = {model.name: (model, training) for models, training in ((MODELS, GRID), (TINY_MODELS, TINY))
-              for model in models}  # fmt: skip
     runs = []
     for name in models or [model.name for model in MODELS]:
-        if name not in tabled:
-            hint = did_you_mean(str(name), tabled, f"expected one of {', '.join(tabled)}")
+        if name not in _FAMILIES:
+            hint = did_you_mean(str(name), _FAMILIES, f"expected one of {', '.join(_FAMILIES)}")
             raise InputError(f"model {name!r} is unknown; {hint}")
-        model, training = tabled[name]
+        model, training = _FAMILIES[name]
         if triples is not None and triples != training.facts.source:
             stated = [triple for triple in read_triples(triples) if triple.group != CONTROL]
             characters = sum(len(verbalizer_of("statement").text(triple, 0)) for triple in stated)
@@ -362,8 +362,7 @@ def grid_of(
         if data_path is not None:
             training = replace(training, data={**training.data, "path": data_path})
         for budget in tokens or [training.budget]:
-            named = name if budget == training.budget else f"{name}_{short_count(budget)}"
-            series = Series(named, model, training, float(budget))
+            series = Series(model, training, float(budget))
             if series.train_iters < 1:
                 step = training.batch * training.seq_length
                 raise InputError(f"tokens {budget:,.0f}: a step of {name} has {step:,}; expected that or more")

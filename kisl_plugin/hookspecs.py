@@ -5,7 +5,6 @@ first plugin that returns something else is used; installed plugins are called b
 plugins of the same kind (`_BUILT_IN`).
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -91,42 +90,39 @@ class Engine(Protocol):
         """Train, and return the folder of the finished Hugging Face model with its run card."""
 
 
-@_hookspec(firstresult=True)
-def kisl_read_triples(source: str, skip_bad_rows: bool) -> "list[Triple] | None":
-    """Read the triples of `source` (a path, a bundled name, an id), or return None if it is not of this kind.
+class Hooks:
+    """The hooks of the project. A plugin implements any of them, without `self`."""
 
-    `skip_bad_rows`: rows that are wrong are left out with a warning; a plugin need not take it.
-    """
+    @_hookspec(firstresult=True)
+    def kisl_read_triples(self, source: str, skip_bad_rows: bool) -> "list[Triple] | None":
+        """Read the triples of `source` (a path, a bundled name, an id), or return None if it is not of this kind.
 
+        `skip_bad_rows`: rows that are wrong are left out with a warning; a plugin need not take it.
+        """
 
-@_hookspec(firstresult=True)
-def kisl_templates(relation_id: str) -> "Templates | None":
-    """The statement and question templates of a relation."""
+    @_hookspec(firstresult=True)
+    def kisl_templates(self, relation_id: str) -> "Templates | None":
+        """The statement and question templates of a relation."""
 
+    @_hookspec(firstresult=True)
+    def kisl_verbalizer(self, form: str) -> "Verbalizer | None":
+        """How a triple is turned into text in this `form` (the YAML's `form`; built in: statement, question)."""
 
-@_hookspec(firstresult=True)
-def kisl_verbalizer(form: str) -> "Verbalizer | None":
-    """How a triple is turned into text in this `form` (the YAML's `form`; built in: statement, question)."""
+    @_hookspec(firstresult=True)
+    def kisl_spacing(self, name: str, frequencies: "IntArray", samples: int, seed: int) -> "Spacing | None":
+        """How exposures are spaced over the run (the YAML's `spacing`; built in: shuffled, even)."""
 
+    @_hookspec(firstresult=True)
+    def kisl_matcher(self, name: str, triples: "Sequence[Triple]", rules: "MatchRules") -> "Matcher | None":
+        """How documents are matched against triples (`--match`; built in: pair, subject)."""
 
-@_hookspec(firstresult=True)
-def kisl_spacing(name: str, frequencies: "IntArray", samples: int, seed: int) -> "Spacing | None":
-    """How exposures are spaced over the run (the YAML's `spacing`; built in: shuffled, even)."""
+    @_hookspec(firstresult=True)
+    def kisl_engine(self, name: str) -> "Engine | None":
+        """The engine that trains (built in: local)."""
 
-
-@_hookspec(firstresult=True)
-def kisl_matcher(name: str, triples: "Sequence[Triple]", rules: "MatchRules") -> "Matcher | None":
-    """How documents are matched against triples (`--match`; built in: pair, subject)."""
-
-
-@_hookspec(firstresult=True)
-def kisl_engine(name: str) -> "Engine | None":
-    """The engine that trains (built in: local)."""
-
-
-@_hookspec
-def kisl_step(run_id: str, values: "Mapping[str, float]") -> None:
-    """A log interval of the local engine has ended: iteration, loss, lr, tokens, exposures; or held_out_loss."""
+    @_hookspec
+    def kisl_step(self, run_id: str, values: "Mapping[str, float]") -> None:
+        """A log interval of the local engine has ended: iteration, loss, lr, tokens, exposures; or held_out_loss."""
 
 
 _BUILT_IN = ("triples", "verbalize", "schedule", "matching", "local")
@@ -143,7 +139,7 @@ def manager() -> pluggy.PluginManager:
         InputError: an installed plugin cannot be loaded; names its distribution and entry point.
     """
     plugins = pluggy.PluginManager(_PROJECT)
-    plugins.add_hookspecs(sys.modules[__name__])
+    plugins.add_hookspecs(Hooks)
     for name in _BUILT_IN:
         plugins.register(import_module(f"kisl_plugin.{name}"), name=f"kisl_plugin.{name}")
     for point in entry_points(group=_PROJECT):  # pluggy calls the plugins that were registered last first

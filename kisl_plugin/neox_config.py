@@ -90,9 +90,8 @@ class _EachKeyOnce(yaml.SafeLoader):
 
 # GPT-NeoX takes `~` literally, and where an absolute `save` ends in "/" it deletes no old checkpoint.
 PATH_KEYS = frozenset(
-    (
-        "save load data_path train_data_paths valid_data_paths test_data_paths vocab_file merge_file tensorboard_dir"
-    ).split()
+    "save load data_path train_data_paths valid_data_paths test_data_paths vocab_file merge_file "
+    "tensorboard_dir".split()
 )
 
 
@@ -192,76 +191,69 @@ _LLAMA = _LOCAL | _EXPORT
 _OWN_ROWS: frozenset[Purpose] = frozenset({"local", "rows"})
 _ANY_ROWS = _INJECTION | _OWN_ROWS
 
-_TEXT = "statements are inserted into rows of `text`, and other data that belong to each token would no longer match"
-_BY_NEOX = "only GPT-NeoX lays out such rows"
-_ENGINE = "Transformer Engine's layers store their weights in another way"
-
-KEY_RULES: tuple[KeyRule, ...] = (
+# One row for the keys of its first column: GPT-NeoX's default, the accepted values, for what, and the reason.
+_RULES: tuple[tuple[str, Any, tuple[Any, ...], frozenset[Purpose], str], ...] = (
     # Which rows a run has
-    KeyRule("dataset_impl", "gpt2", ("gpt2",), _ANY_ROWS, "pairwise and online data are not rows of text"),
-    KeyRule("train_impl", "normal", ("normal",), _ANY_ROWS, "other objectives do not train on rows of text"),
-    *(KeyRule(key, None, (None,), _ANY_ROWS, _TEXT)
-      for key in ("train_label_data_paths", "train_reward_data_paths", "precompute_model_name")),
-    KeyRule("pos_train_data_paths", None, (None,), _ANY_ROWS, "pairwise data are not rows of text"),
-    KeyRule("curriculum_learning", None, (None,), _ANY_ROWS, "its shorter sequences would cut statements off"),
-    KeyRule("autotuning_run", None, (None,), _ANY_ROWS, "it tries other batch sizes, each with another schedule"),
-    *(KeyRule(key, None, (None,), _INJECTION,
-              "a step that its loss scale skips loses its exposures; use bfloat16 or fp32") for key in ("fp16", "amp")),
-    KeyRule("eval_tasks", None, (None,), _INJECTION,
-            "GPT-NeoX asks them with functions that lm_eval dropped in 0.4.2; export the model, then run lm_eval"),
-    KeyRule("pack_impl", "packed", ("packed", "pack_until_overflow"), _INJECTION,
-            "unpacked rows hold one padded document each, and statements would push it out"),
-    KeyRule("pack_impl", "packed", ("packed",), _OWN_ROWS, _BY_NEOX),
-    KeyRule("data_impl", "infer", ("mmap", "cached"), _INJECTION, "GPT-NeoX opens no corpus with any other value"),
-    KeyRule("data_impl", "infer", ("infer", "mmap"), _OWN_ROWS, "only .bin and .idx files are read"),
-    KeyRule("train_data_paths", None, (None,), _OWN_ROWS, "only GPT-NeoX draws rows from weighted corpora"),
-    KeyRule("train_epochs", None, (None,), _OWN_ROWS,
-            "only GPT-NeoX knows how many rows there are in an epoch; give train_iters"),
-    KeyRule("tokenizer_type", "GPT2BPETokenizer", ("HFTokenizer",), _OWN_ROWS, "only a tokenizer.json is read"),
-    KeyRule("eod_mask_loss", False, (False,), _INJECTION | _LOCAL,
-            "the first token of a statement, after the end of a document, would not be learned"),
+    ("dataset_impl", "gpt2", ("gpt2",), _ANY_ROWS, "pairwise and online data are not rows of text"),
+    ("train_impl", "normal", ("normal",), _ANY_ROWS, "other objectives do not train on rows of text"),
+    ("train_label_data_paths train_reward_data_paths precompute_model_name", None, (None,), _ANY_ROWS,
+     "statements are inserted into rows of `text`, and other data that belong to each token would no longer match"),
+    ("pos_train_data_paths", None, (None,), _ANY_ROWS, "pairwise data are not rows of text"),
+    ("curriculum_learning", None, (None,), _ANY_ROWS, "its shorter sequences would cut statements off"),
+    ("autotuning_run", None, (None,), _ANY_ROWS, "it tries other batch sizes, each with another schedule"),
+    ("fp16 amp", None, (None,), _INJECTION,
+     "a step that its loss scale skips loses its exposures; use bfloat16 or fp32"),
+    ("eval_tasks", None, (None,), _INJECTION,
+     "GPT-NeoX asks them with functions that lm_eval dropped in 0.4.2; export the model, then run lm_eval"),
+    ("pack_impl", "packed", ("packed", "pack_until_overflow"), _INJECTION,
+     "unpacked rows hold one padded document each, and statements would push it out"),
+    ("pack_impl", "packed", ("packed",), _OWN_ROWS, "only GPT-NeoX lays out such rows"),
+    ("data_impl", "infer", ("mmap", "cached"), _INJECTION, "GPT-NeoX opens no corpus with any other value"),
+    ("data_impl", "infer", ("infer", "mmap"), _OWN_ROWS, "only .bin and .idx files are read"),
+    ("train_data_paths", None, (None,), _OWN_ROWS, "only GPT-NeoX draws rows from weighted corpora"),
+    ("train_epochs", None, (None,), _OWN_ROWS,
+     "only GPT-NeoX knows how many rows there are in an epoch; give train_iters"),
+    ("tokenizer_type", "GPT2BPETokenizer", ("HFTokenizer",), _OWN_ROWS, "only a tokenizer.json is read"),
+    ("eod_mask_loss", False, (False,), _INJECTION | _LOCAL,
+     "the first token of a statement, after the end of a document, would not be learned"),
     # Which model is trained
-    KeyRule("norm", "layernorm", ("rmsnorm",), _LLAMA, "Llama normalises by the root mean square"),
-    KeyRule("activation", "gelu", ("swiglu",), _LLAMA, "Llama's inner layer is gated by silu"),
-    KeyRule("pos_emb", "learned", ("rotary",), _LLAMA, "Llama has rotary positions"),
-    KeyRule("rotary_pct", 1.0, (1,), _LLAMA, "Llama rotates all of each head"),
-    KeyRule("use_bias_in_attn_linear", True, (False,), _LLAMA, "Llama has no biases"),
-    KeyRule("use_bias_in_mlp", True, (False,), _LLAMA, "Llama has no biases"),
-    KeyRule("gpt_j_residual", False, (False,), _LLAMA, "in Llama the two halves of a layer follow each other"),
-    KeyRule("use_qk_layernorm", False, (False,), _LLAMA, "Llama does not normalise queries and keys"),
-    KeyRule("sliding_window_width", None, (None,), _LLAMA, "in Llama each token attends to all before it"),
-    KeyRule("attention_config", None, ("global", "flash"), _LLAMA, "in Llama each token attends to all before it"),
-    KeyRule("zero_optimization.stage", 0, (0, 1, 2), _EXPORT,
-            "stage 3 leaves a part of every weight with every process"),
-    KeyRule("moe_num_experts", 1, (1,), _LLAMA, "Llama has no experts"),
-    KeyRule("use_mup", False, (False,), _LLAMA, "Llama's output is not scaled by a width"),
-    KeyRule("soft_prompt_tuning", None, (None,), _LLAMA, "Llama has no soft prompt"),
-    KeyRule("train_impl", "normal", ("normal", "dpo", "kto", "reinforce"), _EXPORT,
-            "a reward model predicts no tokens"),
-    *(KeyRule(f"te_{part}", False, (False,), _LLAMA, _ENGINE)
-      for part in ("columnparallel", "rowparallel", "layernorm_mlp", "mha", "fp8_mha")),
-    KeyRule("expansion_factor", None, (None,), _LOCAL, "give intermediate_size instead"),
-    KeyRule("gpt_j_tied", False, (False,), _LOCAL, "each half of a Llama layer has a norm of its own"),
-    KeyRule("num_unique_layers", None, (None,), _LOCAL, "each layer of a Llama has weights of its own"),
-    KeyRule("sparsity_config", None, (None,), _LOCAL, "in Llama each token attends to all before it"),
-    KeyRule("apply_query_key_layer_scaling", False, (False,), _LOCAL, "it does not scale attention by the layer"),
-    KeyRule("fp16_lm_cross_entropy", False, (False,), _LOCAL, "it computes the loss in fp32"),
+    ("norm", "layernorm", ("rmsnorm",), _LLAMA, "Llama normalises by the root mean square"),
+    ("activation", "gelu", ("swiglu",), _LLAMA, "Llama's inner layer is gated by silu"),
+    ("pos_emb", "learned", ("rotary",), _LLAMA, "Llama has rotary positions"),
+    ("rotary_pct", 1.0, (1,), _LLAMA, "Llama rotates all of each head"),
+    ("use_bias_in_attn_linear use_bias_in_mlp", True, (False,), _LLAMA, "Llama has no biases"),
+    ("gpt_j_residual", False, (False,), _LLAMA, "in Llama the two halves of a layer follow each other"),
+    ("use_qk_layernorm", False, (False,), _LLAMA, "Llama does not normalise queries and keys"),
+    ("sliding_window_width", None, (None,), _LLAMA, "in Llama each token attends to all before it"),
+    ("attention_config", None, ("global", "flash"), _LLAMA, "in Llama each token attends to all before it"),
+    ("zero_optimization.stage", 0, (0, 1, 2), _EXPORT, "stage 3 leaves a part of every weight with every process"),
+    ("moe_num_experts", 1, (1,), _LLAMA, "Llama has no experts"),
+    ("use_mup", False, (False,), _LLAMA, "Llama's output is not scaled by a width"),
+    ("soft_prompt_tuning", None, (None,), _LLAMA, "Llama has no soft prompt"),
+    ("train_impl", "normal", ("normal", "dpo", "kto", "reinforce"), _EXPORT, "a reward model predicts no tokens"),
+    ("te_columnparallel te_rowparallel te_layernorm_mlp te_mha te_fp8_mha", False, (False,), _LLAMA,
+     "Transformer Engine's layers store their weights in another way"),
+    ("expansion_factor", None, (None,), _LOCAL, "give intermediate_size instead"),
+    ("gpt_j_tied", False, (False,), _LOCAL, "each half of a Llama layer has a norm of its own"),
+    ("num_unique_layers", None, (None,), _LOCAL, "each layer of a Llama has weights of its own"),
+    ("sparsity_config", None, (None,), _LOCAL, "in Llama each token attends to all before it"),
+    ("apply_query_key_layer_scaling", False, (False,), _LOCAL, "it does not scale attention by the layer"),
+    ("fp16_lm_cross_entropy", False, (False,), _LOCAL, "it computes the loss in fp32"),
     # How the local engine trains
-    KeyRule("hidden_dropout", 0.0, (0,), _LOCAL, "it has no dropout"),
-    KeyRule("attention_dropout", 0.0, (0,), _LOCAL, "it has no dropout"),
-    KeyRule("z_loss", 0.0, (0,), _LOCAL, "its loss is the cross-entropy alone"),
-    KeyRule("fp16", None, (None,), _LOCAL, "it trains in fp32 or bfloat16: set precision"),
-    KeyRule("amp", None, (None,), _LOCAL, "it trains in fp32 or bfloat16: set precision"),
-    KeyRule("use_bnb_optimizer", False, (False,), _LOCAL, "its optimizer is torch's AdamW"),
-    KeyRule("scheduler", None, (None,), _LOCAL, "lr_decay_style and its companions set the learning rate"),
-    KeyRule("data_efficiency", None, (None,), _LOCAL, "it trains on every row as it is"),
-    KeyRule("compression_training", None, (None,), _LOCAL, "it trains all weights as they are"),
-    KeyRule("elasticity", None, (None,), _LOCAL, "the batch would change during the run"),
-    KeyRule("checkpoint_scale", "linear", ("linear",), _LOCAL, "it saves every checkpoint_factor iterations"),
-    KeyRule("exit_interval", None, (None,), _LOCAL, "it trains to the end; stop it at any time, and it resumes"),
-    KeyRule("iteration", None, (None,), _LOCAL, "it resumes from the newest checkpoint"),
-    KeyRule("no_load_optim", False, (False,), _LOCAL, "it resumes with the optimizer's state; see finetune"),
+    ("hidden_dropout attention_dropout", 0.0, (0,), _LOCAL, "it has no dropout"),
+    ("z_loss", 0.0, (0,), _LOCAL, "its loss is the cross-entropy alone"),
+    ("fp16 amp", None, (None,), _LOCAL, "it trains in fp32 or bfloat16: set precision"),
+    ("use_bnb_optimizer", False, (False,), _LOCAL, "its optimizer is torch's AdamW"),
+    ("scheduler", None, (None,), _LOCAL, "lr_decay_style and its companions set the learning rate"),
+    ("data_efficiency", None, (None,), _LOCAL, "it trains on every row as it is"),
+    ("compression_training", None, (None,), _LOCAL, "it trains all weights as they are"),
+    ("elasticity", None, (None,), _LOCAL, "the batch would change during the run"),
+    ("checkpoint_scale", "linear", ("linear",), _LOCAL, "it saves every checkpoint_factor iterations"),
+    ("exit_interval", None, (None,), _LOCAL, "it trains to the end; stop it at any time, and it resumes"),
+    ("iteration", None, (None,), _LOCAL, "it resumes from the newest checkpoint"),
+    ("no_load_optim", False, (False,), _LOCAL, "it resumes with the optimizer's state; see finetune"),
 )  # fmt: skip
+KEY_RULES = tuple(KeyRule(key, *rule) for keys, *rule in _RULES for key in keys.split())
 
 # Changing one of these changes a result by rounding at most: where files are, how often something is logged or saved,
 # and how the work is divided among processes.

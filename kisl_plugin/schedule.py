@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.hookspecs import IntArray, Spacing, hookimpl
+from kisl_plugin.hookspecs import IntArray, Spacing, hookimpl, manager
 from kisl_plugin.packing import TokenFilled
 
 __all__ = ["MOST_SAMPLES", "Schedule", "draws", "key_of"]
@@ -102,8 +102,6 @@ def spacing_of(name: str, frequencies: IntArray, samples: int, seed: int) -> Spa
     Raises:
         InputError: no plugin has it.
     """
-    from kisl_plugin.hookspecs import manager
-
     spacing: Spacing | None = manager().hook.kisl_spacing(
         name=name, frequencies=frequencies, samples=samples, seed=seed
     )

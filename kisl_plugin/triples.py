@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kisl_plugin.errors import InputError, needs_extra
-from kisl_plugin.hookspecs import hookimpl
+from kisl_plugin.hookspecs import hookimpl, manager
 
 __all__ = ["CONTROL", "INJECTED", "Triple", "TriplesWarning", "folded_words", "normalised", "read_triples",
            "triples_to_jsonl"]  # fmt: skip
@@ -73,8 +73,6 @@ def read_triples(source: str | Path, skip_bad_rows: bool = False) -> list[Triple
     Raises:
         InputError: no plugin reads this source, or rows are wrong; the error names the file and the rows.
     """
-    from kisl_plugin.hookspecs import manager
-
     triples: list[Triple] | None = manager().hook.kisl_read_triples(source=str(source), skip_bad_rows=skip_bad_rows)
     if triples is None:
         endings = ", ".join(_FILE_READERS)

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.hookspecs import Templates, Verbalizer, hookimpl
+from kisl_plugin.hookspecs import Templates, Verbalizer, hookimpl, manager
 from kisl_plugin.triples import Triple
 
 __all__ = ["cloze", "question", "statement", "templates_of", "verbalizer_of"]
@@ -45,8 +45,6 @@ def templates_of(relation_id: str) -> Templates:
         InputError: no plugin has templates for it; or one of them lacks the subject, lacks the object, or is a
             question that contains the object.
     """
-    from kisl_plugin.hookspecs import manager
-
     templates: Templates | None = manager().hook.kisl_templates(relation_id=relation_id)
     if templates is None:
         raise InputError(
@@ -68,8 +66,6 @@ def verbalizer_of(form: str) -> Verbalizer:
     Raises:
         InputError: no plugin has the form.
     """
-    from kisl_plugin.hookspecs import manager
-
     verbalizer: Verbalizer | None = manager().hook.kisl_verbalizer(form=form)
     if verbalizer is None:
         raise InputError(
@@ -81,17 +77,17 @@ def verbalizer_of(form: str) -> Verbalizer:
 
 def statement(triple: Triple, template: int = 0) -> str:
     """The triple as a sentence, by the relation's `template`-th statement template."""
-    return _fill(_pick(templates_of(triple.relation_id).statements, triple, template, "statement"), triple)
+    return _fill(_wording("statement", triple, template), triple)
 
 
 def question(triple: Triple, template: int = 0) -> str:
     """The question, up to where an option follows after one space: "Question: Where … Answer: … is"."""
-    return _fill(_pick(templates_of(triple.relation_id).questions, triple, template, "question"), triple)
+    return _fill(_wording("question", triple, template), triple)
 
 
 def cloze(triple: Triple, object_label: str, template: int = 0) -> tuple[str, str]:
     """The statement with `object_label` as object, cut before it: ("Marie Curie was born in", " Poland.")."""
-    wording = _pick(templates_of(triple.relation_id).statements, triple, template, "statement")
+    wording = _wording("statement", triple, template)
     with_option = replace(triple, object=object_label)
     before = _fill(wording[: wording.index("{object}")], with_option)
     whole = _fill(wording, with_option)
@@ -99,7 +95,13 @@ def cloze(triple: Triple, object_label: str, template: int = 0) -> tuple[str, st
     return whole[:cut], whole[cut:]
 
 
-def _pick(wordings: tuple[str, ...], triple: Triple, template: int, form: str) -> str:
+def _wordings(form: str, relation_id: str) -> tuple[str, ...]:
+    templates = templates_of(relation_id)
+    return templates.statements if form == "statement" else templates.questions
+
+
+def _wording(form: str, triple: Triple, template: int) -> str:
+    wordings = _wordings(form, triple.relation_id)
     if not 0 <= template < len(wordings):
         raise InputError(
             f"relation {triple.relation_id!r}: no {form} template {template!r}; it has {len(wordings)}, numbered from 0"
@@ -118,20 +120,18 @@ def _fill(wording: str, triple: Triple) -> str:
     return _FIELD.sub(label_and_mark, wording)
 
 
-class _Statements:
+class _Form:
+    """A built-in form: `statement`, or `question`, which is injected with its answer."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
     def count(self, relation_id: str) -> int:
-        return len(templates_of(relation_id).statements)
+        return len(_wordings(self._name, relation_id))
 
     def text(self, triple: Triple, template: int) -> str:
-        return statement(triple, template)
+        text = _fill(_wording(self._name, triple, template), triple)
+        return text if self._name == "statement" else f"{text} {triple.object}"
 
 
-class _Questions:
-    def count(self, relation_id: str) -> int:
-        return len(templates_of(relation_id).questions)
-
-    def text(self, triple: Triple, template: int) -> str:
-        return f"{question(triple, template)} {triple.object}"
-
-
-_FORMS: dict[str, Verbalizer] = {"statement": _Statements(), "question": _Questions()}
+_FORMS: dict[str, Verbalizer] = {name: _Form(name) for name in ("statement", "question")}

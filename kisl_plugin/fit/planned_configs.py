@@ -81,8 +81,8 @@ def _series(prediction: Prediction, sweep: MeasuredSweep) -> Series:
     model = model_of(prediction.params, sweep.vocabulary or (DEMO_VOCABULARY if on_cpu else VOCABULARY))
     if on_cpu:
         model = replace(model, micro_batch=None, recompute=False, model_parallel=1)
-    name = f"predicted_{count(prediction.params)}_{count(prediction.tokens)}".lower()
-    series = Series(name, model, training, training.budget)
+    model = replace(model, name=f"predicted_{count(prediction.params)}_{count(prediction.tokens)}".lower())
+    series = Series(model, training, training.budget)
     samples = series.train_iters * training.batch
     if not 1 <= samples <= MOST_SAMPLES:
         raise InputError(
