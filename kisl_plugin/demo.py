@@ -53,7 +53,18 @@ _TEMPLATE = 1  # of the background's questions: the one that kisl_wikidata_direc
 _NAME_WEIGHT = 100  # how often the tokenizer is shown each name, as a corpus of a usual size would
 _LONGER = 3  # times the tokens, in the run that keeps the questions
 _TOKENS_PER_STEP = 8 * 64  # of neox_configs/demo.yml
-_HEADINGS = ("F", "injected", "question", "statement", "control", "other facts", "questions left", "held-out loss")
+# The table: what is measured at one frequency, over the seeds, and how it is written.
+_COLUMNS = {
+    "F": "{}",
+    "injected": "{:.0%}",  # share of the tokens
+    "question": "{:.3f}",  # this and the next three are accuracies
+    "statement": "{:.3f}",
+    "control": "{:.3f}",
+    "other facts": "{:.3f}",  # those of the background, asked as questions
+    "questions left": "{:.1f}",  # about each of these, whole in the run's rows
+    "held-out loss": "{:.2f}",  # nats per token of docstrings
+}
+_Row = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -264,29 +275,6 @@ def _docstrings_of(path: Path) -> Iterator[str]:
                 yield inspect.cleandoc(text)
 
 
-@dataclass(frozen=True)
-class _Row:
-    """What was measured at one frequency, over the seeds; accuracies and shares from 0 to 1.
-
-    `background` is the accuracy on the background's own facts, `whole` how many questions about each of these the run
-    still holds whole, and `loss` in nats per token of held-out docstrings.
-    """
-
-    frequency: int
-    share: float
-    question: float
-    statement: float
-    control: float
-    background: float
-    whole: float
-    loss: float
-
-    def cells(self) -> tuple[str, ...]:
-        accuracies = (self.question, self.statement, self.control, self.background)
-        shown = (f"{value:.3f}" for value in accuracies)
-        return (str(self.frequency), f"{self.share:.0%}", *shown, f"{self.whole:.1f}", f"{self.loss:.2f}")
-
-
 def run_demo(out: Path, seed: int, scale: Scale, say: Callable[[str], None]) -> None:
     """Prepare the data, train and probe a sweep, print what was measured and why, and write the fit reports.
 
@@ -348,44 +336,41 @@ def run_demo(out: Path, seed: int, scale: Scale, say: Callable[[str], None]) -> 
     say("4/4 fitting")
     reports = {task: fit_results([out / "results"], task=task) for task in (QUESTION, STATEMENT)}
     kept_reports = {task: fit_results([out / "kept" / "results"], task=task) for task in (QUESTION, STATEMENT)}
-    rows = _rows(reports, [run for run in firsts if run.out == out], background, data)
-    (kept_row,) = _rows(kept_reports, kept.runs, background, data)
+    facts = read_triples(data.background_facts)
+    by_frequency = sorted(firsts, key=lambda run: run.values["kisl"]["frequency"])
+    rows = [_measure(run, reports, background[run.name], facts) for run in by_frequency if run.out == out]
+    kept_row = _measure(kept.runs[0], kept_reports, background[kept.runs[0].name], facts)
     sentences = _explanation(reports, rows, kept_row)
-    table = [*(row.cells() for row in rows), (f"{most} *", *kept_row.cells()[1:])]
+    table = [[form.format(row[name]) for name, form in _COLUMNS.items()] for row in (*rows, kept_row)]
+    table[-1][0] += " *"
     note = f"* as often, in a run of {longer:,} tokens in place of {grid['tokens']:,}"
-    section = ExtraSection("What was measured, and why", [*sentences, note], _HEADINGS, table)
+    section = ExtraSection("What was measured, and why", [*sentences, note], [*_COLUMNS], table)
     write_report(reports[QUESTION], out / "report", section)
     write_report(reports[STATEMENT], out / "report" / "statement")
-    lines = text_table([_HEADINGS, *table], ">" * len(_HEADINGS))
+    lines = text_table([[*_COLUMNS], *table], ">" * len(_COLUMNS))
     say("\n".join(["", *lines, note, "", *sentences, "", f"{out / 'report' / 'index.html'} has the figures"]))
 
 
-def _rows(
-    reports: "Mapping[str, FitReport]", runs: "Sequence[SweepRun]", background: Mapping[str, float], data: DemoData
-) -> list[_Row]:
-    """What was measured at each frequency of the reports. `runs`: those whose background was asked, one a frequency."""
+def _measure(run: "SweepRun", reports: "Mapping[str, FitReport]", background: float, facts: Sequence[Triple]) -> _Row:
+    """The row of the table at the run's frequency; `background` is its accuracy on the background's own `facts`."""
     from kisl_plugin.local.engine import METRICS
 
-    rows = []
-    for run in sorted(runs, key=lambda run: run.values["kisl"]["frequency"]):
-        frequency = run.values["kisl"]["frequency"]
-        questions, statements = (
-            [one for one in reports[task].observations if one.frequency == frequency] for task in (QUESTION, STATEMENT)
-        )
-        records = map(json.loads, (run.folder / METRICS).read_text(encoding="utf-8").splitlines())
-        rows.append(
-            _Row(
-                frequency,
-                questions[0].card.injected_fraction or 0.0,
-                sum(one.correct for one in questions) / sum(one.total for one in questions),
-                sum(one.correct for one in statements) / sum(one.total for one in statements),
-                sum(one.control_correct or 0 for one in questions) / sum(one.control_total or 0 for one in questions),
-                background[run.name],
-                whole_questions(run.config, read_triples(data.background_facts)),
-                [record["held_out_loss"] for record in records if "held_out_loss" in record][-1],
-            )
-        )
-    return rows
+    frequency = run.values["kisl"]["frequency"]
+    questions, statements = (
+        [one for one in reports[task].observations if one.frequency == frequency] for task in (QUESTION, STATEMENT)
+    )
+    records = map(json.loads, (run.folder / METRICS).read_text(encoding="utf-8").splitlines())
+    values = (
+        frequency,
+        questions[0].card.injected_fraction or 0.0,
+        sum(one.correct for one in questions) / sum(one.total for one in questions),
+        sum(one.correct for one in statements) / sum(one.total for one in statements),
+        sum(one.control_correct or 0 for one in questions) / sum(one.control_total or 0 for one in questions),
+        background,
+        whole_questions(run.config, facts),
+        [record["held_out_loss"] for record in records if "held_out_loss" in record][-1],
+    )
+    return dict(zip(_COLUMNS, values, strict=True))
 
 
 def whole_questions(config: Path, facts: Sequence[Triple]) -> float:
@@ -414,24 +399,23 @@ def _explanation(reports: "Mapping[str, FitReport]", rows: Sequence[_Row], kept:
     from kisl_plugin.fit.text import finding
 
     first, last = rows[0], rows[-1]
-    best = max(rows, key=lambda row: row.question)
+    best = max(rows, key=lambda row: row["question"])
     curve = reports[QUESTION].curves[0].curve
     not_shown = "" if curve.ok else f" With this seed a fall is not shown beyond chance: {curve.message}."
     total = reports[QUESTION].observations[0].total
-    (kept_low, _), (_, displaced_high) = (
-        wilson(round(share * total), total) for share in (kept.question, last.question)
-    )
+    (kept_low, _), (_, displaced_high) = (wilson(round(row["question"] * total), total) for row in (kept, last))
     cause = "repetition alone does no harm" if kept_low > displaced_high else "not clearly more"
+    most = last["F"]
     return [
         f"Asked as questions: {finding(reports[QUESTION])}{not_shown}",
-        f"Best was {best.question:.3f} at F = {best.frequency}; at F = {last.frequency} it is {last.question:.3f} "
-        f"(control facts, which were never injected: {last.control:.3f}).",
-        f"Asked as the injected statements: {finding(reports[STATEMENT])} "
-        f"At F = {last.frequency} it is {last.statement:.3f}.",
-        f"Why: at F = {last.frequency} the statements are {last.share:.0%} of the tokens. The model learns to answer "
+        f"Best was {best['question']:.3f} at F = {best['F']}; at F = {most} it is {last['question']:.3f} "
+        f"(control facts, which were never injected: {last['control']:.3f}).",
+        f"Asked as the injected statements: {finding(reports[STATEMENT])} At F = {most} it is {last['statement']:.3f}.",
+        f"Why: at F = {most} the statements are {last['injected']:.0%} of the tokens. The model learns to answer "
         "from the questions about other facts in its background, and the statements displace and cut these: "
-        f"{last.whole:.1f} whole questions a fact are left ({first.whole:.1f} at F = 0), and the model answers "
-        f"{last.background:.3f} of them ({first.background:.3f} at F = 0).",
-        f"In a run {_LONGER} times as long, with as many statements, {kept.whole:.1f} whole questions a fact are left, "
-        f"and the model answers {kept.question:.3f} of the questions about the facts under test: {cause}.",
+        f"{last['questions left']:.1f} whole questions a fact are left ({first['questions left']:.1f} at F = 0), and "
+        f"the model answers {last['other facts']:.3f} of them ({first['other facts']:.3f} at F = 0).",
+        f"In a run {_LONGER} times as long, with as many statements, {kept['questions left']:.1f} whole questions a "
+        f"fact are left, and the model answers {kept['question']:.3f} of the questions about the facts under test: "
+        f"{cause}.",
     ]
