@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.files import resource
-from kisl_plugin.fit.planned_configs import frequencies_of, write_configs
-from kisl_plugin.fit.predict import MeasuredSweep, Prediction
+from kisl_plugin.fit.predict import MeasuredSweep, Prediction, frequencies_of, write_configs
 from kisl_plugin.grid import BYTES_A_PARAMETER, BYTES_OF_A_GPU, GRID, LLAMA2, MODELS, LlamaShape, model_of
 from kisl_plugin.local.config import read_config
 from kisl_plugin.local.model import padded_vocabulary

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from scipy.optimize import isotonic_regression
 from scipy.special import xlogy
 
+from kisl_plugin.fit.curve import bootstrap_p_values, order_restricted
 from kisl_plugin.fit.likelihood import FloatArray
-from kisl_plugin.fit.order_tests import bootstrap_p_values, order_restricted
 
 pairs_of_counts = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 30)), min_size=1, max_size=8)
 

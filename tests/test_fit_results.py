@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit.observations import find_floor
 from kisl_plugin.fit.report import outcome_matrix
-from kisl_plugin.fit.results import Reading, read_results
-from kisl_plugin.fit.samples import read_samples
-from kisl_plugin.fit.tables import write_observations
+from kisl_plugin.fit.results import Reading, read_results, read_samples
+from kisl_plugin.fit.writing import write_observations
 
 
 def read(*paths: Path, task: str = TASK) -> Reading:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kisl_plugin.cli.fit import main
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit import fit_results
-from kisl_plugin.fit.selection import parse_selection, select_cards
+from kisl_plugin.fit.cards import parse_selection, select_cards
 from kisl_plugin.runcard import RunCard
 
 CORPUS = "d70d317b6486458e7f35e8e5f9076b9a0d796118230878535ba1b557191da1bb"

@@ -14,8 +14,10 @@ from fit_files import TASK, results, run_card, sample, with_metrics, write, writ
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit import fit_results
+from kisl_plugin.fit.cards import read_runs
+from kisl_plugin.fit.report import Table
 from kisl_plugin.fit.results import Reading, read_results
-from kisl_plugin.fit.tables import Table, read_runs, write_observations
+from kisl_plugin.fit.writing import write_observations
 
 ROOT = Path(__file__).parents[1]
 

@@ -93,10 +93,10 @@ def main(
     Prints a table and writes a report folder: index.html (the page), fit.json, observations.csv, and the figures as
     PNG and PDF. Files that are not used are listed with the reason; if no file can be used, the exit status is 1.
     """
-    from kisl_plugin.fit.planned_configs import write_configs as write_planned
+    from kisl_plugin.fit.cards import parse_selection
     from kisl_plugin.fit.predict import parse_count, parse_target, sweep_of
+    from kisl_plugin.fit.predict import write_configs as write_planned
     from kisl_plugin.fit.report import FitOptions, fit_results
-    from kisl_plugin.fit.selection import parse_selection
     from kisl_plugin.fit.text import render_report
     from kisl_plugin.fit.writing import write_report
 

@@ -6,14 +6,17 @@ The table, the page, the figures and fit.json all read the `FitReport` made here
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.fit.cards import Selection
 from kisl_plugin.fit.collapse_points import CollapsePoint, ray_of
 from kisl_plugin.fit.curve import CollapseCurve, fit_collapse_curve, wilson
 from kisl_plugin.fit.hold_out import HeldOut, Verdict, hold_out, law_verdicts
@@ -38,8 +41,6 @@ from kisl_plugin.fit.observations import (
 )
 from kisl_plugin.fit.predict import Laws, Prediction, Target, predict, sweep_of
 from kisl_plugin.fit.results import read_results
-from kisl_plugin.fit.selection import Selection
-from kisl_plugin.fit.tables import Table, observation_table
 from kisl_plugin.fit.text import NOT_IDENTIFIED, OK_IF_RUNS_VARY, count, needs_sizes
 
 __all__ = ["CurveReport", "FitOptions", "FitReport", "LawReport", "fit_results"]
@@ -148,6 +149,41 @@ class LawReport:
         """`D = 58B` or `D = 20·N`, with the experiment: `D = 58B, experiment A`."""
         where = f"D = {self.ratio:.3g}·N" if self.tokens is None else f"D = {count(self.tokens)}"
         return f"{where}, experiment {self.letter.lstrip('·')}" if self.letter else where
+
+
+# The tables of a report
+
+
+class Table(list[dict[str, Any]]):
+    """Rows as dicts that have the same keys in the same order."""
+
+    def to_pandas(self) -> Any:
+        """The rows as a pandas.DataFrame.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        try:
+            pandas = import_module("pandas")  # it has no types without another package
+        except ImportError:
+            raise InputError("to_pandas needs pandas: pip install pandas") from None
+        return pandas.DataFrame(list(self))
+
+
+OBSERVATION_COLUMNS = (
+    *("params", "tokens", "frequency", "group", "seed", "train_seed"),
+    *("correct", "total", "control_correct", "control_total", "bits_per_byte"),
+    *("task", "engine", "form", "model", "path"),
+)
+
+
+def observation_table(observations: Iterable[Observation]) -> Table:
+    """One row for each observation: first what decides the run, then what was right, then where it is from."""
+    table = Table()
+    for one in observations:
+        own = {"seed": one.seeds[0], "train_seed": one.seeds[1], "engine": one.card.engine, "form": one.card.form}
+        table.append({key: own[key] if key in own else getattr(one, key) for key in OBSERVATION_COLUMNS})
+    return table
 
 
 @dataclass(frozen=True, kw_only=True)

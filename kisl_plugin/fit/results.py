@@ -11,25 +11,25 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.fit.cards import Row, Selection, read_runs, select_cards, selection_text
 from kisl_plugin.fit.observations import (
     Observation,
     ProbedRun,
     SetAside,
+    TripleKey,
     check_card,
     drop_superseded,
     object_at,
 )
-from kisl_plugin.fit.samples import check_samples, samples_beside
-from kisl_plugin.fit.selection import Selection, select_cards, selection_text
-from kisl_plugin.fit.tables import Row, read_runs
 from kisl_plugin.fit.text import plural
 from kisl_plugin.runcard import RunCard
 
-__all__ = ["Reading", "read_results"]
+__all__ = ["Reading", "Sample", "read_results", "read_samples"]
 
 DEFAULT_TASK = "kisl_wikidata"
 _BACKGROUND_TASK = "kisl_background"
@@ -86,6 +86,7 @@ def read_results(
 
 # results_<time>.json, and <stem>_<time>.json for `--output_path <stem>.json`
 _LM_EVAL_NAME = re.compile(r"results_.*\.json|.*_\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d.*\.json")
+_RUN_CARD = "run card"  # where a card is from; else it is a row of the table
 _NO_CARD = (
     "no run card (metadata.kisl): probe a model trained with kisl, with its kisl.json beside it, or describe the run "
     "in a table (--runs)"
@@ -134,34 +135,29 @@ class _Reader:
         """Read one file; other JSON is passed over unless it must be lm-eval's results."""
         try:
             data = _load_results(file, is_results)
-        except InputError as reason:
-            self.set_aside.append(SetAside(str(file), str(reason)))
-            return
-        if data is None:
-            return
-        self.other_forms.update(name for name in object_at(data, "results") if name.startswith(f"{DEFAULT_TASK}_"))
-        results = _Results(data, str(file))
-        rows = [row for row in self.rows if row.names(file)]
-        self._used_rows |= {row.where for row in rows}
-        try:
+            if data is None:
+                return
+            self.other_forms.update(name for name in object_at(data, "results") if name.startswith(f"{DEFAULT_TASK}_"))
+            rows = [row for row in self.rows if row.names(file)]
+            self._used_rows |= {row.where for row in rows}
             _check_usable(data, self.task)
-            card, where = self._card(results, rows)
-            observations = _make_observations(results, self.task, card, where, samples_beside(file, self.task))
+            card, where = self._card(data, rows)
+            observations = _make_observations(data, file, self.task, card, where)
         except InputError as reason:
             self.set_aside.append(SetAside(str(file), str(reason)))
             return
         self.runs.append(ProbedRun(str(file), observations))
-        if where == "run card":
+        if where == _RUN_CARD:
             self._notes += [f"{file}: has a run card, so {row.where} is not used" for row in rows]
-        if results.bits_per_byte is not None:
+        if observations[0].bits_per_byte is not None:
             text = object_at(data, "configs", _BACKGROUND_TASK, "metadata", _BACKGROUND_TASK).get("sha256")
             self._background_texts[str(file)] = str(text or "")
 
-    def _card(self, results: "_Results", rows: Sequence[Row]) -> tuple[Any, str]:
+    def _card(self, data: Mapping[str, Any], rows: Sequence[Row]) -> tuple[Any, str]:
         """The run card of a results file as JSON, and what it is from: the results, or the one row that names them."""
-        raw = results.card(self.task)
+        raw = object_at(data, "configs", self.task, "metadata").get("kisl")
         if raw is not None:
-            return raw, "run card"
+            return raw, _RUN_CARD
         if not rows:
             no_row = f"no run card (metadata.kisl), and no row of {self.table} names it"
             raise InputError(no_row if self.table else _NO_CARD)
@@ -170,13 +166,13 @@ class _Reader:
             raise InputError(f"{where} and {rows[1].where.rpartition(': ')[2]} name the same results; keep one of them")
         triples, answered = dict(rows[0].card["triples"]), 0
         for key, metric in (("count", "items,none"), ("control", "items_control,none")):
-            items = _finite_number(results.metrics(self.task).get(metric))
+            items = _finite_number(object_at(data, "results", self.task).get(metric))
             if items % 1 == 0:
                 triples.setdefault(key, int(items))
                 answered += int(items)
         if "count" not in triples:
             raise InputError(f"the results do not say how many items there are: fill {where}, column triples")
-        original = object_at(results.data, "n-samples", self.task).get("original")
+        original = object_at(data, "n-samples", self.task).get("original")
         if answered and isinstance(original, int) and answered != original:
             raise InputError(f"{answered} of {original} items answered: probe all items")
         return {**rows[0].card, "triples": triples}, where
@@ -202,7 +198,7 @@ class _Reader:
         ]
         observations: list[Observation] = []
         for run in kept:
-            checked, problems = check_samples(run.observations)
+            checked, problems = _check_samples(run.observations)
             observations += checked
             notes += problems
         texts = len({self._background_texts[run.path] for run in kept if run.path in self._background_texts})
@@ -252,53 +248,6 @@ def _load_results(file: Path, must_be_results: bool) -> dict[str, Any] | None:
 _ANSWERING_ARGUMENTS = ("add_bos_token", "tokenizer", "prefix_token_id", "load_in_8bit", "load_in_4bit", "backend")
 
 
-@dataclass(frozen=True)
-class _Results:
-    """What lm-eval gave for one model; `path` says where."""
-
-    data: Mapping[str, Any]
-    path: str
-
-    @property
-    def model(self) -> str:
-        """lm-eval's name of the model, or its folder."""
-        return str(self.data.get("model_name") or object_at(self.data, "config").get("model") or "")
-
-    @property
-    def date(self) -> float:
-        """When lm-eval was started, in seconds since 1970; 0 if unknown."""
-        when = _finite_number(self.data.get("date"))
-        return when if math.isfinite(when) else 0.0
-
-    def card(self, task: str) -> Any:
-        """The run card that the probe found beside the model; None without one."""
-        return object_at(self.data, "configs", task, "metadata").get("kisl")
-
-    @property
-    def bits_per_byte(self) -> float | None:
-        """Of the whole background text; None if it was not measured."""
-        value = _finite_number(self.metrics(_BACKGROUND_TASK).get("bits_per_byte,none"))
-        return value if value >= 0 and object_at(self.data, "config").get("limit") is None else None
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """What lm-eval was run with that can change what a model answers; a batch size and a device do not."""
-        config = object_at(self.data, "config")
-        arguments = config.get("model_args")
-        if isinstance(arguments, str):  # before lm-eval 0.4.10
-            arguments = dict(part.partition("=")[::2] for part in arguments.split(","))
-        arguments = object_at({"": arguments}, "")
-        dtype = str(config.get("model_dtype") or arguments.get("dtype") or "unknown").removeprefix("torch.")
-        settings = {key: arguments[key] for key in _ANSWERING_ARGUMENTS if key in arguments}
-        settings |= {"model": config.get("model") or "unknown", "dtype": dtype}
-        settings["template"] = "chat" if self.data.get("chat_template") else "none"
-        return {key: str(value) for key, value in settings.items()}
-
-    def metrics(self, task: str) -> Mapping[str, Any]:
-        """lm-eval's metrics of a task."""
-        return object_at(self.data, "results", task)
-
-
 def _finite_number(value: Any) -> float:
     """A value of unchecked JSON as a finite number; NaN if it is none."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not -1e300 < value < 1e300:
@@ -322,9 +271,7 @@ def _check_usable(data: Mapping[str, Any], task: str) -> None:
         raise InputError(f"run with --limit {limit}: probe all items")
 
 
-def _make_observations(
-    results: _Results, task: str, raw: Any, where: str, samples: Path | None
-) -> tuple[Observation, ...]:
+def _make_observations(data: Mapping[str, Any], file: Path, task: str, raw: Any, where: str) -> tuple[Observation, ...]:
     """The observations of `task`, of a run with the card `raw` (JSON); `where` names the card in errors.
 
     Raises:
@@ -333,7 +280,8 @@ def _make_observations(
     card = RunCard.from_dict(raw, where)
     card = replace(card, created=str(raw.get("created") or ""))
     check_card(card, where)
-    metrics, control = results.metrics(task), card.triples.get("control")
+    metrics, config = object_at(data, "results", task), object_at(data, "config")
+    control = card.triples.get("control")
     control = control if type(control) is int and control >= 0 else None  # True is no count
     injected = card.triples["count"]
     for name, expected in (("items", injected), ("items_control", control)):
@@ -341,7 +289,7 @@ def _make_observations(
         if expected is not None and items != expected:
             raise InputError(f"{name} is {items}; the {where} has {expected} triples: probe all items")
     # Results of other probes have no metric `items`; `effective` is that of one metric in lm-eval 0.4.12
-    effective, fewest = object_at(results.data, "n-samples", task).get("effective"), min(injected, control or injected)
+    effective, fewest = object_at(data, "n-samples", task).get("effective"), min(injected, control or injected)
     if card.groups is None and "items,none" not in metrics and isinstance(effective, int) and effective < fewest:
         raise InputError(f"{effective} items answered; the {where} has {injected} injected triples: probe all items")
     if card.groups is None:
@@ -349,28 +297,42 @@ def _make_observations(
     else:  # a group without triples has no accuracy
         cells = [(name, group["frequency"], group["count"]) for name, group in card.groups.items() if group["count"]]
     right = _count_right(metrics, "acc_control", control, where) if control and "acc_control,none" in metrics else None
-    observations = []
-    for group, frequency, total in cells:
-        correct = _count_right(metrics, "acc" if group is None else f"acc_{group}", total, where)
-        observations.append(
-            Observation(
-                path=results.path,
-                task=task,
-                model=results.model,
-                card=card,
-                frequency=frequency,
-                group=group,
-                correct=correct,
-                total=total,
-                control_correct=right,
-                control_total=control if right is not None else None,
-                date=results.date,
-                settings=results.settings,
-                bits_per_byte=results.bits_per_byte,
-                samples=samples,
-            )
+    date = _finite_number(data.get("date"))
+    bits = _finite_number(object_at(data, "results", _BACKGROUND_TASK).get("bits_per_byte,none"))
+    stamp = _STAMP.search(file.name)
+    samples = file.with_name(f"samples_{task}_{stamp[1]}.jsonl") if stamp else None
+    return tuple(
+        Observation(
+            path=str(file),
+            task=task,
+            model=str(data.get("model_name") or config.get("model") or ""),
+            card=card,
+            frequency=frequency,
+            group=group,
+            correct=_count_right(metrics, "acc" if group is None else f"acc_{group}", total, where),
+            total=total,
+            control_correct=right,
+            control_total=control if right is not None else None,
+            date=0.0 if math.isnan(date) else date,
+            settings=_answering_settings(data, config),
+            bits_per_byte=bits if bits >= 0 else None,
+            samples=samples.resolve() if samples is not None and samples.is_file() else None,
         )
-    return tuple(observations)
+        for group, frequency, total in cells
+    )
+
+
+def _answering_settings(data: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
+    """What lm-eval was run with that can change what a model answers; a batch size and a device do not."""
+    arguments = config.get("model_args")
+    if isinstance(arguments, str):  # before lm-eval 0.4.10
+        arguments = dict(part.partition("=")[::2] for part in arguments.split(","))
+    arguments = arguments if isinstance(arguments, Mapping) else {}
+    dtype = str(config.get("model_dtype") or arguments.get("dtype") or "unknown").removeprefix("torch.")
+    settings = {key: arguments[key] for key in _ANSWERING_ARGUMENTS if key in arguments}
+    settings |= {"model": config.get("model") or "unknown", "dtype": dtype}
+    settings["template"] = "chat" if data.get("chat_template") else "none"
+    return {key: str(value) for key, value in settings.items()}
 
 
 # Accuracies → counts of right items
@@ -396,3 +358,79 @@ def _count_right(metrics: Mapping[str, Any], metric: str, total: int, where: str
     if abs(value * total - round(value * total)) > _WHOLE:
         raise InputError(f"{key} is {value!r}, which is no whole number of the {total} triples of the {where}")
     return round(value * total)
+
+
+# lm-eval's samples files: which triple was asked, and whether the model was right
+
+_STAMP = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d[^/]*)\.json")  # in the names of results and of their samples
+
+
+class Sample(NamedTuple):
+    """A row: the triple, its group, and whether it was right (None for what is not counted in `acc`)."""
+
+    key: TripleKey
+    group: str
+    right: bool | None
+
+
+@lru_cache(maxsize=1 << 17)
+def _shared(key: TripleKey) -> TripleKey:
+    """One tuple for all runs, which ask the same triples: a large sweep then fits into memory."""
+    return key
+
+
+def read_samples(path: Path) -> list[Sample]:
+    """The rows of a samples file.
+
+    Raises:
+        InputError: it cannot be read, or a row names no triple or has an `acc` other than 0 and 1.
+    """
+    samples: list[Sample] = []
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                row = json.loads(line)
+                doc = row.get("doc") if isinstance(row, Mapping) else None
+                if not isinstance(doc, Mapping):
+                    raise InputError("not a sample: expected an object with 'doc'")
+                subject, object_ = (doc.get(f"{part}_id") or doc.get(part) for part in ("subject", "object"))
+                key = subject, doc.get("relation_id"), object_
+                if not all(isinstance(part, str) for part in key):
+                    raise InputError("its doc names no triple (subject, relation_id, object)")
+                right = row.get("acc")  # None for a control triple; several processes write it as null
+                if right not in (None, 0, 1):
+                    raise InputError(f"acc is {right!r}; expected 0 or 1")
+                samples.append(
+                    Sample(_shared(key), str(doc.get("group") or ""), None if right is None else bool(right))
+                )
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: row {len(samples) + 1}: {error}") from None
+    return samples
+
+
+def _check_samples(observations: Sequence[Observation]) -> tuple[list[Observation], list[str]]:
+    """The observations of one results file with what its samples say, and the reason where samples are not used."""
+    path = observations[0].samples
+    if path is None:
+        return list(observations), []
+    checked = []
+    try:
+        rows = read_samples(path)
+        for one in observations:
+            own = [row for row in rows if row.right is not None and one.group in (None, row.group)]
+            outcomes = {row.key: bool(row.right) for row in own}
+            if len(outcomes) != len(own):
+                twice = next(key for key, times in Counter(row.key for row in own).items() if times > 1)
+                raise InputError(f"{path}: the triple {' – '.join(twice)} is asked twice")
+            right = sum(outcomes.values())
+            if (right, len(own)) != (one.correct, one.total):
+                raise InputError(
+                    f"{path}: {right} of {len(own)} rows are right where the results have {one.correct} of {one.total}"
+                    + (f" (group {one.group})" if one.group is not None else "")
+                )
+            checked.append(replace(one, outcomes=outcomes))
+    except InputError as reason:
+        return [replace(one, samples=None) for one in observations], [f"samples not used: {reason}"]
+    return checked, []

@@ -5,8 +5,10 @@ statuses.
 """
 
 import math
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -44,7 +46,15 @@ STATUS_HELP = {
 UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
 _BEYOND_UNITS = 1e15
 _LONG = 1e6  # frequencies from here on are written with a unit
+_NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?)\s*([KMBT]?)", re.IGNORECASE)
 _Ends = tuple[float | None, float | None]
+
+
+def read_number(text: str) -> tuple[Decimal, int] | None:
+    """A number as people write it (3000000000, 1.05e9, 3B): its digits and the size of its unit; None of other text."""
+    written = _NUMBER.fullmatch(text.strip())
+    sizes = {unit: int(size) for size, unit in UNITS}
+    return (Decimal(written[1]), sizes.get(written[2].upper(), 1)) if written else None
 
 
 def count(value: float) -> str:

@@ -3,6 +3,8 @@
 fit.json is read by other programs: its keys stay, and a value that is not identified is null, never NaN.
 """
 
+import csv
+import io
 import json
 import math
 from collections.abc import Iterable
@@ -12,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from kisl_plugin import __version__
 from kisl_plugin.errors import InputError
-from kisl_plugin.files import write_atomically
-from kisl_plugin.fit.report import CurveReport, FitReport, LawReport
-from kisl_plugin.fit.tables import write_observations
+from kisl_plugin.files import no_formula, write_atomically
+from kisl_plugin.fit.observations import Observation
+from kisl_plugin.fit.report import OBSERVATION_COLUMNS, CurveReport, FitReport, LawReport, observation_table
 
 if TYPE_CHECKING:
     from kisl_plugin.fit.page import ExtraSection
 
-__all__ = ["report_entries", "write_report"]
+__all__ = ["report_entries", "write_observations", "write_report"]
 
 _SCHEMA = 1
 _CURVE_KEYS = (
@@ -78,6 +80,20 @@ def write_report(report: FitReport, out: str | Path, extra: "ExtraSection | None
         reason = error.strerror or error
         raise InputError(f"{folder}: cannot be written ({reason}); choose another place with --out") from None
     return files
+
+
+def write_observations(observations: Iterable[Observation], path: Path) -> Path:
+    """Write the observations as CSV, for people.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, OBSERVATION_COLUMNS)
+    writer.writeheader()
+    for row in observation_table(observations):
+        writer.writerow({key: no_formula(cell) if isinstance(cell, str) else cell for key, cell in row.items()})
+    return write_atomically(path, text.getvalue())
 
 
 def report_entries(report: FitReport) -> dict[str, Any]:

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 from asking import facts_of
 
-from kisl_plugin.fit.planned_configs import write_configs
-from kisl_plugin.fit.predict import MeasuredSweep, Prediction
+from kisl_plugin.fit.predict import MeasuredSweep, Prediction, write_configs
 
 SWEEP = MeasuredSweep(
     triples=2581, tokens_per_statement=13.8, source="wikidata_six", seq_length=2048, vocabulary=32_000
