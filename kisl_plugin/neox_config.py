@@ -25,6 +25,7 @@ __all__ = [
     "ROUNDING_KEYS",
     "Yamls",
     "check_optimizer_values",
+    "check_swiglu_width",
     "check_values",
     "hint_for_key",
     "is_same_value",
@@ -375,12 +376,20 @@ def check_values(yamls: Yamls) -> None:
     weights = yamls.values.get("train_data_weights")
     if isinstance(weights, list) and not (all(map(is_number, weights)) and min(weights, default=1) >= 0 < sum(weights)):
         raise yamls.wrong_value("train_data_weights", weights, "numbers, none negative and not all zero")
-    hidden: Any = yamls.values.get("hidden_size")
-    if yamls.values.get("activation") == "swiglu" and is_whole(hidden, 1):
-        try:
-            swiglu_width(yamls.values)
-        except InputError as error:
-            raise InputError(f"{yamls.file_of('intermediate_size')}: {error}") from None
+    if yamls.values.get("activation") == "swiglu" and is_whole(yamls.values.get("hidden_size"), 1):
+        check_swiglu_width(yamls)
+
+
+def check_swiglu_width(yamls: Yamls) -> None:
+    """Check that the two projections of GPT-NeoX's swiglu fit each other.
+
+    Raises:
+        InputError: they do not; names the file.
+    """
+    try:
+        swiglu_width(yamls.values)
+    except InputError as error:
+        raise InputError(f"{yamls.file_of('intermediate_size')}: {error}") from None
 
 
 def check_optimizer_values(yamls: Yamls) -> None:

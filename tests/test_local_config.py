@@ -67,6 +67,7 @@ def test_keys_without_effect_are_listed(tmp_path: Path) -> None:
         ({"precision": "bfloat16", "bf16": {"enabled": False}}, "bf16.enabled is False; .* precision is 'bfloat16'"),
         ({"bf16": {"enabled": "no"}}, "bf16.enabled is 'no'; expected true or false"),
         ({"fp16": {"enabled": "yes"}}, "fp16 is .*'yes'.* set precision"),
+        ({"intermediate_size": 101}, "intermediate_size 101 .* 68 outputs for 33 inputs; use a multiple of 6"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_name(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

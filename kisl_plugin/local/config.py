@@ -16,6 +16,7 @@ from kisl_plugin.neox_config import (
     OPTIMIZER_VALUES,
     Yamls,
     check_optimizer_values,
+    check_swiglu_width,
     is_same_value,
     read_yamls,
     refuse_keys,
@@ -97,6 +98,7 @@ def read_config(paths: Sequence[Path]) -> LocalConfig:
     ):  # fmt: skip
         if not fits:
             raise yamls.wrong_value(key, values[key], expected)
+    check_swiglu_width(yamls)
     return LocalConfig(values, yamls.where, (*unused, *_unused_extra_args(yamls)))
 
 
