@@ -1,11 +1,16 @@
-"""The errors a user can meet: one line that names the file, the key or row, the value seen and what to do."""
+"""The errors a user can meet: one line that names the file, the key or row, the value seen and what to do.
+
+And what several modules need to raise them: tests of a value, the hint for a misspelt name or a missing library.
+"""
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from typing import Any
 
-__all__ = ["InputError", "KislError", "did_you_mean", "error_line", "needs_extra"]
+__all__ = ["InputError", "KislError", "did_you_mean", "error_line", "is_number", "is_whole", "needs_extra"]
 
 
 class KislError(Exception):
@@ -18,6 +23,16 @@ class InputError(KislError, ValueError):
     """A wrong call or a bad input: the user can mend it."""
 
     exit_status = 2
+
+
+def is_whole(value: Any, least: int = 0) -> bool:
+    """Whether a value of a YAML or JSON file is an integer of at least `least`; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def is_number(value: Any) -> bool:
+    """Whether such a value is a finite number; integers that overflow as floats are not, nor are true and false."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:

@@ -14,8 +14,7 @@ from typing import Any, Literal
 
 import yaml
 
-from kisl_plugin.errors import InputError, did_you_mean
-from kisl_plugin.plan import is_number, is_whole
+from kisl_plugin.errors import InputError, did_you_mean, is_number, is_whole
 
 __all__ = [
     "KEY_RULES",

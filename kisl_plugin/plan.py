@@ -1,6 +1,5 @@
 """From the `kisl` section of a YAML to a run's statements and schedule, the same for every engine."""
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kisl_plugin.errors import InputError, did_you_mean
+from kisl_plugin.errors import InputError, did_you_mean, is_number, is_whole
 from kisl_plugin.files import sha256
 from kisl_plugin.options import choices_of
 from kisl_plugin.schedule import Schedule
@@ -22,8 +21,6 @@ __all__ = [
     "InjectionPlan",
     "InjectionSettings",
     "describe_passes",
-    "is_number",
-    "is_whole",
     "make_plan",
     "read_settings",
 ]
@@ -92,16 +89,6 @@ def read_settings(section: Any, where: str, default_seed: int) -> InjectionSetti
     if values["triples"].startswith("~"):
         values["triples"] = str(Path(values["triples"]).expanduser())
     return InjectionSettings(**values)
-
-
-def is_whole(value: Any, least: int = 0) -> bool:
-    """Whether a YAML's value is an integer of at least `least`; true and false are none."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def is_number(value: Any) -> bool:
-    """Whether a YAML's value is a finite number; integers that overflow as floats are not, nor are true and false."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _is_name(value: Any) -> bool:

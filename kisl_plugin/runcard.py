@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from kisl_plugin.errors import InputError
+from kisl_plugin.errors import InputError, is_whole
 from kisl_plugin.files import sha256, write_atomically
 
 __all__ = [
@@ -84,33 +84,25 @@ class RunCard:
             raise InputError(f"{where}: a run card is a JSON object, not {type(data).__name__}")
         if data.get("schema") != _SCHEMA:
             raise InputError(f"{where}: schema is {data.get('schema')!r}; this version reads schema {_SCHEMA}")
-        for outer, inner in (("model", "params"), ("tokens", ""), ("triples", "count"), ("seed", "")):
-            value, key = data.get(outer), outer
-            if inner:
-                value, key = value.get(inner) if isinstance(value, Mapping) else None, f"{outer}.{inner}"
-            if not _is_whole(value):
-                raise InputError(f"{where}: {key} is {value!r}; expected a whole number")
-        template = data.get("template", 0)
-        if not (_is_whole(template) or (isinstance(template, list) and template and all(map(_is_whole, template)))):
-            raise InputError(f"{where}: template is {template!r}; expected an index or a list of indices")
-        frequency, groups = data.get("frequency"), data.get("groups")
-        if (frequency is None) == (groups is None):
+        kept = {f.name: data[f.name] for f in fields(cls) if data.get(f.name) is not None}
+        if ("frequency" in kept) == ("groups" in kept):
             raise InputError(f"{where}: expected either frequency or groups, one of the two")
-        if frequency is not None and not _is_whole(frequency):
-            raise InputError(f"{where}: frequency is {frequency!r}; expected a whole number")
-        if groups is not None and not isinstance(groups, Mapping):
+        whole = {"tokens": kept.get("tokens"), "seed": kept.get("seed"), "frequency": kept.get("frequency", 0)}
+        for part, key in (("model", "params"), ("triples", "count")):
+            section = kept.get(part)
+            whole[f"{part}.{key}"] = section.get(key) if isinstance(section, Mapping) else None
+        for key, value in whole.items():
+            if not is_whole(value):
+                raise InputError(f"{where}: {key} is {value!r}; expected a whole number")
+        template, groups = kept.get("template", 0), kept.get("groups", {})
+        if template == [] or not all(map(is_whole, template if isinstance(template, list) else [template])):
+            raise InputError(f"{where}: template is {template!r}; expected an index or a list of indices")
+        if not isinstance(groups, Mapping):
             raise InputError(f"{where}: groups is {groups!r}; expected an object of groups")
-        for name, group in (groups or {}).items():
-            if not (isinstance(group, Mapping) and all(_is_whole(group.get(key)) for key in ("frequency", "count"))):
+        for name, group in groups.items():
+            if not (isinstance(group, Mapping) and all(is_whole(group.get(key)) for key in ("frequency", "count"))):
                 raise InputError(f"{where}: groups.{name} is {group!r}; expected {{'frequency': F, 'count': n}}")
-        names = {f.name for f in fields(cls)}
-        return cls(
-            **{"engine": "unknown", **{key: data[key] for key in data if key in names and data[key] is not None}}
-        )
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        return cls(**{"engine": "unknown", **kept})
 
 
 def describe_optimizer(values: Mapping[str, Any], batch: int) -> dict[str, Any]:

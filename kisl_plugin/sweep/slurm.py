@@ -11,9 +11,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from kisl_plugin.errors import InputError, KislError, needs_extra
+from kisl_plugin.errors import InputError, KislError, is_number, is_whole, needs_extra
 from kisl_plugin.files import sha256
-from kisl_plugin.plan import is_number, is_whole
 from kisl_plugin.sweep.spec import Sweep, SweepRun, refuse_missing_inputs
 from kisl_plugin.sweep.state import checkpoint_step, is_trained, record_failure, state_of
 from kisl_plugin.sweep.steps import BusyError, run_steps

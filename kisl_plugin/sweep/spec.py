@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from kisl_plugin.errors import InputError, did_you_mean
+from kisl_plugin.errors import InputError, did_you_mean, is_whole
 from kisl_plugin.files import sha256, sha256_of_files, write_atomically
 from kisl_plugin.grid import (
     DEMO_VOCABULARY,
@@ -33,7 +33,7 @@ from kisl_plugin.grid import (
 )
 from kisl_plugin.indexed import IndexedDataset, file_of
 from kisl_plugin.neox_config import ROUNDING_KEYS, Yamls, missing_files, missing_files_error, read_yamls, swiglu_width
-from kisl_plugin.plan import is_whole, read_settings
+from kisl_plugin.plan import read_settings
 from kisl_plugin.triples import read_triples, triples_to_jsonl
 
 __all__ = ["Sweep", "SweepRun", "missing_inputs", "read_sweep", "refuse_missing_inputs", "vocabulary_of"]
