@@ -4,8 +4,6 @@ Exit status 2 is a wrong call or input (InputError), 1 any other failure.
 """
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -28,33 +26,24 @@ class Command(click.Command):
                 option.opts += sorted(_OUTPUT.difference(option.opts))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, and turn a KislError into click's exception."""
+        """Run the command: a KislError becomes click's exception, a warning about triples is shown without its line."""
+        original = warnings.formatwarning
+
+        def formatted(message: Warning | str, category: type[Warning], *where: Any, **line: Any) -> str:
+            from kisl_plugin.triples import TriplesWarning  # here, since it loads more than --help needs
+
+            is_plain = issubclass(category, TriplesWarning)
+            return f"Warning: {message}\n" if is_plain else original(message, category, *where, **line)
+
+        warnings.formatwarning = formatted
         try:
-            with _plain_warnings():
-                return super().invoke(ctx)
+            return super().invoke(ctx)
         except KislError as error:
             reported = click.ClickException(str(error))
             setattr(reported, "exit_code", error.exit_status)  # noqa: B010 (a class variable in click)
             raise reported from error
-
-
-@contextmanager
-def _plain_warnings() -> Iterator[None]:
-    """Within it, a warning about triples is shown without the line of this package that gives it."""
-    original = warnings.formatwarning
-
-    def formatted(message: Warning | str, category: type[Warning], *where: Any, **line: Any) -> str:
-        from kisl_plugin.triples import TriplesWarning  # here, since it loads more than --help needs
-
-        if issubclass(category, TriplesWarning):
-            return f"Warning: {message}\n"
-        return original(message, category, *where, **line)
-
-    warnings.formatwarning = formatted
-    try:
-        yield
-    finally:
-        warnings.formatwarning = original
+        finally:
+            warnings.formatwarning = original
 
 
 class Group(click.Group):

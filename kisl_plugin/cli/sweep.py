@@ -14,6 +14,7 @@ from kisl_plugin.progress import duration, text_table
 
 if TYPE_CHECKING:
     from kisl_plugin.sweep import RunState, Sweep
+    from kisl_plugin.sweep.estimate import PlanRow
 
 FILE = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 OUT = click.option(
@@ -125,19 +126,21 @@ def _show_plan(grid: "Sweep", calibrate: bool | None) -> None:
     from kisl_plugin.sweep import plan_sweep
 
     result = plan_sweep(grid, grid.engine == "local" if calibrate is None else calibrate)
-    rows = [("model", "N", "D", "runs", "done", "FLOPs", "left", f"{result.device}-hours", "disk")]
-    for row in result.rows:
-        hours = "?" if row.seconds_left is None else _figure(row.seconds_left / 3600)
-        counts = count(row.params), count(row.tokens), str(row.runs), str(row.done)
-        rows.append((row.model, *counts, f"{row.flops:.3g}", f"{row.flops_left:.3g}", hours, _bytes(row.disk)))
+
+    def cells(name: Sequence[str], rows: "Sequence[PlanRow]") -> list[str]:
+        """The row of one model, or of all."""
+        seconds = [row.seconds_left for row in rows if row.seconds_left is not None]
+        hours = _figure(sum(seconds) / 3600) if len(seconds) == len(rows) else "?"
+        runs, done = sum(row.runs for row in rows), sum(row.done for row in rows)
+        flops, left = sum(row.flops for row in rows), sum(row.flops_left for row in rows)
+        disk = _bytes(sum(row.disk for row in rows))
+        return [*name, str(runs), str(done), f"{flops:.3g}", f"{left:.3g}", hours, disk]
+
+    table = [["model", "N", "D", "runs", "done", "FLOPs", "left", f"{result.device}-hours", "disk"]]
+    table += [cells((row.model, count(row.params), count(row.tokens)), [row]) for row in result.rows]
     if len(result.rows) > 1:
-        seconds = [row.seconds_left for row in result.rows if row.seconds_left is not None]
-        hours = _figure(sum(seconds) / 3600) if len(seconds) == len(result.rows) else "?"
-        total, done = sum(row.runs for row in result.rows), sum(row.done for row in result.rows)
-        flops, left = sum(row.flops for row in result.rows), sum(row.flops_left for row in result.rows)
-        disk = _bytes(sum(row.disk for row in result.rows))
-        rows.append(("all", "", "", str(total), str(done), f"{flops:.3g}", f"{left:.3g}", hours, disk))
-    click.echo("\n".join(text_table(rows, "<>>>>>>>>")))
+        table.append(cells(("all", "", ""), result.rows))
+    click.echo("\n".join(text_table(table, "<>>>>>>>>")))
     click.echo(f"\n{result.device}-hours of what is left: {result.basis}")
     click.echo(f"disk: {_bytes(result.free)} free")
     click.echo(f"YAMLs: {grid.out / 'configs'}")
