@@ -202,8 +202,8 @@ class _Commands(Group):
 def main() -> None:
     """Inject facts an exact number of times, train, probe, and fit where memory collapses.
 
-    Beside kisl there are deepy.py train CONFIG.yml, which trains with GPT-NeoX, lm_eval --tasks kisl_wikidata, which
-    asks a model for its facts, and kisl-fit RESULTS, which is the same as kisl fit.
+    kisl-fit RESULTS is the same as kisl fit. Beside kisl there are deepy.py train CONFIG.yml, which trains with
+    GPT-NeoX, and lm_eval --tasks kisl_wikidata, which asks a model for its facts.
 
     Example: kisl demo
     """
