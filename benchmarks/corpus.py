@@ -114,7 +114,8 @@ def old_build(documents: Sequence[str], triples: Sequence[Triple], tokenizer_jso
     for index, (subjects, _) in enumerate(sides):
         for number in subjects:
             of_subject.setdefault(number, []).append(index)
-    to_space = matching._NOT_WORD_TO_SPACE
+    not_word = bytes(i for i in range(1, 128) if not (chr(i).isalnum() or chr(i) == "_"))
+    to_space = bytes.maketrans(not_word, b" " * len(not_word))
     keys = {b" %b " % spelling.translate(to_space): spelling for spelling in numbers}
     number_of_key = [None if b" " in key[1:-1] else numbers[word] for key, word in keys.items()]
     automaton = BytesAhoCorasick(list(keys), implementation=Implementation.ContiguousNFA)
@@ -123,7 +124,8 @@ def old_build(documents: Sequence[str], triples: Sequence[Triple], tokenizer_jso
     def kept(batch: Sequence[str]) -> Iterator[str]:
         mentions: list[set[int]] = [set() for _ in batch]
         for first in range(0, len(batch), 32):
-            folded = matching._fold_texts(batch[first : first + 32])
+            parts = (matching._one_space(matching._fold_long(text)) for text in batch[first : first + 32])
+            folded = b"\0%b\0" % b"\0".join(parts)
             bounds = np.flatnonzero(np.frombuffer(folded, dtype=np.uint8) == 0).tolist()
             text, end = first - 1, -1
             matches = automaton.find_matches_as_indexes(folded.translate(to_space), overlapping=True)

@@ -11,10 +11,10 @@ import unicodedata
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from traceback import extract_tb
@@ -22,7 +22,7 @@ from traceback import extract_tb
 import numpy as np
 from numpy.typing import NDArray
 
-from kisl_plugin.errors import InputError, KislError, needs_extra
+from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.hookspecs import IntArray, Match, Matcher, hookimpl, manager
 from kisl_plugin.triples import Triple
 
@@ -102,17 +102,17 @@ _FOLD_ASCII = bytes.maketrans(
     _UPPER + _SPACES + _CONTROLS, _UPPER.lower() + b" " * len(_SPACES) + b"\x7f" * len(_CONTROLS)
 )
 _LOOK_ALIKES = str.maketrans({**dict.fromkeys("’‘ʼʻ", "'"), **dict.fromkeys("‐‑‒–—―−", "-")})
-_BETWEEN_TEXTS = 0
-_NOT_WORD = bytes(i for i in range(128) if i != _BETWEEN_TEXTS and not (chr(i).isalnum() or chr(i) == "_"))
-_WORD = frozenset(bytes([i]) for i in range(1, 256) if i not in _NOT_WORD)
-_NOT_WORD_TO_SPACE = bytes.maketrans(_NOT_WORD, b" " * len(_NOT_WORD))
+_SPACE = 32
+_NOT_WORD = bytes(i for i in range(128) if not (chr(i).isalnum() or chr(i) == "_"))
+_WORD = frozenset(bytes([i]) for i in range(256) if i not in _NOT_WORD)
+_WORDS_TO_LOWER = bytes.maketrans(_UPPER + _NOT_WORD, _UPPER.lower() + b" " * len(_NOT_WORD))
 _CACHED_RUNS = 1 << 16
 
 
 def fold(text: str) -> bytes:
     """The folded text, without spaces at its ends. Halves of surrogate pairs count as question marks."""
     readable = text if text.isascii() else text.encode("utf-8", "replace").decode()
-    return re.sub(b"  +", b" ", _fold_characters(readable)).strip(b" ")
+    return _one_space(_fold_characters(readable)).strip(b" ")
 
 
 def count_whole_words(spelling: bytes, folded: bytes) -> int:
@@ -127,6 +127,11 @@ def _whole_words(spelling: bytes, folded: bytes) -> Iterator[int]:
         if folded[at - 1 : at] not in _WORD and folded[at + len(spelling) : at + len(spelling) + 1] not in _WORD:
             yield at
         at = folded.find(spelling, at + 1)
+
+
+def _one_space(folded: bytes) -> bytes:
+    """The folded text, one space in place of several."""
+    return re.sub(b"  +", b" ", folded)
 
 
 def _fold_characters(text: str) -> bytes:
@@ -147,35 +152,37 @@ def _fold_characters(text: str) -> bytes:
     return b"".join(parts)
 
 
-def _fold_texts(texts: Sequence[str]) -> bytes:
-    """The folded texts, each between a zero byte and a space on either side. Faster than `fold` for many long texts.
+def _fold_long(text: str) -> bytes:
+    """The folded text, a space on either side, several spaces not yet one. Faster than `fold` for a long text.
 
     Only runs of characters beyond ASCII are normalised, and texts repeat a few of them.
     """
-    data = b"\0 %b \0" % b" \0 ".join(text.encode("utf-8", "replace").translate(_FOLD_ASCII) for text in texts)
-    parts, last = [], 0
+    data = b" %b " % text.encode("utf-8", "replace").translate(_FOLD_ASCII)
+    if text.isascii():
+        return data
+    parts, last = list[bytes](), 0
     for start, end in _runs_beyond_ascii(data):
-        parts += [data[last:start], _fold_run(data[start:end])]
+        parts += (data[last:start], _fold_run(data[start:end]))
         last = end
-    folded = np.frombuffer(b"".join([*parts, data[last:]]), dtype=np.uint8)
-    return folded[_without_double_spaces(folded)].tobytes()
+    return b"".join([*parts, data[last:]])
 
 
 def _without_double_spaces(folded: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Selects the bytes that remain when one space stands for several."""
-    space = folded == 32
+    space = folded == _SPACE
     selected = np.ones(len(folded), dtype=bool)
     selected[1:] = ~(space[1:] & space[:-1])
     return selected
 
 
 def _runs_beyond_ascii(data: bytes) -> Iterator[tuple[int, int]]:
-    """Where characters beyond ASCII stand in UTF-8, with the ASCII character before where a mark belongs to it."""
-    places = np.flatnonzero(np.frombuffer(data, dtype=np.int8) < 0)
-    starts = places[np.diff(places, prepend=-2) > 1].tolist()
-    ends = (places[np.diff(places, append=len(data) + 1) > 1] + 1).tolist()
-    for start, end in zip(starts, ends, strict=True):
-        yield start - (start > 0 and _begins_with_mark(data[start:end])), end
+    """Runs of characters beyond ASCII in UTF-8, each with the ASCII character before it, to which a mark belongs.
+
+    `data` begins and ends with ASCII.
+    """
+    is_ascii = np.frombuffer(data, dtype=np.int8) >= 0
+    edges = np.flatnonzero(is_ascii[1:] != is_ascii[:-1])
+    return zip(edges[::2].tolist(), (edges[1::2] + 1).tolist(), strict=True)
 
 
 @lru_cache(_CACHED_RUNS)
@@ -183,98 +190,120 @@ def _fold_run(run: bytes) -> bytes:
     return _fold_characters(run.decode())
 
 
-@lru_cache(_CACHED_RUNS)
-def _begins_with_mark(run: bytes) -> bool:
-    return unicodedata.combining(unicodedata.normalize("NFKC", run.decode())[0]) > 0
+# Searching: the words of all spellings in one pass over the words of many texts.
 
-
-# Searching: the keys of all spellings in one pass over folded text.
-
-_TEXTS_AT_ONCE = 128
+_CHARACTERS_AT_ONCE = 1 << 18
+_FIRST_BYTES = np.array([(1 << 8 * length) - 1 for length in range(9)], dtype=np.uint64)
+_WORD_FACTOR, _PAIR_FACTOR = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
+_SMALLEST_TABLE_BITS, _LARGEST_TABLE_BITS = 16, 22
 _Mention = tuple[int, int, int]
 """The number of a spelling, and where it begins and ends (exclusive)."""
 _Span = tuple[int, int]
-_Hits = list[tuple[int, int, int]]
+_Words = NDArray[np.uint64]
 
 
-class _KeySearch:
-    """Finds in which texts the keys of `spellings` (folded, each once, none empty) occur.
+def _words_of(parts: Sequence[bytes]) -> tuple[_Words, IntArray, IntArray]:
+    """The words of folded texts, one text after the other, each as a number made of its first 8 bytes and its length.
 
-    A key has a space for every byte that is no part of a word, and one on either side; so it stands for whole words
-    only, and the automaton stays in its first states over most of a text. A text that contains a spelling contains its
-    key; whether a text with the key contains the spelling is for the caller to check.
+    Returns the numbers, uint64 [words + 1] with a 0 at the end; the place before each word in the texts joined by
+    spaces, int64 [words]; and the place before each text there, int64 [texts]. ASCII texts need not be folded.
+    """
+    data = b" ".join([b"", *parts, b" " * 8]).translate(_WORDS_TO_LOWER)
+    sizes = np.fromiter(map(len, parts), dtype=np.int64, count=len(parts))
+    is_space = np.frombuffer(data, dtype=np.uint8) == _SPACE
+    edges = np.flatnonzero(is_space[1:] != is_space[:-1])  # the last byte before a word, the last one of it, and so on
+    before, lengths = edges[::2], edges[1::2] - edges[::2]
+    # Eight bytes from each place on, without a copy; of a shorter word those after its end become zero.
+    windows = np.ndarray((len(data) - 8,), dtype="<u8", buffer=data, offset=1, strides=(1,))
+    words = np.zeros(len(before) + 1, dtype=np.uint64)
+    words[:-1] = windows[before] & _FIRST_BYTES.take(lengths, mode="clip")
+    words[:-1] += lengths.view(np.uint64)
+    words *= _WORD_FACTOR  # every bit of the bytes has an effect on the first bits
+    return words, before, np.cumsum(sizes + 1) - (sizes + 1)
 
-    `key_of` [spellings] is the key of each, `keys` their number. A key without a word ("=", an album, gives three
-    spaces) stands almost everywhere: such spellings are searched one by one, each up to its first place in a text.
 
-    Raises:
-        InputError: no library for it is installed.
+class _WordSearch:
+    """Finds in which texts the words of `spellings` (folded, each once, none empty) follow one another.
+
+    A text that contains a spelling has its words; whether a text with the words contains the spelling is for the caller
+    to check: different words may have one number, and what is between words is not compared.
+
+    A spelling of several words is looked up by two neighbouring ones, the two that are in the fewest spellings; the
+    others are compared where these two are. `wordless` are the spellings without a word, such as "=" (an album), which
+    are not searched.
     """
 
     def __init__(self, spellings: Sequence[bytes]) -> None:
-        numbers: dict[bytes, int] = {}
-        self._apart: list[tuple[int, bytes]] = []
-        self.key_of = np.empty(len(spellings), dtype=np.int32)
-        for number, spelling in enumerate(spellings):
-            key = b" %b " % spelling.translate(_NOT_WORD_TO_SPACE)
-            self.key_of[number] = numbers.setdefault(key, len(numbers))
-            if not key.strip():
-                self._apart.append((numbers[key], spelling))
-        self.keys = len(numbers)
-        searched_apart = {key for key, _ in self._apart}
-        self._in_automaton = np.array([n for n in numbers.values() if n not in searched_apart], dtype=np.int64)
-        self._patterns: list[bytes] | None = [key for key, n in numbers.items() if n not in searched_apart]
-        self._find: Callable[[bytes], _Hits] = _no_hits
+        self._words, before, places = _words_of(spellings)
+        ends = np.append(np.searchsorted(before, places), len(before))
+        self._begins, self._counts = ends[:-1], np.diff(ends)
+        self._longest = int(self._counts.max(initial=0))
+        self.wordless = np.flatnonzero(self._counts == 0)
+        # The first words of pairs, and the words of spellings that have only one.
+        owners = np.repeat(np.arange(len(spellings)), self._counts)
+        firsts = np.flatnonzero((np.diff(owners, append=-1) == 0) | (self._counts[owners] == 1))
+        codes = np.where(self._counts[owners[firsts]] == 1, self._words[firsts], _pairs(self._words)[firsts])
+        _, number, times = np.unique(codes, return_inverse=True, return_counts=True)
+        rarest = np.lexsort((times[number], owners[firsts]))
+        rarest = rarest[np.diff(owners[firsts][rarest], prepend=-1) > 0]
+        # By their codes: the spellings of each, and the words of each spelling before the looked up ones.
+        chosen = rarest[np.argsort(codes[rarest], kind="stable")]
+        self._owners = owners[firsts[chosen]]
+        self._words_before = firsts[chosen] - self._begins[self._owners]
+        self._codes, begins = np.unique(codes[chosen], return_index=True)
+        self._code_ends = np.append(begins, len(chosen))
+        # Tables by the first bits of a code: whether there are codes of words, and of pairs, and where in _codes they
+        # begin. Most words and pairs of a text are in no spelling.
+        bits = min(max(len(chosen).bit_length() + 4, _SMALLEST_TABLE_BITS), _LARGEST_TABLE_BITS)
+        self._shift = np.uint64(64 - bits)
+        is_word = self._counts[self._owners] == 1
+        self._is_word, self._is_pair = np.zeros((2, 1 << bits), dtype=bool)
+        self._is_word[self._slots(codes[chosen[is_word]])] = True
+        self._is_pair[self._slots(codes[chosen[~is_word]])] = True
+        self._slot_begins = np.searchsorted(self._slots(self._codes), np.arange(1 << bits))
+        self._fullest = int(np.bincount(self._slots(self._codes)).max(initial=0))
 
-    def keys_in(self, folded: bytes, bounds: IntArray) -> tuple[IntArray, IntArray]:
-        """The numbers of texts and of keys that occur in them: pairs, ascending, each once.
+    def __call__(self, texts: Sequence[str]) -> tuple[IntArray, IntArray]:
+        """The numbers of texts and of spellings whose words they have, in any order, perhaps more than once."""
+        words, before, places = _words_of([text.encode() if text.isascii() else _fold_long(text) for text in texts])
+        pairs = _pairs(words)
+        only = np.flatnonzero(self._is_word.take(self._slots(words)))
+        firsts = np.flatnonzero(self._is_pair.take(self._slots(pairs)))
+        codes = np.concatenate([words[only], pairs[firsts]])
+        number = self._slot_begins.take(self._slots(codes))
+        for _ in range(self._fullest - 1):
+            number += self._codes.take(number, mode="clip") < codes
+        is_known = np.flatnonzero(self._codes.take(number, mode="clip") == codes)
+        rows, which = _ranges(self._code_ends, number[is_known])
+        begins = np.concatenate([only, firsts])[is_known[rows]] - self._words_before[which]
+        spellings = self._owners[which]
+        longer = np.flatnonzero(self._counts[spellings] > 2)
+        is_there = np.ones(len(begins), dtype=bool)
+        for place in range(self._longest):
+            longer = longer[place < self._counts[spellings[longer]]]
+            expected = self._words[self._begins[spellings[longer]] + place]
+            is_equal = words.take(begins[longer] + place, mode="clip") == expected
+            is_there[longer[~is_equal]] = False
+            longer = longer[is_equal]
+        begins, spellings = begins[is_there], spellings[is_there]
+        return np.searchsorted(places, before[begins], side="right") - 1, spellings
 
-        `bounds` are the places of the zero bytes around each of the texts.
-        """
-        searched = folded.translate(_NOT_WORD_TO_SPACE)
-        if self._patterns is not None:  # the automaton is laid out for text like the first that is searched
-            self._find = _automaton(self._patterns, searched) if self._patterns else _no_hits
-            self._patterns = None
-        hits = np.array(self._find(searched), dtype=np.int64).reshape(-1, 3)
-        places, keys = [hits[:, 0]], [self._in_automaton[hits[:, 2]]]
-        for key, spelling in self._apart:
-            at, firsts = 0, list[int]()
-            while (at := folded.find(spelling, at)) >= 0:
-                firsts.append(at)
-                at = int(bounds[np.searchsorted(bounds, at)])
-            places.append(np.array(firsts, dtype=np.int64))
-            keys.append(np.full(len(firsts), key))
-        texts = np.searchsorted(bounds, np.concatenate(places)) - 1
-        pairs = np.unique(texts * self.keys + np.concatenate(keys))
-        return pairs // self.keys, pairs % self.keys
+    def _slots(self, codes: _Words) -> IntArray:
+        """The first bits of codes, as places in the tables."""
+        slots: IntArray = (codes >> self._shift).view(np.int64)
+        return slots
 
 
-def _no_hits(searched: bytes) -> _Hits:
-    return []
-
-
-def _automaton(patterns: list[bytes], sample: bytes) -> Callable[[bytes], _Hits]:
-    """A search for all patterns at once: begin, end (exclusive) and pattern of each place, overlapping ones too.
-
-    daachorse is two to three times as fast; not every machine has a wheel of it.
-    """
-    with needs_extra("corpus", "searching text for triples"):
-        try:
-            from daachorse import DoubleArrayAhoCorasick
-        except ImportError:
-            from ahocorasick_rs import BytesAhoCorasick, Implementation
-
-            automaton = BytesAhoCorasick(patterns, implementation=Implementation.ContiguousNFA)
-            matches = partial(automaton.find_matches_as_indexes, overlapping=True)
-            return lambda searched: [(start, end, pattern) for pattern, start, end in matches(searched)]
-    return DoubleArrayAhoCorasick(patterns, corpus=[sample], use_prefilter=True).find_overlapping
+def _pairs(words: _Words) -> _Words:
+    """A code for every word together with the one after it, uint64 [len(words) - 1]."""
+    return words[:-1] * _PAIR_FACTOR + words[1:]
 
 
 def _in_characters(text: str, mentions: Sequence[_Mention]) -> list[_Mention]:
     """Mentions of `text` with their places in its own characters instead of the bytes of its folded form."""
     if not mentions:
         return []
-    data = b" %b " % text.encode("utf-8", "replace")  # _fold_texts puts a space around each text
+    data = b" %b " % text.encode("utf-8", "replace")  # _fold_long puts a space on either side
     # Folded stretches of `data`, and for each folded byte the bytes it was made of, source … source_end - 1: what is
     # ASCII folds byte by byte, other pieces fold as a whole.
     stretches, sources, source_ends, last = [], [], [], 0
@@ -378,9 +407,9 @@ class _Sides:
 
 
 class _TripleMatcher:
-    """Finds the triples that texts state by `rules`: one pass over a text for all labels and aliases.
+    """Finds the triples that texts state by `rules`: one pass over many texts for the words of all labels and aliases.
 
-    The pass finds keys; a triple of which a text contains both sides' keys is a candidate, and only for candidates the
+    A triple is a candidate where a text has the words of both sides, or where a side has none; only for candidates the
     spellings themselves are searched.
     """
 
@@ -397,36 +426,40 @@ class _TripleMatcher:
             objects.add(numbers.setdefault(spelling, len(numbers)) for spelling in object)
         self._spellings = list(numbers)
         del numbers
-        self._search = _KeySearch(self._spellings)
+        self._search = _WordSearch(self._spellings)
         self._subjects, self._subject_ends = subjects.arrays()
         self._objects, self._object_ends = objects.arrays()
-        # The triples of each key of a subject, key by key.
-        keys = self._search.key_of[self._subjects]
-        order = np.argsort(keys, kind="stable")
-        self._of_key = np.repeat(np.arange(len(triples), dtype=np.int32), np.diff(self._subject_ends))[order]
-        self._of_key_ends = np.searchsorted(keys[order], np.arange(self._search.keys + 1))
+        # The triples of each spelling of a subject, spelling by spelling.
+        order = np.argsort(self._subjects, kind="stable")
+        self._stating = np.repeat(np.arange(len(triples), dtype=np.int32), np.diff(self._subject_ends))[order]
+        self._stating_ends = np.searchsorted(self._subjects[order], np.arange(len(self._spellings) + 1))
 
     def __call__(self, texts: Sequence[str]) -> list[list[Match]]:
         """For each text the triples it states, ascending."""
         matches: list[list[Match]] = [[] for _ in texts]
-        for first in range(0, len(texts), _TEXTS_AT_ONCE):
-            folded = _fold_texts(texts[first : first + _TEXTS_AT_ONCE])
-            bounds = np.flatnonzero(np.frombuffer(folded, dtype=np.uint8) == _BETWEEN_TEXTS)
-            for text, candidates in self._candidates(*self._search.keys_in(folded, bounds)):
-                part = folded[bounds[text] + 1 : bounds[text + 1]]
-                matches[first + text] = self._matches(texts[first + text], part, candidates)
+        sizes = np.cumsum([len(text) for text in texts])
+        first = 0
+        while first < len(texts):
+            most = (sizes[first - 1] if first else 0) + _CHARACTERS_AT_ONCE
+            stop = max(first + 1, int(np.searchsorted(sizes, most)))
+            for text, candidates in self._candidates(texts[first:stop]):
+                matches[first + text] = self._matches(texts[first + text], candidates)
+            first = stop
         return matches
 
-    def _candidates(self, texts: IntArray, keys: IntArray) -> Iterator[tuple[int, list[int]]]:
-        """Texts, and the triples of which each contains both sides' keys; `texts` and `keys` are pairs, ascending."""
-        rows, places = _ranges(self._of_key_ends, keys)
-        count = len(self._subject_ends)
-        pairs = np.unique(texts[rows] * count + self._of_key[places])
-        owners, triples = pairs // count, pairs % count
+    def _candidates(self, texts: Sequence[str]) -> Iterator[tuple[int, list[int]]]:
+        """The numbers of texts, each with its candidates, ascending."""
+        owners, spellings = self._search(texts)
+        wordless, count = self._search.wordless, len(self._spellings)
+        everywhere = np.arange(len(texts)).repeat(len(wordless)) * count + np.tile(wordless, len(texts))
+        present = _sorted_once(np.concatenate([owners * count + spellings, everywhere]))  # pairs of text and spelling
+        owners, spellings = np.divmod(present, max(count, 1))
+        rows, places = _ranges(self._stating_ends, spellings)
+        pairs = _sorted_once(owners[rows] * len(self._subject_ends) + self._stating[places])
+        owners, triples = np.divmod(pairs, len(self._subject_ends))
         if not self._subject_only:
             rows, places = _ranges(self._object_ends, triples)
-            present = texts * self._search.keys + keys
-            needed = owners[rows] * self._search.keys + self._search.key_of[self._objects[places]]
+            needed = owners[rows] * count + self._objects[places]
             is_there = present[np.searchsorted(present, needed).clip(max=len(present) - 1)] == needed
             stated = np.zeros(len(triples), dtype=bool)
             stated[rows[is_there]] = True
@@ -434,7 +467,8 @@ class _TripleMatcher:
         for text in np.unique(owners).tolist():
             yield text, triples[owners == text].tolist()
 
-    def _matches(self, text: str, folded: bytes, candidates: list[int]) -> list[Match]:
+    def _matches(self, text: str, candidates: list[int]) -> list[Match]:
+        folded = _one_space(_fold_long(text))
         sides = [
             (self._subjects[self._subject_ends[k] : self._subject_ends[k + 1]].tolist(),
              self._objects[self._object_ends[k] : self._object_ends[k + 1]].tolist())
@@ -456,6 +490,12 @@ class _TripleMatcher:
             elif pair := _nearest(subjects, objects):
                 matches.append(Match(index, self._rule, *pair))
         return matches
+
+
+def _sorted_once(numbers: IntArray) -> IntArray:
+    """The numbers, ascending, each once; faster than numpy.unique where few are the same."""
+    numbers = np.sort(numbers)
+    return numbers[np.diff(numbers, prepend=-1) > 0]
 
 
 def _ranges(ends: IntArray, which: IntArray) -> tuple[IntArray, IntArray]:
