@@ -150,13 +150,11 @@ def _triples_of_rows(rows: _Rows, source: str, skip_bad_rows: bool) -> list[Trip
         if any(normalised(str(row[column])) != getattr(triple, column) for column in _REQUIRED):
             cleaned.append(number)
     listed = "\n".join(map(str, bad[:_SHOWN_ROWS])) + ("\n…" if len(bad) > _SHOWN_ROWS else "")
-    if len(bad) == 1 and not skip_bad_rows:
-        raise bad[0]
-    if bad and not skip_bad_rows:
-        raise InputError(
-            f"{source}: {len(bad):,} rows are wrong; correct them, or write a file without them: "
-            f"kisl triples {shlex.quote(source)} OUT.jsonl\n{listed}"
-        )
+    if bad and not (skip_bad_rows and triples):
+        if len(bad) == 1:
+            raise bad[0]
+        command = f", or write a file without them: kisl triples {shlex.quote(source)} OUT.jsonl" if triples else ""
+        raise InputError(f"{source}: {len(bad):,} rows are wrong; correct them{command}\n{listed}")
     if not triples:
         raise InputError(f"{source}: contains no triples; expected rows with {', '.join(_REQUIRED)}")
     for numbers, what in (

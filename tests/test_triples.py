@@ -382,6 +382,15 @@ def test_all_wrong_rows_are_listed_at_once_and_may_be_skipped(tmp_path: Path, en
     assert triples == expected
 
 
+def test_a_file_whose_rows_are_all_wrong_says_so_also_where_they_would_be_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "facts.csv"
+    path.write_text(f"{HEADER},P19,Peru\nBo,P19,Bo\n")
+    with pytest.raises(InputError) as caught:
+        read_triples(path, skip_bad_rows=True)
+    assert [str(caught.value).count(f"{path}:{row}: ") for row in (2, 3)] == [1, 1]
+    assert str(caught.value).splitlines()[0] == f"{path}: 2 rows are wrong; correct them"
+
+
 def test_a_file_without_its_wrong_rows_is_written_for_the_kisl_section(tmp_path: Path) -> None:
     path, out = tmp_path / "facts.csv", tmp_path / "good.jsonl"
     path.write_text(f"{HEADER}Ada,P19,Chile\n,P19,Peru\nBo,P19,Bo\nEve,P19,Peru\nIda,P19,Cuba\nUte,P19,Mali\n")
