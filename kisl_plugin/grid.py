@@ -168,17 +168,13 @@ SEED = 1234
 CHARACTERS_A_TOKEN = 3.5  # of statements, names being rarer than words
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Facts:
-    """What is injected. `count` triples of `tokens` tokens a statement (on average): the injected share follows."""
+    """What is injected: the kisl section, but for F and seed; `count` triples of `tokens` tokens a statement (mean)."""
 
-    source: str
+    section: InjectionSettings
     count: int
     tokens: float
-    template: int | tuple[int, ...]
-    form: str = "statement"
-    spacing: str = "shuffled"
-    window: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +204,7 @@ GRID = Training(
     batch=512,
     attention="flash",
     # 48.2 characters a statement.
-    facts=Facts(source="wikidata_six", count=2581, tokens=48.2 / CHARACTERS_A_TOKEN, template=0),
+    facts=Facts(InjectionSettings(triples="wikidata_six", frequency=0), 2581, 48.2 / CHARACTERS_A_TOKEN),
     schedule={"lr": 3e-4, "min_lr": 3e-5, "warmup": 0.01},
     data={"vocab": "data/tokenizer.json", "path": "data/fineweb_edu_text_document", "split": "999, 1, 0"},
     log={"checkpoint_factor": 1000, "log_interval": 10, "eval_iters": 10},
@@ -233,8 +229,11 @@ TINY = Training(
     seq_length=128,
     batch=8,
     attention="global",
-    # As in the run cards of `kisl demo`.
-    facts=Facts(source="kisl-demo/data/facts.jsonl", count=198, tokens=10.42, template=(0, 1, 2, 3, 4)),
+    facts=Facts(
+        InjectionSettings(triples="kisl-demo/data/facts.jsonl", frequency=0, template=(0, 1, 2, 3, 4)),
+        198,
+        10.42,  # as in the run cards of `kisl demo`
+    ),
     schedule={"lr": 8e-3, "min_lr": 8e-4, "warmup": 0.05},
     data={"vocab": "kisl-demo/data/tokenizer.json", "path": "kisl-demo/data/text_document", "split": "99, 1, 0"},
     log={"checkpoint_factor": 100, "log_interval": 20, "eval_iters": 8},
@@ -354,11 +353,12 @@ def grid_of(
             hint = did_you_mean(str(name), _FAMILIES, f"expected one of {', '.join(_FAMILIES)}")
             raise InputError(f"model {name!r} is unknown; {hint}")
         model, training = _FAMILIES[name]
-        if triples is not None and triples != training.facts.source:
+        if triples is not None and triples != training.facts.section.triples:
             stated = [triple for triple in read_triples(triples) if triple.group != CONTROL]
             characters = sum(len(verbalizer_of("statement").text(triple, 0)) for triple in stated)
             mean = characters / CHARACTERS_A_TOKEN / max(1, len(stated))
-            training = replace(training, facts=Facts(source=triples, count=len(stated), tokens=mean, template=0))
+            section = InjectionSettings(triples=triples, frequency=0)
+            training = replace(training, facts=Facts(section, len(stated), mean))
         if data_path is not None:
             training = replace(training, data={**training.data, "path": data_path})
         for budget in tokens or [training.budget]:
@@ -395,10 +395,6 @@ def yaml_of(run: Run, folder: str = "neox_configs", written: Sequence[str] = (_W
   "gradient_accumulation_steps": null, # follows from the number of GPUs, at most {most}"""
     else:
         start += f", or with the embedded engine: kisl train {file}"
-    injection = InjectionSettings(
-        triples=facts.source, frequency=run.frequency, form=facts.form, template=facts.template,
-        spacing=facts.spacing, seed=run.seed, window=facts.window,
-    )  # fmt: skip
     return _TEMPLATE.read_text(encoding="utf-8").format(
         run=run,
         series=series,
@@ -408,7 +404,7 @@ def yaml_of(run: Run, folder: str = "neox_configs", written: Sequence[str] = (_W
         start=start,
         needs=needs,
         written="\n".join(f"# {line}" for line in written),
-        kisl=as_yaml(asdict(injection)),
+        kisl=as_yaml(asdict(replace(facts.section, frequency=run.frequency, seed=run.seed))),
         head_size=shape.hidden // shape.heads,
         intermediate=3 * shape.inner,  # with mlp_multiple_of 1: see `swiglu_width`
         multiple=max(1, 128 // model.model_parallel),  # GPT-NeoX multiplies it by model_parallel_size

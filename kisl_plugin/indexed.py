@@ -16,14 +16,12 @@ from kisl_plugin.errors import InputError
 
 __all__ = ["IndexedDataset", "IndexedWriter", "file_of", "token_type", "write_index"]
 
-_MAGIC = b"MMIDIDX\x00\x00"
-_VERSION = 1
+_HEADER = struct.Struct("<9sQBQQ")  # magic, version, code of the token type, documents, documents + 1
+_MAGIC, _VERSION = b"MMIDIDX\x00\x00", 1
+# A token type's code in the header is its place here, from 1.
+_TYPES: tuple[Any, ...] = (np.uint8, np.int8, np.int16, np.int32, np.int64, np.float32, np.float64, np.uint16)
 _FINGERPRINT_PIECE, _FINGERPRINT_PIECES = 1 << 16, 1024  # bytes, and how many of them
 _INDEX_PIECE = 1 << 20
-# Token types by their code in the header.
-_TYPES = (np.uint8, np.int8, np.int16, np.int32, np.int64, np.float32, np.float64, np.uint16)
-_CODES: dict[int, Any] = dict(enumerate(_TYPES, start=1))
-_HEADER = struct.Struct("<9sQBQQ")
 
 
 def file_of(prefix: Path, ending: str) -> Path:
@@ -48,7 +46,7 @@ class IndexedDataset:
         if len(head) < _HEADER.size or not head.startswith(_MAGIC):
             raise InputError(f"{index}: not an index of GPT-NeoX's mmap format (it begins with {head[:9]!r})")
         _, version, code, count, documents = _HEADER.unpack(head)
-        if version != _VERSION or code not in _CODES:
+        if version != _VERSION or not 1 <= code <= len(_TYPES):
             raise InputError(f"{index}: version {version}, token type {code}; expected version 1 and a type of 1 to 8")
         raw = np.memmap(index, mode="r", offset=_HEADER.size).view(np.ndarray)
         need = count * 12 + documents * 8
@@ -56,7 +54,7 @@ class IndexedDataset:
             raise InputError(f"{index}: {len(raw)} bytes after the header; {count} documents need {need}")
         self.sizes: NDArray[np.int32] = raw[: count * 4].view(np.int32)
         self._pointers = raw[count * 4 : count * 12].view(np.int64)
-        self.dtype = np.dtype(_CODES[code])
+        self.dtype = np.dtype(_TYPES[code - 1])
         size = data.stat().st_size
         if size % self.dtype.itemsize:
             raise InputError(f"{data}: {size} bytes are not a whole number of {self.dtype} tokens; it is cut short")
@@ -137,7 +135,7 @@ def write_index(path: Path, dtype: np.dtype[Any], sizes: Sequence[NDArray[np.int
     """
     count = sum(map(len, sizes))
     pieces = [part[at : at + _INDEX_PIECE] for part in sizes for at in range(0, len(part), _INDEX_PIECE)]
-    code = next(code for code, token in _CODES.items() if token == dtype)
+    code = 1 + _TYPES.index(dtype.type)
     with path.open("wb") as stream:
         stream.write(_HEADER.pack(_MAGIC, _VERSION, code, count, count + 1))
         for piece in pieces:

@@ -165,7 +165,7 @@ def test_every_run_clips_and_so_does_deepspeed() -> None:
 def test_the_section_kisl_is_the_documented_one() -> None:
     for name, run in RUNS.items():
         settings = read_settings(values_of(name)["kisl"], name, 0)
-        plain = InjectionSettings(triples=run.series.training.facts.source, frequency=run.frequency)
+        plain = InjectionSettings(triples=run.series.training.facts.section.triples, frequency=run.frequency)
         if not name.startswith("tiny"):
             assert settings == plain
 
@@ -198,7 +198,7 @@ def test_the_embedded_engine_takes_the_tiny_files_and_trains_the_same_rows() -> 
 
 
 def test_the_share_of_injected_tokens_is_reckoned_from_the_triples_as_they_are() -> None:
-    triples = read_triples(GRID.facts.source)
+    triples = read_triples(GRID.facts.section.triples)
     injected = [triple for triple in triples if triple.group != CONTROL]
     assert len(injected) == GRID.facts.count
     lengths = [len(verbalizer_of("statement").text(triple, 0)) for triple in injected]

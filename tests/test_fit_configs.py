@@ -119,7 +119,7 @@ def test_what_is_not_asked_is_as_in_the_grid(tmp_path: Path) -> None:
 
 def test_without_run_cards_that_say_it_the_facts_are_those_of_the_grid(tmp_path: Path) -> None:
     path = write_configs(prediction(triples=None), tmp_path, MeasuredSweep())[0]
-    assert read_yamls([path]).values["kisl"]["triples"] == GRID.facts.source
+    assert read_yamls([path]).values["kisl"]["triples"] == GRID.facts.section.triples
     assert "replace wikidata_six by their name" in path.read_text(encoding="utf-8")
 
 

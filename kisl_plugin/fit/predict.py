@@ -387,16 +387,11 @@ def write_configs(prediction: Prediction, directory: Path, sweep: MeasuredSweep)
 def _series(prediction: Prediction, sweep: MeasuredSweep) -> Series:
     """The runs of a model of that size, with the sweep's facts; what its run cards do not say is as in the grid."""
     training = TINY if sweep.seq_length == TINY.seq_length else GRID
+    keys = ("template", "form", "spacing", "window")
+    known = {"triples": sweep.source or None, **{key: getattr(sweep, key) for key in keys}}
+    section = replace(training.facts.section, **{key: value for key, value in known.items() if value is not None})
     default = training.facts
-    facts = Facts(
-        source=sweep.source or default.source,
-        count=sweep.triples or default.count,
-        tokens=sweep.tokens_per_statement or default.tokens,
-        template=default.template if sweep.template is None else sweep.template,
-        form=sweep.form or default.form,
-        spacing=sweep.spacing or default.spacing,
-        window=sweep.window or default.window,
-    )
+    facts = Facts(section, sweep.triples or default.count, sweep.tokens_per_statement or default.tokens)
     training = replace(training, facts=facts, budget=float(prediction.tokens))
     on_cpu = training.machine["distributed_backend"] == "gloo"
     model = model_of(prediction.params, sweep.vocabulary or (DEMO_VOCABULARY if on_cpu else VOCABULARY))
@@ -430,5 +425,7 @@ def _header(prediction: Prediction, series: Series, sweep: MeasuredSweep) -> lis
             f"{facts.count:,}. To train on others, name them under kisl.triples."
         )
     if sweep.source is None:
-        paragraphs.append(f"The sweep's run cards do not name their triples: replace {facts.source} by their name.")
+        paragraphs.append(
+            f"The sweep's run cards do not name their triples: replace {facts.section.triples} by their name."
+        )
     return [line for text in paragraphs for line in textwrap.wrap(" ".join(text.split()), HEADER_WIDTH)]
