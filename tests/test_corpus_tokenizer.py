@@ -77,6 +77,23 @@ def test_of_inputs_larger_than_the_sample_every_file_gives_its_first_documents(t
     assert sampled.isdisjoint({f"Ġ{word}" for word in tails})
 
 
+def test_bad_documents_stop_the_training_and_may_be_left_out_with_a_count(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    lines = [json.dumps({"content": text}) for text in sentences(50)]
+    path.write_text("\n".join([*lines[:20], '{"content": null}', r'{"content": "\ud800"}', *lines[20:]]))
+    arguments = ("--input", path, "--text-column", "content", "--vocab-size", "300", "--output", tmp_path / "t.json")
+    stopped = tokenizer(*arguments)
+    assert (stopped.exit_code, stopped.output.splitlines()[-1]) == (
+        2,
+        f"Error: {path}:21: content is None; expected a string",
+    )
+    done = tokenizer(*arguments, "--skip-bad-documents")
+    assert "\n2 documents left out that could not be read, the first: " in done.output
+    write_jsonl(tmp_path / "good.jsonl", sentences(50))
+    assert tokenizer("--input", tmp_path / "good.jsonl", *arguments[4:6], "--output", tmp_path / "g").exit_code == 0
+    assert (tmp_path / "t.json").read_bytes() == (tmp_path / "g").read_bytes()
+
+
 def test_a_text_too_small_for_the_vocabulary_is_reported(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", ["aaaa bbbb"])
     output = tmp_path / "tokenizer.json"

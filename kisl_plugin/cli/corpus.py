@@ -218,6 +218,7 @@ def corpus() -> None:
 @corpus.command(epilog=_FORMATS)
 @_takes_text
 @_text_column
+@click.option("--skip-bad-documents", is_flag=True, help="Leave out documents that cannot be read, and count them.")
 @click.option("--output", required=True, type=_path, help="The file, such as data/tokenizer.json.")
 @click.option("--vocab-size", default=32_000, show_default=True, type=_count, help="Tokens in all.")
 @click.option(
@@ -233,6 +234,7 @@ def tokenizer(
     inputs: tuple[str, ...],
     more: tuple[str, ...],
     text_column: str,
+    skip_bad_documents: bool,
     output: Path,
     vocab_size: int,
     sample: int,
@@ -254,8 +256,12 @@ def tokenizer(
         raise InputError(f"{output}: already exists; choose another --output, or --force to replace it")
     check_writable(output)
     pieces = cut_into_pieces(find_files([*inputs, *more], text_column))
-    reached = train_tokenizer(sample_texts(pieces, sample * MEGABYTE), vocab_size, output).get_vocab_size()
+    bad: list[InputError] = []
+    texts = sample_texts(pieces, sample * MEGABYTE, bad.append if skip_bad_documents else None)
+    reached = train_tokenizer(texts, vocab_size, output).get_vocab_size()
     click.echo(f"{output} · {reached:,} tokens")
+    if bad:
+        click.echo(f"{len(bad):,} documents left out that could not be read, the first: {bad[0]}")
     whole = sum(piece.size for piece in pieces) // MEGABYTE
     if whole > sample:
         click.echo(f"trained on about {sample:,} of {whole:,} MB, taken evenly; --sample MB changes how many")

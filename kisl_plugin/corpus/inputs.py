@@ -68,19 +68,21 @@ class TextDocument(NamedTuple):
     size: int
 
 
-def _document(text: Any, row_id: Any, where: str, default_id: str) -> TextDocument:
-    """The document of a row; an id that is no string or number is ignored.
+def _document(text: Any, row_id: Any, where: str, default_id: str, column: str) -> TextDocument:
+    """The document of a row, whose text is from `column`; an id that is no string or number is ignored.
 
     Raises:
         InputError: the text is no string, is not valid Unicode, or is larger than 64 MiB.
     """
     if not isinstance(text, str):
-        raise InputError(f"{where}: text is {repr(text)[:40]}; expected a string")
+        raise InputError(f"{where}: {column} is {repr(text)[:40]}; expected a string")
     try:
         size = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError as error:
         half = f"\\u{ord(text[error.start]):04x}"
-        raise InputError(f"{where}: text contains {half}, half of a surrogate pair, which UTF-8 cannot hold") from None
+        raise InputError(
+            f"{where}: {column} contains {half}, half of a surrogate pair, which UTF-8 cannot hold"
+        ) from None
     if size > LARGEST_DOCUMENT:
         raise _too_large(where, "row")
     if isinstance(row_id, bool) or not isinstance(row_id, (str, int, float)):
@@ -110,7 +112,7 @@ def read_text(stream: IO[bytes], name: str, column: str) -> Documents:
     try:
         if len(data) > LARGEST_DOCUMENT:
             raise _too_large(name, ".txt file")
-        yield _document(data.decode("utf-8-sig").replace("\r\n", "\n"), None, name, f"{name}:1")
+        yield _document(data.decode("utf-8-sig").replace("\r\n", "\n"), None, name, f"{name}:1", column)
     except UnicodeDecodeError as error:
         yield _not_utf8(f"{name}:{data[: error.start].count(10) + 1}", error)
     except InputError as error:
@@ -158,7 +160,7 @@ def read_jsonl(stream: IO[bytes], name: str, column: str, compression: str | Non
             if not isinstance(row, dict) or column not in row:
                 content = f"keys {', '.join(map(repr, row))}" if isinstance(row, dict) else repr(row)[:40]
                 raise InputError(f"{where}: {content}; expected an object with the key {column!r}; see --text-column")
-            yield _document(row[column], row.get("id"), where, where)
+            yield _document(row[column], row.get("id"), where, where, column)
         except UnicodeDecodeError as error:
             yield _not_utf8(where, error)
         except InputError as error:
@@ -183,7 +185,7 @@ def read_parquet(stream: IO[bytes], name: str, column: str, start: int = 0, stop
                 try:
                     text, *row_id = (batch.column(each)[row].as_py() for each in columns)
                     where = f"{name}: row {number}"
-                    yield _document(text, row_id[0] if row_id else None, where, f"{name}#{number}")
+                    yield _document(text, row_id[0] if row_id else None, where, f"{name}#{number}", column)
                 except UnicodeDecodeError as error:
                     yield _not_utf8(f"{name}: row {number}", error)
                 except InputError as error:

@@ -1,7 +1,7 @@
 """Training a byte-level BPE tokenizer for GPT-NeoX's HFTokenizer, and encoding large amounts of text with one."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -67,10 +67,13 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, path: Path) -> "Token
     return tokenizer
 
 
-def sample_texts(pieces: Sequence[Piece], sample: int) -> Iterator[str]:
+def sample_texts(
+    pieces: Sequence[Piece], sample: int, note_bad: Callable[[InputError], object] | None = None
+) -> Iterator[str]:
     """The texts of about `sample` bytes of `pieces`, with progress in megabytes.
 
     Every piece gives its first documents, in proportion to its size; all of them where the pieces are not larger.
+    Those that cannot be read are left out where `note_bad` takes their errors.
 
     Raises:
         InputError, KislError: as read_piece.
@@ -80,7 +83,7 @@ def sample_texts(pieces: Sequence[Piece], sample: int) -> Iterator[str]:
     with closing(Progress("training the tokenizer, MB", max(1, min(sample, whole) // MEGABYTE))) as progress:
         for piece in pieces:
             passed += piece.size
-            for document in read_piece(piece):
+            for document in read_piece(piece, note_bad):
                 # A long document, perhaps of the piece before, has reached the share of all pieces until here.
                 if sample < whole and size * whole >= sample * passed:
                     break
