@@ -4,6 +4,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count, islice
 
 from kisl_plugin.errors import InputError
@@ -37,8 +38,6 @@ def choices_of(triples: Sequence[Triple]) -> list[Choices]:
     pools: dict[str, _Pool] = defaultdict(_Pool)
     for triple in triples:
         pools[triple.relation_id].add(triple)
-    for pool in pools.values():
-        pool.objects = [pool.by_label[label] for label in sorted(pool.by_label)]
     return [_choices(triple, pools[triple.relation_id]) for triple in triples]
 
 
@@ -60,13 +59,17 @@ class _Object:
         )
 
 
-@dataclass
 class _Pool:
-    """The objects of one relation, sorted by label, and those of each of its subjects."""
+    """The objects of one relation, and those of each of its subjects."""
 
-    by_label: dict[str, _Object] = field(default_factory=dict)
-    of_subject: dict[str, dict[str, _Object]] = field(default_factory=lambda: defaultdict(dict))
-    objects: list[_Object] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.by_label: dict[str, _Object] = {}
+        self.of_subject: dict[str, list[_Object]] = defaultdict(list)
+
+    @cached_property
+    def objects(self) -> list[_Object]:
+        """All of them, sorted by label: to be read when the last triple was added."""
+        return [self.by_label[label] for label in sorted(self.by_label)]
 
     def add(self, triple: Triple) -> None:
         label = triple.object
@@ -76,7 +79,7 @@ class _Pool:
         obj.ids |= {triple.object_id} - {""}
         obj.names |= {_name(alias) for alias in triple.object_aliases}
         for key in _subject_keys(triple):
-            self.of_subject[key][label] = obj
+            self.of_subject[key].append(obj)
 
 
 def _name(label: str) -> str:
@@ -91,41 +94,37 @@ def _subject_keys(triple: Triple) -> tuple[str, ...]:
 def _choices(triple: Triple, pool: _Pool) -> Choices:
     numbers = _hashed_numbers(triple)
     answer = next(numbers) % (DISTRACTORS + 1)
-    right = {label: obj for key in _subject_keys(triple) for label, obj in pool.of_subject[key].items()}
-    refused = [right[label] for label in sorted(right)]
-    drawn = (pool.objects[number % len(pool.objects)] for number in islice(numbers, _HASHED_DRAWS))
+    refused = [obj for key in _subject_keys(triple) for obj in pool.of_subject[key]]
     chosen: list[_Object] = []
-    for candidate in drawn:
+    for number in islice(numbers, _HASHED_DRAWS):
+        candidate = pool.objects[number % len(pool.objects)]
         if not any(map(candidate.is_variant_of, (*refused, *chosen))):
             chosen.append(candidate)
         if len(chosen) == DISTRACTORS:
             break
-    distractors: list[_Object] | None = chosen
-    if len(chosen) < DISTRACTORS:  # for the few triples whose draws failed: all objects, from a hashed place on
+    else:  # for the few triples whose draws failed: all objects, from a hashed place on
         begin = next(numbers) % len(pool.objects)
         rotated = pool.objects[begin:] + pool.objects[:begin]
-        distractors = _independent([o for o in rotated if not any(map(o.is_variant_of, refused))], DISTRACTORS)
-    if distractors is None:
+        chosen = _independent([o for o in rotated if not any(map(o.is_variant_of, refused))], DISTRACTORS)
+    if not chosen:
         raise InputError(
             f"relation {triple.relation_id!r}: {triple.subject!r} ({triple.object!r}) has fewer than {DISTRACTORS} "
             f"possible wrong options among the relation's {len(pool.objects)} objects; add triples of this relation "
             "with other objects"
         )
-    options = [distractor.label for distractor in distractors]
+    options = [distractor.label for distractor in chosen]
     options.insert(answer, triple.object)
     return Choices((options[0], options[1], options[2], options[3]), answer)
 
 
-def _independent(candidates: list[_Object], size: int) -> list[_Object] | None:
-    """`size` candidates that are no variants of each other, by search with backtracking; None if there are none."""
-    if size == 0:
-        return []
+def _independent(candidates: list[_Object], size: int) -> list[_Object]:
+    """`size` candidates that are no variants of each other, by search with backtracking; empty if there are none."""
     for position, first in enumerate(candidates):
         others = [o for o in candidates[position + 1 :] if not o.is_variant_of(first)]
-        rest = _independent(others, size - 1)
-        if rest is not None:
+        rest = _independent(others, size - 1) if size > 1 else []
+        if size == 1 or rest:
             return [first, *rest]
-    return None
+    return []
 
 
 def _hashed_numbers(triple: Triple) -> Iterator[int]:
