@@ -9,6 +9,7 @@ tau = 0.1. Standard library only for the draws, so that every machine writes the
 """
 
 import argparse
+import itertools
 import json
 import math
 import random
@@ -21,7 +22,7 @@ import matplotlib.figure
 import matplotlib.image
 
 from kisl_plugin.fit import fit_results, write_report
-from kisl_plugin.grid import GRID, MODELS, Run, Series
+from kisl_plugin.grid import GRID, MODELS, Run
 from kisl_plugin.runcard import RunCard
 
 FOLDER = Path(__file__).parents[1] / "examples" / "simulated"
@@ -52,24 +53,23 @@ def correct(p: float, triples: int, draw: random.Random) -> int:
 
 def results_of(run: Run, seed: int) -> dict[str, Any]:
     """One results file, as far as kisl-fit reads it."""
-    series = run.series
     draw = random.Random(f"{run.name} {seed}")
     metrics = {
         "alias": TASK,
-        "acc,none": correct(rate(run.frequency, f_star(series.compute)), TRIPLES, draw) / TRIPLES,
+        "acc,none": correct(rate(run.frequency, f_star(run.compute)), TRIPLES, draw) / TRIPLES,
         "acc_control,none": correct(FLOOR, CONTROL, draw) / CONTROL,
         "items,none": TRIPLES,
         "items_control,none": CONTROL,
     }
-    facts = series.training.facts
+    facts = run.training.facts
     card = RunCard(
         engine="simulated",
-        model={"params": series.model.shape.parameters},
-        tokens=series.tokens,
-        samples=series.train_iters * series.training.batch,
-        seq_length=series.training.seq_length,
-        iteration=series.train_iters,
-        train_iters=series.train_iters,
+        model={"params": run.model.shape.parameters},
+        tokens=run.tokens,
+        samples=run.train_iters * run.training.batch,
+        seq_length=run.training.seq_length,
+        iteration=run.train_iters,
+        train_iters=run.train_iters,
         frequency=run.frequency,
         seed=seed,
         train_seed=seed,
@@ -112,11 +112,11 @@ def main() -> None:
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     for model in MODELS:
-        for run in Series(model, GRID, GRID.budget).runs:
-            for seed in SEEDS:
-                file = out / f"results_{run.name}_seed{seed}.json"
-                file.write_text(json.dumps(results_of(run, seed)) + "\n", encoding="utf-8")
-        print(f"{model.name}: F* = {f_star(Series(model, GRID, GRID.budget).compute):.0f}")
+        runs = [Run(model, GRID, GRID.budget, frequency) for frequency in GRID.frequencies]
+        for run, seed in itertools.product(runs, SEEDS):
+            file = out / f"results_{run.name}_seed{seed}.json"
+            file.write_text(json.dumps(results_of(run, seed)) + "\n", encoding="utf-8")
+        print(f"{model.name}: F* = {f_star(runs[0].compute):.0f}")
     print(f"7B on the same tokens: F* = {f_star(6 * 7e9 * GRID.budget):.0f}")
     if arguments.figure:
         draw_figure(out, arguments.figure)

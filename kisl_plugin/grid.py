@@ -6,6 +6,7 @@ neox_configs/README.md shows the grid and gives the reasons for the settings.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from math import ceil, inf, log, log2
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,6 @@ __all__ = [
     "LlamaShape",
     "Model",
     "Run",
-    "Series",
     "as_yaml",
     "grid_of",
     "listing",
@@ -258,18 +258,25 @@ _FAMILIES = {
 
 
 @dataclass(frozen=True)
-class Series:
-    """The runs of one collapse curve: one model at one token budget."""
+class Run:
+    """One YAML: a model at a token budget, with one F and one seed."""
 
     model: Model
     training: Training
     budget: float
+    frequency: int
+    seed: int = SEED
+
+    @property
+    def curve(self) -> str:
+        """The name of its collapse curve: the model's, with the budget where it is not that of the family."""
+        is_usual = self.budget == self.training.budget
+        return self.model.name if is_usual else f"{self.model.name}_{short_count(self.budget)}"
 
     @property
     def name(self) -> str:
-        """The model's, with the budget where it is not that of the family."""
-        name, budget = self.model.name, self.budget
-        return name if budget == self.training.budget else f"{name}_{short_count(budget)}"
+        """The file's name without `.yml`."""
+        return f"{self.curve}_f{self.frequency}" + (f"_s{self.seed}" if self.seed != SEED else "")
 
     @property
     def train_iters(self) -> int:
@@ -287,48 +294,25 @@ class Series:
         return 6.0 * self.model.shape.parameters * self.tokens
 
     @property
-    def runs(self) -> tuple["Run", ...]:
-        """One run for each frequency, rising."""
-        return tuple(Run(self, frequency) for frequency in self.training.frequencies)
-
-
-@dataclass(frozen=True)
-class Run:
-    """One YAML."""
-
-    series: Series
-    frequency: int
-    seed: int = SEED
-
-    @property
-    def name(self) -> str:
-        """The file's name without `.yml`."""
-        return f"{self.series.name}_f{self.frequency}" + (f"_s{self.seed}" if self.seed != SEED else "")
-
-    @property
     def injected_fraction(self) -> float:
         """The share of statements among the tokens, by the mean length of a statement; exact in the run card."""
-        facts = self.series.training.facts
-        return facts.count * facts.tokens * self.frequency / self.series.tokens
+        facts = self.training.facts
+        return facts.count * facts.tokens * self.frequency / self.tokens
 
 
-def all_series() -> tuple[Series, ...]:
-    """The grid, each model's other budgets after it, then the tiny ones."""
+def all_runs() -> tuple[Run, ...]:
+    """The grid, curve by curve, each model's other budgets after it; then the tiny ones. F rises."""
     return tuple(
-        Series(model, training, budget)
+        Run(model, training, budget, frequency)
         for model, training in _FAMILIES.values()
         for budget in (training.budget, *BUDGETS.get(model.name, ()))
+        for frequency in training.frequencies
     )
 
 
 def short_count(value: float) -> str:
     """A number of tokens for a file's name: 75b, 300k; never with m, which would read as a model's size."""
     return f"{value / 1e9:.6g}b" if value >= 1e9 else f"{value / 1e3:.9g}k"
-
-
-def all_runs() -> tuple[Run, ...]:
-    """Every run, series by series, F rising."""
-    return tuple(run for series in all_series() for run in series.runs)
 
 
 def grid_of(
@@ -347,7 +331,7 @@ def grid_of(
     Raises:
         InputError: a model is not in the table, a budget is below one step, or the triples cannot be read.
     """
-    runs = []
+    runs: list[Run] = []
     for name in models or [model.name for model in MODELS]:
         if name not in _FAMILIES:
             hint = did_you_mean(str(name), _FAMILIES, f"expected one of {', '.join(_FAMILIES)}")
@@ -362,11 +346,15 @@ def grid_of(
         if data_path is not None:
             training = replace(training, data={**training.data, "path": data_path})
         for budget in tokens or [training.budget]:
-            series = Series(model, training, float(budget))
-            if series.train_iters < 1:
+            of_budget = [
+                Run(model, training, float(budget), frequency, seed)
+                for frequency in frequencies or training.frequencies
+                for seed in seeds
+            ]
+            if of_budget[0].train_iters < 1:
                 step = training.batch * training.seq_length
                 raise InputError(f"tokens {budget:,.0f}: a step of {name} has {step:,}; expected that or more")
-            runs += [Run(series, f, seed) for f in frequencies or training.frequencies for seed in seeds]
+            runs += of_budget
     return tuple(runs)
 
 
@@ -380,7 +368,7 @@ def yaml_of(run: Run, folder: str = "neox_configs", written: Sequence[str] = (_W
 
     A header says what the run is, how it is started and what it needs, and why it was `written` (one line each).
     """
-    series, model, training = run.series, run.series.model, run.series.training
+    model, training = run.model, run.training
     shape, facts, file = model.shape, training.facts, f"{folder}/{run.name}.yml"
     often = "once" if run.frequency == 1 else f"{run.frequency:,} times"
     injected = f"each of {facts.count:,} triples is stated {often}, {percent(run.injected_fraction)} of the tokens"
@@ -397,7 +385,6 @@ def yaml_of(run: Run, folder: str = "neox_configs", written: Sequence[str] = (_W
         start += f", or with the embedded engine: kisl train {file}"
     return _TEMPLATE.read_text(encoding="utf-8").format(
         run=run,
-        series=series,
         shape=shape,
         training=training,
         injected=injected if run.frequency else "the baseline, nothing is injected",
@@ -474,13 +461,13 @@ def listing() -> str:
 
     row = "{:<15} {:>7} {:>8} {:>15} {:>4} {:>6} {:>7} {:>9}".format
     lines = [row("run", "N", "w/o emb.", "shape", "F", "D", "C", "injected")]
-    for series in all_series():
-        shape = series.model.shape
-        sizes = count(shape.parameters), count(shape.parameters_non_embedding)
-        layout = f"{shape.layers}·{shape.hidden}·{shape.heads}·{shape.inner}"
-        budget = count(series.tokens), f"{series.compute:.2e}".replace("e+", "e")
+    for _, runs in groupby(all_runs(), key=lambda run: run.curve):
         lines.append("")
-        for run in series.runs:
+        for run in runs:
+            shape = run.model.shape
+            sizes = count(shape.parameters), count(shape.parameters_non_embedding)
+            layout = f"{shape.layers}·{shape.hidden}·{shape.heads}·{shape.inner}"
+            budget = count(run.tokens), f"{run.compute:.2e}".replace("e+", "e")
             lines.append(row(run.name, *sizes, layout, str(run.frequency), *budget, percent(run.injected_fraction)))
     return "\n".join([*lines, "", _LEGEND])
 

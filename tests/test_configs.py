@@ -1,7 +1,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from kisl_plugin.cli.main import main
 from kisl_plugin.demo import FULL, choose_facts
 from kisl_plugin.files import resource
-from kisl_plugin.grid import GRID, MODELS, SEED, TINY, TINY_MODELS, LlamaShape, Model, all_runs, all_series, yaml_of
+from kisl_plugin.grid import GRID, MODELS, SEED, TINY, TINY_MODELS, LlamaShape, Model, all_runs, yaml_of
 from kisl_plugin.local.config import read_config
 from kisl_plugin.local.model import padded_vocabulary
 from kisl_plugin.neox_config import read_yamls, swiglu_width
@@ -115,9 +115,9 @@ def test_heads_are_of_64_or_128_and_no_vocabulary_is_padded(model: Model) -> Non
 
 
 def test_the_runs_of_a_curve_differ_in_frequency_alone() -> None:
-    for series in all_series():
+    for _, runs in groupby(all_runs(), key=lambda run: run.curve):
         rest = []
-        for run in series.runs:
+        for run in runs:
             values = values_of(run.name)
             assert values["save"] == values["load"] == f"checkpoints/{run.name}"
             kisl = {key: value for key, value in values["kisl"].items() if key != "frequency"}
@@ -138,12 +138,12 @@ def test_steps_come_as_near_to_the_budget_as_they_can() -> None:
     for name, run in RUNS.items():
         values = values_of(name)
         step = values["train_batch_size"] * values["seq_length"]
-        assert values["train_iters"] * step == run.series.tokens
-        assert abs(run.series.tokens - run.series.budget) <= step / 2
-        assert run.series.compute == 6 * run.series.model.shape.parameters * run.series.tokens
-    assert {
-        run.series.tokens for name, run in RUNS.items() if name.split("_")[0] in SIZES and name.count("_") == 1
-    } == {round(58e9 / 2**20) * 2**20}
+        assert values["train_iters"] * step == run.tokens
+        assert abs(run.tokens - run.budget) <= step / 2
+        assert run.compute == 6 * run.model.shape.parameters * run.tokens
+    assert {run.tokens for name, run in RUNS.items() if name.split("_")[0] in SIZES and name.count("_") == 1} == {
+        round(58e9 / 2**20) * 2**20
+    }
 
 
 def test_the_batch_divides_on_up_to_64_gpus() -> None:
@@ -165,7 +165,7 @@ def test_every_run_clips_and_so_does_deepspeed() -> None:
 def test_the_section_kisl_is_the_documented_one() -> None:
     for name, run in RUNS.items():
         settings = read_settings(values_of(name)["kisl"], name, 0)
-        plain = InjectionSettings(triples=run.series.training.facts.section.triples, frequency=run.frequency)
+        plain = InjectionSettings(triples=run.training.facts.section.triples, frequency=run.frequency)
         if not name.startswith("tiny"):
             assert settings == plain
 
@@ -193,7 +193,7 @@ def test_the_embedded_engine_takes_the_tiny_files_and_trains_the_same_rows() -> 
     assert tiny
     for run in tiny:
         config = read_config([FOLDER / f"{run.name}.yml"])
-        assert config.samples * config["seq_length"] == run.series.tokens
+        assert config.samples * config["seq_length"] == run.tokens
         assert (config["precision"], config["gradient_accumulation_steps"]) == ("fp32", 1)
 
 
@@ -210,14 +210,14 @@ def test_the_share_of_injected_tokens_is_reckoned_from_the_triples_as_they_are()
 
 
 def test_the_densest_tiny_run_fits() -> None:
-    run = all_series()[-1].runs[-1]
+    run = all_runs()[-1]
     facts = choose_facts(read_triples("wikidata_six"), FULL.objects, FULL.injected, SEED)[0]
     verbalizer = verbalizer_of("statement")
     wordings = [verbalizer.text(t, k) for t in facts if t.group != CONTROL for k in range(5)]
     scale = TINY.facts.tokens / np.mean([len(text) for text in wordings])
     lengths = [round(len(text) * scale) for text in wordings]
     each = np.full(len(lengths), run.frequency // 5, dtype=np.int64)
-    samples = run.series.tokens // TINY.seq_length
+    samples = run.tokens // TINY.seq_length
     schedule = Schedule(each, samples, SEED, lengths=lengths, capacity=TINY.seq_length + 1)
     assert np.array_equal(schedule.count_exposures(), each)
 

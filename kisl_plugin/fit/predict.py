@@ -22,7 +22,7 @@ from kisl_plugin.fit.collapse_points import OPEN, RAY, CollapsePoint, Interval, 
 from kisl_plugin.fit.joint import JointLaw
 from kisl_plugin.fit.law import FEWEST_MODELS, InfusionLaw
 from kisl_plugin.fit.text import count, share_of_budget
-from kisl_plugin.grid import DEMO_VOCABULARY, GRID, TINY, VOCABULARY, Facts, Run, Series, model_of, yaml_of
+from kisl_plugin.grid import DEMO_VOCABULARY, GRID, TINY, VOCABULARY, Facts, Run, model_of, yaml_of
 from kisl_plugin.plan import InjectionSettings, read_settings
 from kisl_plugin.runcard import RunCard
 from kisl_plugin.schedule import MOST_SAMPLES
@@ -357,18 +357,19 @@ def write_configs(prediction: Prediction, directory: Path, sweep: MeasuredSweep)
     """
     if prediction.f_star is None:
         raise InputError(f"no YAMLs without a predicted F*: {prediction.words}")
-    frequencies, series = frequencies_of(prediction.f_star), _series(prediction, sweep)
-    facts = series.training.facts
+    runs = [_run(prediction, frequency, sweep) for frequency in frequencies_of(prediction.f_star)]
+    densest = runs[-1]
+    facts = densest.training.facts
     triples = max(facts.count, prediction.triples or 0)
-    share = triples * facts.tokens * frequencies[-1] / series.tokens
+    share = triples * facts.tokens * densest.frequency / densest.tokens
     if share > MAX_FRACTION:
         raise InputError(
-            f"F = {frequencies[-1]:,} of {triples:,} triples takes {share_of_budget(share)} = {series.tokens:,}; "
+            f"F = {densest.frequency:,} of {triples:,} triples takes {share_of_budget(share)} = {densest.tokens:,}; "
             f"kisl.max_fraction allows {MAX_FRACTION:.0%}: plan with fewer --triples or more tokens"
         )
-    header = _header(prediction, series, sweep)
+    header = _header(prediction, densest, sweep)
     texts = {}
-    for run in (Run(series, frequency) for frequency in frequencies):
+    for run in runs:
         path = directory / f"{run.name}.yml"
         texts[path] = yaml_of(run, directory.as_posix(), header)
         read_settings(yaml.safe_load(texts[path])["kisl"], str(path), 0)  # the run would be refused here too
@@ -384,8 +385,8 @@ def write_configs(prediction: Prediction, directory: Path, sweep: MeasuredSweep)
     return list(texts)
 
 
-def _series(prediction: Prediction, sweep: MeasuredSweep) -> Series:
-    """The runs of a model of that size, with the sweep's facts; what its run cards do not say is as in the grid."""
+def _run(prediction: Prediction, frequency: int, sweep: MeasuredSweep) -> Run:
+    """The run of a model of that size, with the sweep's facts; what its run cards do not say is as in the grid."""
     training = TINY if sweep.seq_length == TINY.seq_length else GRID
     keys = ("template", "form", "spacing", "window")
     known = {"triples": sweep.source or None, **{key: getattr(sweep, key) for key in keys}}
@@ -398,19 +399,19 @@ def _series(prediction: Prediction, sweep: MeasuredSweep) -> Series:
     if on_cpu:
         model = replace(model, micro_batch=None, recompute=False, model_parallel=1)
     model = replace(model, name=f"predicted_{count(prediction.params)}_{count(prediction.tokens)}".lower())
-    series = Series(model, training, training.budget)
-    samples = series.train_iters * training.batch
+    run = Run(model, training, training.budget, frequency)
+    samples = run.train_iters * training.batch
     if not 1 <= samples <= MOST_SAMPLES:
         raise InputError(
             f"tokens = {prediction.tokens:,}: {samples:,} rows of {training.seq_length:,} in batches of "
             f"{training.batch}; a run has 1 to {MOST_SAMPLES:,} rows"
         )
-    return series
+    return run
 
 
-def _header(prediction: Prediction, series: Series, sweep: MeasuredSweep) -> list[str]:
+def _header(prediction: Prediction, run: Run, sweep: MeasuredSweep) -> list[str]:
     """What the YAML is for, and where it differs from what was planned, as lines."""
-    made, planned, facts = series.model.shape.parameters, prediction.params, series.training.facts
+    made, planned, facts = run.model.shape.parameters, prediction.params, run.training.facts
     size = "N is as planned."
     if made != planned:
         size = f"N is {abs(made / planned - 1):.2%} {'below' if made < planned else 'above'} the planned {planned:,}."

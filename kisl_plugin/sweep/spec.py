@@ -315,7 +315,7 @@ def _base(model: str, where: str) -> tuple[Yamls, list[int]]:
         run = grid_of([model])[0]
     except InputError as error:
         raise InputError(f"{where}: {error}, or a YAML of your own") from None
-    return Yamls(yaml.safe_load(yaml_of(run))), list(run.series.training.frequencies)
+    return Yamls(yaml.safe_load(yaml_of(run))), list(run.training.frequencies)
 
 
 def _size(values: dict[str, Any], budget: float, label: str, inputs: "_Inputs", where: str) -> tuple[int, int]:

@@ -5,12 +5,12 @@ import pytest
 from asking import facts_of
 
 from kisl_plugin.files import resource
-from kisl_plugin.grid import all_runs, all_series
+from kisl_plugin.grid import all_runs
 
 RUNS = {run.name: run for run in all_runs()}
-GPUS = {name: (1, 2) if run.series.model.micro_batch is None else (1, 2, 64) for name, run in RUNS.items()}
+GPUS = {name: (1, 2) if run.model.micro_batch is None else (1, 2, 64) for name, run in RUNS.items()}
 # The densest run of each model: its YAML is the one whose model is built.
-BUILT = {series.runs[-1].name: series.model for series in all_series() if series.name == series.model.name}
+BUILT = {run.name: run.model for run in all_runs() if run.name == f"{run.model.name}_f{run.training.frequencies[-1]}"}
 
 
 @pytest.fixture(scope="module")
@@ -22,12 +22,12 @@ def facts(neox_dir: Path) -> dict[str, Any]:
 def test_gpt_neox_loads_every_yaml_and_trains_on_the_same_tokens_on_any_number_of_gpus(facts: dict[str, Any]) -> None:
     assert facts["yamls"].keys() == RUNS.keys()
     for name, run in RUNS.items():
-        micro = run.series.model.micro_batch
+        micro = run.model.micro_batch
         kind = ("fp32", "global") if micro is None else ("bfloat16", "flash")
         for gpus, read in zip(GPUS[name], facts["yamls"][name], strict=True):
             batch = read["train_micro_batch_size_per_gpu"] * read["gradient_accumulation_steps"] * gpus
-            assert batch == read["train_batch_size"] == run.series.training.batch
-            assert batch * read["train_iters"] * read["seq_length"] == run.series.tokens
+            assert batch == read["train_batch_size"] == run.training.batch
+            assert batch * read["train_iters"] * read["seq_length"] == run.tokens
             assert micro in (None, read["train_micro_batch_size_per_gpu"])
             assert (read["precision"], *set(read["attention_config"])) == kind
             assert not read["is_pipe_parallel"]
@@ -43,7 +43,7 @@ def test_deepspeed_is_told_to_clip_and_to_sum_gradients_in_fp32(facts: dict[str,
         for read in facts["yamls"][name]:
             deepspeed = read["deepspeed"]
             assert deepspeed["gradient_clipping"] == 1.0
-            if run.series.model.micro_batch is not None:
+            if run.model.micro_batch is not None:
                 assert deepspeed["bf16"] == {"enabled": True}
                 assert deepspeed["data_types"] == {"grad_accum_dtype": "fp32"}
                 assert deepspeed["zero_optimization"]["stage"] == 1
