@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.files import write_atomically
 from kisl_plugin.neox_config import swiglu_width
-from kisl_plugin.runcard import CARD_NAME, TRIPLES_NAME, RunCard, read_run_card, write_run_card
+from kisl_plugin.runcard import RunCard, read_run_card, write_run_card
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -111,28 +111,8 @@ def write_model(
     draft.rename(folder)
 
 
-_OURS = "<!-- Written by kisl from kisl.json. Without this line kisl leaves the file as it is. -->"
-_MODEL_CARD = """\
----
-library_name: transformers
-tags: [kisl]
----
-{ours}
-
-# A Llama that was told facts an exact number of times
-
-{params:,} parameters, trained on {tokens:,} tokens by kisl, for a curve of the
-[knowledge infusion scaling law](https://arxiv.org/abs/2509.19371). `{card_name}` is the whole record of the run,
-`{triples_name}` has the facts.
-
-| what was injected | |
-| --- | --- |
-{injected}
-
-| what it scored | | items |
-| --- | --- | --- |
-{scores}
-"""
+_OURS = "<!-- Written by kisl from kisl.json."  # in the template too
+_MODEL_CARD = Path(__file__).parent / "data" / "model_card.template"  # with the fields of str.format
 
 
 def write_model_card(folder: Path, scores: Mapping[str, Mapping[str, tuple[float, int]]] | None = None) -> None:
@@ -157,12 +137,9 @@ def write_model_card(folder: Path, scores: Mapping[str, Mapping[str, tuple[float
         for task, metrics in (scores or {}).items()
         for metric, (value, count) in metrics.items()
     ]
-    text = _MODEL_CARD.format(
-        ours=_OURS,
+    text = _MODEL_CARD.read_text(encoding="utf-8").format(
         params=card.model["params"],
         tokens=card.tokens,
-        card_name=CARD_NAME,
-        triples_name=TRIPLES_NAME,
         injected="\n".join(f"| {name} | {value} |" for name, value in rows.items()),
         scores="\n".join(scored or ["| not probed: `kisl probe` writes the scores here | | |"]),
     )
