@@ -4,7 +4,8 @@ import hashlib
 import os
 import struct
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kisl_plugin.errors import InputError
+from kisl_plugin.hookspecs import IntArray
 
 __all__ = ["IndexedDataset", "IndexedWriter", "file_of", "token_type", "write_index"]
 
@@ -21,7 +23,7 @@ _MAGIC, _VERSION = b"MMIDIDX\x00\x00", 1
 # A token type's code in the header is its place here, from 1.
 _TYPES: tuple[Any, ...] = (np.uint8, np.int8, np.int16, np.int32, np.int64, np.float32, np.float64, np.uint16)
 _FINGERPRINT_PIECE, _FINGERPRINT_PIECES = 1 << 16, 1024  # bytes, and how many of them
-_INDEX_PIECE = 1 << 20
+_INDEX_PIECE = _BUFFER = 1 << 20
 
 
 def file_of(prefix: Path, ending: str) -> Path:
@@ -99,7 +101,7 @@ class IndexedWriter:
         # New files, not the old ones emptied: a process that still runs may have those open.
         for ending in (".idx", ".bin"):
             file_of(prefix, ending).unlink(missing_ok=True)
-        self._stream = file_of(prefix, ".bin").open("wb")
+        self._stream = file_of(prefix, ".bin").open("wb", _BUFFER)
 
     def __enter__(self) -> "IndexedWriter":
         return self
@@ -115,12 +117,17 @@ class IndexedWriter:
 
     def add(self, tokens: Any) -> None:
         """Append a document (int array [n], its end-of-document token included)."""
-        self.extend(tokens, [len(tokens)])
-
-    def extend(self, tokens: Any, sizes: Iterable[int]) -> None:
-        """Append several documents: their tokens one after the other (int array [n]), and how many each has."""
         self._stream.write(np.asarray(tokens, dtype=self._dtype).tobytes())
-        self._sizes.extend(sizes)
+        self._sizes.append(len(tokens))
+
+    def extend(self, tokens: Any, ends: IntArray, eod: int) -> None:
+        """Append several documents, each followed by `eod`: their tokens (int array [n]), and where each one's end."""
+        data = memoryview(np.asarray(tokens, dtype=self._dtype).tobytes())
+        end_of_document = np.array(eod, dtype=self._dtype).tobytes()
+        for start, end in pairwise([0, *(ends * self._dtype.itemsize).tolist()]):
+            self._stream.write(data[start:end])
+            self._stream.write(end_of_document)
+        self._sizes.extend(np.diff(ends, prepend=0) + 1)
 
 
 def token_type(vocab_size: int) -> np.dtype[Any]:

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from corpus_builds import EMPTY, FACTS, NOT_STATING, STATING, make_world, several_files, written
 from corpus_files import read_all
 from datatrove.data import Document
+from datatrove.pipeline.writers import JsonlWriter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_world import sentences
@@ -27,7 +28,7 @@ from kisl_plugin.cli.main import main
 from kisl_plugin.corpus import shards
 from kisl_plugin.corpus.build import BuildOptions, build_corpus, share_out
 from kisl_plugin.corpus.executors import LocalRunner, Stage
-from kisl_plugin.corpus.filter import ExclusionWriter, FactFilter
+from kisl_plugin.corpus.filter import FactFilter
 from kisl_plugin.corpus.inputs import Piece
 from kisl_plugin.corpus.shards import Corpus
 from kisl_plugin.errors import InputError
@@ -129,12 +130,12 @@ def test_shares_are_all_pieces_in_order_none_empty_and_none_much_larger_than_it_
 
 def test_a_fact_filter_works_in_anyones_datatrove_pipeline(tmp_path: Path) -> None:
     world = make_world(tmp_path, [["x"]])
-    block = FactFilter(world.facts, MatchRules(), ExclusionWriter(tmp_path / "removed"))
+    block = FactFilter(world.facts, MatchRules(), JsonlWriter(str(tmp_path / "removed"), compression=None))
     documents = [Document(text=text, id=str(n)) for n, text in enumerate([*NOT_STATING, *STATING])]
     assert [one.text for one in block(iter(documents), rank=7, world_size=9)] == list(NOT_STATING)
     removed = [json.loads(line) for line in (tmp_path / "removed" / "00007.jsonl").read_text().splitlines()]
     assert [one["id"] for one in removed] == ["4", "5", "6", "7"]
-    first = removed[0]["triples"][0]
+    first = removed[0]["metadata"]["triples"][0]
     assert {key: first[key] for key in ("subject", "relation_id", "object", "rule")} == {
         "subject": "Marie Curie", "relation_id": "P19", "object": "Poland", "rule": "pair:document",
     }  # fmt: skip

@@ -265,13 +265,11 @@ def _difference(old: Plan, new: Plan) -> tuple[str, object, object] | None:
 def _stages(options: BuildOptions, paths: BuildPaths, plan: Plan) -> "list[Stage]":
     """The stage that makes shards, and the one that makes the result of them."""
     from kisl_plugin.corpus.executors import Stage
-    from kisl_plugin.corpus.filter import ExclusionWriter, FactFilter, ReadPieces, TokenizeShard
+    from kisl_plugin.corpus.filter import MakeShard
 
     threads = max(1, options.cores // min(options.workers, plan.tasks))
-    pipeline = [ReadPieces(paths, options.skip_bad_documents), TokenizeShard(paths, threads)]
-    if plan.filters:
-        pipeline.insert(1, FactFilter(paths.triples, plan.rules, ExclusionWriter(paths.excluded)))
+    make_shard = MakeShard(paths, threads, options.skip_bad_documents)
     return [
-        Stage("shards", pipeline, plan.tasks, paths.folder / "stage_shards"),
+        Stage("shards", [make_shard], plan.tasks, paths.folder / "stage_shards"),
         Stage("merge", [partial(merge_shards, paths, options.weighted)], 1, paths.folder / "stage_merge"),
     ]

@@ -1,63 +1,107 @@
-"""The steps of a task as datatrove blocks: read a share of the pieces, remove what states a fact, write a shard."""
+"""Steps of datatrove: the one that makes a shard of a task's pieces, and the filter for pipelines of other people."""
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import orjson
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.filters.base_filter import BaseFilter
-from datatrove.pipeline.writers import JsonlWriter
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
-from kisl_plugin.corpus.inputs import read_piece
+from kisl_plugin.corpus.inputs import Piece, TextDocument, read_piece
 from kisl_plugin.corpus.shards import BuildPaths, Stamp, load_plan
 from kisl_plugin.corpus.tokenizer import BatchEncoder
 from kisl_plugin.errors import InputError
 from kisl_plugin.files import write_atomically
-from kisl_plugin.hookspecs import Matcher
 from kisl_plugin.indexed import IndexedWriter
 from kisl_plugin.matching import MatchRules, matcher_of
-from kisl_plugin.triples import Triple, read_triples
+from kisl_plugin.triples import read_triples
 
 __all__ = ["FactFilter"]
 
-BATCH_DOCUMENTS, BATCH_CHARACTERS = 64, 4_000_000
+BATCH_DOCUMENTS, BATCH_CHARACTERS = 1024, 1 << 20
+_FIRST_DOCUMENTS = 16  # of a task: its first batch is encoded by both libraries
 _NOTE_SECONDS = 1.0
 
-Documents = Iterator[Document]
 
+class MakeShard(PipelineStep):
+    """Makes the shard of a task: reads its pieces, removes what states a fact, and tokenises the other documents.
 
-class ReadPieces(PipelineStep):
-    """Reads a task's share of the pieces of a plan, empty documents too, and notes how many bytes it has read."""
+    One step, since between datatrove's steps documents pass one by one, with statistics that take as long as the
+    tokenizer. Each document of the shard is followed by <|endoftext|>; the removed ones are written beside it, and the
+    stamp last. `threads`: of the tokenizer, unless the environment says otherwise.
+    """
 
-    type = "📖 - READER"
-    name = "pieces"
+    type = "🔢 - SHARD"
+    name = "read, filter, tokenise"
 
-    def __init__(self, paths: BuildPaths, skip_bad_documents: bool = False) -> None:
+    def __init__(self, paths: BuildPaths, threads: int = 1, skip_bad_documents: bool = False) -> None:
         super().__init__()
-        self.paths, self.skip_bad_documents, self.folder = paths, skip_bad_documents, Path.cwd()
+        self.paths, self.threads, self.skip_bad_documents = paths, threads, skip_bad_documents
+        self.folder = Path.cwd()
 
-    def run(self, data: Documents | None, rank: int = 0, world_size: int = 1) -> Documents:
-        """The documents of task `rank`."""
+    def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
+        """Make the shard of task `rank`; one with a valid stamp is kept, and nothing is read."""
         with suppress(OSError):  # where the folder is missing, so is the file of a relative path
             os.chdir(self.folder)
+        plan = load_plan(self.paths)
+        if Stamp.read(self.paths, plan, rank):
+            return
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if self.threads > 1 else "false")
+        os.environ.setdefault("RAYON_NUM_THREADS", str(self.threads))
+        encoder = _encoder(self.paths.tokenizer, plan.id)
+        removed = self.paths.removed(rank)
+        removed.unlink(missing_ok=True)
+        documents = tokens = empty = 0
+        with IndexedWriter(self.paths.shard(rank), plan.vocab_size) as writer:
+            for number, batch in enumerate(self._batches(plan.shares[rank], rank)):
+                texts = [document.text for document in batch]
+                if plan.filters:
+                    facts = _facts_of(self.paths.triples, plan.rules)(texts)
+                    rows = (
+                        {"id": document.id, "text": document.text, "triples": stated}
+                        for document, stated in zip(batch, facts, strict=True)
+                        if stated
+                    )
+                    if lines := b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows):
+                        removed.parent.mkdir(exist_ok=True)
+                        with removed.open("ab") as stream:
+                            stream.write(lines)
+                    texts = [text for text, stated in zip(texts, facts, strict=True) if not stated]
+                kept = [text for text in texts if text and not text.isspace()]
+                with self.track_time("batch"):  # the only call of the tokenizer
+                    ids, ends = encoder.encode(kept, number)
+                writer.extend(ids, ends, encoder.eod)
+                documents, tokens = documents + len(kept), tokens + len(kept) + len(ids)
+                empty += len(texts) - len(kept)
+        Stamp(plan.id, documents, tokens, empty).write(self.paths, rank)
+
+    def _batches(self, share: Sequence[Piece], rank: int) -> Iterator[list[TextDocument]]:
+        """The documents of a share; the bytes that have been read are noted, and at the end the bad documents."""
         note = self.paths.read_bytes(rank)
         read, due, bad = 0, 0.0, list[InputError]()
-        for piece in load_plan(self.paths).shares[rank]:
+        batch, characters, most = list[TextDocument](), 0, min(_FIRST_DOCUMENTS, BATCH_DOCUMENTS)
+        for piece in share:
             end = read + piece.size
             for document in read_piece(piece, bad.append if self.skip_bad_documents else None):
-                yield Document(text=document.text, id=document.id)
+                batch.append(document)
+                characters += len(document.text)
                 read = min(read + document.size, end)
-                if time.monotonic() >= due:
-                    note.write_text(str(read), encoding="utf-8")
-                    due = time.monotonic() + _NOTE_SECONDS
+                if len(batch) == most or characters >= BATCH_CHARACTERS:
+                    yield batch
+                    batch, characters, most = [], 0, BATCH_DOCUMENTS
+                    if time.monotonic() >= due:
+                        note.write_text(str(read), encoding="utf-8")
+                        due = time.monotonic() + _NOTE_SECONDS
             read = end
+        if batch:
+            yield batch
         write_atomically(self.paths.bad(rank), "".join(f"{error}\n" for error in bad))
         note.write_text(str(read), encoding="utf-8")
 
@@ -79,101 +123,57 @@ class FactFilter(BaseFilter):
         exclusion_writer: DiskWriter | None = None,
     ) -> None:
         super().__init__(exclusion_writer, BATCH_DOCUMENTS)
-        self.triples, self.rules = str(triples), rules or MatchRules()
+        self.triples, self.rules = triples, rules or MatchRules()
 
     def filter(self, doc: Document) -> bool:
         """Whether a document is kept."""
         return self.filter_batch([doc])[0]
 
     def filter_batch(self, batch: list[Document]) -> list[bool]:
-        """Whether each is kept; those that are not get their triples. The only call of the matcher."""
-        # Triples that are no file are bundled with the package, and do not change.
-        changed = Path(self.triples).stat().st_mtime_ns if Path(self.triples).exists() else 0
-        triples, matcher = _matcher(self.triples, changed, self.rules)
-        stated = matcher([document.text for document in batch])
-        for document, matches in zip(batch, stated, strict=True):
-            if matches:
-                document.metadata["triples"] = [
-                    {
-                        "triple": match.triple,
-                        "subject": triples[match.triple].subject,
-                        "relation_id": triples[match.triple].relation_id,
-                        "object": triples[match.triple].object,
-                        "subject_span": match.subject,
-                        "object_span": match.object,
-                        "rule": match.rule,
-                    }
-                    for match in matches
-                ]
-        return [not matches for matches in stated]
+        """Whether each is kept; those that are not get their triples."""
+        facts = _facts_of(self.triples, self.rules)([document.text for document in batch])
+        for document, stated in zip(batch, facts, strict=True):
+            if stated:
+                document.metadata["triples"] = stated
+        return [not stated for stated in facts]
 
 
-class ExclusionWriter(JsonlWriter):
-    """Writes removed documents to one file a task: id, text, and the triples that they state."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(str(folder), "${rank}.jsonl", compression=None)
-
-    def _default_adapter(self, document: Document) -> dict[str, Any]:
-        return {"id": document.id, "text": document.text, "triples": document.metadata["triples"]}
+_Facts = Callable[[Sequence[str]], list[list[dict[str, Any]]]]
+"""For each text the triples that it states, as they are written with a removed document."""
 
 
-class TokenizeShard(PipelineStep):
-    """Writes documents as a shard of GPT-NeoX's format, each followed by <|endoftext|>; the last step of a task.
-
-    datatrove's MegatronDocumentTokenizer chooses four bytes a token at another vocabulary size than GPT-NeoX, and
-    keeps truncation and padding that a tokenizer.json asks for. `threads`: of the tokenizer, unless the environment
-    says otherwise.
-    """
-
-    type = "🔢 - TOKENIZER"
-    name = "shard"
-
-    def __init__(self, paths: BuildPaths, threads: int = 1) -> None:
-        super().__init__()
-        self.paths, self.threads = paths, threads
-
-    def run(self, data: Documents, rank: int = 0, world_size: int = 1) -> None:
-        """Write the shard and, last, its stamp; a shard with a valid stamp is kept, and nothing is read."""
-        plan = load_plan(self.paths)
-        if Stamp.read(self.paths, plan, rank):
-            return
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if self.threads > 1 else "false")
-        os.environ.setdefault("RAYON_NUM_THREADS", str(self.threads))
-        encoder = _encoder(self.paths.tokenizer, plan.id)
-        documents = tokens = empty = 0
-        with IndexedWriter(self.paths.shard(rank), plan.vocab_size) as writer:
-            for number, batch in enumerate(_batches(data)):
-                texts = [document.text for document in batch if document.text and not document.text.isspace()]
-                with self.track_time("batch"):  # the only call of the tokenizer
-                    ids, ends = encoder.encode(texts, number)
-                writer.extend(np.insert(ids, ends, encoder.eod), np.diff(ends, prepend=0) + 1)
-                documents, tokens = documents + len(texts), tokens + len(texts) + len(ids)
-                empty += len(batch) - len(texts)
-        Stamp(plan.id, documents, tokens, empty).write(self.paths, rank)
+def _facts_of(triples: Path | str, rules: MatchRules) -> _Facts:
+    # Triples that are no file are bundled with the package, and do not change.
+    path = Path(triples)
+    return _cached_facts(str(triples), path.stat().st_mtime_ns if path.exists() else 0, rules)
 
 
-def _batches(documents: Documents) -> Iterator[list[Document]]:
-    """Few documents where they are long: their tokens take ten times the memory of their text."""
-    batch: list[Document] = []
-    characters = 0
-    for document in documents:
-        batch.append(document)
-        characters += len(document.text)
-        if len(batch) == BATCH_DOCUMENTS or characters >= BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
+@lru_cache(maxsize=1)
+def _cached_facts(source: str, changed: int, rules: MatchRules) -> _Facts:
+    triples = read_triples(source)
+    matcher = matcher_of(triples, rules)
+
+    def facts(texts: Sequence[str]) -> list[list[dict[str, Any]]]:
+        return [
+            [
+                {
+                    "triple": match.triple,
+                    "subject": triples[match.triple].subject,
+                    "relation_id": triples[match.triple].relation_id,
+                    "object": triples[match.triple].object,
+                    "subject_span": match.subject,
+                    "object_span": match.object,
+                    "rule": match.rule,
+                }
+                for match in matches
+            ]
+            for matches in matcher(texts)
+        ]
+
+    return facts
 
 
 @lru_cache(maxsize=1)
 def _encoder(path: Path, plan_id: str) -> BatchEncoder:
     """The encoder of a build, made once in a process."""
     return BatchEncoder(path)
-
-
-@lru_cache(maxsize=1)
-def _matcher(source: str, changed: int, rules: MatchRules) -> tuple[list[Triple], Matcher]:
-    triples = read_triples(source)
-    return triples, matcher_of(triples, rules)

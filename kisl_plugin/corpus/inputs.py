@@ -68,27 +68,31 @@ class TextDocument(NamedTuple):
     size: int
 
 
-def _document(text: Any, row_id: Any, where: str, default_id: str, column: str) -> TextDocument:
+def _document(text: Any, row_id: Any, where: str, default_id: str, number: int, column: str) -> TextDocument:
     """The document of a row, whose text is from `column`; an id that is no string or number is ignored.
+
+    The row's `number` follows `where` in messages, and `default_id` where the row has no id of its own.
 
     Raises:
         InputError: the text is no string, is not valid Unicode, or is larger than 64 MiB.
     """
     if not isinstance(text, str):
-        raise InputError(f"{where}: {column} is {repr(text)[:40]}; expected a string")
+        raise InputError(f"{where}{number}: {column} is {repr(text)[:40]}; expected a string")
     try:
         size = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError as error:
         half = f"\\u{ord(text[error.start]):04x}"
         raise InputError(
-            f"{where}: {column} contains {half}, half of a surrogate pair, which UTF-8 cannot hold"
+            f"{where}{number}: {column} contains {half}, half of a surrogate pair, which UTF-8 cannot hold"
         ) from None
     if size > LARGEST_DOCUMENT:
-        raise _too_large(where, "row")
+        raise _too_large(f"{where}{number}", "row")
     if isinstance(row_id, bool) or not isinstance(row_id, (str, int, float)):
-        row_id = default_id
-    # Half a surrogate pair could not be written to any file.
-    return TextDocument(text, str(row_id).encode("utf-8", "replace").decode(), size)
+        row_id = f"{default_id}{number}"
+    row_id = str(row_id)
+    if not row_id.isascii():  # half a surrogate pair could not be written to any file
+        row_id = row_id.encode("utf-8", "replace").decode()
+    return TextDocument(text, row_id, size)
 
 
 def _too_large(where: str, unit: str) -> InputError:
@@ -112,7 +116,7 @@ def read_text(stream: IO[bytes], name: str, column: str) -> Documents:
     try:
         if len(data) > LARGEST_DOCUMENT:
             raise _too_large(name, ".txt file")
-        yield _document(data.decode("utf-8-sig").replace("\r\n", "\n"), None, name, f"{name}:1", column)
+        yield _document(data.decode("utf-8-sig").replace("\r\n", "\n"), None, f"{name}:", f"{name}:", 1, column)
     except UnicodeDecodeError as error:
         yield _not_utf8(f"{name}:{data[: error.start].count(10) + 1}", error)
     except InputError as error:
@@ -160,7 +164,7 @@ def read_jsonl(stream: IO[bytes], name: str, column: str, compression: str | Non
             if not isinstance(row, dict) or column not in row:
                 content = f"keys {', '.join(map(repr, row))}" if isinstance(row, dict) else repr(row)[:40]
                 raise InputError(f"{where}: {content}; expected an object with the key {column!r}; see --text-column")
-            yield _document(row[column], row.get("id"), where, where, column)
+            yield _document(row[column], row.get("id"), f"{name}:", f"{name}:", number, column)
         except UnicodeDecodeError as error:
             yield _not_utf8(where, error)
         except InputError as error:
@@ -179,17 +183,32 @@ def read_parquet(stream: IO[bytes], name: str, column: str, start: int = 0, stop
         groups = range(table.num_row_groups)[start:stop]
         number = sum(table.metadata.row_group(group).num_rows for group in range(start))
         columns = [column, "id"] if "id" in table.schema_arrow.names else [column]
+        where = f"{name}: row "
         for batch in table.iter_batches(batch_size=_BATCH_ROWS, row_groups=groups, columns=columns, use_threads=False):
-            for row in range(batch.num_rows):
+            for row in zip(*(_values_of(batch.column(each)) for each in columns), strict=True):
                 number += 1
                 try:
-                    text, *row_id = (batch.column(each)[row].as_py() for each in columns)
-                    where = f"{name}: row {number}"
-                    yield _document(text, row_id[0] if row_id else None, where, f"{name}#{number}", column)
-                except UnicodeDecodeError as error:
-                    yield _not_utf8(f"{name}: row {number}", error)
+                    if bad := [value for value in row if isinstance(value, UnicodeDecodeError)]:
+                        raise _not_utf8(f"{where}{number}", bad[0])
+                    yield _document(row[0], row[-1] if len(row) > 1 else None, where, f"{name}#", number, column)
                 except InputError as error:
                     yield error
+
+
+def _values_of(column: Any) -> list[Any]:
+    """The values of an Arrow array, an error in place of a string that is not UTF-8."""
+
+    def value(scalar: Any) -> Any:
+        try:
+            return scalar.as_py()
+        except UnicodeDecodeError as error:
+            return error
+
+    try:
+        values: list[Any] = column.to_pylist()
+    except UnicodeDecodeError:
+        values = [value(scalar) for scalar in column]
+    return values
 
 
 @contextmanager

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["BatchEncoder", "check_keeps_text", "sample_texts", "train_tokenizer"]
 
 _SMALLEST_VOCABULARY = 256 + 2  # every byte, and the two special tokens
-_CHECKED_EVERY = 64  # batches
+_CHECKED_EVERY = 16  # batches
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, path: Path) -> "Tokenizer":
@@ -146,7 +146,7 @@ class BatchEncoder:
     def encode(self, texts: Sequence[str], number: int = 0) -> tuple[NDArray[np.uint32], IntArray]:
         """The ids of all texts, uint32 [tokens], and where each text's end, int64 [texts].
 
-        `number` is the batch's: all texts of batch 0, and one of every 64th, are encoded by both libraries.
+        `number` is the batch's: all texts of batch 0, and one of every 16th, are encoded by both libraries.
 
         Raises:
             InputError: a text contains the end of document, or the two libraries do not agree.
