@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from corpus_files import write_jsonl, write_parquet, write_texts
@@ -14,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_world import EOD, sentences
 from tiny_world import train_tokenizer as train_small
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from kisl_plugin.cli.main import main
-from kisl_plugin.corpus.tokenizer import BatchEncoder, train_tokenizer
+from kisl_plugin.corpus.tokenizer import BatchDecoder, BatchEncoder, train_tokenizer
 from kisl_plugin.errors import InputError
 from kisl_plugin.indexed import IndexedDataset
 
@@ -240,3 +241,37 @@ def test_a_tokenizer_that_loses_text_or_is_random_is_refused_before_any_work(
     result = CliRunner().invoke(main, command)
     assert (result.exit_code, result.output.count("\n")) == (2, 1) and expected in result.output, result.output
     assert not list(tmp_path.glob("o*"))
+
+
+# Decoding in batches
+
+
+@settings(max_examples=200, deadline=None)
+@given(documents=st.lists(st.lists(st.integers(0, 300), max_size=12), min_size=1, max_size=5))
+@pytest.mark.parametrize("kind", ["byte-level", "other"])
+def test_tokens_are_decoded_as_by_the_tokenizers_library_whatever_bytes_they_leave(
+    small: Path, tmp_path_factory: pytest.TempPathFactory, kind: str, documents: list[list[int]]
+) -> None:
+    plain = Tokenizer.from_file(str(small))
+    plain.add_tokens(["naïve ★"])
+    if kind == "other":
+        plain.decoder = decoders.WordPiece()
+    path = tmp_path_factory.mktemp("decoding") / "tokenizer.json"
+    plain.save(str(path))
+    documents = [[*documents[0], plain.token_to_id("naïve ★")], *documents[1:]]
+    sizes = list(map(len, documents))
+    ends = np.cumsum(sizes)
+    decoder = BatchDecoder(path)
+    texts = decoder.decode(np.concatenate(documents).astype(np.uint16), ends - sizes, ends)
+    assert texts == plain.decode_batch(documents, skip_special_tokens=False)
+    assert (decoder._table is None) == (kind == "other")
+
+
+def test_a_tokenizer_whose_table_gives_another_text_is_decoded_by_the_tokenizers_library(small: Path) -> None:
+    decoder = BatchDecoder(small)
+    tokens, begins, ends = np.array([40, 41, 42]), np.array([0, 2]), np.array([2, 3])
+    texts = decoder.decode(tokens, begins, ends, check=True)
+    decoder._tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Replace(texts[1], "another")])
+    assert decoder.decode(tokens, begins, ends) == texts
+    assert decoder.decode(tokens, begins, ends, check=True)[1] == "another"
+    assert decoder.decode(tokens, begins, ends)[1] == "another"

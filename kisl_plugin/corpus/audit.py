@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from kisl_plugin.corpus.tokenizer import BatchDecoder
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.files import sha256
 from kisl_plugin.hookspecs import IntArray, manager
@@ -36,7 +37,7 @@ __all__ = ["CorpusAudit", "audit_corpus"]
 
 _FORMS = ("statement", "question")
 _SHARE_TOKENS = 1 << 23
-_BATCH_DOCUMENTS = 64
+_BATCH_DOCUMENTS = 256
 _CACHED_TRIPLES, _TRIED_TRIPLES = 100_000, 1000
 
 
@@ -184,8 +185,7 @@ class _ShareCounter:
     """
 
     def __init__(self, tokenizer: Path, triples: Sequence[Triple]) -> None:
-        self._tokenizer, self._eod = read_tokenizer(tokenizer)
-        self._vocab_size = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        self._decoder = BatchDecoder(tokenizer)
         self._triples = triples
         self._pairs = matcher_of(triples)
         hiding = {relation for relation in {triple.relation_id for triple in triples} if _hides_a_label(relation)}
@@ -198,37 +198,35 @@ class _ShareCounter:
             InputError: a token is not one of the tokenizer's.
         """
         prefix, first, last = share
-        corpus = IndexedDataset(prefix)
+        corpus, most = IndexedDataset(prefix), self._decoder.vocab_size - 1
         counts = np.zeros((3, len(self._triples)), dtype=np.int64)
         documents = all_tokens = 0
-        batch: list[list[int]] = []
-        for number in range(first, last):
-            tokens = corpus.get(number)
-            if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < self._vocab_size:
+        for start in range(first, last, _BATCH_DOCUMENTS):
+            stop = min(start + _BATCH_DOCUMENTS, last)
+            tokens = np.concatenate([corpus.get(number) for number in range(start, stop)])
+            sizes = corpus.sizes[start:stop].astype(np.int64)
+            ends = np.cumsum(sizes)
+            if len(outside := np.flatnonzero((tokens < 0) | (tokens > most))):
+                document = start + int(np.searchsorted(ends, outside[0], side="right"))
                 raise InputError(
-                    f"{prefix}.bin: document {number} contains the token {int(tokens.max())}; the tokenizer has "
-                    f"0 … {self._vocab_size - 1}: pass the --tokenizer that the corpus was made with"
+                    f"{prefix}.bin: document {document} contains the token {tokens[outside[0]]}; the tokenizer has "
+                    f"0 … {most}: pass the --tokenizer that the corpus was made with"
                 )
-            all_tokens += len(tokens)
-            ends = np.flatnonzero(tokens == self._eod).tolist()
-            parts = pairwise([-1, *ends, len(tokens)])
-            batch += [tokens[end + 1 : next_end].tolist() for end, next_end in parts if next_end > end + 1]
-            if len(batch) >= _BATCH_DOCUMENTS or number == last - 1:
-                documents += len(batch)
-                self._count_batch(batch, counts)
-                batch = []
+            # Texts end where the index ends a document, and before each end-of-document token.
+            breaks = np.flatnonzero(tokens == self._decoder.eod)
+            begins = np.sort(np.concatenate([ends - sizes, breaks + 1]))
+            stops = np.sort(np.concatenate([ends, breaks]))
+            texts = self._decoder.decode(tokens, begins[begins < stops], stops[begins < stops], start == first)
+            documents, all_tokens = documents + len(texts), all_tokens + len(tokens)
+            for text, matches in zip(texts, self._pairs(texts), strict=True):
+                pairs = [match.triple for match in matches]
+                candidates = self._everywhere.union(pairs)
+                folded = fold(text) if candidates else b""
+                for k in candidates:
+                    times = sum(count_whole_words(wording, folded) for wording in _folded_wordings(self._triples[k]))
+                    counts[:2, k] += (times > 0, times)
+                counts[2, pairs] += 1
         return documents, all_tokens, counts
-
-    def _count_batch(self, batch: list[list[int]], counts: IntArray) -> None:
-        texts = self._tokenizer.decode_batch(batch, skip_special_tokens=False)
-        for text, matches in zip(texts, self._pairs(texts), strict=True):
-            pairs = [match.triple for match in matches]
-            candidates = self._everywhere.union(pairs)
-            folded = fold(text) if candidates else b""
-            for k in candidates:
-                times = sum(count_whole_words(wording, folded) for wording in _folded_wordings(self._triples[k]))
-                counts[:2, k] += (times > 0, times)
-            counts[2, pairs] += 1
 
 
 _counter: _ShareCounter  # one in each worker process: preparing the search for many triples takes a while

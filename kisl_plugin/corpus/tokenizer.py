@@ -20,10 +20,16 @@ from kisl_plugin.progress import Progress
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["BatchEncoder", "check_keeps_text", "sample_texts", "train_tokenizer"]
+__all__ = ["BatchDecoder", "BatchEncoder", "check_keeps_text", "sample_texts", "train_tokenizer"]
 
 _SMALLEST_VOCABULARY = 256 + 2  # every byte, and the two special tokens
-_CHECKED_EVERY = 16  # batches
+_CHECKED_EVERY, _CHECKED_TEXTS = 16, 16  # batches that are encoded, and texts that are decoded by both libraries
+# The bytes for which characters stand in the tokens of a byte-level tokenizer: those of Latin-1 that can be printed for
+# themselves, the other bytes have the characters from 256 on.
+_PRINTED = [*range(33, 127), *range(161, 173), *range(174, 256)]
+_BYTE_OF = {chr(byte): byte for byte in _PRINTED} | {
+    chr(256 + n): byte for n, byte in enumerate(byte for byte in range(256) if byte not in _PRINTED)
+}
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, path: Path) -> "Tokenizer":
@@ -174,3 +180,53 @@ class BatchEncoder:
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         ends = np.cumsum([len(encoding) for encoding in encodings], dtype=np.int64)
         return np.fromiter(chain.from_iterable(one.ids for one in encodings), dtype=np.uint32), ends
+
+
+class BatchDecoder:
+    """Decodes batches of texts as the tokenizers library does; byte-level tokenizers by a table of their tokens' bytes.
+
+    `eod` is the id of <|endoftext|>, `vocab_size` the largest id plus one.
+
+    Raises:
+        InputError: as read_tokenizer, or pyarrow is missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with needs_extra("corpus", "decoding tokens"):
+            import pyarrow
+        self._tokenizer, self.eod = read_tokenizer(path)
+        vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
+        self.vocab_size = max(vocabulary.values()) + 1
+        decoder = json.loads(self._tokenizer.to_str())["decoder"] or {}
+        self._table: Any = None
+        self._array = pyarrow.array
+        if decoder.get("type") == "ByteLevel":
+            table = [b""] * self.vocab_size
+            for token, number in vocabulary.items():
+                if all(char in _BYTE_OF for char in token):
+                    table[number] = bytes(_BYTE_OF[char] for char in token)
+                else:  # an added token, which stands for itself
+                    table[number] = token.encode()
+            self._table = pyarrow.array(table, pyarrow.large_binary())
+
+    def decode(self, tokens: NDArray[Any], begins: IntArray, ends: IntArray, check: bool = False) -> list[str]:
+        """The texts of tokens begins[i] … ends[i] - 1, special tokens among them by name.
+
+        With `check` some are decoded by the library too; where they differ, it decodes all texts from then on.
+        """
+        if self._table is not None:
+            decoded = self._table.take(self._array(tokens))
+            _, offsets, data = decoded.buffers()
+            places, view = np.frombuffer(offsets, dtype=np.int64), memoryview(data or b"")
+            pairs = zip(places[begins].tolist(), places[ends].tolist(), strict=True)
+            texts = [str(view[begin:end], "utf-8", "replace") for begin, end in pairs]
+            few = _CHECKED_TEXTS if check else 0
+            if texts[:few] == self._by_tokenizers(tokens, begins[:few], ends[:few]):
+                return texts
+            self._table = None
+        return self._by_tokenizers(tokens, begins, ends)
+
+    def _by_tokenizers(self, tokens: NDArray[Any], begins: IntArray, ends: IntArray) -> list[str]:
+        batch = [tokens[begin:end].tolist() for begin, end in zip(begins, ends, strict=True)]
+        texts: list[str] = self._tokenizer.decode_batch(batch, skip_special_tokens=False)
+        return texts
