@@ -15,8 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.observations import find_floor
-from kisl_plugin.fit.report import outcome_matrix
+from kisl_plugin.fit.observations import find_floor, outcome_matrix
 from kisl_plugin.fit.results import Reading, read_results, read_samples
 from kisl_plugin.fit.writing import write_observations
 

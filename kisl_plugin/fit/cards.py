@@ -19,7 +19,7 @@ from kisl_plugin.fit.observations import TOO_LARGE
 from kisl_plugin.fit.text import read_number
 from kisl_plugin.runcard import RunCard
 
-__all__ = ["Row", "Selection", "parse_selection", "read_runs", "select_cards", "selection_text"]
+__all__ = ["parse_selection"]
 
 # --runs
 

@@ -11,20 +11,7 @@ from scipy.special import chdtri, stdtrit
 
 from kisl_plugin.errors import InputError
 
-__all__ = [
-    "OPEN",
-    "RAY",
-    "CollapsePoint",
-    "FloatArray",
-    "Interval",
-    "Noise",
-    "Target",
-    "estimate_noise",
-    "log_errors",
-    "positive",
-    "ray_of",
-    "training_compute",
-]
+__all__ = ["CollapsePoint", "Interval", "Target"]
 
 FloatArray = NDArray[np.float64]
 Interval = tuple[float | None, float | None]  # None: an open end
@@ -33,11 +20,6 @@ OPEN: Interval = (None, None)
 NORMAL_95 = 1.959963984540054
 RAY = 1.1  # D/N of models on one ray differ by no more
 SMALLEST_ERROR = 1e-3  # no collapse point is known better than to 0.1 %, whatever its interval says
-
-
-def training_compute(params: float, tokens: float) -> float:
-    """C = 6·N·D in floating-point operations (Kaplan et al. 2020)."""
-    return 6.0 * params * tokens
 
 
 @dataclass(frozen=True)
@@ -49,8 +31,8 @@ class Target:
 
     @property
     def compute(self) -> float:
-        """C in floating-point operations."""
-        return training_compute(self.params, self.tokens)
+        """C = 6·N·D in floating-point operations (Kaplan et al. 2020)."""
+        return 6.0 * self.params * self.tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,20 +128,18 @@ def estimate_noise(
 ) -> Noise:
     """The noise under which the deviance of the best law is what chance lets expect.
 
-    The scatter solves deviance = median of chi-square with M - p degrees of freedom; it is 0 where the errors alone
-    explain the misfit. With the mean in place of the median (Paule and Mandel 1982) it is 0 too often with few models:
-    intervals cover 0.91–0.93 where these cover 0.93–0.95 (benchmarks/law_recovery.py). Without errors the scatter is
-    the root of deviance / (M - p). Degrees of freedom are Satterthwaite's: M - p where there is nothing but scatter.
-
     `errors` [M] are the standard errors of log F* (None: unknown), `models` is M, `parameters` p, and `deviance` gives
     the least Σ weight·residual² of log F* for weights [M].
     """
     df = models - parameters
     if df < 1:
         return Noise(errors, float(errors is None), inf)
-    if errors is None:
+    if errors is None:  # nothing but scatter
         return Noise(None, float(np.sqrt(deviance(np.ones(models)) / df)), float(df))
 
+    # The scatter solves deviance = median of chi-square with M - p degrees of freedom; it is 0 where the errors alone
+    # explain the misfit. With the mean in place of the median (Paule and Mandel 1982) it is 0 too often for few models:
+    # intervals cover 0.91–0.93 where these cover 0.93–0.95 (benchmarks/law_recovery.py).
     median = float(chdtri(df, 0.5))
 
     def excess(scatter: float) -> float:

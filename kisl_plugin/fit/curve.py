@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import chdtrc, expit, logit, xlog1py, xlogy
+from scipy.special import chdtrc, expit, logit
 from scipy.stats import f as f_distribution
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit import text
-from kisl_plugin.fit.collapse_points import Interval
+from kisl_plugin.fit.collapse_points import NORMAL_95, Interval
 from kisl_plugin.fit.likelihood import (
     LARGEST_B,
     LOG_F_STAR,
@@ -29,6 +29,7 @@ from kisl_plugin.fit.likelihood import (
     FloatArray,
     IntArray,
     collapse_rate,
+    log_likelihood,
     log_share_slopes,
 )
 from kisl_plugin.fit.noise import (
@@ -43,16 +44,8 @@ from kisl_plugin.fit.noise import (
     with_pairing,
 )
 
-__all__ = [
-    "CollapseCurve",
-    "bootstrap_p_values",
-    "curve_verdicts",
-    "fit_collapse_curve",
-    "order_restricted",
-    "wilson",
-]
+__all__ = ["CollapseCurve", "curve_verdicts", "fit_collapse_curve", "wilson"]
 
-_NORMAL_95 = 1.959963984540054
 _FEWEST_FREQUENCIES = 4
 _FALL_P, _UNIMODAL_P, _FORM_P = 0.05, 0.05, 0.01
 _MOST_NOISE = 0.25  # tau that is believed without seeds that show it
@@ -67,7 +60,7 @@ _AT_ONCE = 100_000  # drawn data sets in memory
 _SEED = 0  # the same counts always have the same p-values
 
 
-def wilson(correct: ArrayLike, total: ArrayLike, quantile: ArrayLike = _NORMAL_95) -> tuple[FloatArray, FloatArray]:
+def wilson(correct: ArrayLike, total: ArrayLike, quantile: ArrayLike = NORMAL_95) -> tuple[FloatArray, FloatArray]:
     """Wilson's interval of shares, of 95 % with the default quantile; the arguments are broadcast."""
     k, n, z2 = np.asarray(correct), np.asarray(total), np.square(quantile)
     middle = (k + z2 / 2) / (n + z2)
@@ -93,7 +86,7 @@ def order_restricted(correct: FloatArray, total: FloatArray) -> tuple[FloatArray
     split, rows, cells = value.argmax(axis=1), np.arange(len(correct)), correct.shape[1]
     up, down = rising[rows, split], falling[rows, cells - split][:, ::-1]
     unimodal, best = np.where(np.arange(cells) < split[:, None], up, down), value.max(axis=1)
-    free = _log_likelihood(correct, total, correct / total).sum(axis=1)
+    free = log_likelihood(correct, total, correct / total).sum(axis=1)
     return rising[:, -1], unimodal, 2 * (best - value_of_rising[:, -1]), 2 * (free - best)
 
 
@@ -109,9 +102,7 @@ def bootstrap_p_values(
 
     Draws are binomial with the restricted fit's `rates` [M, K] and whole numbers of effective items `total` [M, K];
     `statistic` maps drawn counts [L, K], their items and data sets [L] to [L]. A part `noise_share` [M] of the variance
-    is run-to-run noise that was itself estimated with `df` [M] degrees of freedom: the observed statistic was divided
-    by that estimate, so each drawn one is divided by as uncertain an estimate, a chi-square over its mean. Otherwise
-    tests that rest on few seeds reject too often.
+    is run-to-run noise that was itself estimated with `df` [M] degrees of freedom.
     """
     cells, df = total.shape[1], np.clip(df, 1, 1e9)
     rng = np.random.default_rng(_SEED)
@@ -124,6 +115,8 @@ def bootstrap_p_values(
             repeated = np.repeat(some, draws)
             correct = rng.binomial(total[repeated].astype(np.int64), rates[repeated]).astype(np.float64)
             values = statistic(correct, total[repeated], repeated).reshape(-1, draws)
+            # The observed statistic was divided by an estimate of noise, so each drawn one is divided by as uncertain
+            # an estimate, a chi-square over its mean. Otherwise tests that rest on few seeds reject too often.
             if (noise_share[some] > 0).any():
                 deviation = rng.chisquare(np.broadcast_to(df[some, None], values.shape)) / df[some, None]
                 values = values / (1 - noise_share[some, None] + noise_share[some, None] * deviation)
@@ -152,12 +145,8 @@ def _isotonic_prefixes(correct: FloatArray, total: FloatArray) -> tuple[FloatArr
         lowest = np.minimum.accumulate(pooled[:, :count, count - 1 :: -1], axis=2)[:, :, ::-1]
         fits[:, count, :count] = np.where(upper[:count, :count], lowest, -np.inf).max(axis=1)
     fits = np.clip(fits, 0.0, 1.0)
-    each = _log_likelihood(correct[:, None], total[:, None], fits)
+    each = log_likelihood(correct[:, None], total[:, None], fits)
     return fits, np.where(cells < np.arange(len(cells) + 1)[:, None], each, 0.0).sum(axis=2)
-
-
-def _log_likelihood(correct: FloatArray, total: FloatArray, share: FloatArray) -> FloatArray:
-    return np.asarray(xlogy(correct, share) + xlog1py(total - correct, -share))
 
 
 # The status of a fitted curve
@@ -184,11 +173,8 @@ def curve_verdicts(fits: CurveFits, trusted: float | None = _MOST_NOISE) -> Verd
 
     Seeds that vary by more than the tau that is `trusted` are not taken for seeds of one experiment; None: they are,
     however they vary.
-
-    The tests take the effective items. But with one run a frequency nothing except the fit itself could tell noise
-    from a wrong form or a second peak: there these two are tested with the items as counted, and where they reject,
-    the least noise that would explain the counts is part of the verdict.
     """
+    # The fall is tested with the effective items, a whole number of them
     effective = fits.weighted.likelihood.total
     noise_share = (1 - effective / fits.counts.likelihood.total).mean(axis=1)
     counts, theta = fits.counts.likelihood.with_total(np.maximum(1, np.round(effective))), fits.theta
@@ -196,6 +182,9 @@ def curve_verdicts(fits: CurveFits, trusted: float | None = _MOST_NOISE) -> Verd
     rising, unimodal, fall, second_peak = order_restricted(counts.correct, counts.total)
     fall_p = bootstrap_p_values(fall, rising, *sample, lambda k, n, _: order_restricted(k, n)[2])
 
+    # So are form and second peak, unless there is one run a frequency: nothing except the fit itself could then tell
+    # noise from either. They are tested with the items as counted, and where they reject, the least noise that would
+    # explain the counts is part of the verdict.
     tested = counts
     if fits.tau_source == LACK_OF_FIT:
         tested, theta = fits.counts.likelihood, fits.unweighted.best
@@ -253,11 +242,7 @@ def curve_verdicts(fits: CurveFits, trusted: float | None = _MOST_NOISE) -> Verd
 
 
 def _least_noise(fits: CurveFits, rows: IntArray) -> tuple[FloatArray, BoolArray]:
-    """The least tau with which data sets `rows` agree with one peak and with the form; inf where none is enough.
-
-    At most `_MOST_NOISE`, and no more than the lack of fit shows, which is what the intervals include. Also whether
-    they agree with one peak at the most, the form left aside.
-    """
+    """The least tau with which data sets `rows` agree with one peak and the form (inf: none); whether with one peak."""
 
     def agree(tau: FloatArray, some: IntArray) -> tuple[BoolArray, BoolArray]:
         counts, theta = fits.counts.likelihood.take(some), fits.theta[some]
@@ -270,6 +255,7 @@ def _least_noise(fits: CurveFits, rows: IntArray) -> tuple[FloatArray, BoolArray
         deviance = 2 * (noisy.saturated() - noisy.maximise(theta, tolerance=1e-4)[1])
         return p >= _UNIMODAL_P, chdtrc(rates.shape[1] - 3, deviance) >= _FORM_P
 
+    # No more noise than is believed without seeds, or than the lack of fit shows, which is what the intervals include
     most = np.minimum(fits.tau[rows], _MOST_NOISE)
     one_peak, form = agree(most, rows)
     explained = one_peak & form
@@ -416,6 +402,7 @@ def fit_collapse_curve(
     verdicts = curve_verdicts(fits, None if one_experiment else max(_MOST_NOISE, noise.tau if noise else 0.0))
     status = str(verdicts.status[0])
     log_height, b, log_f_star = fits.theta[0].tolist()
+    # Back to the paper's parameters: log a = log q + b·(1 - φ), c = b/F*; for a flat curve any F* is as good
     height, peaked = np.exp(log_height), b > _FLAT
     f_star = float(np.exp(log_f_star)) if peaked else np.nan
     ends = [None if np.isnan(end[0]) else float(np.exp(end[0])) for end in (verdicts.low, verdicts.high)]
@@ -490,17 +477,21 @@ def _check_counts(
 
 def _message(verdicts: Verdicts) -> str:
     """Why the first curve has its status."""
-    frequency = verdicts.fits.counts.likelihood.frequency
+    fits, counts = verdicts.fits, verdicts.fits.counts
+    frequency = counts.likelihood.frequency
     low, high = np.exp(verdicts.low[0]), np.exp(verdicts.high[0])
-    status, single, tau = str(verdicts.status[0]), verdicts.fits.tau_source == LACK_OF_FIT, verdicts.fits.tau[0]
+    status, single, tau = str(verdicts.status[0]), fits.tau_source == LACK_OF_FIT, fits.tau[0]
     advice = f"; run-to-run noise of tau = {min(tau, _MOST_NOISE):.2f} does not explain it" if single and tau else ""
     if status == text.OK:
-        return text.f_star_in_words(np.exp(verdicts.fits.theta[0, LOG_F_STAR]), (low, high))
+        return text.f_star_in_words(np.exp(fits.theta[0, LOG_F_STAR]), (low, high))
     if status == text.OK_IF_RUNS_VARY:
+        # The fewest runs that would measure tau are seeds near F*: all cost the same, and those also sharpen F*
+        missing = text.plural(FEWEST_SEED_DF - int((counts.runs - 1).sum()), "more run")
+        nearest = frequency[np.argmin(np.abs(np.log(frequency) - fits.theta[0, LOG_F_STAR]))]
         return (
             f"the counts scatter more about the curve than their items explain, but not if runs that differ in their "
             f"seeds alone vary by tau = {verdicts.needed_tau[0]:.2f} or more (SD of log-odds); to measure tau, train "
-            f"{_settling_runs(verdicts.fits)}"
+            f"{missing} at F = {nearest:g} of this size with other seeds"
         )
     if status == text.RUNS_DISAGREE:
         return (
@@ -522,13 +513,3 @@ def _message(verdicts: Verdicts) -> str:
     if not low > frequency[0]:
         return f"the 95 % interval of F* includes F={frequency[0]:g}: probe smaller frequencies"
     return "the peak is narrower than the frequencies can resolve: probe between them"
-
-
-def _settling_runs(fits: CurveFits) -> str:
-    """The fewest runs that would measure tau of the first curve: seeds of the frequency nearest to F*.
-
-    All runs of one size cost the same, and those near the peak also sharpen F*.
-    """
-    frequency, missing = fits.counts.likelihood.frequency, FEWEST_SEED_DF - int((fits.counts.runs - 1).sum())
-    nearest = frequency[np.argmin(np.abs(np.log(frequency) - fits.theta[0, LOG_F_STAR]))]
-    return f"{text.plural(missing, 'more run')} at F = {nearest:g} of this size with other seeds"

@@ -17,7 +17,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from kisl_plugin.fit.collapse_points import training_compute
 from kisl_plugin.fit.curve import wilson
 from kisl_plugin.fit.observations import Point
 from kisl_plugin.fit.report import CurveReport, FitReport, LawReport
@@ -71,8 +70,7 @@ def _new_figure(height: float, columns: int = 1) -> Iterator[Figure]:
 
 def draw_curves(report: FitReport) -> Figure:
     """All curves with their points, bands and F*; several tasks side by side."""
-    tasks = (report, *report.other_tasks)
-    every = [one for task in tasks for one in task.curves]
+    tasks, every = report.tasks, [one for task in report.tasks for one in task.curves]
     budgets = sorted({one.tokens for one in every})
     # Colour and marker of each N (and experiment), the same in all panels
     sizes = sorted({(one.params, one.letter) for one in every})
@@ -115,8 +113,7 @@ def _draw_memory(ax: Axes, one: CurveReport, color: Any, marker: str, label: str
     The interval of F* is above the axis; `row` keeps several apart. Where no collapse point is shown, the fit is a
     thin broken line.
     """
-    ax.set_ylim(0, 1.02)
-    ax.set_ylabel("memorisation rate P")
+    ax.set(ylim=(0, 1.02), ylabel="memorisation rate P")
     _draw_points(ax, one.points, fmt=marker, color=color, label=label)
     if one.has_replicates:
         hollow: Any = {"linestyle": "", "markerfacecolor": "none", "markersize": 2, "markeredgewidth": 0.5}
@@ -161,8 +158,7 @@ def draw_model(one: CurveReport) -> Figure:
                 axes[1].axhline(at, color=_GREY, linestyle=line, linewidth=0.7)
             axes[1].plot([run.frequency for run in one.runs], one.residuals, "o", color=_MEMORY, markerfacecolor="none")
             reach = max(3.0, 1.15 * max(map(abs, one.residuals)))
-            axes[1].set_ylim(-reach, reach)
-            axes[1].set_ylabel("residual")
+            axes[1].set(ylim=(-reach, reach), ylabel="residual")
         if one.background:
             ax, bits = axes[-1], {point.frequency: point.bits_per_byte for point in one.background}
             if 0 in bits:
@@ -203,7 +199,7 @@ def draw_laws(report: FitReport) -> Figure:
             points = [(point.compute, point.f_star, point.interval, count(point.params)) for point in one.points]
             _draw_f_star(ax, points, fmt="o", color=color, label=label)
         # What the laws say of models that they were not fitted to, hollow
-        predicted = [(training_compute(p.params, p.tokens), p.predicted, p.interval, "") for p in report.held_out]
+        predicted = [(held.compute, held.predicted, held.interval, "") for held in report.held_out]
         budgets = {planned.tokens for planned in report.predictions}
         for planned in report.predictions:
             if planned.f_star is not None:
@@ -211,16 +207,15 @@ def draw_laws(report: FitReport) -> Figure:
                 name = count(planned.params) + (f", D = {count(planned.tokens)}" if len(budgets) > 1 else "")
                 predicted.append((planned.compute, planned.f_star, interval, name))
         _draw_f_star(ax, predicted, fmt="D", label="predicted", color=_RED, markerfacecolor="none")
-        missing = "\n".join(textwrap.wrap(sentence(report.missing_law), 56) if report.missing_law else [])
         for axis in "xy":
             low, high = getattr(ax, f"get_{axis}lim")()
             middle, factor = np.sqrt(low * high), max(np.sqrt(high / low) * 1.3, 4.0)
             getattr(ax, f"set_{axis}lim")(middle / factor, middle * factor)
             _plain_log_axis(ax, axis)
-        ax.set_xlabel("compute C = 6·N·D (FLOP)")
-        ax.set_ylabel("collapse point F*")
+        ax.set(xlabel="compute C = 6·N·D (FLOP)", ylabel="collapse point F*")
         figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center")
-        ax.set_title(missing, loc="left", fontsize=7)
+        if report.missing_law:
+            ax.set_title(textwrap.fill(sentence(report.missing_law), 56), loc="left", fontsize=7)
     return figure
 
 
@@ -239,8 +234,7 @@ def draw_regions(report: FitReport) -> Figure | None:
                 ax.fill_between(region.alpha, *ranges.T, facecolor=(color, 0.2), edgecolor=color, label=label)
                 ax.plot([law.alpha], [value], "+", color=color, markersize=6)
         for ax, label in ((left, "E"), (right, "A/C^alpha")):
-            ax.set_xlabel("alpha")
-            ax.set_ylabel(label)
+            ax.set(xlabel="alpha", ylabel=label)
             ax.locator_params(nbins=4)
         figure.legend(loc="outside lower center")
     return figure

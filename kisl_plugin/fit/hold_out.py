@@ -3,14 +3,14 @@
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.collapse_points import CollapsePoint, FloatArray, Interval, log_errors, ray_of
+from kisl_plugin.fit.collapse_points import CollapsePoint, FloatArray, Interval, Target, log_errors, ray_of
 from kisl_plugin.fit.joint import FEWEST_POINTS, fit_joint_law
-from kisl_plugin.fit.law import FEWEST_MODELS, fit_infusion_law
+from kisl_plugin.fit.law import FEWEST_MODELS, law_through
 from kisl_plugin.fit.text import NOT_UNIMODAL, OK, OK_IF_RUNS_VARY, count
 
 __all__ = ["HeldOut", "Verdict", "hold_out", "law_verdicts"]
@@ -21,15 +21,13 @@ DRAWS, SEED = 10_000, 2509
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeldOut:
-    """The model with N, D against a law of models of other sizes, named by `source`; `ratio` = predicted / measured.
+class HeldOut(Target):
+    """A model against a law of models of other sizes, named by `source`; `ratio` = predicted / measured.
 
     `inside`: whether the intervals of the measured and of the predicted F* agree: the log ratio is within the root of
     the sum of squares of their halves that face each other. None where the prediction has no interval.
     """
 
-    params: int
-    tokens: int
     measured: float
     measured_interval: Interval
     predicted: float
@@ -77,8 +75,7 @@ def hold_out(points: Sequence[CollapsePoint], params: int) -> tuple[HeldOut, ...
             predicted, (low, high), _ = joint.predict(point.params, point.tokens)
             source = f"the law of N and D of {len(others)} models of other sizes"
         else:
-            C, F = [other.compute for other in models], [other.f_star for other in models]
-            law = fit_infusion_law(C, F, [other.interval for other in models])
+            law = law_through(models)
             predicted, (low, high) = law.predict(point.compute), law.interval(point.compute)
             source = f"the infusion law F*(C) of {law.models} other models {where}"
         ratio, inside = float(predicted / point.f_star), None
@@ -127,20 +124,22 @@ def law_verdicts(statuses: Sequence[str], points: Sequence[CollapsePoint]) -> tu
         points: the collapse points of the curves that are ok.
     """
     rejected, fine = statuses.count(NOT_UNIMODAL), statuses.count(OK) + statuses.count(OK_IF_RUNS_VARY)
-    unimodal = Verdict("unimodal curves", None, "no curve shows a collapse")
+    passed, sentence = None, "no curve shows a collapse"
     if rejected:
-        unimodal = replace(unimodal, passed=False, sentence=f"not unimodal: {rejected} of {len(statuses)} curves")
+        passed, sentence = False, f"not unimodal: {rejected} of {len(statuses)} curves"
     elif fine:
-        sentence = f"{fine} of {len(statuses)} curves rise, then fall; none rises again beyond chance"
-        unimodal = replace(unimodal, passed=True, sentence=sentence)
+        passed, sentence = True, f"{fine} of {len(statuses)} curves rise, then fall; none rises again beyond chance"
+    unimodal = Verdict("unimodal curves", passed, sentence)
 
     budgets: dict[int, list[CollapsePoint]] = defaultdict(list)
     for point in sorted(points, key=lambda point: (point.tokens, point.params)):
         budgets[point.tokens].append(point)
 
     # Fails where the law of the smaller models misses the largest one of any D, or of a ray, by more than 20 %
-    sentence = f"no D and no D/N has {FEWEST_MODELS + 1} sizes, the largest to be predicted from the others"
-    extrapolates = Verdict("extrapolation", None, sentence)
+    passed, sentence = (
+        None,
+        f"no D and no D/N has {FEWEST_MODELS + 1} sizes, the largest to be predicted from the others",
+    )
     groups = [*budgets.values(), *([points] if ray_of(points) else [])]
     enough = [group for group in groups if len({point.params for point in group}) > FEWEST_MODELS]
     if enough:
@@ -150,8 +149,8 @@ def law_verdicts(statuses: Sequence[str], points: Sequence[CollapsePoint]) -> tu
         sentence = f"{model}, left out: {worst.words}; ±{100 * TOLERANCE:.0f} % is allowed"
         if not passed and worst.inside:
             sentence += ", but the errors alone may miss by as much"
-        extrapolates = replace(extrapolates, passed=passed, sentence=sentence)
-    return unimodal, Verdict("F* falls with size", *_falls_with_size(list(budgets.values()))), extrapolates
+    falls = Verdict("F* falls with size", *_falls_with_size(list(budgets.values())))
+    return unimodal, falls, Verdict("extrapolation", passed, sentence)
 
 
 def _falls_with_size(budgets: Sequence[Sequence[CollapsePoint]]) -> tuple[bool | None, str]:

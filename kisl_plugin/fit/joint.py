@@ -20,15 +20,7 @@ from kisl_plugin.errors import InputError
 from kisl_plugin.fit.collapse_points import OPEN, CollapsePoint, FloatArray, Interval, Noise, estimate_noise, log_errors
 from kisl_plugin.fit.law import LARGEST_ALPHA, SMALLEST_ALPHA
 
-__all__ = [
-    "FEWEST_BUDGETS",
-    "FEWEST_POINTS",
-    "JointForm",
-    "JointLaw",
-    "JointPrediction",
-    "fit_data_law",
-    "fit_joint_law",
-]
+__all__ = ["JointLaw", "fit_data_law", "fit_joint_law"]
 
 FEWEST_BUDGETS = 2
 FEWEST_POINTS = 4

@@ -21,18 +21,19 @@ from scipy.optimize import brentq, least_squares
 from scipy.special import chdtri, fdtri
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.fit.collapse_points import OPEN, FloatArray, Interval, Noise, estimate_noise, log_errors, positive
+from kisl_plugin.fit.collapse_points import (
+    OPEN,
+    CollapsePoint,
+    FloatArray,
+    Interval,
+    Noise,
+    estimate_noise,
+    log_errors,
+    positive,
+)
 from kisl_plugin.fit.text import whole_percent
 
-__all__ = [
-    "FEWEST_MODELS",
-    "LARGEST_ALPHA",
-    "SMALLEST_ALPHA",
-    "InfusionLaw",
-    "LawRegion",
-    "LeftOut",
-    "fit_infusion_law",
-]
+__all__ = ["InfusionLaw", "fit_infusion_law", "share_by_chance"]
 
 FEWEST_MODELS = 3
 FEWEST_WITH_R2 = 4
@@ -414,6 +415,12 @@ def fit_infusion_law(compute: ArrayLike, f_star: ArrayLike, intervals: Sequence[
     if len(np.unique(C)) < FEWEST_MODELS:
         raise InputError(f"{len(np.unique(C))} distinct C; the law has three parameters and needs {FEWEST_MODELS}")
     return _fit(C, F, log_errors(F, intervals), free_E=True)
+
+
+def law_through(points: Sequence[CollapsePoint]) -> InfusionLaw:
+    """The infusion law through collapse points of three sizes or more, of one D or along a ray."""
+    C, F = [point.compute for point in points], [point.f_star for point in points]
+    return fit_infusion_law(C, F, [point.interval for point in points])
 
 
 def _fit(C: FloatArray, F: FloatArray, errors: FloatArray | None, *, free_E: bool) -> InfusionLaw:

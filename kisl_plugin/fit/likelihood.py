@@ -16,14 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, xlog1py, xlogy
 
-__all__ = [
-    "BinomialLikelihood",
-    "ProfileLikelihood",
-    "collapse_rate",
-    "log_share_slopes",
-    "maximise_from",
-    "multistart",
-]
+__all__ = ["LOG_F_STAR", "FloatArray", "collapse_rate", "log_share_slopes", "multistart"]
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -60,6 +53,11 @@ def log_share_slopes(frequency: FloatArray, theta: FloatArray) -> FloatArray:
 def collapse_rate(frequency: FloatArray, theta: FloatArray, floor: float) -> FloatArray:
     """P(F) [M, K] of curves theta [M, 3] at frequencies [K], guessing included."""
     return np.asarray(floor + (1 - floor) * np.exp(np.clip(_log_share(frequency, theta), _LOG_SMALLEST, 0.0)))
+
+
+def log_likelihood(correct: FloatArray, total: FloatArray, share: FloatArray) -> FloatArray:
+    """The binomial log-likelihood of each share, without the binomial coefficient."""
+    return np.asarray(xlogy(correct, share) + xlog1py(total - correct, -share))
 
 
 @dataclass(frozen=True)
@@ -109,9 +107,7 @@ class BinomialLikelihood:
 
     def saturated(self) -> FloatArray:
         """The log-likelihoods [M] of the observed shares themselves: no curve reaches more."""
-        return np.asarray(
-            (xlogy(self.correct, self.share) + xlog1py(self.total - self.correct, -self.share)).sum(axis=1)
-        )
+        return np.asarray(log_likelihood(self.correct, self.total, self.share).sum(axis=1))
 
     def derivatives(self, theta: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """The gradient [M, 3], the expected (Fisher) and the observed information [M, 3, 3]."""

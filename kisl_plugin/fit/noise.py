@@ -21,19 +21,7 @@ from kisl_plugin.fit.likelihood import (
     multistart,
 )
 
-__all__ = [
-    "FEWEST_SEED_DF",
-    "LACK_OF_FIT",
-    "LARGEST_TAU",
-    "SEEDS",
-    "Counts",
-    "CurveFits",
-    "RunNoise",
-    "fit_curves",
-    "pool_runs",
-    "students_t",
-    "with_pairing",
-]
+__all__ = ["Counts", "CurveFits", "RunNoise", "fit_curves", "pool_runs", "with_pairing"]
 
 SEEDS, LACK_OF_FIT = "seeds", "lack of fit"  # what tau was estimated from; else it was given
 
@@ -106,10 +94,12 @@ def with_pairing(counts: Counts, frequency: FloatArray, outcomes: FloatArray) ->
     mean = np.nansum(outcomes, axis=0) / items
     deviation = np.where(answered, outcomes - mean, 0.0) / np.sqrt(items * np.maximum(items - 1, 1))
     of_runs = deviation.T @ deviation  # covariance [R, R] of the runs' shares
+    # Two runs of a frequency differ by what their items do not share: mean variance less mean covariance of its pairs
     one_run = np.diag(of_runs) @ member / counts.runs
     pairs = np.maximum(counts.runs * (counts.runs - 1), 1)
     shared = (np.diag(member.T @ of_runs @ member) - one_run * counts.runs) / pairs
     within = np.maximum(one_run - shared, 0.0)
+    # The pooled share of a frequency is a weighted mean of its runs; its covariance is set against a binomial share's
     weight = member * items[:, None] / (items @ member)
     share = counts.likelihood.share[0]
     binomial = np.sqrt(share * (1 - share) / counts.likelihood.total[0])
@@ -179,9 +169,10 @@ class RunNoise:
 def fit_curves(counts: Counts, floor_error: float = 0.0, noise: RunNoise | None = None) -> CurveFits:
     """Fit M data sets at once; `floor_error` is the standard error of the guessing floor.
 
-    Fit, estimate the noise, fit again with effective items, estimate the noise about that curve, and fit finally.
     `noise` is used in place of an estimate that has no seeds to rest on.
     """
+    # Noise and curve depend on each other: fit, estimate the noise, fit again with effective items, estimate the noise
+    # about that curve, and fit finally
     unweighted = multistart(counts.likelihood)
     theta = unweighted.best
     tau2, df, source = _estimate_noise(counts, theta, np.zeros(len(theta)))
@@ -197,14 +188,12 @@ def fit_curves(counts: Counts, floor_error: float = 0.0, noise: RunNoise | None 
 
 
 def _influence(counts: Counts, theta: FloatArray, total: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """dP/dtheta [M, 3, K], and dtheta/dshare [M, 3, K]: how the estimates respond to each share at `total` items.
-
-    To first order theta moves by I⁻¹·(dP/dtheta)·n/v times the change of the shares, I being the information.
-    """
+    """dP/dtheta [M, 3, K], and dtheta/dshare [M, 3, K]: how the estimates respond to each share at `total` items."""
     likelihood = counts.likelihood.with_total(total)
     rates = np.clip(likelihood.rate(theta), _SMALLEST_SHARE, 1 - _SMALLEST_SHARE)
     above_floor = likelihood.rate(theta) - likelihood.floor
     gradient = log_share_slopes(likelihood.frequency, theta) * above_floor[:, None]
+    # To first order theta moves by I⁻¹·(dP/dtheta)·n/v times the change of the shares, I being the information
     response = likelihood.covariance(theta) @ (gradient * (total / (rates * (1 - rates)))[:, None])
     return gradient, response
 
@@ -212,18 +201,16 @@ def _influence(counts: Counts, theta: FloatArray, total: FloatArray) -> tuple[Fl
 def _sandwich(
     counts: Counts, theta: FloatArray, total: FloatArray, tau2: FloatArray, floor_error: float
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Covariance, floor effect and inflation, as CurveFits has them, of estimates made with `total` effective items.
-
-    The sandwich is response · (covariance of the shares) · responseᵀ with the true covariance of the shares: items
-    (paired where known) plus run-to-run noise. The model's own variance takes the effective items for independent.
-    """
+    """Covariance, floor effect and inflation, as CurveFits has them, of estimates made with `total` effective items."""
     floor = counts.likelihood.floor
     rates = counts.likelihood.rate(theta)
     v = rates * (1 - rates)
     _, response = _influence(counts, theta, total)
+    # Sandwich: response · (true covariance of the shares) · responseᵀ, of items (paired where known) plus noise of runs
     covariance = np.einsum("mpj,mjk,mqk->mpq", response, counts.share_covariance(rates), response)
     covariance += np.einsum("mpk,mk,mqk->mpq", response, tau2[:, None] * v**2 * counts.concentration, response)
     floor_effect = np.einsum("mpk,mk->mp", response, (1 - rates) / (1 - floor)) * floor_error
+    # The likelihood's own variance takes the effective items for independent
     model = np.einsum("mpk,mk,mpk->mp", response, v / total, response)
     # P(F*) = g + (1-g)·q: the floor moves it directly, and q by way of the fit.
     height = np.exp(theta[:, LOG_HEIGHT])
@@ -237,9 +224,8 @@ def _sandwich(
 def _estimate_noise(counts: Counts, theta: FloatArray, fitted_tau2: FloatArray) -> tuple[FloatArray, FloatArray, str]:
     """tau² [M], its degrees of freedom [M] and its source, about curves that were fitted with `fitted_tau2` [M].
 
-    By moments (Paule and Mandel): tau² is where the squared deviations, each over its variance v/n + tau²·v², add up
-    to their degrees of freedom. Deviations are those of seeds from their mean, df = runs - frequencies; with few
-    seeds those of shares from the curve, df = frequencies - 3, which assumes the curve's form.
+    By moments (Paule and Mandel 1982): tau² is where the squared deviations, each over its variance v/n + tau²·v², add
+    up to their degrees of freedom.
     """
     likelihood = counts.likelihood
     rates = likelihood.rate(theta)
@@ -248,12 +234,14 @@ def _estimate_noise(counts: Counts, theta: FloatArray, fitted_tau2: FloatArray) 
     v = np.maximum(v, 0.25 / likelihood.total)
     expected_items = expected_runs = None
     if (counts.runs - 1).sum() >= FEWEST_SEED_DF:
+        # Deviations of seeds from their mean: df = runs - frequencies
         source = SEEDS
         df = (informative * (counts.runs - 1)).sum(axis=1).astype(np.float64)
         squares = counts.spread
         by_items = v * counts.mean_inverse_items if counts.within is None else counts.within
         by_run = v**2
     else:
+        # Deviations of shares from the curve, which assumes its form: df = frequencies - 3
         source = LACK_OF_FIT
         df = np.maximum(informative.sum(axis=1) - _PARAMETERS, 0.0)
         squares = (likelihood.share - rates) ** 2

@@ -12,11 +12,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit.text import plural
 from kisl_plugin.runcard import DECIDES_THE_SCHEDULE, RunCard
 
-__all__ = ["AUTO", "Chance", "Floor", "Observation", "Point", "SetAside"]
+__all__ = ["Chance", "Observation"]
 
 TOO_LARGE = 10**30  # for any count in a run card
 TripleKey = tuple[str, str, str]  # subject, relation and object, by their ids where it has some
@@ -158,6 +161,18 @@ def merge_groups(observations: Iterable[Observation]) -> tuple[Observation, ...]
     return tuple(merged)
 
 
+def outcome_matrix(runs: Sequence[Observation]) -> NDArray[np.float64] | None:
+    """Which triple was right in which run [T, R]: 1 right, 0 wrong, NaN not asked; None where a run does not say."""
+    columns = [run.outcomes for run in runs if run.outcomes is not None]
+    if len(columns) < len(runs) or not columns:
+        return None
+    rows = {key: row for row, key in enumerate(dict.fromkeys(key for column in columns for key in column))}
+    right = np.full((len(rows), len(columns)), np.nan)
+    for at, column in enumerate(columns):
+        right[[rows[key] for key in column], at] = list(column.values())
+    return right
+
+
 def pool_by_frequency(counts: Iterable[tuple[int, int, int]]) -> tuple[Point, ...]:
     """(F, correct, total) summed by F, in order of F; frequencies without items are left out."""
     sums: dict[int, tuple[int, int]] = defaultdict(lambda: (0, 0))
@@ -218,61 +233,45 @@ def identity(card: Any) -> tuple[str, ...]:
     return tuple(runs)
 
 
-@dataclass(frozen=True)
-class ProbedRun:
-    """The observations of one results file (one, or one for each group). `path` says where they were read."""
-
-    path: str
-    observations: tuple[Observation, ...]
-
-    @property
-    def age(self) -> tuple[float, str]:
-        """When lm-eval probed the model and when the run was trained; later runs have larger values."""
-        return self.observations[0].date, self.observations[0].card.created
-
-    @property
-    def identity(self) -> tuple[str, ...]:
-        """Equal for results of one training run, or of its repetition with the same seeds."""
-        return identity(self.observations[0].card.to_dict())
-
-    @property
-    def counts(self) -> tuple[tuple[Any, ...], ...]:
-        """What the file says of the items, comparable."""
-        rows = sorted(self.observations, key=lambda one: str(one.group))
-        return tuple((o.group, o.frequency, o.correct, o.total, o.control_correct, o.control_total) for o in rows)
-
-
-def drop_superseded(runs: Sequence[ProbedRun]) -> tuple[list[ProbedRun], list[SetAside]]:
+def drop_superseded(
+    runs: Sequence[Sequence[Observation]],
+) -> tuple[list[Sequence[Observation]], list[SetAside]]:
     """For each training run the results that lm-eval dates last, and the others with the reason.
 
-    Where results of the same date contradict the last, none of the run's results is used. Where earlier ones do so
-    beyond chance, the reason says that it "contradicts" them: they may be of another experiment with the same card.
+    `runs` are the observations of one results file each. Where results of the same date contradict the last, none of
+    the run's results is used. Where earlier ones do so beyond chance, the reason says that it "contradicts" them: they
+    may be of another experiment with the same card.
     """
-    same: dict[tuple[str, ...], list[ProbedRun]] = defaultdict(list)
+    same: dict[tuple[str, ...], list[Sequence[Observation]]] = defaultdict(list)
     for run in runs:
-        same[run.identity].append(run)
+        same[identity(run[0].card.to_dict())].append(run)
     keep, dropped = [], []
     for repeats in same.values():
-        newest = max(run.age for run in repeats)
-        last = [run for run in repeats if run.age == newest]
-        if len({run.counts for run in last}) > 1:
-            names = ", ".join(run.path for run in last)
+        # When lm-eval probed the model, then when the run was trained
+        ages = [(run[0].date, run[0].card.created) for run in repeats]
+        last = [run for run, age in zip(repeats, ages, strict=True) if age == max(ages)]
+        counts = {
+            frozenset((o.group, o.frequency, o.correct, o.total, o.control_correct, o.control_total) for o in run)
+            for run in last
+        }
+        if len(counts) > 1:
+            names = ", ".join(run[0].path for run in last)
             clash = f"contradictory: {names} are of one run and date but have different counts; remove one"
-            dropped += [SetAside(run.path, clash) for run in repeats]
+            dropped += [SetAside(run[0].path, clash) for run in repeats]
             continue
-        kept = next((run for run in last if run.observations[0].samples is not None), last[0])
+        kept = next((run for run in last if run[0].samples is not None), last[0])
         keep.append(kept)
         for run in repeats:
             if run is not kept:
                 earlier = "an earlier probe of the same run, or of a run with the same seeds"
-                reason = f"a copy of {kept.path}" if run in last else f"{earlier}; {kept.path} is used"
-                for one, other in zip(run.observations, kept.observations, strict=False):
+                reason = f"a copy of {kept[0].path}" if run in last else f"{earlier}; {kept[0].path} is used"
+                for one, other in zip(run, kept, strict=False):
                     pooled = (one.correct + other.correct) / (one.total + other.total)
                     variance = pooled * (1 - pooled) * (1 / one.total + 1 / other.total)
                     if (one.accuracy - other.accuracy) ** 2 > _CONTRADICTION**2 * variance:
                         rates = f"P = {one.accuracy:.3f}, not {other.accuracy:.3f}, at F = {one.frequency}"
-                        reason = f"{earlier}; {kept.path} is used, which contradicts it ({rates})"
-                dropped.append(SetAside(run.path, reason))
+                        reason = f"{earlier}; {kept[0].path} is used, which contradicts it ({rates})"
+                dropped.append(SetAside(run[0].path, reason))
     return keep, dropped
 
 

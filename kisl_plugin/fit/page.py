@@ -9,27 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kisl_plugin import __version__
+from kisl_plugin.fit import text
 from kisl_plugin.fit.predict import Prediction
 from kisl_plugin.fit.report import CurveReport, FitReport
-from kisl_plugin.fit.text import (
-    CURVE_HEADINGS,
-    count,
-    curve_cells,
-    curve_remarks,
-    data_law_sentence,
-    estimate,
-    estimated,
-    f_star_in_words,
-    finding,
-    frequency,
-    held_out_sentence,
-    joint_sentences,
-    law_sentence,
-    plural,
-    prediction_rows,
-    sentence,
-    verdict_word,
-)
 
 __all__ = ["ExtraSection", "report_page"]
 
@@ -118,22 +100,23 @@ def report_page(
     report: FitReport, figures: Mapping[str, bytes], models: Sequence[bytes], extra: ExtraSection | None = None
 ) -> str:
     """The page; `figures` are SVGs by name, `models` those of the single curves in their order."""
-    predictions = [("predictions", "Predictions", _joined(map(_prediction, report.predictions)))]
+    sections = [("curves", "Collapse curves", _curves_section(report, figures))]
+    if extra:
+        table = _table(extra.heading, extra.headings, extra.rows)
+        sections.append(("extra", extra.heading, _joined([_bullets(map(text.sentence, extra.sentences)), table])))
+    sections.append(("law", "Infusion law", _law_section(report, figures)))
+    if report.predictions:
+        sections.append(("predictions", "Predictions", _joined(map(_prediction, report.predictions))))
+    sections.append(("models", "Each model", _joined(map(_model, report.curves, models))))
     set_aside = [_joined([_tag("code", one.path), ": ", one.reason]) for one in report.set_aside]
-    sections = [
-        ("curves", "Collapse curves", _curves_section(report, figures)),
-        *([("extra", extra.heading, _extra_section(extra))] if extra else []),
-        ("law", "Infusion law", _law_section(report, figures)),
-        *(predictions if report.predictions else []),
-        ("models", "Each model", _joined(map(_model, report.curves, models))),
-        ("aside", "Files that were not used", _bullets(set_aside) if set_aside else _tag("p", "None.")),
-        ("method", "Method and citation", _method_section()),
-    ]
-    observations, curves = plural(len(report.observations), "observation"), plural(len(report.curves), "model")
+    sections.append(("aside", "Files that were not used", _bullets(set_aside) or _tag("p", "None.")))
+    sections.append(("method", "Method and citation", _method_section()))
+    counts = ((report.observations, "observation"), (report.curves, "model"), (report.set_aside, "file"))
+    observations, curves, files = (text.plural(len(items), noun) for items, noun in counts)
     head = [
         _tag("h1", f"Collapse curves and infusion law: {report.task}"),
-        _tag("p", finding(report), class_="finding"),
-        _tag("p", f"{observations}, {curves}; {plural(len(report.set_aside), 'file')} set aside.", class_="soft"),
+        _tag("p", text.finding(report), class_="finding"),
+        _tag("p", f"{observations}, {curves}; {files} set aside.", class_="soft"),
     ]
     return _document(f"Collapse curves of {report.task}", head, sections)
 
@@ -149,20 +132,16 @@ def _curves_section(report: FitReport, figures: Mapping[str, bytes]) -> _Html:
     )
     alt = "Memorisation rate against frequency; the tables below have the numbers."
     parts = [_figure(figures["curves"], alt, caption, wide=bool(report.other_tasks))]
-    for task in (report, *report.other_tasks):
+    for task in report.tasks:
         heading = [_tag("h3", task.task)] if report.other_tasks else []
         label = f"Numbers of each curve, {task.task}"
-        parts += [*heading, _table(label, CURVE_HEADINGS, map(curve_cells, task.curves))]
-    return _joined([*parts, _bullets(map(sentence, report.notes))])
-
-
-def _extra_section(extra: ExtraSection) -> _Html:
-    return _joined([_bullets(map(sentence, extra.sentences)), _table(extra.heading, extra.headings, extra.rows)])
+        parts += [*heading, _table(label, text.CURVE_HEADINGS, map(text.curve_cells, task.curves))]
+    return _joined([*parts, _bullets(map(text.sentence, report.notes))])
 
 
 def _law_section(report: FitReport, figures: Mapping[str, bytes]) -> _Html:
     """The laws of each token budget, of each size, and jointly; what was held out; the paper's three checks."""
-    missing = [_tag("p", sentence(report.missing_law))] if report.missing_law else []
+    missing = [_tag("p", text.sentence(report.missing_law))] if report.missing_law else []
     if not any(one.params for one in report.laws):
         return _joined(missing)
     caption = (
@@ -173,12 +152,12 @@ def _law_section(report: FitReport, figures: Mapping[str, bytes]) -> _Html:
     for one in report.laws:
         if one.law is None:
             continue
-        parts.append(_tag("p", law_sentence(one, one.law)))
-        names = {point.compute: count(point.params) for point in one.points}
+        parts.append(_tag("p", text.law_sentence(one, one.law)))
+        names = {point.compute: text.count(point.params) for point in one.points}
         parts.append(
             _bullets(
-                f"{names.get(left.compute, f'C = {left.compute:.3g}')}: measured F* {estimate(left.measured)}, "
-                f"predicted by the others {estimated(left.predicted, left.interval)}, "
+                f"{names.get(left.compute, f'C = {left.compute:.3g}')}: measured F* {text.estimate(left.measured)}, "
+                f"predicted by the others {text.estimated(left.predicted, left.interval)}, "
                 f"off by {math.exp(left.log_error) - 1:+.0%}"
                 for left in one.law.leave_one_out
             )
@@ -190,25 +169,25 @@ def _law_section(report: FitReport, figures: Mapping[str, bytes]) -> _Html:
         )
         parts.append(_figure(figures["region"], "E and A against alpha, their joint region.", caption))
     for heading, sentences in (
-        ("F* against training tokens", [data_law_sentence(law) for law in report.data_laws]),
-        ("N and D together", joint_sentences(report.joint) if report.joint else []),
-        ("Held out", [held_out_sentence(one) for one in report.held_out]),
+        ("F* against training tokens", [text.data_law_sentence(law) for law in report.data_laws]),
+        ("N and D together", text.joint_sentences(report.joint) if report.joint else []),
+        ("Held out", [text.held_out_sentence(one) for one in report.held_out]),
     ):
-        parts += [_tag("h3", heading), _bullets(map(sentence, sentences))] if sentences else []
+        parts += [_tag("h3", heading), _bullets(map(text.sentence, sentences))] if sentences else []
     checks = []
     for verdict in report.verdicts:
-        word = verdict_word(verdict)
+        word = text.VERDICT_WORDS[verdict.passed]
         badge = _tag("span", word, class_=f"badge {word.replace(' ', '-')}")
-        checks.append(_joined([badge, sentence(f"{verdict.name}: {verdict.sentence}")]))
+        checks.append(_joined([badge, text.sentence(f"{verdict.name}: {verdict.sentence}")]))
     return _joined([*parts, _tag("h3", "Checks of the law"), _bullets(checks)])
 
 
 def _prediction(one: Prediction) -> _Html:
     """A prediction with its interval, what it costs, how far it reaches, and what may be wrong with it."""
-    model = f"{count(one.params)} on {count(one.tokens)} tokens (C = {one.compute:.3g})"
-    best, *rows = (f"{name}: {text}" for name, text in prediction_rows(one))
-    lines = _bullets(map(sentence, [*rows, *one.caveats]))
-    return _joined([_tag("h3", model), _tag("p", sentence(best), class_="best"), lines])
+    model = f"{text.count(one.params)} on {text.count(one.tokens)} tokens (C = {one.compute:.3g})"
+    best, *rows = (f"{name}: {value}" for name, value in text.prediction_rows(one))
+    lines = _bullets(map(text.sentence, [*rows, *one.caveats]))
+    return _joined([_tag("h3", model), _tag("p", text.sentence(best), class_="best"), lines])
 
 
 # Each model
@@ -221,37 +200,26 @@ def _model(one: CurveReport, svg: bytes) -> _Html:
     residuals = " Residuals are Pearson's, run-to-run noise included: some 19 in 20 lie within ± 2 (dotted)."
     caption = f"Memory of {one.name}{controls}{background}.{residuals if one.curve.theta else ''}"
     alt = f"Memorisation rate of {one.name} at {len(one.points)} frequencies, with what else was measured."
-    remarks = curve_remarks(one)
+    remarks = text.curve_remarks(one)
     if one.curve.ok:
-        remarks.insert(0, f_star_in_words(one.curve.f_star, one.curve.f_star_interval))
+        remarks.insert(0, text.f_star_in_words(one.curve.f_star, one.curve.f_star_interval))
     # Columns of what was measured, by frequency
-    columns: dict[str, dict[int, str]] = {}
+    columns = {
+        "right": {point.frequency: f"{point.correct:,} of {point.total:,}" for point in one.points},
+        "P": {point.frequency: f"{point.accuracy:.3f}" for point in one.points},
+    }
     if one.has_replicates:
         columns["single runs"] = {
-            point.frequency: " ".join(f"{run.accuracy:.3f}" for run in one.runs if run.frequency == point.frequency)
-            for point in one.points
+            frequency: " ".join(f"{run.accuracy:.3f}" for run in one.runs if run.frequency == frequency)
+            for frequency in columns["P"]
         }
     if one.controls:
         columns["control"] = {point.frequency: f"{point.accuracy:.3f}" for point in one.controls}
     if one.background:
         columns["bits per byte"] = {point.frequency: f"{point.bits_per_byte:.3f}" for point in one.background}
-    rows = [
-        (
-            frequency(point.frequency),
-            f"{point.correct:,} of {point.total:,}",
-            f"{point.accuracy:.3f}",
-            *(column.get(point.frequency, "–") for column in columns.values()),
-        )
-        for point in one.points
-    ]
-    return _joined(
-        [
-            _tag("h3", one.name),
-            _figure(svg, alt, caption),
-            _bullets(map(sentence, remarks)),
-            _table(f"Points of {one.name}", ["F", "right", "P", *columns], rows),
-        ]
-    )
+    rows = [[text.frequency(F), *(column.get(F, "–") for column in columns.values())] for F in columns["P"]]
+    table = _table(f"Points of {one.name}", ["F", *columns], rows)
+    return _joined([_tag("h3", one.name), _figure(svg, alt, caption), _bullets(map(text.sentence, remarks)), table])
 
 
 # Method and citation

@@ -27,19 +27,7 @@ from kisl_plugin.plan import InjectionSettings, read_settings
 from kisl_plugin.runcard import RunCard
 from kisl_plugin.schedule import MOST_SAMPLES
 
-__all__ = [
-    "MAX_FRACTION",
-    "Laws",
-    "MeasuredSweep",
-    "Prediction",
-    "Target",
-    "frequencies_of",
-    "parse_count",
-    "parse_target",
-    "predict",
-    "sweep_of",
-    "write_configs",
-]
+__all__ = ["MeasuredSweep", "Prediction", "parse_count", "parse_target", "predict", "sweep_of", "write_configs"]
 
 EXAMPLE = "params=7e9,tokens=2e12 (or 7B, 2T)"
 LARGEST = 10**18  # parameters, tokens or triples: beyond any model or corpus

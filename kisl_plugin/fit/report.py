@@ -8,20 +8,18 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit.cards import Selection
-from kisl_plugin.fit.collapse_points import CollapsePoint, ray_of
+from kisl_plugin.fit.collapse_points import OPEN, CollapsePoint, Target, ray_of
 from kisl_plugin.fit.curve import CollapseCurve, fit_collapse_curve, wilson
 from kisl_plugin.fit.hold_out import HeldOut, Verdict, hold_out, law_verdicts
 from kisl_plugin.fit.joint import FEWEST_BUDGETS, JointLaw, fit_data_law, fit_joint_law
-from kisl_plugin.fit.law import FEWEST_MODELS, InfusionLaw, fit_infusion_law
+from kisl_plugin.fit.law import FEWEST_MODELS, InfusionLaw, law_through
 from kisl_plugin.fit.noise import LACK_OF_FIT, LARGEST_TAU, SEEDS, RunNoise
 from kisl_plugin.fit.observations import (
     AUTO,
@@ -37,9 +35,10 @@ from kisl_plugin.fit.observations import (
     find_floor,
     matching_baselines,
     merge_groups,
+    outcome_matrix,
     pool_by_frequency,
 )
-from kisl_plugin.fit.predict import Laws, Prediction, Target, predict, sweep_of
+from kisl_plugin.fit.predict import Laws, Prediction, predict, sweep_of
 from kisl_plugin.fit.results import read_results
 from kisl_plugin.fit.text import NOT_IDENTIFIED, OK_IF_RUNS_VARY, count, needs_sizes
 
@@ -83,6 +82,17 @@ class CurveReport:
     def name(self) -> str:
         """The model and its budget, such as `137M on 2.6B tokens`."""
         return f"{count(self.params)}{self.letter} on {count(self.tokens)} tokens"
+
+    @property
+    def experiment(self) -> str | None:
+        """The letter alone."""
+        return self.letter.lstrip("·") or None
+
+    @property
+    def fitted(self) -> dict[str, Any]:
+        """What was fitted; None without a collapse point, since the numbers would be read as if there were one."""
+        names = ("a", "b", "c", "f_star", "f_star_interval", "peak", "peak_interval")
+        return {name: getattr(self.curve, name) if self.curve.ok else None for name in names}
 
     @property
     def seeds(self) -> tuple[tuple[int, int | None], ...]:
@@ -145,10 +155,15 @@ class LawReport:
         return sum(point.conditional for point in self.points)
 
     @property
+    def experiment(self) -> str | None:
+        """The letter alone."""
+        return self.letter.lstrip("·") or None
+
+    @property
     def where(self) -> str:
         """`D = 58B` or `D = 20·N`, with the experiment: `D = 58B, experiment A`."""
         where = f"D = {self.ratio:.3g}·N" if self.tokens is None else f"D = {count(self.tokens)}"
-        return f"{where}, experiment {self.letter.lstrip('·')}" if self.letter else where
+        return f"{where}, experiment {self.experiment}" if self.experiment else where
 
 
 # The tables of a report
@@ -208,6 +223,11 @@ class FitReport:
     other_tasks: tuple["FitReport", ...] = ()
 
     @property
+    def tasks(self) -> tuple["FitReport", ...]:
+        """The reports of all tasks, this one first."""
+        return self, *self.other_tasks
+
+    @property
     def headline(self) -> LawReport | None:
         """The token budget with most sizes, if it has a law."""
         return self.laws[0] if self.laws and self.laws[0].law else None
@@ -215,31 +235,22 @@ class FitReport:
     @property
     def observation_table(self) -> Table:
         """One row for each observation of each task, with the columns of observations.csv."""
-        return observation_table(one for task in (self, *self.other_tasks) for one in task.observations)
+        return observation_table(one for task in self.tasks for one in task.observations)
 
     @property
     def curve_table(self) -> Table:
         """One row for each curve of each task; the fitted values are None where its status is not ok."""
         table = Table()
-        for task in (self, *self.other_tasks):
+        for task in self.tasks:
             for one in task.curves:
-                curve = one.curve
-                (low, high), (peak_low, peak_high) = curve.f_star_interval, curve.peak_interval
-                fitted = {"f_star": curve.f_star, "f_star_low": low, "f_star_high": high, "peak": curve.peak}
-                fitted |= {"peak_low": peak_low, "peak_high": peak_high, "a": curve.a, "b": curve.b, "c": curve.c}
-                table.append(
-                    {
-                        "task": task.task,
-                        "params": one.params,
-                        "tokens": one.tokens,
-                        "experiment": one.letter.lstrip("·") or None,
-                        "runs": len(one.runs),
-                        "status": curve.status,
-                        **(fitted if curve.ok else dict.fromkeys(fitted)),
-                        "floor": one.floor.value,
-                        "tau": curve.tau,
-                    }
-                )
+                values = one.fitted
+                for name in ("f_star", "peak"):
+                    values[f"{name}_low"], values[f"{name}_high"] = values[f"{name}_interval"] or OPEN
+                row = {"task": task.task, "params": one.params, "tokens": one.tokens, "experiment": one.experiment}
+                row |= {"runs": len(one.runs), "status": one.curve.status}
+                row |= {key: values[key] for key in ("f_star", "f_star_low", "f_star_high")}
+                row |= {key: values[key] for key in ("peak", "peak_low", "peak_high", "a", "b", "c")}
+                table.append({**row, "floor": one.floor.value, "tau": one.curve.tau})
         return table
 
     @property
@@ -340,8 +351,12 @@ def fit_results(
         curves.append(_fit_curve(group, chance, noise, letter))
         if watch is not None:
             watch(len(curves), len(injected))
-    noise = _noise_of_seeds(curves) if noise is None else None
-    if noise is not None:
+    seeded = [one for one in curves if one.curve.tau_source == SEEDS and one.curve.tau > 0]
+    if seeded and noise is None:
+        # Curves without seeds have the noise of those with seeds, whose variances weigh as their degrees of freedom
+        df = sum(one.curve.df for one in seeded)
+        tau = math.sqrt(sum(one.curve.df * one.curve.tau**2 for one in seeded) / df)
+        noise = RunNoise(tau, df, f"the seeds of {', '.join(one.name for one in seeded)}")
         curves = [
             _fit_curve(group, chance, noise, letter) if one.curve.tau_source == LACK_OF_FIT else one
             for (letter, group), one in zip(injected, curves, strict=True)
@@ -365,11 +380,16 @@ def fit_results(
             for one in group_of_curves
             if one.curve.ok
         ]
-        for tokens in {one.tokens for one in group_of_curves}:
-            laws.append(_infusion_law(letter, tokens, [point for point in points if point.tokens == tokens]))
+        groups: list[tuple[int | None, float | None, list[CollapsePoint]]] = [
+            (budget, None, [point for point in points if point.tokens == budget])
+            for budget in {one.tokens for one in group_of_curves}
+        ]
         # Where D is in proportion to N, F* along that ray is a law of one variable
-        if ratio := ray_of(points):
-            laws.append(_infusion_law(letter, None, points, ratio))
+        if ray := ray_of(points):
+            groups.append((None, ray, points))
+        for budget, ratio, own in groups:
+            law = law_through(own) if len({point.params for point in own}) >= FEWEST_MODELS else None
+            laws.append(LawReport(tokens=budget, points=tuple(own), law=law, ratio=ratio, letter=letter))
     laws.sort(key=lambda law: (-len(law.params), -(law.tokens or 0), law.letter))
     # What there is once is of the experiment with most sizes
     main = laws[0].letter if laws else ""
@@ -379,14 +399,9 @@ def fit_results(
             f"each experiment has its laws; laws of N and D, checks and predictions are those of experiment "
             f"{main.lstrip('·')} (--select chooses another)"
         )
-    sizes: dict[int, list[CollapsePoint]] = defaultdict(list)
-    for point in points:
-        sizes[point.params].append(point)
-    data_laws = [
-        fit_data_law(group)
-        for _, group in sorted(sizes.items())
-        if len({point.tokens for point in group}) >= FEWEST_BUDGETS
-    ]
+    sizes = {params: [point for point in points if point.params == params] for params in {p.params for p in points}}
+    several = [group for _, group in sorted(sizes.items()) if len({point.tokens for point in group}) >= FEWEST_BUDGETS]
+    data_laws = tuple(map(fit_data_law, several))
     joint = None
     try:
         joint = fit_joint_law(points)
@@ -408,7 +423,7 @@ def fit_results(
         set_aside=reading.set_aside,
         curves=tuple(curves),
         laws=tuple(laws),
-        data_laws=tuple(data_laws),
+        data_laws=data_laws,
         joint=joint,
         held_out=held_out,
         verdicts=law_verdicts([one.curve.status for one in members.get(main, [])], points),
@@ -431,29 +446,6 @@ def _by_experiment(curves: Sequence[CurveReport], letters: Mapping[Experiment, s
         for letter in [one.letter] if one.letter else agreeing or described:
             members[letter].append(one)
     return members
-
-
-def _infusion_law(
-    letter: str, tokens: int | None, points: Sequence[CollapsePoint], ratio: float | None = None
-) -> LawReport:
-    law = None
-    if len({point.params for point in points}) >= FEWEST_MODELS:
-        law = fit_infusion_law(
-            [point.compute for point in points],
-            [point.f_star for point in points],
-            [point.interval for point in points],
-        )
-    return LawReport(tokens=tokens, points=tuple(points), law=law, ratio=ratio, letter=letter)
-
-
-def _noise_of_seeds(curves: Sequence[CurveReport]) -> RunNoise | None:
-    """The noise that the curves with seeds show, their variances weighted by their degrees of freedom."""
-    donors = [one for one in curves if one.curve.tau_source == SEEDS and one.curve.tau > 0]
-    if not donors:
-        return None
-    df = sum(one.curve.df for one in donors)
-    tau = math.sqrt(sum(one.curve.df * one.curve.tau**2 for one in donors) / df)
-    return RunNoise(tau, df, f"the seeds of {', '.join(one.name for one in donors)}")
 
 
 def _held_out(points_of: Mapping[str, Sequence[CollapsePoint]], params: float | None) -> tuple[HeldOut, ...]:
@@ -483,22 +475,14 @@ def _fit_curve(group: Sequence[Observation], chance: Chance, noise: RunNoise | N
     injected = [one for one in group if one.frequency > 0]
     runs, baselines = merge_groups(injected), merge_groups(matching_baselines(group)[0])
     outcomes = outcome_matrix(runs)
-    frequencies = [run.frequency for run in runs]
+    frequencies, correct, total = zip(*((run.frequency, run.correct, run.total) for run in runs), strict=True)
     # Cards that say what a run was trained on, and how, were compared already: these runs differ in their seeds alone
-    one_experiment = all(run.card.data and run.card.optimizer for run in runs)
+    same = all(run.card.data and run.card.optimizer for run in runs)
+    fit = partial(fit_collapse_curve, frequencies, correct, total, outcomes=outcomes, noise=noise, one_experiment=same)
 
     def fitted(floor: float, error: float) -> CollapseCurve:
         if floor < 1:
-            counts = [run.correct for run in runs], [run.total for run in runs]
-            return fit_collapse_curve(
-                frequencies,
-                *counts,
-                floor,
-                floor_error=error,
-                outcomes=outcomes,
-                noise=noise,
-                one_experiment=one_experiment,
-            )
+            return fit(floor, floor_error=error)
         return CollapseCurve(  # no share above it is left for a curve
             status=NOT_IDENTIFIED,
             message="the guessing floor is 1, as every item it is measured by is right; set another with --chance",
@@ -533,18 +517,6 @@ def _fit_curve(group: Sequence[Observation], chance: Chance, noise: RunNoise | N
         letter=letter,
         notes=(*floor.notes, *_curve_notes(group, runs, floor)),
     )
-
-
-def outcome_matrix(runs: Sequence[Observation]) -> NDArray[np.float64] | None:
-    """Which triple was right in which run [T, R]: 1 right, 0 wrong, NaN not asked; None where a run does not say."""
-    columns = [run.outcomes for run in runs if run.outcomes is not None]
-    if len(columns) < len(runs) or not columns:
-        return None
-    rows = {key: row for row, key in enumerate(dict.fromkeys(key for column in columns for key in column))}
-    right = np.full((len(rows), len(columns)), np.nan)
-    for at, column in enumerate(columns):
-        right[[rows[key] for key in column], at] = list(column.values())
-    return right
 
 
 def _curve_notes(group: Sequence[Observation], runs: Sequence[Observation], floor: Floor) -> list[str]:

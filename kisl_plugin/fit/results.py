@@ -17,19 +17,11 @@ from typing import Any, NamedTuple
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.fit.cards import Row, Selection, read_runs, select_cards, selection_text
-from kisl_plugin.fit.observations import (
-    Observation,
-    ProbedRun,
-    SetAside,
-    TripleKey,
-    check_card,
-    drop_superseded,
-    object_at,
-)
+from kisl_plugin.fit.observations import Observation, SetAside, TripleKey, check_card, drop_superseded, object_at
 from kisl_plugin.fit.text import plural
 from kisl_plugin.runcard import RunCard
 
-__all__ = ["Reading", "Sample", "read_results", "read_samples"]
+__all__ = ["Reading", "read_results"]
 
 DEFAULT_TASK = "kisl_wikidata"
 _BACKGROUND_TASK = "kisl_background"
@@ -99,7 +91,7 @@ class _Reader:
     def __init__(self, task: str, table: Path | None) -> None:
         self.task, self.table = task, table
         self.rows = [] if table is None else read_runs(table)
-        self.runs: list[ProbedRun] = []
+        self.runs: list[tuple[Observation, ...]] = []  # of one results file each
         self.set_aside: list[SetAside] = []
         self.other_forms: Counter[str] = Counter()  # of the default task, and how many files have each
         self._notes: list[str] = []
@@ -146,7 +138,7 @@ class _Reader:
         except InputError as reason:
             self.set_aside.append(SetAside(str(file), str(reason)))
             return
-        self.runs.append(ProbedRun(str(file), observations))
+        self.runs.append(observations)
         if where == _RUN_CARD:
             self._notes += [f"{file}: has a run card, so {row.where} is not used" for row in rows]
         if observations[0].bits_per_byte is not None:
@@ -179,7 +171,7 @@ class _Reader:
 
     def finish(self, selection: Selection) -> Reading:
         """Take the selected runs, choose among results of one run, and add what their samples say."""
-        chosen = select_cards([run.observations[0].card for run in self.runs], selection)
+        chosen = select_cards([run[0].card for run in self.runs], selection)
         selected = [run for run, is_chosen in zip(self.runs, chosen, strict=True) if is_chosen]
         if selection:
             left_out = f"{len(self.runs) - len(selected)} of {plural(len(self.runs), 'results file')}"
@@ -198,10 +190,10 @@ class _Reader:
         ]
         observations: list[Observation] = []
         for run in kept:
-            checked, problems = _check_samples(run.observations)
+            checked, problems = _check_samples(run)
             observations += checked
             notes += problems
-        texts = len({self._background_texts[run.path] for run in kept if run.path in self._background_texts})
+        texts = len({self._background_texts[run[0].path] for run in kept if run[0].path in self._background_texts})
         if texts > 1:
             notes.append(f"background was measured on {texts} different texts (sha256): not comparable")
         if any(one.card.engine == "simulated" for one in observations):
@@ -213,11 +205,7 @@ class _Reader:
 
 
 def _load_results(file: Path, must_be_results: bool) -> dict[str, Any] | None:
-    """The data of a results file, or None for some other JSON file.
-
-    Raises:
-        InputError: it must be results and is not, or it is results that cannot be used.
-    """
+    """The data of a results file, or None for some other JSON file, which `must_be_results` refuses."""
     if file.suffix == ".gz":
         raise InputError("compressed: unpack it with gunzip")
     try:
@@ -230,12 +218,12 @@ def _load_results(file: Path, must_be_results: bool) -> dict[str, Any] | None:
     except (ValueError, RecursionError) as error:
         reason = f"cannot be read as JSON ({error})" if file.stat().st_size else "an empty file; probe again"
     else:
-        if isinstance(data, dict) and "results" in data and ("configs" in data or "n-samples" in data):
-            return data
-        if isinstance(data, dict) and "results" in data and "versions" in data:
-            raise InputError(
-                "written by lm-eval 0.3 or older, which keeps no run card: probe with lm-eval 0.4.4 or newer"
-            )
+        if isinstance(data, dict) and "results" in data:
+            if "configs" in data or "n-samples" in data:
+                return data
+            if "versions" in data:
+                old = "written by lm-eval 0.3 or older, which keeps no run card"
+                raise InputError(f"{old}: probe with lm-eval 0.4.4 or newer")
         reason = "not lm-eval results, which are a JSON object with 'results' and 'configs'"
     if must_be_results:
         raise InputError(reason)
@@ -272,11 +260,7 @@ def _check_usable(data: Mapping[str, Any], task: str) -> None:
 
 
 def _make_observations(data: Mapping[str, Any], file: Path, task: str, raw: Any, where: str) -> tuple[Observation, ...]:
-    """The observations of `task`, of a run with the card `raw` (JSON); `where` names the card in errors.
-
-    Raises:
-        InputError: part of the items, an unfinished run, or broken metrics.
-    """
+    """The observations of `task`, of a run with the card `raw` (JSON); `where` names the card in errors."""
     card = RunCard.from_dict(raw, where)
     card = replace(card, created=str(raw.get("created") or ""))
     check_card(card, where)
@@ -342,11 +326,7 @@ _WHOLE = 0.01
 
 
 def _count_right(metrics: Mapping[str, Any], metric: str, total: int, where: str) -> int:
-    """How many of `total` items were right, from the accuracy `metric`; `where` names what has `total`.
-
-    Raises:
-        InputError: there is no such accuracy, or it is not that of a whole number of `total` items.
-    """
+    """How many of `total` items were right, from the accuracy `metric`; `where` names what has `total`."""
     key = f"{metric},none"
     if key not in metrics:
         raise InputError(f"no metric {key} among {', '.join(sorted(metrics))}")

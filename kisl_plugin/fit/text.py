@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from kisl_plugin.progress import text_table
+
 if TYPE_CHECKING:
-    from kisl_plugin.fit.hold_out import HeldOut, Verdict
+    from kisl_plugin.fit.hold_out import HeldOut
     from kisl_plugin.fit.joint import JointLaw
     from kisl_plugin.fit.law import InfusionLaw
     from kisl_plugin.fit.predict import Prediction
     from kisl_plugin.fit.report import CurveReport, FitReport, LawReport
 
-__all__ = ["NO_COLLAPSE", "OK", "OK_IF_RUNS_VARY", "STATUS_HELP", "render_prediction", "render_report"]
+__all__ = ["NOT_UNIMODAL", "NO_COLLAPSE", "OK", "OK_IF_RUNS_VARY", "STATUS_HELP", "count", "finding", "render_report"]
 
 # The statuses of a collapse curve, each with one sentence of help
 
@@ -83,20 +85,11 @@ def estimate(value: float) -> str:
     return f"{rounded:#.3g}" if rounded >= 0.01 or rounded == 0 else f"{rounded:.2g}"
 
 
-def parameter(value: float) -> str:
-    """A parameter of a law to three digits."""
-    return f"{value:.3g}"
-
-
-def coefficient(value: float) -> str:
-    """A coefficient of a law to six digits, so that the printed law gives F* to 0.1 % far beyond the measured C."""
-    return f"{value:.6g}"
+parameter = "{:.3g}".format  # of a law
 
 
 def probability(p: float) -> str:
-    """A p-value: `p = 0.03`, `p ≤ 0.001` (the least that a thousand draws show); empty for NaN."""
-    if math.isnan(p):
-        return ""
+    """A p-value: `p = 0.03`, `p ≤ 0.001` (the least that a thousand draws show)."""
     return "p ≤ 0.001" if p <= 0.001 else f"p = {p:.2g}"
 
 
@@ -175,16 +168,14 @@ def curve_remarks(report: "CurveReport") -> list[str]:
     curve = report.curve
     status = "" if curve.status == OK else f"{curve.status}: {curve.message}"
     tests = (("fall", curve.fall_p), ("unimodal", curve.unimodal_p), ("form", curve.form_p))
-    p_values = [f"{name} {probability(p)}" for name, p in tests if not math.isnan(p)]
-    floor = f"floor {report.floor.value:.3f}: {report.floor.source}"
-    tested = f"tests: {', '.join(p_values)}" if p_values else ""
+    p_values = ", ".join(f"{name} {probability(p)}" for name, p in tests if not math.isnan(p))
     noise = "" if math.isnan(curve.tau) else _NO_NOISE.get(curve.tau_source, _NO_NOISE["none"])
     if curve.tau > 0:
         df = f", df = {curve.df:.3g}" if math.isfinite(curve.df) else ""
         noise = f"run-to-run noise tau = {curve.tau:.2f} (SD of log-odds, from {curve.tau_source}{df})"
-    return [
-        part for part in (report.floor_warning, status, tested, noise, report.pairing, floor, *report.notes) if part
-    ]
+    floor = f"floor {report.floor.value:.3f}: {report.floor.source}"
+    tested = f"tests: {p_values}" if p_values else ""
+    return list(filter(None, (report.floor_warning, status, tested, noise, report.pairing, floor, *report.notes)))
 
 
 # Laws
@@ -198,16 +189,16 @@ def needs_sizes(fewest: int, sizes: Sequence[int], tokens: int) -> str:
     return f"{needs}; you have {len(sizes)} at D = {count(tokens)}: {', '.join(map(count, sizes))}"
 
 
-def _fitted(value: float, ends: _Ends) -> str:
-    """A coefficient with its interval, which needs fewer digits: `0.359214 (0.309–0.449)`."""
-    return coefficient(value) + ("" if ends == (None, None) else f" ({interval(*ends, parameter)})")
+def _fitted(name: str, value: float, ends: _Ends) -> str:
+    """A coefficient to six digits, so that the printed law gives F* to 0.1 % far beyond the measured C."""
+    return f"{name} = {value:.6g}" + ("" if ends == (None, None) else f" ({interval(*ends, parameter)})")
 
 
 def law_sentence(report: "LawReport", law: "InfusionLaw") -> str:
     """The law of one token budget with its intervals and caveats."""
     sizes = ", ".join(count(params) for params in report.params)
     values = (("alpha", law.alpha, law.alpha_interval), ("E", law.E, law.E_interval), ("A", law.A, law.A_interval))
-    parts = [", ".join(f"{name} = {_fitted(value, ends)}" for name, value, ends in values)]
+    parts = [", ".join(_fitted(*of_name) for of_name in values)]
     parts[0] += "" if math.isnan(law.r2) else f", R² = {law.r2:.4f}"
     if report.conditional:
         parts.append(f"{report.conditional} of its {law.models} collapse points are {OK_IF_RUNS_VARY}")
@@ -229,9 +220,8 @@ def data_law_sentence(law: "JointLaw") -> str:
 def joint_sentences(law: "JointLaw") -> list[str]:
     """The best form in N and D, how F* changes with D, and the weights of the other forms."""
     best = law.best
-    numbers = ", ".join(
-        f"{name} = {_fitted(value, best.intervals.get(name, (None, None)))}" for name, value in best.parameters.items()
-    )
+    intervals = {name: best.intervals.get(name, (None, None)) for name in best.parameters}
+    numbers = ", ".join(_fitted(name, value, intervals[name]) for name, value in best.parameters.items())
     others = "; ".join(f"{form.formula} {whole_percent(form.weight)}" for form in law.forms[1:])
     at = f"N = {count(law.gamma_at[0])}, D = {count(law.gamma_at[1])}"
     weights = whole_percent(best.weight) + (f" ({others})" if others else "")
@@ -249,9 +239,7 @@ def held_out_sentence(held: "HeldOut") -> str:
     return f"held out {model}: measured F* = {measured}; {held.source} gives {predicted}: {held.words}"
 
 
-def verdict_word(verdict: "Verdict") -> str:
-    """`passed`, `failed`, or `cannot tell`."""
-    return "cannot tell" if verdict.passed is None else "passed" if verdict.passed else "failed"
+VERDICT_WORDS = {True: "passed", False: "failed", None: "cannot tell"}
 
 
 # What kisl-fit prints
@@ -268,7 +256,7 @@ _LEGEND = (
 def render_report(report: "FitReport") -> str:
     """The table, its legend, the remarks on the curves, the laws and predictions, and every file that was set aside."""
     parts = []
-    for task in (report, *report.other_tasks):
+    for task in report.tasks:
         observations, curves = plural(len(task.observations), "observation"), plural(len(task.curves), "curve")
         parts.append(f"Task {task.task}: {observations}, {curves}")
         if task.curves:
@@ -282,7 +270,7 @@ def render_report(report: "FitReport") -> str:
     laws += [sentence(held_out_sentence(one)) for one in report.held_out]
     parts += [_paragraphs(map(sentence, report.notes)), _paragraphs(laws)]
     if any(one.curve.ok for one in report.curves):
-        checks = (f"  {verdict_word(verdict)}: {verdict.name}: {verdict.sentence}" for verdict in report.verdicts)
+        checks = (f"  {VERDICT_WORDS[one.passed]}: {one.name}: {one.sentence}" for one in report.verdicts)
         lines = [textwrap.fill(check, _WIDTH, subsequent_indent="    ") for check in checks]
         parts.append("\n".join(["Checks of the law (the paper's three signs that it fails):", *lines]))
     parts += [render_prediction(prediction) for prediction in report.predictions]
@@ -321,18 +309,13 @@ def prediction_rows(prediction: "Prediction") -> list[tuple[str, str]]:
 
 def curve_table(curves: "Sequence[CurveReport]") -> str:
     """One row per curve, at most 80 columns wide: numbers to the right, the last two cells to the left."""
-    rows = [CURVE_HEADINGS, *map(curve_cells, curves)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        numbers = [cell.rjust(width) for cell, width in zip(row[:-2], widths, strict=False)]
-        lines.append("  ".join([*numbers, row[-2].ljust(widths[-2]), row[-1]]))
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+    heading, *rows = text_table([CURVE_HEADINGS, *map(curve_cells, curves)], ">>>><<")
+    return "\n".join([heading, "-" * max(map(len, [heading, *rows])), *rows])
 
 
 def curve_cells(report: "CurveReport") -> tuple[str, ...]:
     """The cells under `CURVE_HEADINGS`; where there is no collapse point, the status stands in its place."""
-    curve, frequencies = report.curve, interval(*report.curve.frequency_range, frequency)
+    curve = report.curve
     peak, f_star = "–", curve.status
     if curve.ok:
         peak = estimated(curve.peak, curve.peak_interval, "{:.2f}".format)
@@ -341,7 +324,7 @@ def curve_cells(report: "CurveReport") -> tuple[str, ...]:
         f"{count(report.params)}{report.letter}",
         count(report.tokens),
         str(len(report.seeds)),
-        frequencies,
+        interval(*curve.frequency_range, frequency),
         peak,
         f_star,
     )

@@ -12,6 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kisl_plugin import __version__
 from kisl_plugin.errors import InputError
 from kisl_plugin.files import no_formula, write_atomically
@@ -21,25 +23,18 @@ from kisl_plugin.fit.report import OBSERVATION_COLUMNS, CurveReport, FitReport, 
 if TYPE_CHECKING:
     from kisl_plugin.fit.page import ExtraSection
 
-__all__ = ["report_entries", "write_observations", "write_report"]
+__all__ = ["write_report"]
 
 _SCHEMA = 1
-_CURVE_KEYS = (
-    *("tau", "tau_source", "needed_tau", "df", "interval_method", "paired"),
-    *("deviance", "form_p", "fall_p", "unimodal_p", "largest_fall"),
-)
-_RUN_KEYS = ("path", "frequency", "correct", "total", "control_correct", "control_total", "bits_per_byte")
 _LAW_KEYS = (
-    *("A", "A_interval", "alpha", "alpha_interval", "E", "E_interval", "e_distinguishable"),
-    *("r2", "r2_by_chance", "scatter", "df"),
-    *("models", "compute_range", "interval_method", "caveats"),
+    "A A_interval alpha alpha_interval E E_interval e_distinguishable r2 r2_by_chance scatter df models compute_range "
+    "interval_method caveats"
 )
-_DATA_LAW_KEYS = ("params", "gamma", "gamma_interval", "scatter", "df", "points", "tokens_range", "caveats")
-_JOINT_KEYS = ("gamma", "gamma_interval", "gamma_at", "scatter", "df", "points", "caveats")
-_FORM_KEYS = ("name", "formula", "parameters", "intervals", "deviance", "aic", "weight", "leave_one_out_error")
+_DATA_LAW_KEYS = "params gamma gamma_interval scatter df points tokens_range caveats"
+_JOINT_KEYS = "gamma gamma_interval gamma_at scatter df points caveats"
+_FORM_KEYS = "name formula parameters intervals deviance aic weight leave_one_out_error"
 _PREDICTION_KEYS = (
-    *("params", "tokens", "compute", "f_star", "source", "decades", "words", "triples", "exposures"),
-    *("injected_tokens", "injected_fraction", "caveats"),
+    "params tokens compute f_star source decades words triples exposures injected_tokens injected_fraction caveats"
 )
 
 
@@ -69,8 +64,7 @@ def write_report(report: FitReport, out: str | Path, extra: "ExtraSection | None
             write_atomically(folder / "index.html", report_page(report, svgs, models, extra)),
             write_atomically(folder / "fit.json", f"{text}\n"),
             write_observations(
-                (one for task in (report, *report.other_tasks) for one in task.observations),
-                folder / "observations.csv",
+                (one for task in report.tasks for one in task.observations), folder / "observations.csv"
             ),
         ]
         for name, figure in figures.items():
@@ -98,22 +92,19 @@ def write_observations(observations: Iterable[Observation], path: Path) -> Path:
 
 def report_entries(report: FitReport) -> dict[str, Any]:
     """The whole report as fit.json has it."""
-    headline = report.headline
+    headline, joint = report.headline, report.joint
     entries = {
         "schema": _SCHEMA,
         "version": __version__,
         "task": report.task,
         "chance": report.chance,
         "curves": [_curve(one) for one in report.curves],
-        "other_tasks": [
-            {"task": other.task, "curves": [_curve(one) for one in other.curves]} for other in report.other_tasks
-        ],
-        "law": _law(headline) if headline else None,
+        "other_tasks": [{"task": one.task, "curves": list(map(_curve, one.curves))} for one in report.other_tasks],
+        "law": headline and _law(headline),
         "law_missing": report.missing_law or None,
         "laws": [_law(one) for one in report.laws],
         "data_laws": [_fields(law, _DATA_LAW_KEYS) for law in report.data_laws],
-        "joint": report.joint
-        and {**_fields(report.joint, _JOINT_KEYS), "forms": [_fields(form, _FORM_KEYS) for form in report.joint.forms]},
+        "joint": joint and {**_fields(joint, _JOINT_KEYS), "forms": [_fields(one, _FORM_KEYS) for one in joint.forms]},
         "held_out": [asdict(one) for one in report.held_out],
         "verdicts": [asdict(verdict) for verdict in report.verdicts],
         "predictions": [
@@ -124,17 +115,21 @@ def report_entries(report: FitReport) -> dict[str, Any]:
             }
             for one in report.predictions
         ],
-        "notes": list(report.notes),
-        "set_aside": [{"path": one.path, "reason": one.reason} for one in report.set_aside],
+        "notes": report.notes,
+        "set_aside": [asdict(one) for one in report.set_aside],
     }
     return {key: _finite(entry) for key, entry in entries.items()}
 
 
+def _fields(value: Any, keys: str) -> dict[str, Any]:
+    return {key: getattr(value, key) for key in keys.split()}
+
+
 def _finite(value: Any) -> Any:
-    """The same with None for NaN and infinity, and lists for tuples."""
+    """The same with None for NaN and infinity, and lists for tuples and arrays."""
     if isinstance(value, dict):
         return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | np.ndarray):
         return [_finite(part) for part in value]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
@@ -142,48 +137,43 @@ def _finite(value: Any) -> Any:
 
 
 def _curve(one: CurveReport) -> dict[str, Any]:
-    curve = one.curve
-    fitted = _fields(curve, ("a", "b", "c", "f_star", "f_star_interval", "peak", "peak_interval"))
     return {
-        "params": one.params,
-        "tokens": one.tokens,
-        "experiment": one.letter.lstrip("·") or None,
+        **_fields(one, "params tokens experiment"),
         "floor": one.floor.value,
         "floor_source": one.floor.source,
         "floor_error": one.floor.error,
         "floor_warning": one.floor_warning or None,
-        # Without a collapse point these would be read as if there were one
-        **(fitted if curve.ok else dict.fromkeys(fitted)),
-        "status": curve.status,
-        "message": curve.message,
-        **_fields(curve, _CURVE_KEYS),
+        **one.fitted,
+        **_fields(one.curve, "status message tau tau_source needed_tau df interval_method paired"),
+        **_fields(one.curve, "deviance form_p fall_p unimodal_p largest_fall"),
         "seeds": sorted({seed for seed, _ in one.seeds}),
         "train_seeds": sorted({seed for _, seed in one.seeds if seed is not None}),
         "points": [asdict(point) for point in one.points],
         "runs": [
-            {**_fields(run, _RUN_KEYS), "seed": run.seeds[0], "train_seed": run.seeds[1], "residual": residual}
+            {
+                **_fields(run, "path frequency correct total control_correct control_total bits_per_byte"),
+                "seed": run.seeds[0],
+                "train_seed": run.seeds[1],
+                "residual": residual,
+            }
             for run, residual in zip(one.runs, one.residuals, strict=True)
         ],
         "control": [asdict(point) for point in one.controls],
         "background": [asdict(point) for point in one.background],
-        "notes": [*([one.pairing] if one.pairing else []), *one.notes],
+        "notes": list(filter(None, (one.pairing, *one.notes))),
     }
 
 
 def _law(one: LawReport) -> dict[str, Any]:
-    entry: dict[str, Any] = {"tokens": one.tokens, "tokens_per_param": one.ratio}
-    entry |= {"experiment": one.letter.lstrip("·") or None, "params": one.params, "conditional": one.conditional}
-    if one.law is None:
-        return {**entry, **dict.fromkeys(_LAW_KEYS), "region": None}
-    return {
-        **entry,
-        **_fields(one.law, _LAW_KEYS),
-        "region": one.law.region and {key: getattr(one.law.region, key).tolist() for key in ("alpha", "E", "A")},
-        "without_E": one.law.without_E and _fields(one.law.without_E, _LAW_KEYS),
-        "leave_one_out": [asdict(left) for left in one.law.leave_one_out],
-        "leave_one_out_error": one.law.leave_one_out_error,
+    entry = {
+        "tokens": one.tokens,
+        "tokens_per_param": one.ratio,
+        **_fields(one, "experiment params conditional"),
+        **(_fields(one.law, _LAW_KEYS) if one.law else dict.fromkeys(_LAW_KEYS.split())),
+        "region": one.law and one.law.region and asdict(one.law.region),
     }
-
-
-def _fields(value: Any, keys: Iterable[str]) -> dict[str, Any]:
-    return {key: getattr(value, key) for key in keys}
+    if one.law:
+        entry["without_E"] = one.law.without_E and _fields(one.law.without_E, _LAW_KEYS)
+        entry["leave_one_out"] = [asdict(left) for left in one.law.leave_one_out]
+        entry["leave_one_out_error"] = one.law.leave_one_out_error
+    return entry
