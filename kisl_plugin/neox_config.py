@@ -30,6 +30,7 @@ __all__ = [
     "is_same_value",
     "missing_files",
     "missing_files_error",
+    "padded_vocabulary",
     "read_yamls",
     "refuse_keys",
     "swiglu_width",
@@ -504,6 +505,12 @@ def missing_files(values: Mapping[str, Any]) -> list[str]:
 def missing_files_error(where: str, lines: Sequence[str]) -> InputError:
     """The error that lists files which are missing; `lines` as missing_files gives them."""
     return InputError("\n  ".join([f"{where}: files are missing; the command that makes each:", *lines]))
+
+
+def padded_vocabulary(size: int, values: Mapping[str, Any]) -> int:
+    """The rows of GPT-NeoX's embeddings for a tokenizer of `size` tokens; `values` are those of a YAML."""
+    multiple = (values.get("make_vocab_size_divisible_by") or 128) * (values.get("model_parallel_size") or 1)
+    return int(multiple * -(-size // multiple))
 
 
 def swiglu_width(values: Mapping[str, Any]) -> int:

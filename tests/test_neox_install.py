@@ -99,13 +99,15 @@ def test_a_ref_may_be_a_tag_or_a_branch(ref: str, content: str, scheme: str, sou
     assert number(install_neox("https://127.0.0.1:1/x.git", ref)) == content  # installed already
 
 
-def test_a_second_install_of_the_same_commit_does_not_contact_the_source(source: Path) -> None:
+def test_a_second_install_of_the_same_commit_does_not_contact_the_source(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     expected = git(source, "rev-parse", "main")
     folder = install_neox(str(source), expected)
     (folder / "mine.txt").write_text("kept", encoding="utf-8")
-    lines: list[str] = []
-    install_neox("https://127.0.0.1:1/x.git", expected, lines.append)
-    assert lines == [f"GPT-NeoX is at {expected} in {folder} already"]
+    capsys.readouterr()
+    install_neox("https://127.0.0.1:1/x.git", expected)
+    assert capsys.readouterr().out == f"GPT-NeoX is at {expected} in {folder} already\n"
     assert (folder / "mine.txt").read_text(encoding="utf-8") == "kept"
 
 

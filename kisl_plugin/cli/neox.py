@@ -28,8 +28,7 @@ def export(
     Example: kisl export checkpoints/1b_f200 1b_f200
     """
     from kisl_plugin.huggingface import push_to_hub as upload
-    from kisl_plugin.neox.export import export_checkpoint
-    from kisl_plugin.neox.verify import TOLERANCE
+    from kisl_plugin.neox.export import TOLERANCE, export_checkpoint
     from kisl_plugin.runcard import CARD_NAME
 
     done = export_checkpoint(checkpoint, out, tokenizer, any_commit=any_commit, verify=verify)
@@ -72,7 +71,7 @@ def install(source: str | None, ref: str | None) -> None:
     """
     from kisl_plugin.neox import install as host
 
-    folder = host.install_neox(source, ref, click.echo)
+    folder = host.install_neox(source, ref)
     missing = host.missing_packages()
     if missing:
         click.echo(f"packages are missing ({', '.join(missing)}): {host.INSTALL_PACKAGES}")

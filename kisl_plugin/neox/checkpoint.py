@@ -1,4 +1,7 @@
-"""A checkpoint of GPT-NeoX: finding it, and opening what makes up the model without running code that is in it."""
+"""A checkpoint of GPT-NeoX: finding it, and opening what makes up the model without running code that is in it.
+
+Whatever is missing, broken or contradicts the YAMLs is an InputError.
+"""
 
 import pickletools
 import zipfile
@@ -33,9 +36,6 @@ def read_saved(path: Path) -> Any:
 
     Tensors and plain containers only: every other class in the file (GPT-NeoX saves NumPy's random state, DeepSpeed
     at times its own objects) becomes an `Inert`, so that no code of the file's choosing runs.
-
-    Raises:
-        InputError: the file is missing, cut off, or holds what torch's weights-only reader refuses.
     """
     import torch
     from torch import serialization
@@ -84,11 +84,7 @@ class Shards:
         return {tensor.dtype for rank in self._ranks for tensor in rank.values()}
 
     def take(self, name: str, shape: Sequence[int], split: int | None = None) -> list["Tensor"]:
-        """The parts of a tensor, one a rank. `shape` is the whole tensor's, `split` the dimension it is divided along.
-
-        Raises:
-            InputError: it is not there, was taken before, or its parts do not have that shape.
-        """
+        """The parts of a tensor, one a rank; `shape` is the whole one's, `split` the dimension it is divided along."""
         expected = [size // len(self._ranks) if axis == split else size for axis, size in enumerate(shape)]
         parts = []
         for number, rank in enumerate(self._ranks):
@@ -103,11 +99,7 @@ class Shards:
         return parts
 
     def check_all_taken(self) -> None:
-        """Refuse a checkpoint that holds a tensor which was not taken.
-
-        Raises:
-            InputError: names the first tensor that is left.
-        """
+        """Refuse a checkpoint that holds a tensor which was not taken."""
         for number, rank in enumerate(self._ranks):
             for name, tensor in rank.items():
                 raise InputError(
@@ -121,7 +113,6 @@ class Shards:
 # GPT-NeoX's own values for the keys that a YAML may leave out.
 _DEFAULTS: Mapping[str, Any] = {
     "no_weight_tying": False,
-    "make_vocab_size_divisible_by": 128,
     "model_parallel_size": 1,
     "mlp_multiple_of": 1,
     "rms_norm_epsilon": 1e-8,
@@ -142,11 +133,7 @@ class Checkpoint:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The checkpoint at `path`, or the one that `latest` names in it.
-
-    Raises:
-        InputError: there is none, or it is a model of another kind; says which.
-    """
+    """The checkpoint at `path`, or the one that `latest` names in it."""
     if not path.is_dir():
         raise InputError(f"{path}: no such folder; expected a checkpoint of GPT-NeoX (SAVE/global_stepN) or SAVE")
     steps = ", ".join(sorted(str(step) for step in path.glob("global_step*"))) or "none is there"
@@ -168,11 +155,7 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """Read the YAMLs and map the weights of a checkpoint; the optimizer's files are not opened.
-
-    Raises:
-        InputError: a file is missing or broken, or the weights are not those of the YAMLs.
-    """
+    """Read the YAMLs and map the weights of a checkpoint; the optimizer's files are not opened."""
     configs = folder / "configs"  # GPT-NeoX writes it after the weights
     paths = sorted(path for path in configs.glob("*") if path.suffix in (".yml", ".yaml", ".json"))
     if not paths:

@@ -7,12 +7,11 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from kisl_plugin.errors import InputError, KislError, needs_extra
+from kisl_plugin.errors import InputError, KislError, error_line, needs_extra
 from kisl_plugin.files import hold_lock
 
 __all__ = ["find_neox", "install_neox"]
@@ -50,7 +49,8 @@ def _git(folder: Path, *arguments: str, check: bool = True) -> str:
     if not check:
         return ""
     reasons = [line for line in done.stderr.splitlines() if re.match(r"(remote: )?(fatal|error):", line)]
-    raise KislError(f"git {arguments[0]} failed in {folder}: {reasons[0] if reasons else _last_line(done.stderr)}")
+    reason = reasons[0] if reasons else error_line(done.stderr.splitlines())
+    raise KislError(f"git {arguments[0]} failed in {folder}: {reason}")
 
 
 # ---- where GPT-NeoX is: the user's own clone, or the one in the cache folder
@@ -96,7 +96,7 @@ def commit_of(folder: Path) -> str | None:
 # ---- installing it: whole or not at all, and never over what the cache folder holds
 
 
-def install_neox(source: str | None = None, ref: str | None = None, say: Callable[[str], None] = print) -> Path:
+def install_neox(source: str | None = None, ref: str | None = None) -> Path:
     """Bring GPT-NeoX at `ref` (full hash, tag or branch) from `source` (URL or path) to the cache folder; returns it.
 
     By default the tested commit from its public address. An installation at `ref` is left as it is, and so is a clone
@@ -110,7 +110,7 @@ def install_neox(source: str | None = None, ref: str | None = None, say: Callabl
         folder = find_neox()
         if source or ref:
             raise InputError(f"{VARIABLE} is set to {folder}, which is left as it is; unset it to install another")
-        say(f"{VARIABLE} is set: GPT-NeoX is used as it is in {folder}")
+        print(f"{VARIABLE} is set: GPT-NeoX is used as it is in {folder}", flush=True)
         return folder
     source, ref = source or UPSTREAM, ref or TESTED_COMMIT
     if shutil.which("git") is None:
@@ -129,11 +129,11 @@ def install_neox(source: str | None = None, ref: str | None = None, say: Callabl
                     f"{folder} holds {f'GPT-NeoX at {commit}' if commit else 'no clone of GPT-NeoX'}, not GPT-NeoX at "
                     f"{ref}; delete or move that folder, or set {VARIABLE} to the clone to use"
                 )
-            say(f"GPT-NeoX is at {commit} in {folder} already")
+            print(f"GPT-NeoX is at {commit} in {folder} already", flush=True)
             return folder
         draft = folder.with_name(f"{folder.name}.draft")
         shutil.rmtree(draft, ignore_errors=True)  # left by an install that was killed
-        say(f"cloning GPT-NeoX at {ref} from {source} …")
+        print(f"cloning GPT-NeoX at {ref} from {source} …", flush=True)
         try:
             _git(draft.parent, "init", "--quiet", draft.name)
             commit = _fetch(draft, source, ref)
@@ -145,7 +145,7 @@ def install_neox(source: str | None = None, ref: str | None = None, say: Callabl
             draft.replace(folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-    say(f"GPT-NeoX is at {commit} in {folder}")
+    print(f"GPT-NeoX is at {commit} in {folder}", flush=True)
     return folder
 
 
@@ -188,7 +188,7 @@ def _error_of(program: str, *arguments: str, **variables: str) -> str | None:
     """The last line of the error with which another process of this Python ends; None where it succeeds."""
     command, environment = [sys.executable, "-c", program, *arguments], {**os.environ, **variables}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    return None if done.returncode == 0 else _last_line(done.stderr)
+    return None if done.returncode == 0 else error_line(done.stderr.splitlines())
 
 
 # ---- GPT-NeoX's data helpers, compiled for the Python that runs
@@ -235,10 +235,6 @@ def ensure_helpers(neox: Path) -> bool:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         errors = [line.strip() for line in done.stderr.splitlines() if re.search("error|denied", line.lower())]
-        raise KislError(f"{source}: did not compile: {(errors or [_last_line(done.stderr)])[0]}")
+        raise KislError(f"{source}: did not compile: {errors[0] if errors else error_line(done.stderr.splitlines())}")
     draft.replace(compiled)
     return True
-
-
-def _last_line(text: str) -> str:
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no reason given")

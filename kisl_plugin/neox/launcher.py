@@ -22,20 +22,8 @@ import yaml
 from kisl_plugin.checkpoints import LATEST, hold_save
 from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.indexed import IndexedDataset
+from kisl_plugin.neox import patches
 from kisl_plugin.neox.install import INSTALL, VARIABLE, ensure_helpers, find_neox
-from kisl_plugin.neox.patches import (
-    ACCELERATOR,
-    REQUEST,
-    add_kisl_field,
-    check_keys,
-    choose_device,
-    patch_cuda,
-    provide_pkg_resources,
-    provide_wandb_id,
-    settle_on_cpu,
-    warn_of_lost_clipping,
-    without_gpu_kernels,
-)
 from kisl_plugin.neox.run import RUN_ID, check_start, injection_plan, tokenizer_of, where_of
 from kisl_plugin.neox.worker import SCRIPT
 from kisl_plugin.neox_config import (
@@ -82,11 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def launch(script: str, arguments: list[str]) -> None:
-    """Run `script` (train, generate, eval, with or without .py, or a file of the user's) with GPT-NeoX.
-
-    Raises:
-        KislError: something is missing or wrong, and nothing has been started; or the launch itself failed.
-    """
+    """Run `script` (train, generate, eval, with or without .py, or a file of the user's) with GPT-NeoX."""
     path = Path(script)
     name = path.name.removesuffix(".py")
     # The name of GPT-NeoX's own script, or its path in a clone; any other file is a script of the user's.
@@ -113,32 +97,32 @@ def launch(script: str, arguments: list[str]) -> None:
         raise missing_files_error(yamls.where, missing)
 
     with needs_extra("neox", "GPT-NeoX"):
-        without_cuda = choose_device()
+        without_cuda = patches.choose_device()
         # With a hostfile the run's GPUs are those of other machines, where each worker looks for itself.
         default = Path(os.environ.get("DLTS_HOSTFILE", "/job/hostfile"))
         has_hostfile = bool(hostfile or yamls.values.get("hostfile")) or default.is_file()
-        on_cpu = without_cuda and (os.environ.get(REQUEST) == "1" or not has_hostfile)
+        on_cpu = without_cuda and (os.environ.get(patches.REQUEST) == "1" or not has_hostfile)
         if on_cpu:
-            on_gpu = without_gpu_kernels(yamls.values)
+            on_gpu = patches.without_gpu_kernels(yamls.values)
             changes |= on_gpu
             yamls = yamls.override(on_gpu, "the CPU")
-            os.environ[ACCELERATOR] = "cpu"
-        provide_pkg_resources()
+            os.environ[patches.ACCELERATOR] = "cpu"
+        patches.provide_pkg_resources()
         sys.path.insert(0, str(folder))
         import deepspeed.launcher.runner as runner
-        import megatron.neox_arguments  # noqa: F401
+        from megatron.neox_arguments import NeoXArgs
 
         if yamls.values.get("use_wandb"):
-            provide_wandb_id()
+            patches.provide_wandb_id()
 
     ensure_helpers(folder)
     if on_cpu:
         processes = yamls.values.get("num_gpus")
-        patch_cuda(processes if isinstance(processes, int) and processes > 0 else 1)
+        patches.patch_cuda(processes if isinstance(processes, int) and processes > 0 else 1)
         print("no GPU: GPT-NeoX is patched to train on the CPU (see kisl_plugin/neox/patches.py)")
         if on_gpu:
             print(f"no GPU: {', '.join(f'{key} is {value}' for key, value in on_gpu.items())}")
-    check_keys(yamls, add_kisl_field())
+    patches.check_keys(yamls, patches.add_kisl_field())
     os.environ[VARIABLE] = str(folder)
     if job is not None:
         os.environ[SCRIPT] = f"{job}.py"
@@ -153,9 +137,14 @@ def launch(script: str, arguments: list[str]) -> None:
                 merged = Path(stack.enter_context(TemporaryDirectory())) / configs[0].name
                 merged.write_text(yaml.safe_dump(dict(yamls.values), sort_keys=False), encoding="utf-8")
                 arguments = [str(merged), *others]
-            stack.enter_context(checked_before_start(yamls, job, on_cpu))
+            neox_args = read_arguments([str(WORKER) if job else script, *arguments], yamls, on_cpu)
+            if job == "train":
+                check_run(neox_args, stack)
+            # deepy.py reads the configuration by this function.
+            stack.callback(setattr, NeoXArgs, "consume_deepy_args", NeoXArgs.consume_deepy_args)
+            NeoXArgs.consume_deepy_args = lambda _: neox_args
             stack.enter_context(terminate_children(runner))
-            deepy.main([str(WORKER) if job else script, *arguments])
+            deepy.main(None)
     except KislError:
         raise
     except (KeyError, NotImplementedError, RuntimeError, ValueError) as error:
@@ -178,48 +167,26 @@ def next_steps(save: Any) -> str:
     )
 
 
-@contextmanager
-def checked_before_start(yamls: Yamls, job: str | None, on_cpu: bool) -> Iterator[None]:
-    """Within it, GPT-NeoX's own reading of the configuration is followed by this package's checks.
-
-    Raises:
-        InputError: GPT-NeoX refuses the configuration, in one line; or see check_run.
-        KislError: another run saves to the same folder. While the block runs, this one keeps others out.
-    """
+def read_arguments(arguments: Sequence[str], yamls: Yamls, on_cpu: bool) -> Any:
+    """GPT-NeoX's own reading of the arguments, with the values that are settled here."""
     from megatron.neox_arguments import NeoXArgs
 
-    original = vars(NeoXArgs)["consume_deepy_args"]
-    with ExitStack() as stack:
-
-        def consume_deepy_args(input_args: list[str] | None = None) -> Any:
-            try:
-                neox_args = original.__func__(NeoXArgs, input_args)
-            except (AssertionError, AttributeError, ImportError, KeyError, TypeError, ValueError) as error:
-                raise InputError(f"{yamls.where}: GPT-NeoX refuses this configuration: {_in_one_line(error)}") from None
-            neox_args.update_values({key: yamls.values[key] for key in PATH_KEYS & yamls.values.keys()})
-            if on_cpu:
-                settle_on_cpu(neox_args)
-            if "master_port" not in yamls.values and neox_args.hostfile is None:
-                with socket.socket() as probe:  # a port that is free now, for the processes of the run to meet at
-                    probe.bind(("", 0))
-                    neox_args.update_value("master_port", probe.getsockname()[1])
-            if job == "train":
-                check_run(neox_args, stack)
-            return neox_args
-
-        NeoXArgs.consume_deepy_args = consume_deepy_args
-        try:
-            yield
-        finally:
-            NeoXArgs.consume_deepy_args = original
+    try:
+        neox_args = NeoXArgs.consume_deepy_args(arguments)
+    except (AssertionError, AttributeError, ImportError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{yamls.where}: GPT-NeoX refuses this configuration: {_in_one_line(error)}") from None
+    neox_args.update_values({key: yamls.values[key] for key in PATH_KEYS & yamls.values.keys()})
+    if on_cpu:
+        patches.settle_on_cpu(neox_args)
+    if "master_port" not in yamls.values and neox_args.hostfile is None:
+        with socket.socket() as probe:  # a port that is free now, for the processes of the run to meet at
+            probe.bind(("", 0))
+            neox_args.update_value("master_port", probe.getsockname()[1])
+    return neox_args
 
 
 def read_overrides(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
-    """The arguments without `--override KEY=VALUE …`, and those keys with their values, which are YAML.
-
-    Raises:
-        InputError: what follows is no KEY=VALUE.
-    """
+    """The arguments without `--override KEY=VALUE …`, and those keys with their values, which are YAML."""
     if "--override" not in arguments:
         return arguments, {}
     at = arguments.index("--override")
@@ -271,10 +238,7 @@ def read_command_line(arguments: Sequence[str]) -> tuple[list[Path], str | None,
 def terminate_children(runner: Any) -> Iterator[None]:
     """Within it, processes that `deepspeed.launcher.runner` starts get the SIGTERM that this one gets.
 
-    DeepSpeed's launcher does not pass it on, and counts a process that a signal ended as done.
-
-    Raises:
-        KislError: a signal ended one of the processes.
+    DeepSpeed's launcher does not pass it on, and counts as done a process that a signal ended, which is an error here.
     """
     started: list[subprocess.Popen[Any]] = []
 
@@ -313,13 +277,9 @@ def check_run(neox_args: Any, stack: ExitStack) -> None:
     """Everything about a training run that can be known before a process is started.
 
     `save` is locked until `stack` is closed, and before anything is looked for in it.
-
-    Raises:
-        InputError: what is wrong, in one line.
-        KislError: another run saves to `save`.
     """
     where = where_of(neox_args)
-    warn_of_lost_clipping(neox_args)
+    patches.warn_of_lost_clipping(neox_args)
     if bool(neox_args.train_iters) == bool(neox_args.train_epochs):
         iters, epochs = neox_args.train_iters, neox_args.train_epochs
         raise InputError(f"{where}: train_iters is {iters!r} and train_epochs {epochs!r}; expected one of them")

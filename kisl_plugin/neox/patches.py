@@ -177,11 +177,7 @@ def add_kisl_field() -> Any:
 
 
 def check_keys(yamls: Yamls, neox_args_class: Any) -> None:
-    """Refuse keys and types that GPT-NeoX does not know; its own errors name neither the key nor what it expected.
-
-    Raises:
-        InputError: names the file, the key and the closest known key, or the value and what GPT-NeoX expects.
-    """
+    """Refuse keys and types that GPT-NeoX does not know; its own errors name neither the key nor what it expected."""
     types_of_keys = {f.name: f.type for f in fields(neox_args_class)}
     for key, value in yamls.values.items():
         if key not in types_of_keys:

@@ -33,11 +33,7 @@ def where_of(neox_args: Any) -> str:
 
 
 def tokenizer_of(neox_args: Any) -> Any:
-    """GPT-NeoX's tokenizer for these arguments, which are left as they are.
-
-    Raises:
-        InputError: it cannot be read, or has no end-of-document token.
-    """
+    """GPT-NeoX's tokenizer for these arguments, which are left as they are."""
     from megatron.tokenizer import build_tokenizer
 
     try:
@@ -60,11 +56,7 @@ def tokenizer_of(neox_args: Any) -> Any:
 
 
 def injection_plan(neox_args: Any, tokenizer: Any) -> InjectionPlan:
-    """The plan for train_iters × train_batch_size samples; its seed is the run's unless the section gives one.
-
-    Raises:
-        InputError: the section is wrong, or the injection does not fit.
-    """
+    """The plan for train_iters × train_batch_size samples; its seed is the run's unless the section gives one."""
     settings = read_settings(neox_args.kisl, where_of(neox_args), neox_args.seed)
     encode: Encode = tokenizer.tokenize
     if tokenizer.name == "HFTokenizer":
