@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
-__all__ = ["InputError", "KislError", "did_you_mean", "error_line", "is_number", "is_whole", "needs_extra"]
+__all__ = ["BusyError", "InputError", "KislError", "did_you_mean", "error_line", "is_number", "is_whole", "needs_extra"]
 
 
 class KislError(Exception):
@@ -23,6 +23,10 @@ class InputError(KislError, ValueError):
     """A wrong call or a bad input: the user can mend it."""
 
     exit_status = 2
+
+
+class BusyError(KislError):
+    """Another process holds the lock."""
 
 
 def is_whole(value: Any, least: int = 0) -> bool:

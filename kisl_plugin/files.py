@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.errors import BusyError, InputError
 
 __all__ = [
     "hold_lock",
@@ -67,14 +67,14 @@ def hold_lock(path: Path, busy: str) -> Iterator[None]:
         busy: what is refused, such as "another run saves to checkpoints/1b".
 
     Raises:
-        KislError: another process holds it; the message is `busy` and who holds it.
+        BusyError: another process holds it; the message is `busy` and who holds it.
     """
     with path.open("a+", encoding="utf-8") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.seek(0)
-            raise KislError(f"{busy} ({stream.read().strip() or 'starting'}); wait for it to end") from None
+            raise BusyError(f"{busy} ({stream.read().strip() or 'starting'}); wait for it to end") from None
         except OSError:
             pass  # some network file systems have no locks
         stream.truncate(0)

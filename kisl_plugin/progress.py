@@ -1,11 +1,14 @@
-"""What a terminal shows: progress (in a log a plain line every ten seconds), durations and tables."""
+"""What is printed: progress (in a log a plain line every ten seconds), durations and tables; or all into a file."""
 
+import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 
-__all__ = ["Progress", "duration", "text_table"]
+__all__ = ["Progress", "duration", "output_to", "text_table"]
 
 _LOG_SECONDS = 10.0
 _REDRAW_SECONDS = 0.2
@@ -72,3 +75,20 @@ class Progress:
             self._drawn = False
             self._stream.write("\n")
             self._stream.flush()
+
+
+@contextmanager
+def output_to(path: Path) -> Iterator[None]:
+    """Within it, what this process prints, and those that it starts, goes to the end of the file `path`."""
+    before = os.dup(1), os.dup(2)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with path.open("a", encoding="utf-8", buffering=1) as stream, redirect_stdout(stream), redirect_stderr(stream):
+        for number in (1, 2):
+            os.dup2(stream.fileno(), number)
+        try:
+            yield
+        finally:
+            for number, own in zip((1, 2), before, strict=True):
+                os.dup2(own, number)
+                os.close(own)

@@ -19,8 +19,7 @@ from kisl_plugin.demo import FULL, choose_facts
 from kisl_plugin.files import resource
 from kisl_plugin.grid import GRID, MODELS, SEED, TINY, TINY_MODELS, LlamaShape, Model, all_runs, yaml_of
 from kisl_plugin.local.config import read_config
-from kisl_plugin.local.model import padded_vocabulary
-from kisl_plugin.neox_config import read_yamls, swiglu_width
+from kisl_plugin.neox_config import padded_vocabulary, read_yamls, swiglu_width
 from kisl_plugin.plan import InjectionSettings, read_settings
 from kisl_plugin.schedule import Schedule
 from kisl_plugin.triples import CONTROL, read_triples
@@ -109,7 +108,7 @@ def test_heads_are_of_64_or_128_and_no_vocabulary_is_padded(model: Model) -> Non
     assert shape.hidden / shape.heads in (64, 128)
     values = values_of(f"{model.name}_f200")
     for processes in (1, 2):
-        padded = padded_vocabulary(32_000, {**values, "model_parallel_size": processes})  # type: ignore[arg-type]
+        padded = padded_vocabulary(32_000, {**values, "model_parallel_size": processes})
         assert padded == shape.vocabulary == 32_000
     assert swiglu_width(values) == shape.inner
 

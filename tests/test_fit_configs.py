@@ -11,8 +11,7 @@ from kisl_plugin.files import resource
 from kisl_plugin.fit.predict import MeasuredSweep, Prediction, frequencies_of, write_configs
 from kisl_plugin.grid import BYTES_A_PARAMETER, BYTES_OF_A_GPU, GRID, LLAMA2, MODELS, LlamaShape, model_of
 from kisl_plugin.local.config import read_config
-from kisl_plugin.local.model import padded_vocabulary
-from kisl_plugin.neox_config import read_yamls, swiglu_width
+from kisl_plugin.neox_config import padded_vocabulary, read_yamls, swiglu_width
 from kisl_plugin.plan import read_settings
 
 SWEEP = MeasuredSweep(
@@ -219,4 +218,4 @@ def test_gpus_that_share_layers_do_not_pad_the_vocabulary(tmp_path: Path) -> Non
         path = write_configs(prediction(params=params), tmp_path, SWEEP)[0]
         config = read_config([path])
         assert config["model_parallel_size"] == shared
-        assert padded_vocabulary(32_000, config) == 32_000
+        assert padded_vocabulary(32_000, config.values) == 32_000

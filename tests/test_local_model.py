@@ -7,7 +7,7 @@ from tiny_world import settings, write_yaml
 
 from kisl_plugin.errors import InputError
 from kisl_plugin.local.config import LocalConfig, read_config
-from kisl_plugin.local.model import build_model, build_optimizer, count_parameters, learning_rate
+from kisl_plugin.local.training import build_model, build_optimizer, count_parameters, learning_rate
 from kisl_plugin.neox_config import swiglu_width
 
 

@@ -36,7 +36,7 @@ from kisl_plugin.verbalize import statement
 def train(folder: Path, world: Path, **changes: Any) -> Path:
     save = folder / "run"
     config = write_yaml(folder / "run.yml", settings(world, save, **changes))
-    return LocalEngine().train([config], say=lambda line: None)
+    return LocalEngine().train([config])
 
 
 def weights(model: Path) -> dict[str, torch.Tensor]:
@@ -152,23 +152,25 @@ def test_frequency_zero_trains_on_the_same_rows_and_has_a_card(
     assert not (plain / "kisl.json").exists()
 
 
-def test_a_stopped_run_resumes_to_the_same_weights(tmp_path: Path, world: Path, finished: Path) -> None:
+def test_a_stopped_run_resumes_to_the_same_weights(
+    tmp_path: Path, world: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run, save = settings(world, tmp_path / "run"), tmp_path / "run"
     config = write_yaml(tmp_path / "run.yml", run)
-    whole = LocalEngine().train([config], say=lambda line: None)
+    whole = LocalEngine().train([config])
     assert same_weights(whole, finished)
     (save / "latest").write_text("global_step8\n")
-    said: list[str] = []
-    assert same_weights(LocalEngine().train([config], say=said.append), finished)
-    assert "resuming from" in said[-1]
-    assert "iteration 8 of 20" in said[-1]
-    again: list[str] = []
-    LocalEngine().train([config], say=again.append)
-    assert "already trained to iteration 20" in again[-1]
+    capsys.readouterr()
+    assert same_weights(LocalEngine().train([config]), finished)
+    resumed = capsys.readouterr().out
+    assert "resuming from" in resumed
+    assert "iteration 8 of 20" in resumed
+    LocalEngine().train([config])
+    assert "already trained to iteration 20" in capsys.readouterr().out
 
 
 def train_quietly(config: Path) -> None:
-    LocalEngine().train([config], say=lambda line: None)
+    LocalEngine().train([config])
 
 
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path, world: Path) -> None:
@@ -444,7 +446,7 @@ def test_without_torch_the_extra_is_named_in_one_line(tmp_path: Path, world: Pat
 
 
 def report(iteration: int, loss: float) -> StepReport:
-    return StepReport(iteration=iteration, loss=loss, rate=1e-3, seconds=0.5, exposures=1)
+    return StepReport(iteration=iteration, loss=loss, rate=1e-3, seconds=0.5)
 
 
 def lines_of(path: Path) -> list[dict[str, float]]:
@@ -537,10 +539,10 @@ def test_a_plugin_and_tensorboard_are_given_each_line_of_the_metrics(
 
 
 def test_without_tensorboard_a_run_says_that_no_events_are_written(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    lines: list[str] = []
     config = write_yaml(tmp_path / "run.yml", settings(world, tmp_path / "run", train_iters=8, tensorboard_dir="x"))
-    LocalEngine().train([config], say=lines.append)
-    assert "tensorboard_dir is set, and tensorboard is not installed: no events are written" in lines
+    LocalEngine().train([config])
+    line = "tensorboard_dir is set, and tensorboard is not installed: no events are written"
+    assert line in capsys.readouterr().out.splitlines()

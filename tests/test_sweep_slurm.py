@@ -15,7 +15,7 @@ from sweep_files import ROWS, run, scores, write_models, write_sweep
 from kisl_plugin.errors import InputError
 from kisl_plugin.sweep import RunState, Sweep, read_sweep, run_sweep, state_of
 from kisl_plugin.sweep.slurm import RunJob, jobs_in_queue, submit_sweep
-from kisl_plugin.sweep.state import checkpoint_step
+from kisl_plugin.sweep.steps import checkpoint_step
 
 sys.path.insert(0, str(Path(__file__).parent / "slurm"))
 from one_machine import eventually, pretend, slurm_for_tests
@@ -179,7 +179,7 @@ def test_a_job_that_saved_nothing_within_its_limit_ends_instead_of_starting_over
     monkeypatch.setattr("kisl_plugin.sweep.slurm.run_steps", lambda _: None)
     one = grid(world, tmp_path, {}).runs[0]
     one.folder.mkdir(parents=True)
-    job = RunJob(one.to_json(), 0, 1e-9)
+    job = RunJob(one, 0, 1e-9)
     job()
     assert job.checkpoint() is None
     assert (
@@ -187,6 +187,6 @@ def test_a_job_that_saved_nothing_within_its_limit_ends_instead_of_starting_over
     )
     (one.folder / "latest").write_text("global_step10")
     assert job.checkpoint() is not None
-    preempted = RunJob(one.to_json(), 0, 24)
+    preempted = RunJob(one, 0, 24)
     preempted()
     assert preempted.checkpoint() is not None

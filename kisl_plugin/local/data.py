@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from kisl_plugin.errors import InputError
-from kisl_plugin.files import sha256
 from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import IndexedDataset
 from kisl_plugin.injection import InjectedDataset, Rows
@@ -99,15 +98,6 @@ class RunData:
     train: Rows
     valid: PackedRows | None
     plan: InjectionPlan | None
-
-    def fingerprint(self) -> dict[str, Any]:
-        """What must be the same when a run resumes; hashing the corpus takes a while."""
-        return {
-            "corpus_documents": len(self.corpus),
-            "corpus_tokens": int(self.corpus.sizes.sum(dtype="int64")),
-            "corpus_sha256": self.corpus.fingerprint(),
-            "tokenizer_sha256": sha256(self.tokenizer.to_str()),
-        }
 
 
 def read_data(config: LocalConfig) -> RunData:

@@ -25,13 +25,12 @@ from kisl_plugin.checkpoints import (
     refuse_other_run,
 )
 from kisl_plugin.errors import InputError, KislError
-from kisl_plugin.files import sha256_of_files, write_atomically
+from kisl_plugin.files import sha256, sha256_of_files, write_atomically
 from kisl_plugin.hookspecs import manager
 from kisl_plugin.huggingface import write_model
+from kisl_plugin.local import training
 from kisl_plugin.local.config import LocalConfig, read_config
 from kisl_plugin.local.data import RunData, read_data
-from kisl_plugin.local.model import build_model, build_optimizer, count_parameters
-from kisl_plugin.local.training import Metrics, held_out_loss, keep_freed_memory, train_steps
 from kisl_plugin.neox_config import ROUNDING_KEYS
 from kisl_plugin.plan import describe_passes
 from kisl_plugin.progress import Progress
@@ -50,7 +49,7 @@ _MAY_CHANGE = ROUNDING_KEYS | {"finetune", "kisl", "bf16", "data_path", "vocab_f
 class LocalEngine:
     """Trains Llama models from GPT-NeoX YAMLs on a CPU or one GPU."""
 
-    def train(self, configs: Sequence[Path], *, label: str = "training", say: Callable[[str], None] = print) -> Path:
+    def train(self, configs: Sequence[Path]) -> Path:
         """Train to the end, resuming from `load` if it contains a checkpoint; returns the Hugging Face folder.
 
         Raises:
@@ -59,7 +58,7 @@ class LocalEngine:
         """
         config = read_config(configs)
         if config.unused:
-            say(f"not used by the local engine: {', '.join(config.unused)}")
+            print(f"not used by the local engine: {', '.join(config.unused)}")
         if config["save"] is None:
             raise InputError(f"{config.where}: save is missing; checkpoints and the finished model are written there")
         folder = Path(config["save"])
@@ -67,10 +66,10 @@ class LocalEngine:
             data = read_data(config)
             warning = describe_passes(int(data.corpus.sizes.sum(dtype="int64")), config.samples * config["seq_length"])
             if warning:
-                say(warning)
-            run = _Run(config, data, say)
+                print(warning)
+            run = _Run(config, data)
             try:
-                return run.train(label)
+                return run.train()
             except OSError as error:
                 raise KislError(
                     f"{folder}: cannot be written ({error}); the last checkpoint is complete: run again to resume"
@@ -78,27 +77,33 @@ class LocalEngine:
 
 
 class _Run:
-    def __init__(self, config: LocalConfig, data: RunData, say: Callable[[str], None]) -> None:
-        self.config, self.data, self.say = config, data, say
+    def __init__(self, config: LocalConfig, data: RunData) -> None:
+        self.config, self.data = config, data
         self.folder = Path(config["save"])
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if device.type == "cpu":
-            keep_freed_memory()
+            training.keep_freed_memory()
         self.triples_jsonl = triples_to_jsonl(data.plan.triples) if data.plan else ""
         self.card_fields = data.plan.card_fields() if data.plan else None
         self.settings = {key: value for key, value in config.values.items() if key not in _MAY_CHANGE}
-        self.settings |= {"injected": data.plan is not None, **data.fingerprint()}
-        self.model = build_model(config, data.tokenizer.get_vocab_size(), data.eod)
+        self.settings |= {
+            "injected": data.plan is not None,
+            "corpus_documents": len(data.corpus),
+            "corpus_tokens": int(data.corpus.sizes.sum(dtype="int64")),
+            "corpus_sha256": data.corpus.fingerprint(),
+            "tokenizer_sha256": sha256(data.tokenizer.to_str()),
+        }
+        self.model = training.build_model(config, data.tokenizer.get_vocab_size(), data.eod)
         self.parent: dict[str, Any] | None = None
         self.run_id = new_run_id()
         self.start = 0
         state = self._resume()
         self.model.to(device)
-        self.optimizer = build_optimizer(self.model, config, device)
+        self.optimizer = training.build_optimizer(self.model, config, device)
         if state is not None:
             self.optimizer.load_state_dict(state)
 
-    def train(self, label: str) -> Path:
+    def train(self) -> Path:
         """Train the steps that are left and write the finished model; returns its folder."""
         config, end, finished = self.config, self.config["train_iters"], self.folder / MODEL_FOLDER
         card, is_written = self.card(end), (finished / "model.safetensors").is_file()
@@ -106,20 +111,25 @@ class _Run:
         if self.start == end and card is not None and is_written and (finished / CARD_NAME).is_file():
             undated = {"created": None, "versions": None}
             if {**read_run_card(finished).to_dict(), **undated} == {**card.to_dict(), **undated}:
-                self.say(f"{finished}: already trained to iteration {end}")
+                print(f"{finished}: already trained to iteration {end}")
                 return finished
         tokens_per_step = config.batch * config["seq_length"]
-        metrics, progress = Metrics(self.folder / METRICS, self.start, self.loggers()), Progress(label, end)
+        metrics, progress = (
+            training.Metrics(self.folder / METRICS, self.start, self.loggers()),
+            Progress("training", end),
+        )
         progress.update(self.start)
         schedule = self.data.plan.schedule if self.data.plan else None
         exposures = schedule.exposures_in(0, self.start * config.batch) if schedule else 0
-        for report in train_steps(self.model, self.optimizer, config, self.data, self.start):
-            step, exposures = report.iteration, exposures + report.exposures
+        for report in training.train_steps(self.model, self.optimizer, config, self.data.train, self.start):
+            step = report.iteration
+            if schedule:
+                exposures += schedule.exposures_in((step - 1) * config.batch, step * config.batch)
             progress.update(step, metrics.add(report, tokens_per_step, exposures))
             if step == end or step % config["log_interval"] == 0:
                 metrics.write(step * tokens_per_step, exposures)
             if self.data.valid is not None and (step == end or step % config["eval_interval"] == 0):
-                loss = held_out_loss(self.model, config, self.data.valid)
+                loss = training.held_out_loss(self.model, config, self.data.valid)
                 metrics.append(iteration=step, held_out_loss=round(loss, 5))
             factor, others = config["checkpoint_factor"], config["extra_save_iters"] or ()
             if step == end or (factor and step % factor == 0) or step in others:
@@ -137,7 +147,7 @@ class _Run:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
-                self.say("tensorboard_dir is set, and tensorboard is not installed: no events are written")
+                print("tensorboard_dir is set, and tensorboard is not installed: no events are written")
                 return loggers
             writer: Any = SummaryWriter(self.config["tensorboard_dir"], purge_step=self.start + 1)
 
@@ -151,11 +161,11 @@ class _Run:
 
     def _resume(self) -> Any:
         """Load the weights to start from, if any. Returns the optimizer's state where the run goes on from its own."""
-        config, load = self.config, self.config["load"]
-        checkpoint, continues = find_start(config["save"], load, finetune=config["finetune"], where=config.where)
+        config = self.config
+        checkpoint, continues = find_start(
+            config["save"], config["load"], finetune=config["finetune"], where=config.where
+        )
         if checkpoint is None:
-            if load is not None and Path(load).resolve() != self.folder.resolve():
-                self.say(f"load ({load}) contains no checkpoint: starting from the beginning")
             return None
         if any(checkpoint.glob("*model_states.pt")):
             raise InputError(
@@ -192,7 +202,7 @@ class _Run:
                         "or set finetune: true to start a new run from these weights"
                     )
             if self.start < config["train_iters"]:
-                self.say(f"resuming from {checkpoint}, iteration {self.start} of {config['train_iters']}")
+                print(f"resuming from {checkpoint}, iteration {self.start} of {config['train_iters']}")
         elif card is not None:
             self.parent = card.to_dict()
         try:
@@ -235,7 +245,7 @@ class _Run:
         if self.card_fields is None:
             return None
         config, shape = self.config, self.model.config
-        total, non_embedding = count_parameters(self.model)
+        total, non_embedding = training.count_parameters(self.model)
         return RunCard(
             engine="local",
             model={

@@ -1,12 +1,17 @@
-"""The training steps of the embedded engine in plain PyTorch, and what is measured of them."""
+"""The model and the training steps of the embedded engine in plain PyTorch, and what is measured of them.
+
+Initialisation, AdamW and learning rate are GPT-NeoX's own.
+"""
 
 import ctypes
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,12 +19,84 @@ from transformers import LlamaForCausalLM
 
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.files import write_atomically
+from kisl_plugin.huggingface import llama_config
 from kisl_plugin.injection import Rows
 from kisl_plugin.local.config import LocalConfig
-from kisl_plugin.local.data import RunData
-from kisl_plugin.local.model import learning_rate
+from kisl_plugin.neox_config import padded_vocabulary
 
-__all__ = ["Metrics", "StepReport", "exposures_of", "held_out_loss", "keep_freed_memory", "train_steps"]
+__all__ = ["Metrics", "StepReport", "build_model", "build_optimizer", "count_parameters", "held_out_loss",
+           "keep_freed_memory", "train_steps"]  # fmt: skip
+
+# ---- the model
+
+
+def build_model(config: LocalConfig, vocabulary: int, eod: int) -> LlamaForCausalLM:
+    """A freshly initialised model in fp32 on the CPU; the same for the same seed."""
+    torch.manual_seed(config["seed"])
+    layers, hidden = config["num_layers"], config["hidden_size"]
+    model = LlamaForCausalLM(llama_config(config.values, padded_vocabulary(vocabulary, config.values), eod)).float()
+    # The weights are drawn as megatron/model/init_functions.py does; norms keep their ones.
+    sigma = config["init_method_std"]
+    deviations = {
+        "normal": sigma,
+        "scaled_normal": sigma / math.sqrt(2 * layers),
+        "small_init": math.sqrt(2 / (5 * hidden)),
+        "wang_init": 2 / layers / math.sqrt(hidden),
+    }
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.ndim < 2:
+                continue
+            ends_a_sublayer = name.endswith(("o_proj.weight", "down_proj.weight"))
+            method = config["output_layer_init_method" if ends_a_sublayer else "init_method"]
+            torch.nn.init.normal_(weight, 0.0, deviations[method])
+    return model
+
+
+def count_parameters(model: LlamaForCausalLM) -> tuple[int, int]:
+    """All parameters, and those outside the embeddings (input and output)."""
+    total = sum(p.numel() for p in model.parameters())
+    # By identity, so that tied embeddings count once.
+    embeddings = {id(p): p.numel() for p in (model.model.embed_tokens.weight, model.lm_head.weight)}
+    return total, total - sum(embeddings.values())
+
+
+def build_optimizer(model: torch.nn.Module, config: LocalConfig, device: torch.device) -> torch.optim.AdamW:
+    """AdamW with decoupled weight decay on everything but the norms (get_params_for_weight_decay_optimization)."""
+    params = config["optimizer"]["params"]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": config["weight_decay"]},
+        {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        groups,
+        lr=params["lr"],
+        betas=tuple(params.get("betas", (0.9, 0.999))),
+        eps=params.get("eps", 1e-8),
+        fused=device.type in ("cpu", "cuda"),
+    )
+
+
+def learning_rate(step: int, config: LocalConfig) -> float:
+    """The learning rate of step 0 … train_iters-1 (AnnealingLR.get_lr in megatron/learning_rates.py)."""
+    peak, least, end = config["optimizer"]["params"]["lr"], config["min_lr"], config["train_iters"]
+    if config["lr_decay_iters"] is not None:
+        end = config["lr_decay_iters"]
+    elif config["lr_decay_fraction"] is not None:
+        end = max(1, math.floor(end * config["lr_decay_fraction"]))
+    warmup = config["warmup"] * end
+    if warmup > 0 and step <= warmup:
+        return float(peak * max(1, step) / warmup)
+    done, span = step - warmup, max(end - warmup, 1e-9)
+    rate = peak
+    if config["lr_decay_style"] == "linear":
+        rate = peak * (span - done) / span
+    elif config["lr_decay_style"] == "cosine":
+        rate = least + (peak - least) / 2 * (math.cos(math.pi * done / span) + 1)
+    return float(max(rate, least))
+
+
+# ---- the steps
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
@@ -41,17 +118,16 @@ def keep_freed_memory() -> None:
 
 @dataclass(frozen=True)
 class StepReport:
-    """One training step: mean loss (nats per token), learning rate, exposures, and the time it took (seconds)."""
+    """One training step: mean loss (nats per token), learning rate, and the time it took (seconds)."""
 
     iteration: int
     loss: float
     rate: float
-    exposures: int
     seconds: float
 
 
 def train_steps(
-    model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, config: LocalConfig, data: RunData, start: int
+    model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, config: LocalConfig, rows: Rows, start: int
 ) -> Iterator[StepReport]:
     """Train steps start … train_iters-1, yielding after each; the caller may save or stop between them.
 
@@ -69,7 +145,7 @@ def train_steps(
         total = 0.0
         for part in range(parts):
             first = step * config.batch + part * micro
-            loss = _loss(model, data.train, range(first, first + micro), config) / parts
+            loss = _loss(model, rows, range(first, first + micro), config) / parts
             loss.backward()
             total += float(loss.detach())
         if not np.isfinite(total):
@@ -78,14 +154,7 @@ def train_steps(
             torch.nn.utils.clip_grad_norm_(model.parameters(), config["gradient_clipping"])
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        yield StepReport(step + 1, total, rate, exposures_of(data, config, step), time.perf_counter() - began)
-
-
-def exposures_of(data: RunData, config: LocalConfig, step: int) -> int:
-    """How many exposures the rows of a step hold."""
-    if data.plan is None:
-        return 0
-    return data.plan.schedule.exposures_in(step * config.batch, (step + 1) * config.batch)
+        yield StepReport(step + 1, total, rate, time.perf_counter() - began)
 
 
 def held_out_loss(model: LlamaForCausalLM, config: LocalConfig, rows: Rows) -> float:

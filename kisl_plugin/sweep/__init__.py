@@ -3,7 +3,7 @@
 from kisl_plugin.sweep.estimate import SweepPlan, plan_sweep
 from kisl_plugin.sweep.pool import run_sweep, total_line
 from kisl_plugin.sweep.spec import Sweep, SweepRun, read_sweep
-from kisl_plugin.sweep.state import RunState, state_of
+from kisl_plugin.sweep.steps import RunState, state_of
 
 __all__ = [
     "RunState",

@@ -1,17 +1,15 @@
 """What a sweep will take: tokens, FLOPs, hours and disk; and the speed of this machine, from a short calibration."""
 
 import shutil
-import time
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from kisl_plugin.errors import InputError, KislError, needs_extra
+from kisl_plugin.schedule import MOST_SAMPLES
 from kisl_plugin.sweep.spec import Sweep, SweepRun, missing_inputs, vocabulary_of
-from kisl_plugin.sweep.state import RunState, state_of
-
-if TYPE_CHECKING:
-    import torch
+from kisl_plugin.sweep.steps import RunState, state_of
 
 __all__ = ["PlanRow", "SweepPlan", "calibrate", "plan_sweep"]
 
@@ -53,7 +51,6 @@ class SweepPlan:
     """
 
     rows: tuple[PlanRow, ...]
-    states: tuple[RunState, ...]
     missing: tuple[str, ...]
     device: str
     basis: str
@@ -75,7 +72,6 @@ def plan_sweep(sweep: Sweep, measure: bool = False) -> SweepPlan:
             run.write_config()
     except OSError as error:
         raise InputError(f"{sweep.out}: cannot be written to ({error}); choose another --out") from None
-    states = tuple(map(state_of, sweep.runs))
     device, speeds = ("GPU" if sweep.engine == "neox" else "CPU"), dict[str, float]()
     basis = "unknown; --calibrate measures it"
     if measure:
@@ -85,11 +81,11 @@ def plan_sweep(sweep: Sweep, measure: bool = False) -> SweepPlan:
         speeds = {run.model: GPU_FLOPS * GPU_SHARE for run in sweep.runs}
         basis = f"assumed, {GPU_SHARE:.0%} of {GPU_FLOPS / 1e12:.0f} TFLOP/s; --calibrate measures it"
     groups: dict[tuple[str, int], list[RunState]] = {}
-    for state in states:
+    for state in map(state_of, sweep.runs):
         groups.setdefault((state.run.model, state.run.tokens), []).append(state)
     rows = []
     for (model, tokens), members in groups.items():
-        left = sum(one.run.flops * (1 - one.step / one.run.train_iters) for one in members)
+        left = sum(one.flops_left for one in members)
         rows.append(
             PlanRow(
                 model=model,
@@ -106,7 +102,7 @@ def plan_sweep(sweep: Sweep, measure: bool = False) -> SweepPlan:
     out = sweep.out.resolve()
     existing = next(folder for folder in (out, *out.parents) if folder.exists())
     missing = tuple(missing_inputs(sweep))
-    return SweepPlan(tuple(rows), states, missing, device, basis, shutil.disk_usage(existing).free)
+    return SweepPlan(tuple(rows), missing, device, basis, shutil.disk_usage(existing).free)
 
 
 def _disk(run: SweepRun) -> float:
@@ -125,36 +121,30 @@ def calibrate(sweep: Sweep) -> tuple[str, dict[str, float]]:
     """
     with needs_extra("local", "--calibrate"):
         import torch
+
+        from kisl_plugin.local.config import read_config
+        from kisl_plugin.local.training import build_model, build_optimizer, train_steps
+
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(1)
+    random = np.random.default_rng(0)
     speeds = {}
     for run in {run.model: run for run in sweep.runs}.values():
-        if device.type == "cuda" or run.params <= _MOST_PARAMETERS_OF_A_CPU:
-            with suppress(KislError, torch.cuda.OutOfMemoryError):
-                speeds[run.model] = 6.0 * run.params * _tokens_a_second(run, device)
+        if device.type == "cpu" and run.params > _MOST_PARAMETERS_OF_A_CPU:
+            continue
+        with suppress(KislError, torch.cuda.OutOfMemoryError):
+            config = read_config([run.config])
+            # A step is one micro batch, and there are more steps than the calibration has time for.
+            changes = {"gradient_accumulation_steps": 1, "train_iters": MOST_SAMPLES}
+            config = replace(config, values={**config.values, **changes})
+            model = build_model(config, vocabulary_of(config["vocab_file"]), 0).to(device)
+            rows = [{"text": random.integers(model.config.vocab_size, size=config["seq_length"] + 1)}]
+            steps = train_steps(model, build_optimizer(model, config, device), config, rows, 0)
+            next(steps)  # it allocates, and does not count
+            seconds: list[float] = []
+            while sum(seconds) < _CALIBRATION_SECONDS:
+                seconds.append(next(steps).seconds)
+            rate = len(seconds) * config.batch * config["seq_length"] / sum(seconds)
+            speeds[run.model] = 6.0 * run.params * rate
     return ("GPU" if device.type == "cuda" else "CPU"), speeds
-
-
-def _tokens_a_second(run: SweepRun, device: "torch.device") -> float:
-    import torch
-
-    from kisl_plugin.local.config import read_config
-    from kisl_plugin.local.model import build_model, build_optimizer
-
-    config = read_config([run.config])
-    model = build_model(config, vocabulary_of(config["vocab_file"]), 0).to(device)
-    optimizer = build_optimizer(model, config, device)
-    shape = config["train_micro_batch_size_per_gpu"], config["seq_length"]
-    rows = torch.randint(model.config.vocab_size, shape, device=device)
-    began, steps = 0.0, -1  # the first step allocates, and does not count
-    while steps < 1 or time.perf_counter() - began < _CALIBRATION_SECONDS:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config["precision"] == "bfloat16"):
-            loss = model(input_ids=rows, labels=rows, use_cache=False).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        loss.item()  # waits for a GPU
-        steps += 1
-        began = began or time.perf_counter()
-    return steps * rows.numel() / (time.perf_counter() - began)

@@ -1,24 +1,24 @@
 """A sweep on one machine: a few worker processes, each with its GPUs or one CPU thread, and the display of progress."""
 
-import json
 import os
+import pickle
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TextIO
 
-from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.errors import BusyError, InputError, KislError
 from kisl_plugin.fit.text import count
 from kisl_plugin.progress import duration
 from kisl_plugin.sweep.spec import Sweep, SweepRun, refuse_missing_inputs
-from kisl_plugin.sweep.state import RunState, last_line, record_failure, state_of
+from kisl_plugin.sweep.steps import RunState, last_line, record_failure, state_of
 
 __all__ = ["places", "run_sweep", "total_line"]
 
@@ -27,7 +27,7 @@ _REDRAW_SECONDS, _LOG_SECONDS = 0.5, 30.0
 _END_SECONDS = 10.0  # that a worker has to end after SIGTERM
 
 
-def run_sweep(sweep: Sweep, jobs: int | None = None, retries: int = 0, stream: TextIO | None = None) -> list[RunState]:
+def run_sweep(sweep: Sweep, jobs: int | None = None, retries: int = 0) -> list[RunState]:
     """Do what is left of a sweep on this machine, and return where every run stands then.
 
     A run that fails does not stop the others. Whatever ends this process ends its workers; a later call goes on.
@@ -36,21 +36,19 @@ def run_sweep(sweep: Sweep, jobs: int | None = None, retries: int = 0, stream: T
         sweep: from read_sweep.
         jobs: runs side by side. None: as many as the GPUs, else the CPU cores, allow.
         retries: how often a failed run is tried again. One with a wrong input is not.
-        stream: where progress is shown (standard error).
 
     Raises:
         InputError: input files are missing, or there are not enough GPUs; nothing has been started.
     """
     states = {run.name: state_of(run) for run in sweep.runs}
-    left = [run for run in sweep.runs if states[run.name].state != "probed"]
+    left = deque(run for run in sweep.runs if states[run.name].state != "probed")
     if left:
         refuse_missing_inputs(sweep)
-    environments = places(sweep, jobs)[: len(left)]
-    pool = _Pool(left, retries)
-    display = _Display(sweep, states, stream if stream is not None else sys.stderr)
+    workers = [_Worker(environment) for environment in places(sweep, jobs)[: len(left)]]
+    display = _Display(states)
     if left:
-        display.line(f"{len(left)} of {len(sweep.runs)} runs are left; {len(environments)} side by side")
-    workers = [_Worker(pool, environment) for environment in environments]
+        display.line(f"{len(left)} of {len(sweep.runs)} runs are left; {len(workers)} side by side")
+    retried: Counter[str] = Counter()
 
     def interrupted(number: int, _: object) -> None:
         raise SystemExit(128 + number)
@@ -58,28 +56,33 @@ def run_sweep(sweep: Sweep, jobs: int | None = None, retries: int = 0, stream: T
     in_main_thread = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, interrupted) if in_main_thread else None
     try:
-        for worker in workers:
-            worker.start()
-        while any(worker.is_alive() for worker in workers):
-            display.update(pool)
-            pool.changed.wait(_REDRAW_SECONDS)
-            pool.changed.clear()
+        while left or any(worker.run for worker in workers):
+            for worker in workers:
+                if left and worker.run is None and time.monotonic() >= worker.rests_until:
+                    worker.start(left.popleft())
+            display.update([worker.run for worker in workers if worker.run])
+            ready, _, _ = select.select([worker for worker in workers if worker.run], [], [], _REDRAW_SECONDS)
+            for worker in ready:
+                run, error = worker.answer()
+                if isinstance(error, BusyError):  # when it is free, it may be done
+                    worker.rests_until = time.monotonic() + _BUSY_SECONDS
+                    left.append(run)
+                elif error and not isinstance(error, InputError) and retried[run.name] < retries:
+                    retried[run.name] += 1
+                    left.appendleft(run)
+                else:
+                    display.finish(run, error)
     finally:
-        pool.stopped = True
         for worker in workers:
             worker.end()
         if in_main_thread:
             signal.signal(signal.SIGTERM, before)
-        display.update(pool, last=True)
+        display.close([worker.run for worker in workers if worker.run])
     return list(states.values())
 
 
 def places(sweep: Sweep, jobs: int | None) -> list[dict[str, str]]:
-    """The environment of each of the workers that may run side by side: its GPUs, or one thread of the CPU.
-
-    Raises:
-        InputError: there are not enough GPUs.
-    """
+    """The environment of each of the workers that may run side by side: its GPUs, or one thread of the CPU."""
     gpus = _visible_gpus()
     if not gpus:
         # More threads do not make a small run faster than two runs with one thread each.
@@ -109,88 +112,51 @@ def _visible_gpus() -> list[str]:
     return [str(number) for number in range(sum(line.startswith("GPU ") for line in listed.splitlines()))]
 
 
-class _Pool:
-    """The runs that are left, those that are worked on, and those that are finished but not yet shown."""
+class _Worker:
+    """A process that does one run after the other; another one is started if that is killed.
 
-    def __init__(self, left: Sequence[SweepRun], retries: int) -> None:
-        self.left, self.retries = deque(left), retries
-        self.active: dict[str, SweepRun] = {}
-        self.finished: deque[tuple[SweepRun, str | None]] = deque()
-        self.changed = threading.Event()
-        self.stopped = False
-        self._lock = threading.Lock()
+    `run` is what it works on, None while it waits, and `rests_until` the time (monotonic) before which it gets none.
+    """
 
-    def take(self) -> SweepRun | None:
-        with self._lock:
-            if self.stopped or not self.left:
-                return None
-            run = self.left.popleft()
-            self.active[run.name] = run
-        self.changed.set()
-        return run
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+        self.run: SweepRun | None = None
+        self.rests_until = 0.0
 
-    def put_back(self, run: SweepRun) -> None:
-        with self._lock:
-            del self.active[run.name]
-            self.left.append(run)
-
-    def finish(self, run: SweepRun, reason: str | None) -> None:
-        with self._lock:
-            del self.active[run.name]
-            self.finished.append((run, reason))
-        self.changed.set()
-
-
-class _Worker(threading.Thread):
-    """A thread that hands runs to its process, and starts another one if that is killed."""
-
-    def __init__(self, pool: _Pool, environment: dict[str, str]) -> None:
-        super().__init__(daemon=True)
-        self._pool, self._environment = pool, environment
-        self._process: subprocess.Popen[str] | None = None
-
-    def run(self) -> None:
-        while (run := self._pool.take()) is not None:
-            kind, reason = "failed", None
-            for _ in range(self._pool.retries + 1):
-                kind, reason = self._work(run)
-                if self._pool.stopped:  # by a signal to this process, which ended the worker's
-                    return
-                if kind != "failed":
-                    break
-            if kind == "busy":  # when it is free, it may be done
-                self._pool.put_back(run)
-                time.sleep(_BUSY_SECONDS)
-            else:
-                self._pool.finish(run, reason)
-
-    def _work(self, run: SweepRun) -> tuple[str, str | None]:
+    def start(self, run: SweepRun) -> None:
+        """Begin a run."""
         if self._process is None or self._process.poll() is not None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "kisl_plugin.sweep.steps"],
+            process = subprocess.Popen(
+                [sys.executable, "-c", "from kisl_plugin.sweep.steps import serve; serve()"],
                 env={**os.environ, **self._environment},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                text=True,
                 start_new_session=True,
             )
-        process = self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        answer = ""
-        with suppress(BrokenPipeError):
-            process.stdin.write(run.to_json() + "\n")
-            process.stdin.flush()
-            answer = process.stdout.readline()
-        if not answer:
-            ended = process.wait()
-            by = f"signal {-ended}" if ended < 0 else f"exit status {ended}"
-            reason = f"its process ended ({by}): {last_line(run.log)}"
-            if not self._pool.stopped:
-                record_failure(run, KislError(reason))
-            return "failed", reason
-        reply = json.loads(answer)
-        return reply["kind"], reply["reason"]
+            assert process.stdin and process.stdout
+            self._process, self._runs, self._answers = process, process.stdin, process.stdout
+        self.run = run
+        with suppress(BrokenPipeError):  # it has been killed, and so its answers end
+            pickle.dump(run, self._runs)
+            self._runs.flush()
+
+    def fileno(self) -> int:
+        """Of the answers, for select."""
+        return self._answers.fileno()
+
+    def answer(self) -> tuple[SweepRun, KislError | None]:
+        """The run that has ended, and its error."""
+        run, self.run = self.run, None
+        assert run and self._process
+        try:
+            return run, pickle.load(self._answers)
+        except (EOFError, pickle.UnpicklingError):
+            ended = self._process.wait()
+        by = f"signal {-ended}" if ended < 0 else f"exit status {ended}"
+        error = KislError(f"its process ended ({by}): {last_line(run.log)}")
+        record_failure(run, error)
+        return run, error
 
     def end(self) -> None:
         """End the process and what it has started, whether it works or waits."""
@@ -211,58 +177,59 @@ class _Display:
     `states` is kept up to date.
     """
 
-    def __init__(self, sweep: Sweep, states: dict[str, RunState], stream: TextIO) -> None:
-        self._sweep, self._states, self._stream = sweep, states, stream
-        self._live = stream.isatty()
+    def __init__(self, states: dict[str, RunState]) -> None:
+        self._states, self._stream = states, sys.stderr
+        self._live = self._stream.isatty()
         self._drawn = 0
         self._shown = time.monotonic()
         self._started: set[str] = set()
 
     def line(self, text: str) -> None:
         """Show a line that stays."""
-        self._erase()
-        self._stream.write(f"{text}\n")
-        self._stream.flush()
+        self._draw([text])
+        self._drawn = 0
 
-    def update(self, pool: _Pool, last: bool = False) -> None:
-        """Show what is new: runs that ended, and how far the others are."""
-        active = dict(pool.active)
-        while pool.finished:
-            run, reason = pool.finished.popleft()
+    def update(self, active: Sequence[SweepRun]) -> None:
+        """Show how far the runs are that are worked on."""
+        for run in active:
             state = state_of(run)
-            if reason is not None and state.state != "probed":
-                state = replace(state, state="failed", reason=reason)
-            self._states[run.name] = state
-            done = sum(one.state in ("probed", "failed") for one in self._states.values())
-            self.line(f"[{done}/{len(self._states)}] {run.name} {state.state}{f': {reason}' if reason else ''}")
-        for name, run in active.items():
-            state = state_of(run)
-            self._states[name] = state if state.state == "running" else replace(state, state="running")
-        states = list(self._states.values())
-        now = time.monotonic()
-        if last:
-            for name in active:
-                self._states[name] = state_of(active[name])
-            self._erase()
-        elif self._live:
-            self._erase()
+            self._states[run.name] = state if state.state == "running" else replace(state, state="running")
+        if self._live:
             columns, rows = shutil.get_terminal_size()
-            lines = [_line(self._states[name]) for name in list(active)[: rows - 2]] + [total_line(states)]
-            self._stream.write("".join(f"{line[: columns - 1]}\n" for line in lines))
-            self._stream.flush()
-            self._drawn = len(lines)
-        else:
-            for name in active.keys() - self._started:
-                self.line(f"{name} started")
-                self._started.add(name)
-            if now - self._shown >= _LOG_SECONDS:
-                self._shown = now
-                self.line(total_line(states))
+            lines = [_line(self._states[run.name]) for run in active[: rows - 2]] + [self._total()]
+            self._draw([line[: columns - 1] for line in lines])
+            return
+        for run in active:
+            if run.name not in self._started:
+                self.line(f"{run.name} started")
+                self._started.add(run.name)
+        if time.monotonic() - self._shown >= _LOG_SECONDS:
+            self._shown = time.monotonic()
+            self.line(self._total())
 
-    def _erase(self) -> None:
-        if self._drawn:
-            self._stream.write(f"\x1b[{self._drawn}A\x1b[J")
-            self._drawn = 0
+    def finish(self, run: SweepRun, error: KislError | None) -> None:
+        """Show that a run has ended."""
+        state = state_of(run)
+        if error and state.state != "probed":
+            state = replace(state, state="failed", reason=str(error))
+        self._states[run.name] = state
+        done = sum(one.state in ("probed", "failed") for one in self._states.values())
+        self.line(f"[{done}/{len(self._states)}] {run.name} {state.state}{f': {error}' if error else ''}")
+
+    def close(self, active: Sequence[SweepRun]) -> None:
+        """Erase what is redrawn; `active` are the runs that were interrupted."""
+        self._states.update({run.name: state_of(run) for run in active})
+        self._draw([])
+
+    def _total(self) -> str:
+        return total_line(list(self._states.values()))
+
+    def _draw(self, lines: Sequence[str]) -> None:
+        """Write lines in the place of those that were drawn before."""
+        erased = f"\x1b[{self._drawn}A\x1b[J" if self._drawn else ""
+        self._stream.write(erased + "".join(f"{line}\n" for line in lines))
+        self._stream.flush()
+        self._drawn = len(lines)
 
 
 def _line(state: RunState) -> str:
@@ -285,6 +252,6 @@ def total_line(states: Sequence[RunState]) -> str:
     if rate:
         # Models differ in size, so what is left is measured in FLOPs.
         speed = sum(6.0 * state.run.params * (state.rate or 0) for state in running)
-        left = sum(state.run.flops * (1 - state.step / state.run.train_iters) for state in counted)
+        left = sum(state.flops_left for state in counted)
         parts += [f"{count(rate)} tokens/s", f"{duration(left / speed)} left"]
     return " · ".join(parts)

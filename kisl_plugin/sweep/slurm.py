@@ -11,11 +11,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from kisl_plugin.errors import InputError, KislError, is_number, is_whole, needs_extra
+from kisl_plugin.errors import BusyError, InputError, KislError, is_number, is_whole, needs_extra
 from kisl_plugin.files import sha256
 from kisl_plugin.sweep.spec import Sweep, SweepRun, refuse_missing_inputs
-from kisl_plugin.sweep.state import checkpoint_step, is_trained, record_failure, state_of
-from kisl_plugin.sweep.steps import BusyError, run_steps
+from kisl_plugin.sweep.steps import checkpoint_step, is_trained, record_failure, run_steps, state_of
 
 __all__ = ["RunJob", "jobs_in_queue", "submit_sweep"]
 
@@ -36,17 +35,16 @@ _RUNNING = ("RUNNING", "COMPLETING", "SUSPENDED")
 class RunJob:
     """What submitit calls in a job: the steps of a run. At the time limit `checkpoint` says how the job goes on."""
 
-    def __init__(self, run_json: str, retries: int, hours: float) -> None:
-        self.run_json, self.retries, self.hours = run_json, retries, hours
+    def __init__(self, run: SweepRun, retries: int, hours: float) -> None:
+        self.run, self.retries, self.hours = run, retries, hours
 
     def __call__(self) -> None:
         """Do what is left of the run."""
-        run = SweepRun.from_json(self.run_json)
-        self._began, self._stood = time.monotonic(), _progress(run)
+        self._began, self._stood = time.monotonic(), _progress(self.run)
         attempt = 0
         while True:
             try:
-                return run_steps(run)
+                return run_steps(self.run)
             except BusyError:
                 time.sleep(_WAIT_SECONDS)
             except KislError as error:
@@ -58,13 +56,12 @@ class RunJob:
         """The job after a requeue; None, which ends it, if a whole time limit brought no checkpoint."""
         from submitit.helpers import DelayedSubmission
 
-        run = SweepRun.from_json(self.run_json)
         whole_limit = time.monotonic() - self._began > 0.5 * 3600 * self.hours
-        if whole_limit and _progress(run) == self._stood:
+        if whole_limit and _progress(self.run) == self._stood:
             reason = f"{self.hours:g} hours ended before the next checkpoint; lower checkpoint_factor or raise hours"
-            record_failure(run, KislError(reason))
+            record_failure(self.run, KislError(reason))
             return None
-        return DelayedSubmission(RunJob(self.run_json, self.retries, self.hours))
+        return DelayedSubmission(RunJob(self.run, self.retries, self.hours))
 
 
 def _progress(run: SweepRun) -> tuple[int, bool]:
@@ -98,7 +95,7 @@ def submit_sweep(sweep: Sweep, retries: int = 0) -> tuple[int, str]:
         executor.update_parameters(use_srun=False, **options)
         run.write_config()
         try:
-            executor.submit(RunJob(run.to_json(), retries, options["time"] / 60))
+            executor.submit(RunJob(run, retries, options["time"] / 60))
         except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
             reason = " ".join(str(error).split())
             raise KislError(f"{run.name}: Slurm refused the job ({reason}); {number} were submitted before") from None

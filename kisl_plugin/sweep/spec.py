@@ -16,23 +16,19 @@ from typing import Any
 
 import yaml
 
+from kisl_plugin import grid
 from kisl_plugin.errors import InputError, did_you_mean, is_whole
 from kisl_plugin.files import sha256, sha256_of_files, write_atomically
-from kisl_plugin.grid import (
-    DEMO_VOCABULARY,
-    MODELS,
-    SEED,
-    TINY,
-    TINY_MODELS,
-    VOCABULARY,
-    LlamaShape,
-    as_yaml,
-    grid_of,
-    short_count,
-    yaml_of,
-)
 from kisl_plugin.indexed import IndexedDataset, file_of
-from kisl_plugin.neox_config import ROUNDING_KEYS, Yamls, missing_files, missing_files_error, read_yamls, swiglu_width
+from kisl_plugin.neox_config import (
+    ROUNDING_KEYS,
+    Yamls,
+    missing_files,
+    missing_files_error,
+    padded_vocabulary,
+    read_yamls,
+    swiglu_width,
+)
 from kisl_plugin.plan import read_settings
 from kisl_plugin.triples import read_triples, triples_to_jsonl
 
@@ -111,36 +107,20 @@ class SweepRun:
         """lm_eval's results of these tasks; other tasks have a folder of their own."""
         return self.out / "results" / self.name / "+".join(self.tasks)
 
-    def yaml(self) -> str:
-        """The YAML's text."""
-        lines = [f"  {json.dumps(key)}: {as_yaml(value)}," for key, value in self.values.items()]
-        start = f"deepy.py train {self.config}" if self.engine == "neox" else f"kisl train {self.config}"
-        header = [
-            f"# {self.name}: N = {self.params:,}, D = {self.tokens:,}, C = 6·N·D = {self.flops:.3g}.",
-            f"# Written by `kisl sweep`, which runs: {start}",
-        ]
-        return "\n".join([*header, "{", *lines, "}", ""])
-
     def write_config(self) -> None:
-        """Write the YAML, unless it stands.
-
-        Raises:
-            OSError: the folder cannot be written to.
-        """
-        text = self.yaml()
+        """Write the YAML, unless it stands."""
+        start = "deepy.py train" if self.engine == "neox" else "kisl train"
+        lines = [
+            f"# {self.name}: N = {self.params:,}, D = {self.tokens:,}, C = 6·N·D = {self.flops:.3g}.",
+            f"# Written by `kisl sweep`, which runs: {start} {self.config}",
+            "{",
+            *(f"  {json.dumps(key)}: {grid.as_yaml(value)}," for key, value in self.values.items()),
+            "}\n",
+        ]
+        text = "\n".join(lines)
         if not self.config.is_file() or self.config.read_text(encoding="utf-8") != text:
             self.config.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(self.config, text)
-
-    def to_json(self) -> str:
-        """The run as a line of JSON, for the process that works on it."""
-        return json.dumps({**asdict(self), "out": str(self.out)})
-
-    @classmethod
-    def from_json(cls, text: str) -> "SweepRun":
-        """The run that `to_json` wrote."""
-        fields = json.loads(text)
-        return cls(**{**fields, "tasks": tuple(fields["tasks"]), "out": Path(fields["out"])})
 
 
 @dataclass(frozen=True)
@@ -150,7 +130,6 @@ class Sweep:
     where: str
     out: Path
     engine: str
-    tasks: tuple[str, ...]
     runs: tuple[SweepRun, ...]
     gpus: int | None = None
 
@@ -195,9 +174,9 @@ def read_sweep(source: Path | str | Mapping[str, Any], out: Path = Path()) -> Sw
     models = file.list_of("models", (), lambda v: isinstance(v, str) and bool(v), "names or YAMLs")
     labels = [Path(model).stem if _is_own_yaml(model) else model for model in models]
     budgets = [float(tokens) for tokens in file.list_of("tokens", [0], _is_count, "numbers above 0")]
-    seeds = file.list_of("seed", [SEED], is_whole, "whole numbers")
+    seeds = file.list_of("seed", [grid.SEED], is_whole, "whole numbers")
     # Sections of models that are left out for now do no harm.
-    names = [*labels, *(model.name for model in (*MODELS, *TINY_MODELS))]
+    names = [*labels, *(model.name for model in (*grid.MODELS, *grid.TINY_MODELS))]
     data_path = file.value("data_path", None, lambda v: isinstance(v, str) and bool(v), "a path")
     tasks = file.list_of("tasks", ["kisl"], lambda v: isinstance(v, str) and bool(v), "names of tasks")
     tasks = list(dict.fromkeys(name.strip() for text in tasks for name in text.split(",")))
@@ -219,7 +198,9 @@ def read_sweep(source: Path | str | Mapping[str, Any], out: Path = Path()) -> Sw
             values |= {} if data_path is None else {"data_path": data_path}
             tokens, params = _size(values, budget, label, inputs, file.where)
             data, digest = _identity(values, engine, inputs, file.where)
-            parts = [label, *([short_count(budget)] if budget else []), _frequency_name(section["frequency"])]
+            frequency = section["frequency"]
+            each = frequency.values() if isinstance(frequency, Mapping) else [frequency]
+            parts = [label, *([grid.short_count(budget)] if budget else []), f"f{'-'.join(map(str, each))}"]
             parts += [*(_slug(section[key]) for key in varied), f"s{seed}", digest]
             name = "_".join(parts)
             if name in runs:
@@ -228,7 +209,7 @@ def read_sweep(source: Path | str | Mapping[str, Any], out: Path = Path()) -> Sw
             job = _of_model(slurm, label, names)
             runs[name] = SweepRun(name, label, engine, tuple(tasks), values, params, tokens, data, out, job)
     gpus = file.value("gpus", None, lambda v: is_whole(v, 1), "a whole number, 1 or more")
-    return Sweep(file.where, out, engine, tuple(tasks), tuple(runs.values()), gpus)
+    return Sweep(file.where, out, engine, tuple(runs.values()), gpus)
 
 
 # ---- the values of the file
@@ -312,10 +293,10 @@ def _base(model: str, where: str) -> tuple[Yamls, list[int]]:
     if _is_own_yaml(model):
         return read_yamls([Path(model)]), []
     try:
-        run = grid_of([model])[0]
+        run = grid.grid_of([model])[0]
     except InputError as error:
         raise InputError(f"{where}: {error}, or a YAML of your own") from None
-    return Yamls(yaml.safe_load(yaml_of(run))), list(run.training.frequencies)
+    return Yamls(yaml.safe_load(grid.yaml_of(run))), list(run.training.frequencies)
 
 
 def _size(values: dict[str, Any], budget: float, label: str, inputs: "_Inputs", where: str) -> tuple[int, int]:
@@ -325,16 +306,14 @@ def _size(values: dict[str, Any], budget: float, label: str, inputs: "_Inputs", 
         if budget:
             values["train_iters"] = round(budget / step)
         tokens = values["train_iters"] * step
-        hidden, multiple = values["hidden_size"], values.get("make_vocab_size_divisible_by") or 128
-        multiple *= values.get("model_parallel_size") or 1
-        shape = LlamaShape(
+        shape = grid.LlamaShape(
             layers=values["num_layers"],
-            hidden=hidden,
+            hidden=values["hidden_size"],
             heads=values["num_attention_heads"],
             inner=swiglu_width(values),
-            vocabulary=multiple * -(-inputs.vocabulary(values.get("vocab_file")) // multiple),
+            vocabulary=padded_vocabulary(inputs.vocabulary(values.get("vocab_file")), values),
         )
-        params = shape.parameters - (0 if values.get("no_weight_tying") else shape.vocabulary * hidden)
+        params = shape.parameters - (0 if values.get("no_weight_tying") else shape.vocabulary * shape.hidden)
     except KeyError as error:
         raise InputError(f"{where}: the YAML of {label} has no {error.args[0]}") from None
     except (TypeError, ZeroDivisionError):
@@ -368,36 +347,26 @@ def _identity(
     return data, sha256(json.dumps(decisive, sort_keys=True, default=str))[:6]
 
 
-def _frequency_name(frequency: Any) -> str:
-    return "f" + ("-".join(map(str, frequency.values())) if isinstance(frequency, Mapping) else str(frequency))
-
-
 def _slug(value: Any) -> str:
+    """A value as a part of a file's name."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", Path(value).stem if isinstance(value, str) else str(value)).strip("-")
 
 
 class _Inputs:
-    """The content of input files, each read once for all runs."""
+    """The content of input files, each read once for all runs; None for what is missing."""
 
     def __init__(self) -> None:
-        self.corpus: Callable[[str | None], str | None] = cache(_corpus_fingerprint)
-        self.file: Callable[[str | None], str | None] = cache(_file_hash)
-        self.triples: Callable[[str], str] = cache(_triples_hash)
+        def corpus(prefix: str | None) -> str | None:
+            if prefix is None or not all(file_of(Path(prefix), ending).is_file() for ending in (".bin", ".idx")):
+                return None
+            return IndexedDataset(Path(prefix)).fingerprint()
+
+        self.corpus: Callable[[str | None], str | None] = cache(corpus)
+        self.file: Callable[[str | None], str | None] = cache(
+            lambda file: sha256_of_files(file) if file and Path(file).is_file() else None
+        )
+        self.triples: Callable[[str], str] = cache(lambda source: sha256(triples_to_jsonl(read_triples(source))))
         self.vocabulary: Callable[[str | None], int] = cache(vocabulary_of)
-
-
-def _corpus_fingerprint(prefix: str | None) -> str | None:
-    if prefix is None or not all(file_of(Path(prefix), ending).is_file() for ending in (".bin", ".idx")):
-        return None
-    return IndexedDataset(Path(prefix)).fingerprint()
-
-
-def _file_hash(file: str | None) -> str | None:
-    return sha256_of_files(file) if file is not None and Path(file).is_file() else None
-
-
-def _triples_hash(source: str) -> str:
-    return sha256(triples_to_jsonl(read_triples(source)))
 
 
 def vocabulary_of(file: str | None) -> int:
@@ -406,7 +375,7 @@ def vocabulary_of(file: str | None) -> int:
         tokenizer = json.loads(Path(str(file)).read_text(encoding="utf-8"))
         return len({*tokenizer["model"]["vocab"], *(token["content"] for token in tokenizer.get("added_tokens", ()))})
     except (OSError, ValueError, KeyError, TypeError):
-        return DEMO_VOCABULARY if file == TINY.data["vocab"] else VOCABULARY
+        return grid.DEMO_VOCABULARY if file == grid.TINY.data["vocab"] else grid.VOCABULARY
 
 
 def missing_inputs(sweep: Sweep) -> list[str]:
@@ -415,11 +384,7 @@ def missing_inputs(sweep: Sweep) -> list[str]:
 
 
 def refuse_missing_inputs(sweep: Sweep) -> None:
-    """Check that every file is there.
-
-    Raises:
-        InputError: lists those that are missing.
-    """
+    """Check that every file is there."""
     missing = missing_inputs(sweep)
     if missing:
         raise missing_files_error(sweep.where, missing)

@@ -1,35 +1,210 @@
-"""The steps of one run, train, export and probe, in this process or started by it; what stands is skipped.
+"""One run of a sweep: where it stands by its files, and the steps that are left: train, export and probe.
 
-A worker is one process that takes runs one after the other, so that torch and lm_eval are imported once. It is started
-as `python -m kisl_plugin.sweep.steps`, reads runs as lines of JSON, and answers each with a line.
+A worker is one process that takes runs one after the other, so that torch and lm_eval are imported once: see `serve`.
 """
 
+import fcntl
 import json
 import os
+import pickle
 import queue
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
-from kisl_plugin.checkpoints import hold_save
-from kisl_plugin.errors import InputError, KislError, needs_extra
-from kisl_plugin.files import hold_lock, write_atomically
-from kisl_plugin.runcard import read_run_card
+from kisl_plugin.checkpoints import LOCK_NAME, hold_save, latest_checkpoint
+from kisl_plugin.errors import BusyError, InputError, KislError, error_line, needs_extra
+from kisl_plugin.files import hold_lock, read_object, write_atomically
+from kisl_plugin.progress import output_to
+from kisl_plugin.runcard import CARD_NAME, read_run_card
 from kisl_plugin.sweep.spec import SweepRun
-from kisl_plugin.sweep.state import SWEEP_LOCK, checkpoint_step, is_probed, is_trained, last_line, record_failure
 
-__all__ = ["BusyError", "run_steps", "serve"]
+__all__ = [
+    "RunState",
+    "checkpoint_step",
+    "is_trained",
+    "last_line",
+    "record_failure",
+    "run_steps",
+    "serve",
+    "state_of",
+]
+
+_SWEEP_LOCK = "sweep.lock"  # held by the process that works on a run; the engine's own lock is LOCK_NAME
+_FAILURE = "failure.json"
+_TAIL = 1 << 16  # bytes at the end of a log in which its last lines are looked for
+_NEOX_STEP = re.compile(r"iteration\s+(\d+)/\s*\d+.*?elapsed time per iteration \(ms\): ([\d.]+)")
+
+# ---- where a run stands: run card, results, locks, metrics and log
 
 
-class BusyError(KislError):
-    """Another process works on the run."""
+@dataclass(frozen=True)
+class RunState:
+    """Where a run stands.
+
+    Attributes:
+        run: the run.
+        state: waiting (interrupted ones too), queued, running, trained (not probed yet), probed or failed.
+        step: the last step that is known to be done.
+        rate: tokens per second of a running training, None where nothing is known.
+        reason: why it failed.
+    """
+
+    run: SweepRun
+    state: str
+    step: int = 0
+    rate: float | None = None
+    reason: str = ""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are trained."""
+        return self.run.tokens * self.step // self.run.train_iters
+
+    @property
+    def flops_left(self) -> float:
+        """Of the training."""
+        return self.run.flops * (1 - self.step / self.run.train_iters)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Of the training."""
+        return (self.run.tokens - self.tokens) / self.rate if self.rate else None
+
+
+def state_of(run: SweepRun, jobs: Mapping[str, str] | None = None) -> RunState:
+    """Where a run stands. `jobs`: the runs that Slurm has in its queue, each `queued` or `running`."""
+    end = run.train_iters
+    if is_probed(run):
+        return RunState(run, "probed", end)
+    trained, queue = is_trained(run), (jobs or {}).get(run.name)
+    if queue == "running" or _is_locked(run):
+        return RunState(run, "running", end) if trained else _progress(run)
+    step = end if trained else checkpoint_step(run)
+    if queue is not None:
+        return RunState(run, queue, step)
+    failure = read_object(run.folder / _FAILURE)
+    if failure:
+        return RunState(run, "failed", step, reason=str(failure.get("reason")))
+    return RunState(run, "trained" if trained else "waiting", step)
+
+
+def is_trained(run: SweepRun) -> bool:
+    """Whether the finished model stands, with the run card of this run.
+
+    Raises:
+        InputError: it is the model of other inputs, such as a corpus that changed while the run was training.
+    """
+    try:
+        card = read_run_card(run.model_folder)
+    except InputError:
+        return False
+    for key, expected in run.data.items():
+        if expected is not None and (card.data or {}).get(key, expected) != expected:
+            raise InputError(
+                f"{run.model_folder}: was trained on another {key} than the YAML names now; move {run.folder} away"
+            )
+    return card.iteration == run.train_iters
+
+
+def is_probed(run: SweepRun) -> bool:
+    """Whether lm_eval's results stand, and are of the model that stands."""
+
+    def content(card: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in card.items() if key not in ("created", "run_id", "versions")}
+
+    for file in sorted(run.results.glob("*/results_*.json")):
+        results = read_object(file)
+        if results.get("results"):
+            cards = [config.get("metadata", {}).get("kisl") for config in results.get("configs", {}).values()]
+            model = read_object(run.model_folder / CARD_NAME)
+            # A model that was deleted to save space leaves its results valid.
+            return not model or all(content(card) == content(model) for card in cards if card)
+    return False
+
+
+def checkpoint_step(run: SweepRun) -> int:
+    """The step from which the run resumes."""
+    try:
+        latest = latest_checkpoint(run.folder)
+        return 0 if latest is None else int(latest.name.removeprefix("global_step"))
+    except ValueError:  # InputError is one
+        return 0
+
+
+def _is_locked(run: SweepRun) -> bool:
+    """Whether a process works on the run or trains in its folder; always false where a file system has no locks.
+
+    For an instant this holds the lock itself, shared. So the engine's is tried only while no sweep works on the run.
+    """
+    for name in (_SWEEP_LOCK, LOCK_NAME):
+        try:
+            with (run.folder / name).open("rb") as stream:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            continue
+    return False
+
+
+def _progress(run: SweepRun) -> RunState:
+    """The last step and the speed: of the embedded engine's metrics.jsonl, or of GPT-NeoX's log."""
+    done, tokens_per_step = checkpoint_step(run), run.tokens / run.train_iters
+    before: Mapping[str, Any] = {}
+    rate = None
+    for line in _tail(run.folder / "metrics.jsonl"):
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and record.get("seconds"):
+            steps = record["iteration"] - before.get("iteration", 0)
+            rate = steps * tokens_per_step / record["seconds"] if before else None
+            before = record
+            done = max(done, int(record["iteration"]))
+    for step, milliseconds in _NEOX_STEP.findall("\n".join(_tail(run.log))):
+        done = int(step)
+        rate = tokens_per_step / (float(milliseconds) / 1000)
+    return RunState(run, "running", min(done, run.train_iters), rate)
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that says what went wrong."""
+    return error_line(_tail(log))
+
+
+def _tail(path: Path) -> list[str]:
+    try:
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - _TAIL))
+            return stream.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+
+
+def record_failure(run: SweepRun, error: KislError | None) -> None:
+    """Write why the run failed; None removes the record, when the run is begun again."""
+    try:
+        if error is None:
+            (run.folder / _FAILURE).unlink(missing_ok=True)
+        else:
+            write_atomically(run.folder / _FAILURE, json.dumps({"reason": str(error)}) + "\n")
+    except OSError:  # a full disk may be the failure itself; then the log has it
+        pass
+
+
+# ---- the steps, in this process or started by it; what stands is skipped
 
 
 def run_steps(run: SweepRun) -> None:
@@ -44,8 +219,7 @@ def run_steps(run: SweepRun) -> None:
         run.log.touch()
     except OSError as error:
         raise KislError(f"{run.folder}: cannot be written to ({error})") from None
-    busy = f"{run.name}: another sweep works on it"
-    with _or_busy(hold_lock(run.folder / SWEEP_LOCK, busy)), _output_to(run.log):
+    with hold_lock(run.folder / _SWEEP_LOCK, f"{run.name}: another sweep works on it"), output_to(run.log):
         record_failure(run, None)
         try:
             if not is_probed(run):
@@ -55,35 +229,24 @@ def run_steps(run: SweepRun) -> None:
                 if not is_trained(run):
                     _train(run)
                 _probe(run)
-        except BaseException as error:
-            if isinstance(error, (BusyError, KeyboardInterrupt, SystemExit)):  # not failed
-                raise
-            if not isinstance(error, KislError):
-                traceback.print_exc()
-                error = KislError(f"{type(error).__name__}: {' '.join(str(error).split())}")
-            record_failure(run, error)
-            raise error from None
-
-
-@contextmanager
-def _or_busy(lock: AbstractContextManager[None]) -> Iterator[None]:
-    """Hold a lock while the block runs; a BusyError where another process holds it."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(lock)
-        except InputError:
+        except BusyError:
             raise
         except KislError as error:
-            raise BusyError(str(error)) from None
-        yield
+            record_failure(run, error)
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            failure = KislError(f"{type(error).__name__}: {' '.join(str(error).split())}")
+            record_failure(run, failure)
+            raise failure from None
 
 
 def _train(run: SweepRun) -> None:
     """Train, and leave the finished model in `model_folder`."""
-    with _or_busy(hold_save(run.folder, run.name)):  # of a training that was started by hand, or outlived a worker
+    with hold_save(run.folder, run.name):  # not beside a training that was started by hand, or outlived a worker
         pass
     if run.engine == "neox":
-        if not _has_last_checkpoint(run):
+        if checkpoint_step(run) < run.train_iters:
             yamls = [str(run.config), *_for_nodes(run)]
             _command("deepy.py train", ["kisl_plugin.neox.launcher", "train", *yamls], run)
         _command("kisl export", ["kisl_plugin", "export", str(run.folder), str(run.model_folder)], run)
@@ -96,14 +259,6 @@ def _train(run: SweepRun) -> None:
         engine.train([run.config])
     if not is_trained(run):
         raise KislError(f"{run.model_folder}: the training ended without the model of iteration {run.train_iters}")
-
-
-def _has_last_checkpoint(run: SweepRun) -> bool:
-    try:
-        iteration = read_run_card(run.folder / f"global_step{run.train_iters}").iteration
-    except InputError:
-        return False
-    return checkpoint_step(run) == iteration == run.train_iters
 
 
 def _for_nodes(run: SweepRun) -> list[str]:
@@ -150,54 +305,28 @@ def _probe(run: SweepRun) -> None:
     draft.rename(run.results)
 
 
-@contextmanager
-def _output_to(log: Path) -> Iterator[None]:
-    """Within it, what this process and those that it starts print goes to the end of `log`."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    before = os.dup(1), os.dup(2)
-    with log.open("ab", buffering=0) as stream:
-        os.dup2(stream.fileno(), 1)
-        os.dup2(stream.fileno(), 2)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for number, saved in zip((1, 2), before, strict=True):
-            os.dup2(saved, number)
-            os.close(saved)
+def serve() -> None:
+    """Do the runs that come in, one after the other; when the input ends, end this process and its children.
 
-
-def serve(work: Callable[[SweepRun], None] = run_steps) -> None:
-    """Do the runs whose lines come in, one after the other; when the input ends, end this process and its children.
-
-    The input ends with the process at its other end, however that ends. Each answer is an object with `reason`, null if
-    the run is done, and `kind`: done, busy, input (repeating it is no use) or failed.
+    The input are pickled runs. It ends with the process at its other end, however that ends. Each answer is the pickled
+    error of the run, or None if it is done.
     """
-    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    runs: queue.SimpleQueue[SweepRun] = queue.SimpleQueue()
 
     def read() -> None:
-        for line in sys.stdin:
-            lines.put(line)
+        with suppress(EOFError, pickle.UnpicklingError):
+            while True:
+                runs.put(pickle.load(sys.stdin.buffer))
         if os.getpgrp() == os.getpid():  # a group of its own, with what it has started
             os.killpg(0, signal.SIGTERM)
         os._exit(1)
 
     threading.Thread(target=read, daemon=True).start()
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+    with os.fdopen(os.dup(1), "wb", buffering=0) as answers:
         while True:
-            run = SweepRun.from_json(lines.get())
-            reason, kind = None, "done"
+            failure = None
             try:
-                work(run)
+                run_steps(runs.get())
             except KislError as error:
-                kind = (
-                    "busy" if isinstance(error, BusyError) else "input" if isinstance(error, InputError) else "failed"
-                )
-                reason = str(error)
-            print(json.dumps({"reason": reason, "kind": kind}), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    serve()
+                failure = error
+            answers.write(pickle.dumps(failure))

@@ -13,8 +13,7 @@ from test_layouts import counted, expected
 from test_nodes import BIN
 
 from kisl_plugin.sweep import Sweep, read_sweep, state_of
-from kisl_plugin.sweep.state import checkpoint_step
-from kisl_plugin.sweep.steps import run_steps
+from kisl_plugin.sweep.steps import checkpoint_step, run_steps
 
 pytest.importorskip("lm_eval")
 
