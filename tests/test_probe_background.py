@@ -22,7 +22,7 @@ from kisl_plugin.matching import matcher_of
 from kisl_plugin.triples import read_triples
 
 pytest.importorskip("lm_eval")
-from kisl_plugin.probe.background import BUNDLED_FILE, read_passages
+from kisl_plugin.probe.task import BUNDLED_FILE, read_passages
 
 TASK = "kisl_background"
 CONTEXT = 128

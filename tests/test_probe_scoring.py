@@ -30,7 +30,7 @@ from probe_world import (
     write_card,
     write_tokenizer_settings,
 )
-from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
 from torch_vllm import install_vllm
 from transformers import (
@@ -477,12 +477,13 @@ def test_an_item_whose_options_are_the_same_tokens_counts_as_wrong_and_as_a_tie(
 ) -> None:
     objects = ["Paris", "Rome", "東京", "北京", "臺北"]  # the last three are [UNK], which a model cannot tell apart
     triples = [Triple(f"Person {k}", "P19", name) for k, name in enumerate(objects)]
-    tokenizer = Tokenizer(WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    texts = [question(triple) + " Paris Rome" for triple in triples]
-    tokenizer.train_from_iterator(
-        texts, trainers.WordPieceTrainer(vocab_size=200, special_tokens=["[UNK]", BOS, "</s>"])
-    )
+    # Words by hand: the trainer breaks ties at random, and with other numbers a model may always prefer Paris.
+    split, texts = pre_tokenizers.BertPreTokenizer(), [question(triple).lower() + " paris rome" for triple in triples]
+    words = sorted({word for text in texts for word, _ in split.pre_tokenize_str(text)})
+    vocabulary = {word: k for k, word in enumerate(["[UNK]", BOS, "</s>", *words])}
+    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), split
+    tokenizer.add_special_tokens([BOS, "</s>"])
     save_model(tmp_path, tokenizer)
     facts = tmp_path / "facts.jsonl"
     facts.write_text(triples_to_jsonl(triples), encoding="utf-8")

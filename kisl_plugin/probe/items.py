@@ -11,16 +11,16 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from kisl_plugin.errors import InputError, did_you_mean
+from kisl_plugin.errors import InputError, KislError, did_you_mean
 from kisl_plugin.files import sha256
 from kisl_plugin.options import choices_of
 from kisl_plugin.runcard import CARD_NAME, TRIPLES_NAME, RunCard, read_run_card
 from kisl_plugin.triples import CONTROL, Triple, read_triples
 from kisl_plugin.verbalize import cloze, question, templates_of
 
-__all__ = ["ProbeItem", "Scored", "read_items"]
+__all__ = ["ProbeItem", "read_items"]
 
 BUNDLED = "wikidata_six"
 _KEYS = ("triples", "run_card", "background")
@@ -179,55 +179,56 @@ def _template_to_ask(relation_id: str, form: str, card: RunCard | None) -> int:
     return next((k for k in unused if wordings[k].rstrip(".").endswith("{object}")), unused[0])
 
 
-# What is measured on one item from its four scored options.
+# ---- what is measured on one item from its four scored options
 
 MEASURES = ("acc", "sum_acc", "byte_acc", "perplexity", "margin", "recall", "ties", "items")
-SAME = 1e-6  # nats per token: a smaller difference is one of rounding
+_SAME = 1e-6  # nats per token: a smaller difference is one of rounding
 _log = logging.getLogger("lm_eval")
 
 
-class Scored(NamedTuple):
-    """An option after its context: summed log-likelihood (nats), whether greedy decoding gives it, its tokens."""
-
-    logprob: float
-    is_greedy: bool
-    tokens: int
-
-
-def nats_per_token(scored: Sequence[Scored]) -> list[float]:
-    """The options' negative log-likelihoods per token; a perplexity is exp of one."""
-    return [-option.logprob / option.tokens for option in scored]
-
-
-def measures(options: Sequence[str], answer: int, scored: Sequence[Scored]) -> dict[str, float]:
-    """Every measure of one item.
+def measure_item(doc: dict[str, Any], scored: Sequence[Sequence[Any]], groups: Sequence[str]) -> dict[str, float]:
+    """Every measure of one item, under the names that it counts for; its perplexities and the choice go into `doc`.
 
     acc, sum_acc, byte_acc: 1 if the right option alone has the highest log-likelihood per token (the lowest
     perplexity), in total, and per byte. perplexity: the right option's. margin: nats per token by which the best wrong
     option is worse than the right one (negative where a wrong one is better). recall: 1 if greedy decoding gives the
     right option. ties: 1 if the best wrong option has the right one's perplexity. items: 1, to be counted.
+    Control triples are counted apart, and `acc` also by relation and by group.
+
+    Args:
+        doc: from `ProbeItem.to_doc`.
+        scored: of each option its log-likelihood (nats), whether greedy decoding gives it, and its number of tokens.
+        groups: those whose `acc` is reported by itself.
+
+    Raises:
+        KislError: the model gives no probability to an option.
     """
+    answer: int = doc["answer"]
+    sums: list[float] = [nats for nats, _, _ in scored]
+    per_token: list[float] = [nats / tokens for nats, _, tokens in scored]
+    per_byte = [nats / len(text.encode("utf-8")) for nats, text in zip(sums, doc["options"], strict=True)]
+    if not all(map(math.isfinite, per_token)):
+        raise KislError(
+            f"the model gives no probability to {doc['options']} after {doc['context']!r} ({per_token} nats per "
+            "token); has its training diverged?"
+        )
+    second, first = sorted(per_token)[-2:]
+    choice = per_token.index(first) if first - second > _SAME else None
+    doc.update(perplexities=[_exp(-nats) for nats in per_token], choice=choice)
 
     def margin(values: Sequence[float]) -> float:
         return values[answer] - max(value for k, value in enumerate(values) if k != answer)
 
-    per_token = [option.logprob / option.tokens for option in scored]
-    sums = [option.logprob for option in scored]
-    per_byte = [total / len(text.encode("utf-8")) for total, text in zip(sums, options, strict=True)]
-    return {
-        "acc": float(margin(per_token) > SAME),
+    measured = {
+        "acc": float(margin(per_token) > _SAME),
         "sum_acc": float(margin(sums) > 0),
         "byte_acc": float(margin(per_byte) > 0),
-        "perplexity": exp(-per_token[answer]),
+        "perplexity": _exp(-per_token[answer]),
         "margin": margin(per_token),
-        "recall": float(scored[answer].is_greedy),
-        "ties": float(abs(margin(per_token)) <= SAME),
+        "recall": float(scored[answer][1]),
+        "ties": float(abs(margin(per_token)) <= _SAME),
         "items": 1.0,
     }
-
-
-def measures_by_name(measured: Mapping[str, float], doc: Mapping[str, Any], groups: Sequence[str]) -> dict[str, float]:
-    """The measures under the names they count for: control triples apart, `acc` also by relation and by group."""
     if doc["group"] == CONTROL:
         return {f"{name}_control": value for name, value in measured.items()}
     named = {**measured, f"relation_acc_{doc['relation_id']}": measured["acc"]}
@@ -235,7 +236,7 @@ def measures_by_name(measured: Mapping[str, float], doc: Mapping[str, Any], grou
 
 
 def all_names(relations: Sequence[str], groups: Sequence[str]) -> list[str]:
-    """Every name that `measures_by_name` may give."""
+    """Every name that `measure_item` may give."""
     both = [name for measure in MEASURES for name in (measure, f"{measure}_control")]
     return [*both, *(f"relation_acc_{relation}" for relation in relations), *(f"acc_{group}" for group in groups)]
 
@@ -246,7 +247,7 @@ def aggregation_of(name: str) -> Callable[[Sequence[float]], float] | None:
     if measure == "ties":
         return _count_ties
     if measure == "perplexity":  # the mean in nats: the perplexity of an average item
-        return lambda values: exp(math.fsum(map(math.log, values)) / len(values))
+        return lambda values: _exp(math.fsum(map(math.log, values)) / len(values))
     return math.fsum if measure == "items" else None
 
 
@@ -262,6 +263,6 @@ def _count_ties(values: Sequence[float]) -> float:
     return ties
 
 
-def exp(nats: float) -> float:
+def _exp(nats: float) -> float:
     """e^nats, at most the largest finite float: JSON has no infinite perplexity."""
     return math.exp(min(nats, 709.0))

@@ -15,6 +15,7 @@ from typing import Any
 from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.files import resource
 from kisl_plugin.huggingface import write_model_card
+from kisl_plugin.progress import output_to
 from kisl_plugin.runcard import CARD_NAME
 
 __all__ = ["HEADLINE", "Scores", "probe_models"]
@@ -213,19 +214,11 @@ def _probe(output: Path, request: Mapping[str, Any]) -> tuple[Path, Scores]:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    # Progress bars, warnings and the git that lm_eval starts have no common switch; all write to standard error, some
-    # notices are printed.
-    level, stderr = logging.root.manager.disable, os.dup(2)
-    with (
-        Path(os.devnull).open("w", encoding="utf-8") as devnull,
-        contextlib.redirect_stderr(devnull),
-        contextlib.redirect_stdout(devnull),
-    ):
-        logging.disable(logging.WARNING)
-        os.dup2(devnull.fileno(), 2)
-        try:
+    # Progress bars, warnings, notices and the git that lm_eval starts have no common switch.
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with output_to(Path(os.devnull)):
             yield
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            logging.disable(level)
+    finally:
+        logging.disable(level)

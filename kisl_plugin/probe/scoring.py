@@ -16,15 +16,17 @@ from itertools import groupby
 from typing import Any
 
 from lm_eval.api.model import LM, CacheHook
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.options import DISTRACTORS
 
-__all__ = ["NO_PREFIX", "REQUEST", "Pair", "check_can_count", "most_tokens", "score_in_full", "score_options"]
+__all__ = ["OPTION_REQUEST", "TEXT_REQUEST"]
 
-REQUEST = "kisl_loglikelihood"
-NO_PREFIX = (
+# lm_eval calls the method of the model that a request names: score_options and text_loglikelihoods are made methods.
+OPTION_REQUEST, TEXT_REQUEST = "kisl_loglikelihood", "kisl_text_loglikelihood"
+_NO_PREFIX = (
     "the tokenizer has neither BOS nor EOS to put before a text, whose first token would not be scored; set bos_token "
     "or eos_token in tokenizer_config.json"
 )
@@ -51,7 +53,7 @@ def score_options(lm: Any, requests: Sequence[Any]) -> list[tuple[float, bool, i
     lm_eval's response cache (--use_cache) has questions and not models as keys, so it is neither read nor written.
 
     Returns:
-        The fields of `kisl_plugin.probe.items.Scored`, for each request.
+        For each request the summed log-likelihood (nats), whether greedy decoding gives the option, and its tokens.
 
     Raises:
         InputError: the backend cannot count tokens, an option merges with its context, or does not fit the model.
@@ -65,8 +67,38 @@ def score_options(lm: Any, requests: Sequence[Any]) -> list[tuple[float, bool, i
     return [(*score_of[pair], len(pair.option)) for pair in pairs]
 
 
-# lm_eval calls the method of the model that a request names.
-setattr(LM, REQUEST, score_options)
+def text_loglikelihoods(lm: Any, requests: Sequence[Any]) -> list[float]:
+    """The log-likelihood in nats of each request's (text,), every token of it scored once.
+
+    A text longer than the model's context is cut into windows as lm_eval's loglikelihood_rolling cuts it. That one
+    also scores BOS where the tokenizer adds it; here BOS (else EOS) is before the text and is not scored.
+
+    Raises:
+        InputError: the backend cannot count tokens, the tokenizer has neither BOS nor EOS, or a text has no tokens.
+    """
+    check_can_count(lm)
+    prefix = lm.prefix_token_id
+    if prefix is None:
+        raise InputError(_NO_PREFIX)
+    windows: list[tuple[int, Pair]] = []
+    for k, request in enumerate(requests):
+        text = request.args[0]
+        ids = list(lm.tok_encode(text, add_special_tokens=False))
+        if ids[:1] == [prefix]:  # with add_bos_token some backends put BOS there all the same
+            ids = ids[1:]
+        if not ids:
+            raise InputError(f"kisl_background: the tokenizer makes no tokens of {text[:40]!r}; remove that passage")
+        most = most_tokens(lm)
+        length = len(ids) if most is None else most - 1  # BOS, or the token before, precedes each window
+        rolling = get_rolling_token_windows(ids, prefix, max_seq_len=length, context_len=1)
+        windows += [(k, Pair(tuple(a), tuple(b))) for a, b in map(make_disjoint_window, rolling)]
+    scores = score_in_full(lm, [window for _, window in windows])
+    parts = zip((k for k, _ in windows), (nats for nats, _ in scores), strict=True)
+    return [sum(nats for _, nats in of_text) for _, of_text in groupby(parts, key=lambda part: part[0])]
+
+
+setattr(LM, OPTION_REQUEST, score_options)
+setattr(LM, TEXT_REQUEST, text_loglikelihoods)
 
 
 def score_in_full(lm: Any, pairs: Sequence[Pair]) -> list[_Score]:
@@ -144,11 +176,7 @@ def answers_checked(lm: Any) -> Iterator[None]:
 
 
 def check_can_count(lm: Any) -> None:
-    """Refuse a backend that has no tokenizer, takes no tokens, or has no log-likelihoods of a prompt.
-
-    Raises:
-        InputError: names what to use instead.
-    """
+    """Refuse a backend that has no tokenizer, takes no tokens, or has no log-likelihoods of a prompt."""
     backend = f"kisl_wikidata: the backend {type(lm).__name__}"
     if not hasattr(lm, "_encode_pair") or getattr(lm, "tokenizer", None) is None:
         raise InputError(
@@ -163,7 +191,7 @@ def check_can_count(lm: Any) -> None:
     if getattr(lm, "backend", "causal") != "causal":
         raise InputError(f"{backend} has an encoder and a decoder; expected a causal language model")
     if _is_hf(lm) and lm.prefix_token_id is None:  # lm_eval's hf cannot tokenise anything then
-        raise InputError(NO_PREFIX)
+        raise InputError(_NO_PREFIX)
 
 
 def _is_hf(lm: Any) -> bool:
@@ -202,7 +230,7 @@ def _encode(lm: Any, texts: Sequence[tuple[str, str]]) -> list[Pair]:
             before, whole = contexts[context], list(lm.tok_encode(context + option))
         else:
             if lm.prefix_token_id is None:
-                raise InputError(NO_PREFIX)
+                raise InputError(_NO_PREFIX)
             before, whole = [lm.prefix_token_id], list(lm.tok_encode(option, add_special_tokens=False))
             whole = whole if whole[:1] == before else before + whole  # the tokenizer may have put BOS there already
         pair = Pair(tuple(before), tuple(whole[len(before) :]))

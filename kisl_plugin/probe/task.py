@@ -1,9 +1,10 @@
-"""The lm_eval tasks that ask for facts, in every release of lm_eval that is supported.
+"""The lm_eval tasks: facts, and bits per byte of held-out text, in every release of lm_eval that is supported.
 
 `KislTask` lets the documents follow the model that is evaluated: lm_eval gives a task no handle on it, and releases
 before 0.4.12 not even the model's arguments. The option of lowest perplexity per token is the model's choice.
 """
 
+import json
 import logging
 import math
 import os
@@ -16,29 +17,25 @@ from typing import Any, ClassVar
 
 from datasets import Dataset
 from lm_eval.api.instance import Instance
-from lm_eval.api.metrics import mean
+from lm_eval.api.metrics import bits_per_byte, mean
 from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 
 from kisl_plugin.errors import InputError, KislError
+from kisl_plugin.files import sha256
 from kisl_plugin.probe.items import (
-    SAME,
-    Scored,
     aggregation_of,
     all_names,
-    exp,
     find_card_folder,
-    measures,
-    measures_by_name,
-    nats_per_token,
+    measure_item,
     read_card_json,
     read_items,
 )
-from kisl_plugin.probe.scoring import REQUEST
+from kisl_plugin.probe.scoring import OPTION_REQUEST, TEXT_REQUEST
 from kisl_plugin.triples import CONTROL
 
-__all__ = ["DirectProbe", "KislTask", "ParaphraseProbe", "QuestionProbe", "StatementProbe"]
+__all__ = ["BackgroundProbe", "DirectProbe", "KislTask", "ParaphraseProbe", "QuestionProbe", "StatementProbe"]
 
 
 class KislTask(ConfigurableTask):  # type: ignore[misc]
@@ -58,7 +55,7 @@ class KislTask(ConfigurableTask):  # type: ignore[misc]
 
     @abstractmethod
     def read(self, metadata: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-        """The documents that `metadata` asks for; the run card, if any, is put into `self.config.metadata`."""
+        """The documents that `metadata` asks for; the run card, if any, is in `self.config.metadata`."""
 
     def download(self, *_: Any, **__: Any) -> None:
         """Take the documents from --metadata or the package; those of the model are read when it is evaluated."""
@@ -85,12 +82,12 @@ class KislTask(ConfigurableTask):  # type: ignore[misc]
         name = None if lm is None else _model_folder(lm)
         metadata = {**self._passed_metadata, **({"pretrained": name} if name is not None else {})}
         folder = find_card_folder(metadata)
-        key = (metadata, None if folder is None else read_card_json(folder))
-        if key != self._read_for_model:  # another model, or another run in the same folder
+        card = None if folder is None else read_card_json(folder)
+        if (metadata, card) != self._read_for_model:  # another model, or another run in the same folder
             self._read_for_model = None
-            self.config.metadata = {"version": self.VERSION, **metadata}
+            self.config.metadata = {"version": self.VERSION, **metadata, **({} if card is None else {"kisl": card})}
             self.dataset = {"test": Dataset.from_list([dict(doc) for doc in self.read(metadata)])}
-            self._read_for_model = key
+            self._read_for_model = metadata, card
 
 
 def _report_errors_in_one_line() -> None:
@@ -148,14 +145,15 @@ def _adapter_of(lm: Any) -> str:
     return str(getattr(lm, "peft", None) or getattr(lm, "delta", None) or in_memory)
 
 
+# ---- facts
+
+
 class _FactTask(KislTask):
     FORM: ClassVar[str]
 
     def read(self, metadata: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
         """The items of the model or of `metadata`."""
         items, card = read_items(self.FORM, metadata)
-        if card is not None:
-            self.config.metadata["kisl"] = card
         groups = sorted({item.triple.group for item in items} - {CONTROL})
         self._groups = groups if len(groups) > 1 or "groups" in (card or {}) else []
         self._names = all_names(sorted({item.triple.relation_id for item in items}), self._groups)
@@ -170,23 +168,22 @@ class _FactTask(KislTask):
             )
         space = " " if ctx else ""
         return [
-            Instance(request_type=REQUEST, doc=doc, arguments=(ctx, space + option), idx=k, metadata=kwargs["metadata"])
+            Instance(
+                request_type=OPTION_REQUEST,
+                doc=doc,
+                arguments=(ctx, space + option),
+                idx=k,
+                metadata=kwargs["metadata"],
+            )
             for k, option in enumerate(doc["options"])
         ]
 
     def process_results(self, doc: dict[str, Any], results: Sequence[Sequence[Any]]) -> dict[str, float | None]:
-        """The item's measures under the names they count for; perplexities and choice go into `doc`."""
-        scored = [Scored(*result) for result in results]
-        nats = nats_per_token(scored)
-        if not all(map(math.isfinite, nats)):
-            raise KislError(
-                f"{self.config.task}: the model gives no probability to {doc['options']} after {doc['context']!r} "
-                f"({nats} nats per token); has its training diverged?"
-            )
-        first, second = sorted(nats)[:2]
-        choice = nats.index(first) if second - first > SAME else None
-        doc.update(perplexities=[exp(value) for value in nats], choice=choice)
-        named = measures_by_name(measures(doc["options"], doc["answer"], scored), doc, self._groups)
+        """The item's measures under the names that it counts for; perplexities and choice go into `doc`."""
+        try:
+            named = measure_item(doc, results, self._groups)
+        except KislError as error:
+            raise KislError(f"{self.config.task}: {error}") from None
         # lm_eval gathers several processes' values metric by metric, in the order in which each process met the
         # metrics. So every item has all of them then, and `aggregation` leaves out those it does not count for.
         return {**dict.fromkeys(self._names if self._processes > 1 else ()), **named}
@@ -230,3 +227,77 @@ class ParaphraseProbe(_FactTask):
     """kisl_wikidata_paraphrase: a statement whose template was never injected, cut before its object."""
 
     FORM = "paraphrase"
+
+
+# ---- the cost of memory in general loss
+
+BUNDLED_FILE = Path(__file__).parents[1] / "data" / "background.jsonl"
+_BITS = "bits_per_byte"
+
+
+def read_passages(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """The passages of the file that `metadata["background"]` names, else the bundled ones, in the file's order.
+
+    A .txt file is one passage; a .jsonl file gives the key `text` of every row.
+
+    Raises:
+        InputError: the file cannot be read, or a passage is empty.
+    """
+    path = Path(str(metadata.get("background", BUNDLED_FILE)))
+    if path.suffix not in (".txt", ".jsonl"):
+        raise InputError(f"metadata: background is {str(path)!r}; expected a file .txt or .jsonl")
+    try:
+        content = path.read_bytes().decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    texts = [content] if path.suffix == ".txt" and content.strip() else []
+    for number, line in enumerate(content.split("\n") if path.suffix == ".jsonl" else (), start=1):
+        if line.strip():
+            try:
+                texts.append(json.loads(line)["text"])
+            except (KeyError, TypeError, ValueError):
+                texts.append("")
+            if not isinstance(texts[-1], str) or not texts[-1].strip():
+                raise InputError(f'{path}:{number}: expected a row {{"text": "a passage"}}, found {line[:60]}')
+    if not texts:
+        raise InputError(f'{path}: contains no passage; expected text, or one row per passage: {{"text": …}}')
+    return tuple(texts)
+
+
+class BackgroundProbe(KislTask):
+    """kisl_background: the bits that a model needs per byte of held-out text; lower is better."""
+
+    def read(self, metadata: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+        """The passages that `metadata` names; the task's own metadata records which text it was."""
+        texts = read_passages(metadata)
+        self.config.metadata["kisl_background"] = {
+            "source": str(metadata.get("background", "bundled")),
+            "passages": len(texts),
+            "bytes": sum(len(text.encode()) for text in texts),
+            "sha256": sha256("\n".join(texts)),
+        }
+        return [{"passage": k, "bytes": len(text.encode()), "text": text} for k, text in enumerate(texts)]
+
+    def construct_requests(self, doc: dict[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
+        """One request: the text alone, whatever lm_eval would put before it."""
+        return [
+            Instance(request_type=TEXT_REQUEST, doc=doc, arguments=(doc["text"],), idx=0, metadata=kwargs["metadata"])
+        ]
+
+    def process_results(self, doc: dict[str, Any], results: Sequence[float]) -> dict[str, tuple[float, int]]:
+        """(log-likelihood in nats, bytes), which the aggregation sums over the passages."""
+        (nats,) = results
+        if not math.isfinite(nats):
+            raise KislError(
+                f"{self.config.task}: the model gives passage {doc['passage']} ({doc['text'][:40]!r}…) the "
+                f"log-likelihood {nats}; has its training diverged?"
+            )
+        return {_BITS: (nats, doc["bytes"])}
+
+    def aggregation(self) -> dict[str, Callable[[Sequence[tuple[float, int]]], float]]:
+        """All bits over all bytes, as lm_eval defines the metric."""
+        return {_BITS: bits_per_byte}
+
+    def higher_is_better(self) -> dict[str, bool]:
+        """Lower is better."""
+        return {_BITS: False}
