@@ -91,9 +91,7 @@ def kisl_spacing(name: str, frequencies: IntArray, samples: int, seed: int) -> S
     """Provide "shuffled" and "even"."""
     if name == "shuffled":
         return _Shuffled(frequencies, samples, seed)
-    if name == "even":
-        return _Even(frequencies, samples, seed)
-    return None
+    return _Even(frequencies, samples, seed) if name == "even" else None
 
 
 def spacing_of(name: str, frequencies: IntArray, samples: int, seed: int) -> Spacing:
@@ -137,11 +135,9 @@ class _Shuffled:
 
     @property
     def largest_row(self) -> int:
-        """An upper bound of the exposures in one sample."""
         return -(-self._exposures // self._samples)
 
     def rows(self, start: int, stop: int) -> tuple[IntArray, IntArray]:
-        """Samples start … stop-1: cumulative row ends and the triples in order."""
         shares = _share_ends(start, stop, self._exposures, self._samples)
         positions = np.arange(shares[0], shares[-1], dtype=np.int64)
         exposures = permute(positions, self._exposures, self._key)
@@ -163,11 +159,9 @@ class _Even:
 
     @property
     def largest_row(self) -> int:
-        """An upper bound of the exposures in one sample."""
         return sum(turns.largest_row for turns in self._turns)
 
     def rows(self, start: int, stop: int) -> tuple[IntArray, IntArray]:
-        """Samples start … stop-1: cumulative row ends and the triples in order."""
         ends = np.zeros(stop - start, dtype=np.int64)
         rows, triples = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for turns in self._turns:
