@@ -106,17 +106,15 @@ class InjectedDataset:
         return np.concatenate(pieces)
 
     def _runs(self, size: int, triples: IntArray, i: int) -> list[tuple[int, list[int]]]:
-        """Where statements go: (background tokens before, statements) for each run of neighbours, in order.
-
-        A run costs one separator more than its statements; in a row that is nearly full statements share runs. The
-        upper 32 bits u of a draw give a gap, floor(u·(slack - runs + 1) / 2^32), so sorting draws sorts the gaps.
-        """
+        """Where statements go: (background tokens before, statements) for each run of neighbours, in order."""
+        # A run costs one separator more than its statements; in a row that is nearly full statements share runs.
         count = len(triples)
         slack = size - int(self._lengths[triples].sum()) - count
         runs = min(count, max(1, slack // 2))
         numbers = draws(self._key, int(i) * size + np.arange(count))
         order = numbers.argsort(kind="stable")
         firsts = -(-np.arange(runs + 1) * count // runs)
+        # The upper 32 bits u of a draw give a gap, floor(u·(slack - runs + 1) / 2^32), so sorting draws sorts the gaps.
         gaps = (numbers[order[firsts[:-1]]] >> np.uint64(32)) * np.uint64(slack - runs + 1) >> np.uint64(32)
         shuffled, cuts = triples[order].tolist(), firsts.tolist()
         return [(gap, shuffled[cuts[m] : cuts[m + 1]]) for m, gap in enumerate(gaps.tolist())]

@@ -91,6 +91,7 @@ class TokenFilled:
         """Samples start … stop-1, `start` the first of a block: row ends, triples, and what waits after them."""
         waiting = self._waiting[start // self._block_rows]
         ends, triples = self._inner.rows(start, stop)
+        # Where nothing waits and no row is over the budget, the block is the inner spacing's as it is.
         spent = np.concatenate(([0], np.cumsum(self._costs[triples])))
         over = np.diff(spent[np.concatenate(([0], ends))]) > self._budget
         if not len(waiting) and not over.any():
@@ -151,11 +152,8 @@ class TokenFilled:
 def _best_fit_decreasing(
     triples: IntArray, costs: IntArray, budget: int, rows: int
 ) -> tuple[IntArray, IntArray] | None:
-    """Pack `triples` into `rows` rows of `budget` tokens: (row ends, triples), or None if it fails.
-
-    The costliest exposures are placed first, each in the row with the least room that is enough. Rows with fewer
-    exposures come first, so that no row is ahead of its share.
-    """
+    """Pack `triples` into `rows` rows of `budget` tokens: (row ends, triples), or None if it fails."""
+    # The costliest exposures are placed first, each in the row with the least room that is enough.
     order = np.argsort(-costs[triples], kind="stable")
     rooms: list[tuple[int, int]] = [(budget, row) for row in range(rows)]  # ascending by room
     contents: list[list[int]] = [[] for _ in range(rows)]
@@ -167,6 +165,6 @@ def _best_fit_decreasing(
         room, row = rooms.pop(place)
         contents[row].append(triple)
         insort(rooms, (room - cost, row))
-    contents.sort(key=len)
+    contents.sort(key=len)  # rows with fewer exposures come first, so that no row is ahead of its share
     ends = np.cumsum([len(row) for row in contents], dtype=np.int64)
     return ends, np.array([triple for row in contents for triple in row], dtype=np.int64)

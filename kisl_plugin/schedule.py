@@ -49,14 +49,15 @@ def draws(key: int, indices: Any) -> _U64:
 def permute(indices: NDArray[np.int64], size: Any, key: Any) -> NDArray[np.int64]:
     """A keyed bijection of 0 … size-1, evaluated at `indices` without storing it.
 
-    A Feistel network of eight rounds permutes the smallest power of two that is at least `size`. An image outside
-    0 … size-1 is permuted again until it is inside ("cycle walking", Black and Rogaway 2002): the cycle of an index
-    inside returns to it, so this ends, and two indices never meet. `size` and `key` may be arrays of indices' shape.
+    `size` and `key` may be arrays of indices' shape.
     """
+    # A Feistel network of eight rounds permutes the smallest power of two that is at least `size`.
     bits = max(2, (int(np.max(size)) - 1).bit_length()) if len(indices) else 2
     size = np.broadcast_to(np.asarray(size, dtype=np.uint64), indices.shape)
     key = np.broadcast_to(np.asarray(key, dtype=np.uint64), indices.shape)
     out = _feistel(indices.astype(np.uint64), bits, key)
+    # An image outside 0 … size-1 is permuted again until it is inside ("cycle walking", Black and Rogaway 2002): the
+    # cycle of an index inside returns to it, so this ends, and two indices never meet.
     outside = np.flatnonzero(out >= size)
     while len(outside):
         walked = _feistel(out[outside], bits, key[outside])
@@ -109,23 +110,19 @@ def spacing_of(name: str, frequencies: IntArray, samples: int, seed: int) -> Spa
 
 
 def _share_ends(start: int, stop: int, items: int, samples: int, offset: int = 0) -> IntArray:
-    """floor((i·items + offset) / samples) for i = start … stop; exact where i·items would not fit 64 bits.
+    """floor((i·items + offset) / samples) for i = start … stop, [stop - start + 1]; `offset` is below `samples`.
 
     Sample i holds the items from entry i to entry i+1, so every sample holds floor or ceil of items / samples of them.
-    Shape [stop - start + 1]; `offset` below `samples`, samples at most 2^31. With items = whole·samples + rest the
-    product i·items is i·whole·samples + i·rest, and i·rest < 2^62.
     """
+    # i·items may not fit 64 bits. With items = whole·samples + rest it is i·whole·samples + i·rest, and i·rest < 2^62
+    # for at most 2^31 samples.
     whole, rest = divmod(items, samples)
     i = np.arange(start, stop + 1, dtype=np.int64)
     return i * whole + (i * rest + offset) // samples
 
 
 class _Shuffled:
-    """Every exposure is equally likely in every sample; samples differ by at most one exposure.
-
-    Exposure number e belongs to the triple whose range of the cumulative frequencies contains e; a keyed permutation of
-    the exposure numbers puts them in the order in which the samples take them.
-    """
+    """Every exposure is equally likely in every sample; samples differ by at most one exposure."""
 
     def __init__(self, frequencies: IntArray, samples: int, seed: int) -> None:
         self._ends = np.cumsum(frequencies, dtype=np.int64)
@@ -141,6 +138,7 @@ class _Shuffled:
         shares = _share_ends(start, stop, self._exposures, self._samples)
         positions = np.arange(shares[0], shares[-1], dtype=np.int64)
         exposures = permute(positions, self._exposures, self._key)
+        # Exposure number e is of the triple whose range of the cumulative frequencies contains e.
         return shares[1:] - shares[0], np.searchsorted(self._ends, exposures, side="right").astype(np.int64)
 
 
