@@ -41,10 +41,6 @@ class Row:
     path: Path
     card: dict[str, Any]
 
-    def names(self, file: Path) -> bool:
-        """Whether these results are meant."""
-        return self.path in (file.resolve(), *file.resolve().parents)
-
 
 def read_runs(path: Path) -> list[Row]:
     """The rows of the table that are not empty; their paths are relative to its folder.

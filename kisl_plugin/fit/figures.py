@@ -199,7 +199,7 @@ def draw_laws(report: FitReport) -> Figure:
             points = [(point.compute, point.f_star, point.interval, count(point.params)) for point in one.points]
             _draw_f_star(ax, points, fmt="o", color=color, label=label)
         # What the laws say of models that they were not fitted to, hollow
-        predicted = [(held.compute, held.predicted, held.interval, "") for held in report.held_out]
+        predicted = [(one.compute, one.predicted, one.interval, "") for one in report.held_out]
         budgets = {planned.tokens for planned in report.predictions}
         for planned in report.predictions:
             if planned.f_star is not None:

@@ -172,11 +172,9 @@ def _falls_with_size(budgets: Sequence[Sequence[CollapsePoint]]) -> tuple[bool |
 
 
 def _p_of_change(errors: FloatArray, group: Sequence[CollapsePoint], way: int) -> float:
-    """The p-value of "no two sizes differ" against a rise (1) or a fall (-1) from a smaller to a larger size.
-
-    The statistic is the largest (difference of log F*) / (its error) of all pairs of sizes; its distribution, were all
-    F* the same, is drawn.
-    """
+    """The p-value of "no two sizes differ" against a rise (1) or a fall (-1) from a smaller to a larger size."""
+    # The statistic is the largest (difference of log F*) / (its error) of all pairs of sizes; its distribution, were
+    # all F* the same, is drawn.
     larger = np.array([[b.params > a.params for b in group] for a in group])
     scale = np.where(larger, np.hypot(errors[:, None], errors), np.inf)
 

@@ -53,6 +53,7 @@ class _Form:
 
     def design(self, n: FloatArray, d: FloatArray) -> FloatArray:
         """The columns [M, P] of the linear regression of a linear form."""
+        # A column is what log F* gains where its parameter grows by 1
         return np.stack([self.log_f_star(unit, n, d) for unit in np.eye(len(self.parameters))], axis=-1)
 
 
@@ -337,6 +338,7 @@ def _fit_form(form: _Form, data: _Points, weights: FloatArray, start: FloatArray
     covariance = np.zeros((len(theta), len(theta)))
     covariance[np.ix_(free, free)] = np.linalg.pinv((slopes * weights) @ slopes.T, hermitian=True)
 
+    # Each point by the form fitted to the others, where those still separate N from D
     errors = []
     for at in range(len(data.y)):
         others = np.arange(len(data.y)) != at

@@ -26,7 +26,6 @@ __all__ = ["Counts", "CurveFits", "RunNoise", "fit_curves", "pool_runs", "with_p
 SEEDS, LACK_OF_FIT = "seeds", "lack of fit"  # what tau was estimated from; else it was given
 
 FEWEST_SEED_DF = 3  # with fewer degrees of freedom the lack of fit tells more about tau
-_PARAMETERS = 3
 _INFORMATIVE = 10.0  # expected right and wrong items; with fewer a frequency shows rare counts, not noise
 _NOTICEABLE = 1.15  # squares over their expectation; a smaller excess is not taken for noise
 LARGEST_TAU, _BISECTIONS = 5.0, 60
@@ -243,7 +242,7 @@ def _estimate_noise(counts: Counts, theta: FloatArray, fitted_tau2: FloatArray) 
     else:
         # Deviations of shares from the curve, which assumes its form: df = frequencies - 3
         source = LACK_OF_FIT
-        df = np.maximum(informative.sum(axis=1) - _PARAMETERS, 0.0)
+        df = np.maximum(informative.sum(axis=1) - 3.0, 0.0)
         squares = (likelihood.share - rates) ** 2
         by_items, by_run = v / likelihood.total, v**2 * counts.concentration
         if counts.within is not None:

@@ -36,9 +36,9 @@ def object_at(data: Any, *keys: str) -> Mapping[str, Any]:
 class Observation:
     """`correct` of `total` items of `task` right at `frequency`; in a run with groups, those of one `group`.
 
-    `path` names the results file and `date` (seconds since 1970) when lm-eval wrote it. `bits_per_byte`:
-    on the background text. `samples`: lm-eval's samples file, where its
-    rows agree with `correct` and `total`; `outcomes`: what they say of each triple.
+    `path` names the results file and `date` (seconds since 1970) when lm-eval wrote it. `bits_per_byte`: on the
+    background text. `samples`: lm-eval's samples file, where its rows agree with `correct` and `total`; `outcomes`:
+    what they say of each triple.
     """
 
     path: str

@@ -377,8 +377,8 @@ def _run(prediction: Prediction, frequency: int, sweep: MeasuredSweep) -> Run:
     """The run of a model of that size, with the sweep's facts; what its run cards do not say is as in the grid."""
     training = TINY if sweep.seq_length == TINY.seq_length else GRID
     keys = ("template", "form", "spacing", "window")
-    known = {"triples": sweep.source or None, **{key: getattr(sweep, key) for key in keys}}
-    section = replace(training.facts.section, **{key: value for key, value in known.items() if value is not None})
+    of_sweep = {"triples": sweep.source or None, **{key: getattr(sweep, key) for key in keys}}
+    section = replace(training.facts.section, **{key: value for key, value in of_sweep.items() if value is not None})
     default = training.facts
     facts = Facts(section, sweep.triples or default.count, sweep.tokens_per_statement or default.tokens)
     training = replace(training, facts=facts, budget=float(prediction.tokens))

@@ -44,7 +44,6 @@ from kisl_plugin.fit.text import NOT_IDENTIFIED, OK_IF_RUNS_VARY, count, needs_s
 
 __all__ = ["CurveReport", "FitOptions", "FitReport", "LawReport", "fit_results"]
 
-Watch = Callable[[int, int], None]  # how many curves are fitted, of how many
 # Runs that differ in one of these are no replicates of each other
 _SETTINGS = ("engine", "form", "template", "spacing", "window", "seq_length")
 
@@ -296,14 +295,14 @@ def fit_results(
     options: FitOptions | None = None,
     runs: str | Path | None = None,
     select: Selection | None = None,
-    watch: Watch | None = None,
+    watch: Callable[[int, int], None] | None = None,
 ) -> FitReport:
     """Read lm-eval results under `paths`, fit a curve for each N and D, and the laws through their collapse points.
 
     `task`: None is kisl_wikidata, or the form of it that the results have. Of several tasks the first has the laws and
-    predictions, and the others are in `other_tasks`. `runs` is a CSV with what the run cards of
-    the results lack. `select` takes the runs whose card has, for each key, one of the values, as `--select` does:
-    `{"tokens": ["307200"], "optimizer.lr": ["0.001", "0.002"]}`. `watch` gets (done, total) as curves are fitted.
+    predictions, and the others are in `other_tasks`. `runs` is a CSV with what the run cards of the results lack.
+    `select` takes the runs whose card has, for each key, one of the values, as `--select` does: `{"tokens":
+    ["307200"], "optimizer.lr": ["0.001", "0.002"]}`. `watch` gets (done, total) as curves are fitted.
 
     Raises:
         InputError: a path does not exist, there is no results file at all, `chance` is no floor, no run card is of

@@ -102,6 +102,10 @@ class _Reader:
         """Every *.json under `trees` once, by folder and name. Links are followed, and loops of them end."""
         files: dict[str, Path] = {}
         done: set[str] = set()
+
+        def unreadable(error: OSError) -> None:
+            self.set_aside.append(SetAside(str(error.filename), f"folder cannot be read ({error.strerror})"))
+
         for path in trees:
             if not path.exists():
                 raise InputError(f"{path}: no such file or folder; give lm_eval's --output_path")
@@ -110,7 +114,7 @@ class _Reader:
             if not path.is_dir():
                 files.setdefault(os.path.realpath(path), path)
                 continue
-            for folder, folders, names in os.walk(path, onerror=self._unreadable, followlinks=True):
+            for folder, folders, names in os.walk(path, onerror=unreadable, followlinks=True):
                 if os.path.realpath(folder) in done:
                     folders.clear()
                     continue
@@ -120,9 +124,6 @@ class _Reader:
                     files.setdefault(os.path.realpath(file), file)
         return list(files.values())
 
-    def _unreadable(self, error: OSError) -> None:
-        self.set_aside.append(SetAside(str(error.filename), f"folder cannot be read ({error.strerror})"))
-
     def read_file(self, file: Path, is_results: bool) -> None:
         """Read one file; other JSON is passed over unless it must be lm-eval's results."""
         try:
@@ -130,7 +131,7 @@ class _Reader:
             if data is None:
                 return
             self.other_forms.update(name for name in object_at(data, "results") if name.startswith(f"{DEFAULT_TASK}_"))
-            rows = [row for row in self.rows if row.names(file)]
+            rows = [row for row in self.rows if row.path in (file.resolve(), *file.resolve().parents)]
             self._used_rows |= {row.where for row in rows}
             _check_usable(data, self.task)
             card, where = self._card(data, rows)

@@ -108,17 +108,14 @@ def interval(low: float | None, high: float | None, number: Callable[[float], st
     return f"≤ {ends[1]}" if ends[1] is not None else "no interval"
 
 
-def estimated(value: float, ends: _Ends, number: Callable[[float], str] = estimate, label: str = "") -> str:
-    """An estimate with its 95 % interval, if it has one: `410 (350–440)`.
-
-    With a label, for use outside a table: `410 (95 % interval 350–440)`.
-    """
-    return number(value) if ends == (None, None) else f"{number(value)} ({label}{interval(*ends, number)})"
+def estimated(value: float, ends: _Ends, number: Callable[[float], str] = estimate) -> str:
+    """An estimate with its 95 % interval, if it has one: `410 (350–440)`."""
+    return number(value) if ends == (None, None) else f"{number(value)} ({interval(*ends, number)})"
 
 
 def f_star_in_words(value: float, ends: _Ends) -> str:
     """A collapse point in a sentence: `F* = 410 (95 % interval 350–440)`."""
-    return f"F* = {estimated(value, ends, label='95 % interval ')}"
+    return f"F* = {estimate(value)}" + ("" if ends == (None, None) else f" (95 % interval {interval(*ends)})")
 
 
 def share_of_budget(fraction: float) -> str:
