@@ -90,8 +90,8 @@ class Engine(Protocol):
         """Train, and return the folder of the finished Hugging Face model with its run card."""
 
 
-class Hooks:
-    """The hooks of the project. A plugin implements any of them, without `self`."""
+class _Hooks:
+    """What a plugin may implement: a module as functions (without `self`), any other object as methods."""
 
     @_hookspec(firstresult=True)
     def kisl_read_triples(self, source: str, skip_bad_rows: bool) -> "list[Triple] | None":
@@ -139,7 +139,7 @@ def manager() -> pluggy.PluginManager:
         InputError: an installed plugin cannot be loaded; names its distribution and entry point.
     """
     plugins = pluggy.PluginManager(_PROJECT)
-    plugins.add_hookspecs(Hooks)
+    plugins.add_hookspecs(_Hooks)
     for name in _BUILT_IN:
         plugins.register(import_module(f"kisl_plugin.{name}"), name=f"kisl_plugin.{name}")
     for point in entry_points(group=_PROJECT):  # pluggy calls the plugins that were registered last first
