@@ -5,13 +5,16 @@
 Speeds are per second of processor time, so that a busy machine disturbs them less, and are to be read as ratios:
 
 (a) pyarrow reads the Parquet and decodes it into Python strings;
-(b) the filter alone, with as many triples as --triples-count says;
+(b) the filter alone, with as many triples as --triples-count says; (b0) in its place an automaton that searches text
+    which is folded already, and nothing else: daachorse, if it is installed;
 (c) the tokenizer alone, in batches;
 (d) kisl corpus build without triples, and (e) with them, less the time of a build of one document, which is printed;
+    (d0) what (d) could be at most: (a) and (c) one after the other;
 (f) the way before this one: an automaton of ahocorasick-rs with a Python loop over what it finds, and the tokenizers
     library; on few documents, since it is slow;
-(g) two workers beside one, by the clock: only on a machine that does nothing else;
-(h) a million triples: how long the matcher takes to make, and its memory, in a process of its own.
+(g) two workers beside one, by the clock, on --gigabytes: only on a machine that does nothing else;
+(h) a million triples: how long the matcher takes to make, and its memory, in a process of its own;
+(i) kisl corpus audit of (e) with the triples, and beside it the tokenizers library, which only decodes.
 
 Without --text: docstrings of installed packages. Texts are repeated to --megabytes; a .txt file is cut at line ends to
 documents of 4,000 characters. Triples beyond those of the file are made by pairing words of its labels.
@@ -26,14 +29,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import redirect_stderr
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 
-DOCUMENT, BATCH, FEW = 4000, 64, 1000
+DOCUMENT, BATCH, FEW = 4000, 256, 1000
 MANY = 1_000_000
+DOCSTRINGS = 20_000_000  # characters; the installed packages have not many more
 
 if __name__ == "__main__":  # before the libraries start their threads
     os.environ |= {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -41,11 +46,12 @@ if __name__ == "__main__":  # before the libraries start their threads
 from ahocorasick_rs import BytesAhoCorasick, Implementation  # noqa: E402
 
 from kisl_plugin import matching  # noqa: E402
+from kisl_plugin.corpus.audit import _ShareCounter  # noqa: E402
 from kisl_plugin.corpus.build import BuildOptions, build_corpus  # noqa: E402
 from kisl_plugin.corpus.tokenizer import BatchEncoder, train_tokenizer  # noqa: E402
 from kisl_plugin.demo import docstrings  # noqa: E402
 from kisl_plugin.huggingface import read_tokenizer  # noqa: E402
-from kisl_plugin.indexed import IndexedWriter  # noqa: E402
+from kisl_plugin.indexed import IndexedDataset, IndexedWriter  # noqa: E402
 from kisl_plugin.matching import MatchRules, matcher_of  # noqa: E402
 from kisl_plugin.triples import Triple, read_triples, triples_to_jsonl  # noqa: E402
 
@@ -53,7 +59,7 @@ from kisl_plugin.triples import Triple, read_triples, triples_to_jsonl  # noqa: 
 def make_documents(path: Path | None, megabytes: int) -> list[str]:
     """Documents, repeated until they are so many megabytes."""
     if path is None:
-        documents, _ = docstrings(megabytes * 1_000_000, matcher_of([]))
+        documents, _ = docstrings(min(megabytes * 1_000_000, DOCSTRINGS), matcher_of([]))
     elif path.suffix == ".jsonl":
         with path.open(encoding="utf-8") as lines:
             documents = [json.loads(line)["text"] for line in lines]
@@ -99,8 +105,13 @@ def batches_of(documents: Sequence[str], size: int = BATCH) -> Iterator[Sequence
     return (documents[start : start + size] for start in range(0, len(documents), size))
 
 
-def old_build(documents: Sequence[str], triples: Sequence[Triple], tokenizer_json: Path, output: Path) -> None:
-    """(f) As it was done at commit 3341e0a: every place that the automaton finds is looked at in Python."""
+NOT_WORD = bytes(i for i in range(1, 128) if not (chr(i).isalnum() or chr(i) == "_"))
+TO_SPACE = bytes.maketrans(NOT_WORD, b" " * len(NOT_WORD))
+Sides = list[tuple[set[int], ...]]
+
+
+def spellings_of(triples: Sequence[Triple]) -> tuple[dict[bytes, int], Sides]:
+    """All spellings, numbered, and of each triple those of its subject and those of its object."""
     rules = MatchRules()
     numbers: dict[bytes, int] = {}
     sides = [
@@ -110,13 +121,35 @@ def old_build(documents: Sequence[str], triples: Sequence[Triple], tokenizer_jso
         )
         for one in triples
     ]
+    return numbers, sides
+
+
+def fold_batch(batch: Iterable[str]) -> bytes:
+    return b"\0%b\0" % b"\0".join(matching._one_space(matching._fold_long(text)) for text in batch)
+
+
+def automaton_alone(documents: Sequence[str], triples: Sequence[Triple]) -> float | None:
+    """(b0) MB/s."""
+    try:
+        from daachorse import DoubleArrayAhoCorasick
+    except ImportError:
+        return None
+    texts = [fold_batch(batch).translate(TO_SPACE) for batch in batches_of(documents, 128)]
+    keys = {b" %b " % spelling.translate(TO_SPACE) for spelling in spellings_of(triples)[0]}
+    keys = sorted(key for key in keys if key.strip())  # "=", an album, would be three spaces
+    automaton = DoubleArrayAhoCorasick(keys, corpus=texts[:1], use_prefilter=True)
+    seconds = cpu_seconds(lambda: [automaton.find_overlapping(text) for text in texts], 3)
+    return megabytes_of(documents) / seconds
+
+
+def old_build(documents: Sequence[str], triples: Sequence[Triple], tokenizer_json: Path, output: Path) -> None:
+    """(f) As it was done at commit 3341e0a: every place that the automaton finds is looked at in Python."""
+    numbers, sides = spellings_of(triples)
     of_subject: dict[int, list[int]] = {}
     for index, (subjects, _) in enumerate(sides):
         for number in subjects:
             of_subject.setdefault(number, []).append(index)
-    not_word = bytes(i for i in range(1, 128) if not (chr(i).isalnum() or chr(i) == "_"))
-    to_space = bytes.maketrans(not_word, b" " * len(not_word))
-    keys = {b" %b " % spelling.translate(to_space): spelling for spelling in numbers}
+    keys = {b" %b " % spelling.translate(TO_SPACE): spelling for spelling in numbers}
     number_of_key = [None if b" " in key[1:-1] else numbers[word] for key, word in keys.items()]
     automaton = BytesAhoCorasick(list(keys), implementation=Implementation.ContiguousNFA)
     tokenizer, eod = read_tokenizer(tokenizer_json)
@@ -124,11 +157,10 @@ def old_build(documents: Sequence[str], triples: Sequence[Triple], tokenizer_jso
     def kept(batch: Sequence[str]) -> Iterator[str]:
         mentions: list[set[int]] = [set() for _ in batch]
         for first in range(0, len(batch), 32):
-            parts = (matching._one_space(matching._fold_long(text)) for text in batch[first : first + 32])
-            folded = b"\0%b\0" % b"\0".join(parts)
+            folded = fold_batch(batch[first : first + 32])
             bounds = np.flatnonzero(np.frombuffer(folded, dtype=np.uint8) == 0).tolist()
             text, end = first - 1, -1
-            matches = automaton.find_matches_as_indexes(folded.translate(to_space), overlapping=True)
+            matches = automaton.find_matches_as_indexes(folded.translate(TO_SPACE), overlapping=True)
             for key, start, stop in matches:
                 while start > end:
                     text += 1
@@ -144,7 +176,7 @@ def old_build(documents: Sequence[str], triples: Sequence[Triple], tokenizer_jso
                 yield text_of
 
     with IndexedWriter(output, tokenizer.get_vocab_size()) as writer:
-        for batch in batches_of(documents):
+        for batch in batches_of(documents, 64):
             for encoding in tokenizer.encode_batch_fast(list(kept(batch)), add_special_tokens=False):
                 writer.add([*encoding.ids, eod])
 
@@ -186,6 +218,7 @@ def main() -> None:
     parser.add_argument("--triples", default="wikidata_six")
     parser.add_argument("--triples-count", type=int, default=10_000)
     parser.add_argument("--megabytes", type=int, default=40)
+    parser.add_argument("--gigabytes", type=float, default=3.0, help="Of (g); 0 leaves it out.")
     parser.add_argument("--million", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.million:
@@ -218,37 +251,56 @@ def main() -> None:
                         batch.column(0).to_pylist()
 
         reading = size / cpu_seconds(read_alone, 3)
+        batches = [*batches_of(documents)]
         matcher, removed = matcher_of(triples), list[bool]()
-        batches = [*batches_of(documents, 128)]
-        filtering = size / cpu_seconds(lambda: removed.extend(bool(m) for batch in batches for m in matcher(batch)))
-        encoder = BatchEncoder(folder / "tokenizer.json")
-        encoding = size / cpu_seconds(lambda: [encoder.encode(batch, 1) for batch in batches_of(documents)])
+        filtering = size / cpu_seconds(lambda: removed.extend(bool(m) for batch in batches for m in matcher(batch)), 3)
+        automaton = automaton_alone(documents, triples)
+        encoders = [BatchEncoder(folder / "tokenizer.json") for _ in range(3)]  # each remembers words
+        reason, fresh = encoders[0].reason, iter(encoders)
+        encoding = size / cpu_seconds(lambda: [*map(next(fresh).encode, batches, repeat(1))], 3)
         facts = str(folder / "facts.jsonl")
-        start_plain = cpu_seconds(lambda: build(folder, "start", "none", inputs="one", tasks=1), 2)
-        start = cpu_seconds(lambda: build(folder, "start", facts, inputs="one", tasks=1), 2)
-        whole = size / (cpu_seconds(lambda: build(folder, "plain", "none", tasks=1)) - start_plain)
-        filtered = size / (cpu_seconds(lambda: build(folder, "filtered", facts, tasks=1)) - start)
+        start_plain = cpu_seconds(lambda: build(folder, "start", "none", inputs="one", tasks=1), 3)
+        start = cpu_seconds(lambda: build(folder, "start", facts, inputs="one", tasks=1), 3)
+        whole = size / (cpu_seconds(lambda: build(folder, "plain", "none", tasks=1), 3) - start_plain)
+        filtered = size / (cpu_seconds(lambda: build(folder, "filtered", facts, tasks=1), 3) - start)
         few = documents[:FEW]
         old = megabytes_of(few) / cpu_seconds(
             lambda: old_build(few, triples, folder / "tokenizer.json", folder / "old")
         )
+        counter, result = _ShareCounter(folder / "tokenizer.json", triples), IndexedDataset(folder / "filtered")
+        kept = size * (1 - sum(removed) / len(removed))
+        auditing = kept / cpu_seconds(lambda: counter.count((folder / "filtered", 0, len(result))), 3)
+        ids = [result.get(document).tolist() for document in range(min(FEW, len(result)))]
+        tokenizer, _ = read_tokenizer(folder / "tokenizer.json")
+        decoding = kept * len(ids) / len(result) / cpu_seconds(lambda: tokenizer.decode_batch(ids))
+        # (g) The same files under many names: the start, and the merge, must not count for much.
+        (folder / "many").mkdir()
+        for copy in range(max(1, round(args.gigabytes * 1000 / size))):
+            for path in (folder / "text").iterdir():
+                (folder / "many" / f"{copy}_{path.name}").hardlink_to(path)
         seconds = []
-        for workers in (1, 2):
+        for workers in (1, 2) if args.gigabytes else ():
             began = time.perf_counter()
-            build(folder, f"workers{workers}", facts, tasks=4, workers=workers)
+            build(folder, f"workers{workers}", facts, inputs="many", tasks=16, workers=workers)
             seconds.append(time.perf_counter() - began)
-    print(f"(a) bare Parquet                     {reading:8.1f} MB/s")
-    print(f"(b) the filter                       {filtering:8.1f} MB/s = {filtering / reading:.2f} of (a); ", end="")
+    print(f"(a)  bare Parquet                     {reading:8.1f} MB/s")
+    if automaton:
+        print(f"(b0) the automaton alone              {automaton:8.1f} MB/s = {automaton / reading:.2f} of (a)")
+    print(f"(b)  the filter                       {filtering:8.1f} MB/s = {filtering / reading:.2f} of (a); ", end="")
     print(f"{sum(removed) / len(removed):.1%} of the documents state a triple")
-    print(f"(c) the tokenizer                    {encoding:8.1f} MB/s {encoder.reason}")
-    print(f"(d) the build without triples        {whole:8.1f} MB/s = {whole / encoding:.2f} of (c)")
-    print(f"(e) the build with them              {filtered:8.1f} MB/s = {filtered / old:.1f} times (f)")
-    print(f"    a build of one document: {start_plain:.1f} s without triples, {start:.1f} s with them")
-    print(f"(f) the way before                   {old:8.1f} MB/s")
-    print(f"(g) two workers                      {seconds[0] / seconds[1]:8.2f} times one, by the clock")
+    print(f"(c)  the tokenizer                    {encoding:8.1f} MB/s {reason}")
+    limit = 1 / (1 / reading + 1 / encoding)
+    print(f"(d0) (a) and (c), one after the other {limit:8.1f} MB/s = {limit / encoding:.2f} of (c)")
+    print(f"(d)  the build without triples        {whole:8.1f} MB/s = {whole / encoding:.2f} of (c)")
+    print(f"(e)  the build with them              {filtered:8.1f} MB/s = {filtered / old:.1f} times (f)")
+    print(f"     a build of one document: {start_plain:.1f} s without triples, {start:.1f} s with them")
+    print(f"(f)  the way before                   {old:8.1f} MB/s")
+    if seconds:
+        print(f"(g)  two workers                      {seconds[0] / seconds[1]:8.2f} times one, by the clock")
     command = [sys.executable, __file__, *sys.argv[1:], "--million"]
     million = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1]
-    print(f"(h) a million triples                {million}")
+    print(f"(h)  a million triples                {million}")
+    print(f"(i)  the audit                        {auditing:8.1f} MB/s; the tokenizers library decodes {decoding:.1f}")
 
 
 if __name__ == "__main__":

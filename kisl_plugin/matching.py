@@ -195,7 +195,7 @@ def _fold_run(run: bytes) -> bytes:
 _CHARACTERS_AT_ONCE = 1 << 18
 _FIRST_BYTES = np.array([(1 << 8 * length) - 1 for length in range(9)], dtype=np.uint64)
 _WORD_FACTOR, _PAIR_FACTOR = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
-_SMALLEST_TABLE_BITS, _LARGEST_TABLE_BITS = 16, 22
+_SMALLEST_TABLE_BITS, _SPARSE_BITS = 12, 4
 _Mention = tuple[int, int, int]
 """The number of a spelling, and where it begins and ends (exclusive)."""
 _Span = tuple[int, int]
@@ -252,25 +252,26 @@ class _WordSearch:
         self._words_before = firsts[chosen] - self._begins[self._owners]
         self._codes, begins = np.unique(codes[chosen], return_index=True)
         self._code_ends = np.append(begins, len(chosen))
-        # Tables by the first bits of a code: whether there are codes of words, and of pairs, and where in _codes they
-        # begin. Most words and pairs of a text are in no spelling.
-        bits = min(max(len(chosen).bit_length() + 4, _SMALLEST_TABLE_BITS), _LARGEST_TABLE_BITS)
-        self._shift = np.uint64(64 - bits)
+        # Tables by the first bits of a code: are there codes of words, and of pairs, that begin so; and where in _codes
+        # those that begin so are. Most words and pairs of a text are in no spelling.
+        bits = max(len(chosen).bit_length(), _SMALLEST_TABLE_BITS)
+        self._shift, self._sparse_shift = np.uint64(64 - bits), np.uint64(64 - bits - _SPARSE_BITS)
         is_word = self._counts[self._owners] == 1
-        self._is_word, self._is_pair = np.zeros((2, 1 << bits), dtype=bool)
-        self._is_word[self._slots(codes[chosen[is_word]])] = True
-        self._is_pair[self._slots(codes[chosen[~is_word]])] = True
-        self._slot_begins = np.searchsorted(self._slots(self._codes), np.arange(1 << bits))
-        self._fullest = int(np.bincount(self._slots(self._codes)).max(initial=0))
+        self._is_word, self._is_pair = np.zeros((2, 1 << bits + _SPARSE_BITS), dtype=bool)
+        self._is_word[_first_bits(codes[chosen[is_word]], self._sparse_shift)] = True
+        self._is_pair[_first_bits(codes[chosen[~is_word]], self._sparse_shift)] = True
+        slots = _first_bits(self._codes, self._shift)
+        self._slot_begins = np.searchsorted(slots, np.arange(1 << bits)).astype(np.int32)
+        self._fullest = int(np.bincount(slots).max(initial=0))
 
     def __call__(self, texts: Sequence[str]) -> tuple[IntArray, IntArray]:
         """The numbers of texts and of spellings whose words they have, in any order, perhaps more than once."""
         words, before, places = _words_of([text.encode() if text.isascii() else _fold_long(text) for text in texts])
         pairs = _pairs(words)
-        only = np.flatnonzero(self._is_word.take(self._slots(words)))
-        firsts = np.flatnonzero(self._is_pair.take(self._slots(pairs)))
+        only = np.flatnonzero(self._is_word.take(_first_bits(words, self._sparse_shift)))
+        firsts = np.flatnonzero(self._is_pair.take(_first_bits(pairs, self._sparse_shift)))
         codes = np.concatenate([words[only], pairs[firsts]])
-        number = self._slot_begins.take(self._slots(codes))
+        number = self._slot_begins.take(_first_bits(codes, self._shift)).astype(np.int64)
         for _ in range(self._fullest - 1):
             number += self._codes.take(number, mode="clip") < codes
         is_known = np.flatnonzero(self._codes.take(number, mode="clip") == codes)
@@ -288,10 +289,11 @@ class _WordSearch:
         begins, spellings = begins[is_there], spellings[is_there]
         return np.searchsorted(places, before[begins], side="right") - 1, spellings
 
-    def _slots(self, codes: _Words) -> IntArray:
-        """The first bits of codes, as places in the tables."""
-        slots: IntArray = (codes >> self._shift).view(np.int64)
-        return slots
+
+def _first_bits(codes: _Words, shift: np.uint64) -> IntArray:
+    """The first 64 - shift bits of codes, as places in a table."""
+    places: IntArray = (codes >> shift).view(np.int64)
+    return places
 
 
 def _pairs(words: _Words) -> _Words:
