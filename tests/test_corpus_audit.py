@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tiny_world import EOD, sentences, train_tokenizer, write_yaml
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from kisl_plugin.cli.audit import audit as audit_command
+from kisl_plugin.cli.corpus import audit as audit_command
 from kisl_plugin.corpus import audit as corpus_audit
 from kisl_plugin.corpus.audit import CorpusAudit, audit_corpus
 from kisl_plugin.corpus.build import BuildOptions, build_corpus

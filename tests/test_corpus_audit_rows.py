@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tiny_world import EOD, facts, make_world, sentences, settings, write_yaml
 
-from kisl_plugin.cli.audit import audit as audit_command
-from kisl_plugin.corpus.audit_run import audit_rows
+from kisl_plugin.cli.corpus import audit as audit_command
+from kisl_plugin.corpus.audit import audit_rows
 from kisl_plugin.errors import InputError
 from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import IndexedWriter
@@ -274,7 +274,7 @@ def test_the_command_ends_with_status_1_where_the_rows_are_not_as_planned(
 def test_a_run_is_audited_without_torch(world: Path, tmp_path: Path) -> None:
     yaml = write_yaml(tmp_path / "run.yml", settings(world, tmp_path))
     code = (
-        "import sys; from kisl_plugin.cli.audit import audit; "
+        "import sys; from kisl_plugin.cli.corpus import audit; "
         f"audit(['--run', {str(yaml)!r}], standalone_mode=False); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
