@@ -118,11 +118,9 @@ def resource(name: str) -> Path:
     Raises:
         InputError: the folder is missing from this installation.
     """
-    candidates = [_PACKAGE / name]
     project = _PACKAGE.parent / "pyproject.toml"
-    if project.is_file() and 'name = "kisl-plugin"' in project.read_text(encoding="utf-8"):
-        candidates.insert(0, _PACKAGE.parent / name)
-    for folder in candidates:
-        if folder.is_dir():
-            return folder
-    raise InputError(f"{candidates[0]}: folder is missing from this installation; reinstall kisl-plugin")
+    is_checkout = project.is_file() and 'name = "kisl-plugin"' in project.read_text(encoding="utf-8")
+    folder = (_PACKAGE.parent if is_checkout else _PACKAGE) / name
+    if not folder.is_dir():
+        raise InputError(f"{folder}: folder is missing from this installation; reinstall kisl-plugin")
+    return folder
