@@ -113,33 +113,45 @@ def test_the_model_card_says_what_was_injected_and_an_own_one_is_kept(world: Pat
     assert card.read_text() == "my own"
 
 
+# Exports with each (--push-to-hub, HF_TOKEN) of the second argument, in one process: the libraries take seconds.
+PUSH = """
+import json, os, sys
+from click.testing import CliRunner
+from kisl_plugin.cli.main import main
+
+done = []
+for repository, os.environ["HF_TOKEN"] in json.loads(sys.argv[2]):
+    result = CliRunner().invoke(main, ["export", sys.argv[1], "out", "--push-to-hub", repository])
+    done.append((result.exit_code, result.output.splitlines()[-1]))
+print(json.dumps(done))
+"""
+
+
 def test_an_export_is_uploaded_where_it_is_asked_for_and_stays_where_the_hub_refuses_it(
     world: Path, tmp_path: Path
 ) -> None:
     save = made(world, tmp_path)
 
-    def push(repository: str, token: str) -> subprocess.CompletedProcess[str]:
-        shutil.rmtree(tmp_path / "out", ignore_errors=True)
-        variables = {"HF_ENDPOINT": hub, "HF_TOKEN": token, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
-        command = [sys.executable, "-m", "kisl_plugin", "export", str(save), "out", "--push-to-hub", repository]
-        return subprocess.run(command, cwd=tmp_path, env={**os.environ, **variables}, capture_output=True, text=True)
+    def push(*calls: tuple[str, str]) -> list[tuple[int, str]]:
+        environment = {**os.environ, "HF_ENDPOINT": hub, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+        command = [sys.executable, "-c", PUSH, str(save), json.dumps(calls)]
+        output = subprocess.run(command, cwd=tmp_path, env=environment, check=True, stdout=subprocess.PIPE).stdout
+        return [(code, line) for code, line in json.loads(output.splitlines()[-1])]
 
     with serve_uploads("secret") as (hub, models):
         assert CliRunner().invoke(main, ["export", str(save), str(tmp_path / "alone")]).exit_code == 0
         assert not models
-        done = push("f7", "secret")  # the hub answers with the owner's name
-        assert done.stdout.splitlines()[-1].startswith(f"{hub}/me/f7/commit/"), done.stderr
+        # The hub answers with the owner's name; the second upload is to what is there by then.
+        *done, refused = push(("f7", "secret"), ("me/f7", "secret"), ("me/other", "wrong"))
+        assert [(code, line.startswith(f"{hub}/me/f7/commit/")) for code, line in done] == [(0, True)] * 2
         assert models == {"me/f7": {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}}
         assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(models["me/f7"])
-        assert push("me/f7", "secret").returncode == 0  # into the one that is there
-        refused = push("me/other", "wrong")
         line = "Error: me/other: not uploaded to the hub (Invalid username or password); out is complete: hf auth login"
-        assert (refused.returncode, refused.stderr.splitlines()[-1]) == (1, f"{line}, and hf upload me/other out")
-        assert (tmp_path / "out" / "model.safetensors").is_file()
-        assert list(models) == ["me/f7"]
-    unreachable = push("me/f7", "secret")
-    assert unreachable.stderr.splitlines()[-1].startswith("Error: me/f7: not uploaded to the hub (")
-    assert (tmp_path / "out" / "model.safetensors").is_file()
+        assert refused == (1, f"{line}, and hf upload me/other out")
+    shutil.rmtree(tmp_path / "out")
+    ((code, line),) = push(("me/f7", "secret"))  # no server answers
+    assert (code, line.partition(" (")[0]) == (1, "Error: me/f7: not uploaded to the hub")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == set(models["me/f7"])
 
 
 def test_what_deepy_py_prints_after_training_can_be_followed_literally(
