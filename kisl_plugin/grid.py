@@ -16,6 +16,7 @@ import numpy as np
 from kisl_plugin.errors import InputError, did_you_mean
 from kisl_plugin.files import write_atomically
 from kisl_plugin.plan import InjectionSettings
+from kisl_plugin.progress import percent
 from kisl_plugin.triples import CONTROL, read_triples
 from kisl_plugin.verbalize import verbalizer_of
 
@@ -35,7 +36,6 @@ __all__ = [
     "grid_of",
     "listing",
     "model_of",
-    "percent",
     "short_count",
     "write_grid",
     "yaml_of",
@@ -470,8 +470,3 @@ def listing() -> str:
             budget = count(run.tokens), f"{run.compute:.2e}".replace("e+", "e")
             lines.append(row(run.name, *sizes, layout, str(run.frequency), *budget, percent(run.injected_fraction)))
     return "\n".join([*lines, "", _LEGEND])
-
-
-def percent(fraction: float) -> str:
-    """A share of the tokens to two digits."""
-    return f"{float(f'{100 * fraction:.2g}'):.6g}%"

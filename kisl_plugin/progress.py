@@ -1,4 +1,4 @@
-"""What is printed: progress (in a log a plain line every ten seconds), durations and tables; or all into a file."""
+"""What is printed: progress (in a log a plain line every ten seconds), durations, shares, tables; or all to a file."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-__all__ = ["Progress", "duration", "output_to", "text_table"]
+__all__ = ["Progress", "duration", "output_to", "percent", "text_table"]
 
 _LOG_SECONDS = 10.0
 _REDRAW_SECONDS = 0.2
@@ -22,6 +22,11 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}m{whole % 60:02d}s"
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def percent(fraction: float) -> str:
+    """A share to two digits: 0.012%, 94%."""
+    return f"{float(f'{100 * fraction:.2g}'):.6g}%"
 
 
 def text_table(rows: Sequence[Sequence[str]], alignment: str) -> list[str]:

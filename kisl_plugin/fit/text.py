@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from kisl_plugin.progress import text_table
+from kisl_plugin.progress import percent, text_table
 
 if TYPE_CHECKING:
     from kisl_plugin.fit.hold_out import HeldOut
@@ -120,8 +120,6 @@ def f_star_in_words(value: float, ends: _Ends) -> str:
 
 def share_of_budget(fraction: float) -> str:
     """A share of D: `0.15% of D`, `8.3 times D`."""
-    from kisl_plugin.grid import percent  # which imports numpy; --help must be quick
-
     return f"{percent(fraction)} of D" if fraction <= 1 else f"{fraction:.2g} times D"
 
 
