@@ -122,7 +122,7 @@ class IndexedWriter:
 
     def extend(self, tokens: Any, ends: IntArray, eod: int) -> None:
         """Append several documents, each followed by `eod`: their tokens (int array [n]), and where each one's end."""
-        data = memoryview(np.asarray(tokens, dtype=self._dtype).tobytes())
+        data = np.ascontiguousarray(tokens, dtype=self._dtype).view(np.uint8).data
         end_of_document = np.array(eod, dtype=self._dtype).tobytes()
         for start, end in pairwise([0, *(ends * self._dtype.itemsize).tolist()]):
             self._stream.write(data[start:end])

@@ -71,11 +71,15 @@ class TextDocument(NamedTuple):
 def _document(text: Any, row_id: Any, where: str, default_id: str, number: int, column: str) -> TextDocument:
     """The document of a row, whose text is from `column`; an id that is no string or number is ignored.
 
-    The row's `number` follows `where` in messages, and `default_id` where the row has no id of its own.
+    The row's `number` follows `where` in messages, and `default_id` where the row has no id of its own. In place of a
+    value that could not be decoded stands its error.
 
     Raises:
         InputError: the text is no string, is not valid Unicode, or is larger than 64 MiB.
     """
+    for value in (text, row_id):
+        if isinstance(value, UnicodeDecodeError):
+            raise _not_utf8(f"{where}{number}", value)
     if not isinstance(text, str):
         raise InputError(f"{where}{number}: {column} is {repr(text)[:40]}; expected a string")
     try:
@@ -183,14 +187,12 @@ def read_parquet(stream: IO[bytes], name: str, column: str, start: int = 0, stop
         groups = range(table.num_row_groups)[start:stop]
         number = sum(table.metadata.row_group(group).num_rows for group in range(start))
         columns = [column, "id"] if "id" in table.schema_arrow.names else [column]
-        where = f"{name}: row "
+        where, default_id = f"{name}: row ", f"{name}#"
         for batch in table.iter_batches(batch_size=_BATCH_ROWS, row_groups=groups, columns=columns, use_threads=False):
             for row in zip(*(_values_of(batch.column(each)) for each in columns), strict=True):
                 number += 1
                 try:
-                    if bad := [value for value in row if isinstance(value, UnicodeDecodeError)]:
-                        raise _not_utf8(f"{where}{number}", bad[0])
-                    yield _document(row[0], row[-1] if len(row) > 1 else None, where, f"{name}#", number, column)
+                    yield _document(row[0], row[-1] if len(row) > 1 else None, where, default_id, number, column)
                 except InputError as error:
                     yield error
 
