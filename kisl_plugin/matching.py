@@ -136,7 +136,7 @@ def _one_space(folded: bytes) -> bytes:
 
 def _fold_characters(text: str) -> bytes:
     """The folded text, several spaces not yet one."""
-    composed = unicodedata.normalize("NFKC", text).casefold().translate(_LOOK_ALIKES)
+    composed = text if text.isascii() else unicodedata.normalize("NFKC", text).casefold().translate(_LOOK_ALIKES)
     if composed.isascii():
         return composed.encode().translate(_FOLD_ASCII)
     parts = []
@@ -165,14 +165,6 @@ def _fold_long(text: str) -> bytes:
         parts += (data[last:start], _fold_run(data[start:end]))
         last = end
     return b"".join([*parts, data[last:]])
-
-
-def _without_double_spaces(folded: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Selects the bytes that remain when one space stands for several."""
-    space = folded == _SPACE
-    selected = np.ones(len(folded), dtype=bool)
-    selected[1:] = ~(space[1:] & space[:-1])
-    return selected
 
 
 def _runs_beyond_ascii(data: bytes) -> Iterator[tuple[int, int]]:
@@ -319,7 +311,8 @@ def _in_characters(text: str, mentions: Sequence[_Mention]) -> list[_Mention]:
             source_ends.append(np.full(len(folded), start + stop))
         last = end
     source, source_end = np.concatenate(sources), np.concatenate(source_ends)
-    kept = _without_double_spaces(np.frombuffer(b"".join(stretches), dtype=np.uint8))
+    is_space = np.frombuffer(b"".join(stretches), dtype=np.uint8) == _SPACE
+    kept = np.append(True, ~(is_space[1:] & is_space[:-1]))  # one space in place of several
     # In UTF-8 every character has one byte that is not 10xxxxxx.
     character = np.concatenate([[0], np.cumsum((np.frombuffer(data, dtype=np.uint8) & 0xC0) != 0x80)])
     numbers, starts, ends = (np.array(column) for column in zip(*mentions, strict=True))
@@ -392,22 +385,6 @@ def kisl_matcher(name: str, triples: Sequence[Triple], rules: MatchRules) -> Mat
     return _TripleMatcher(triples, rules) if name in (PAIR, SUBJECT) else None
 
 
-class _Sides:
-    """The spellings of one side of all triples: numbers [n], those of triple k from ends[k] to ends[k+1] - 1."""
-
-    def __init__(self) -> None:
-        self._numbers, self._ends = array("i"), array("q", [0])
-
-    def add(self, numbers: Iterable[int]) -> None:
-        """The spellings of the next triple."""
-        self._numbers.extend(numbers)
-        self._ends.append(len(self._numbers))
-
-    def arrays(self) -> tuple[NDArray[np.int32], IntArray]:
-        """`numbers` and `ends`."""
-        return np.array(self._numbers, dtype=np.int32), np.array(self._ends, dtype=np.int64)
-
-
 class _TripleMatcher:
     """Finds the triples that texts state by `rules`: one pass over many texts for the words of all labels and aliases.
 
@@ -420,17 +397,23 @@ class _TripleMatcher:
         # "document": both may stand anywhere in it. The name is kept since it is in files that exist.
         self._rule = SUBJECT if self._subject_only else f"{PAIR}:document"
         numbers: dict[bytes, int] = {}
-        subjects, objects = _Sides(), _Sides()
-        for triple in triples:
-            subject = _spellings_of(triple.subject, triple.subject_aliases, rules)
-            object = [] if self._subject_only else _spellings_of(triple.object, triple.object_aliases, rules)
-            subjects.add(numbers.setdefault(spelling, len(numbers)) for spelling in subject)
-            objects.add(numbers.setdefault(spelling, len(numbers)) for spelling in object)
+
+        def number(names: Iterable[tuple[str, Sequence[str]]]) -> tuple[NDArray[np.int32], IntArray]:
+            """The spellings of one side of all triples: their numbers, those of triple k up to ends[k + 1]."""
+            side, ends = array("i"), array("q", [0])
+            for label, aliases in names:
+                spellings = _spellings_of(label, aliases, rules)
+                side.extend(numbers.setdefault(spelling, len(numbers)) for spelling in spellings)
+                ends.append(len(side))
+            return np.array(side, dtype=np.int32), np.array(ends, dtype=np.int64)
+
+        self._subjects, self._subject_ends = number((one.subject, one.subject_aliases) for one in triples)
+        self._objects, self._object_ends = number(
+            ("", ()) if self._subject_only else (one.object, one.object_aliases) for one in triples
+        )
         self._spellings = list(numbers)
-        del numbers
+        numbers.clear()  # a million triples take a lot of memory
         self._search = _WordSearch(self._spellings)
-        self._subjects, self._subject_ends = subjects.arrays()
-        self._objects, self._object_ends = objects.arrays()
         # The triples of each spelling of a subject, spelling by spelling.
         order = np.argsort(self._subjects, kind="stable")
         self._stating = np.repeat(np.arange(len(triples), dtype=np.int32), np.diff(self._subject_ends))[order]
