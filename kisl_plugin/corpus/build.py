@@ -30,7 +30,7 @@ from kisl_plugin.corpus.shards import (
     read_plan,
     write_plan,
 )
-from kisl_plugin.corpus.tokenizer import BatchEncoder, check_keeps_text
+from kisl_plugin.corpus.tokenizer import check_keeps_text
 from kisl_plugin.errors import InputError, KislError, needs_extra
 from kisl_plugin.files import sha256
 from kisl_plugin.huggingface import read_tokenizer
@@ -95,6 +95,7 @@ def build_corpus(options: BuildOptions, runner: "Runner | None" = None) -> Corpu
     """
     with needs_extra("corpus", "building a corpus"):
         from kisl_plugin.corpus.executors import LocalRunner, read_slurm_status
+        from kisl_plugin.corpus.filter import encoder_of
     output = options.output
     again = "the same command without --force goes on from here"
     try:
@@ -116,7 +117,7 @@ def build_corpus(options: BuildOptions, runner: "Runner | None" = None) -> Corpu
                         file_of(paths.shard(rank), ".json").unlink(missing_ok=True)
                         paths.read_bytes(rank).unlink(missing_ok=True)
                         shards.forget(rank)
-                if reason := BatchEncoder(paths.tokenizer).reason:
+                if reason := encoder_of(paths.tokenizer, plan.id).reason:
                     print(f"{options.tokenizer}: encoded by the tokenizers library, slowly: {reason}", file=sys.stderr)
                 if not _run_with_progress(runner or LocalRunner(options.workers), stages, paths, plan):
                     failed = (f"before: {line}" for line in lines if " failed: " in line)
@@ -265,11 +266,11 @@ def _difference(old: Plan, new: Plan) -> tuple[str, object, object] | None:
 def _stages(options: BuildOptions, paths: BuildPaths, plan: Plan) -> "list[Stage]":
     """The stage that makes shards, and the one that makes the result of them."""
     from kisl_plugin.corpus.executors import Stage
-    from kisl_plugin.corpus.filter import MakeShard
+    from kisl_plugin.corpus.filter import make_shard
 
     threads = max(1, options.cores // min(options.workers, plan.tasks))
-    make_shard = MakeShard(paths, threads, options.skip_bad_documents)
+    task = partial(make_shard, paths, threads, options.skip_bad_documents, Path.cwd())
     return [
-        Stage("shards", [make_shard], plan.tasks, paths.folder / "stage_shards"),
+        Stage("shards", [task], plan.tasks, paths.folder / "stage_shards"),
         Stage("merge", [partial(merge_shards, paths, options.weighted)], 1, paths.folder / "stage_merge"),
     ]

@@ -1,4 +1,4 @@
-"""Steps of datatrove: the one that makes a shard of a task's pieces, and the filter for pipelines of other people."""
+"""The work of a task, from its pieces to a shard; and the filter as a step of datatrove, for any pipeline."""
 
 import os
 import time
@@ -10,7 +10,6 @@ from typing import Any
 
 import orjson
 from datatrove.data import Document
-from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.filters.base_filter import BaseFilter
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
@@ -23,87 +22,85 @@ from kisl_plugin.indexed import IndexedWriter
 from kisl_plugin.matching import MatchRules, matcher_of
 from kisl_plugin.triples import read_triples
 
-__all__ = ["FactFilter"]
+__all__ = ["FactFilter", "make_shard"]
 
 BATCH_DOCUMENTS, BATCH_CHARACTERS = 1024, 1 << 20
 _FIRST_DOCUMENTS = 16  # of a task: its first batch is encoded by both libraries
 _NOTE_SECONDS = 1.0
 
 
-class MakeShard(PipelineStep):
-    """Makes the shard of a task: reads its pieces, removes what states a fact, and tokenises the other documents.
+def make_shard(
+    paths: BuildPaths, threads: int, skip_bad_documents: bool, folder: Path, _: object, rank: int, *__: object
+) -> None:
+    """Make the shard of task `rank`: read its pieces, remove what states a fact, and tokenise the other documents.
 
-    One step, since between datatrove's steps documents pass one by one, with statistics that take as long as the
-    tokenizer. Each document of the shard is followed by <|endoftext|>; the removed ones are written beside it, and the
-    stamp last. `threads`: of the tokenizer, unless the environment says otherwise.
+    Each document of the shard is followed by <|endoftext|>; the removed ones are written beside it, and the stamp last.
+    A shard with a valid stamp is kept, and nothing is read.
+
+    It is a whole pipeline of datatrove: between steps documents pass one by one, with statistics that take as long as
+    the tokenizer. datatrove passes the last three arguments.
+
+    `threads`: of the tokenizer, unless the environment says otherwise. `folder`: where relative paths of inputs begin.
     """
+    with suppress(OSError):  # where the folder is missing, so is the file of a relative path
+        os.chdir(folder)
+    plan = load_plan(paths)
+    if Stamp.read(paths, plan, rank):
+        return
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if threads > 1 else "false")
+    os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
+    encoder = encoder_of(paths.tokenizer, plan.id)
+    removed = paths.removed(rank)
+    removed.unlink(missing_ok=True)
+    documents = tokens = empty = 0
+    bad: list[InputError] = []
+    batches = _batches(plan.shares[rank], paths.read_bytes(rank), bad.append if skip_bad_documents else None)
+    with IndexedWriter(paths.shard(rank), plan.vocab_size) as writer:
+        for number, batch in enumerate(batches):
+            texts = [document.text for document in batch]
+            if plan.filters:
+                facts = _facts_of(paths.triples, plan.rules)(texts)
+                rows = (
+                    {"id": document.id, "text": document.text, "triples": stated}
+                    for document, stated in zip(batch, facts, strict=True)
+                    if stated
+                )
+                if lines := b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows):
+                    removed.parent.mkdir(exist_ok=True)
+                    with removed.open("ab") as stream:
+                        stream.write(lines)
+                texts = [text for text, stated in zip(texts, facts, strict=True) if not stated]
+            kept = [text for text in texts if text and not text.isspace()]
+            ids, ends = encoder.encode(kept, number)
+            writer.extend(ids, ends, encoder.eod)
+            documents, tokens = documents + len(kept), tokens + len(kept) + len(ids)
+            empty += len(texts) - len(kept)
+    write_atomically(paths.bad(rank), "".join(f"{error}\n" for error in bad))
+    Stamp(plan.id, documents, tokens, empty).write(paths, rank)
 
-    type = "🔢 - SHARD"
-    name = "read, filter, tokenise"
 
-    def __init__(self, paths: BuildPaths, threads: int = 1, skip_bad_documents: bool = False) -> None:
-        super().__init__()
-        self.paths, self.threads, self.skip_bad_documents = paths, threads, skip_bad_documents
-        self.folder = Path.cwd()
-
-    def run(self, data: object = None, rank: int = 0, world_size: int = 1) -> None:
-        """Make the shard of task `rank`; one with a valid stamp is kept, and nothing is read."""
-        with suppress(OSError):  # where the folder is missing, so is the file of a relative path
-            os.chdir(self.folder)
-        plan = load_plan(self.paths)
-        if Stamp.read(self.paths, plan, rank):
-            return
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if self.threads > 1 else "false")
-        os.environ.setdefault("RAYON_NUM_THREADS", str(self.threads))
-        encoder = _encoder(self.paths.tokenizer, plan.id)
-        removed = self.paths.removed(rank)
-        removed.unlink(missing_ok=True)
-        documents = tokens = empty = 0
-        with IndexedWriter(self.paths.shard(rank), plan.vocab_size) as writer:
-            for number, batch in enumerate(self._batches(plan.shares[rank], rank)):
-                texts = [document.text for document in batch]
-                if plan.filters:
-                    facts = _facts_of(self.paths.triples, plan.rules)(texts)
-                    rows = (
-                        {"id": document.id, "text": document.text, "triples": stated}
-                        for document, stated in zip(batch, facts, strict=True)
-                        if stated
-                    )
-                    if lines := b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows):
-                        removed.parent.mkdir(exist_ok=True)
-                        with removed.open("ab") as stream:
-                            stream.write(lines)
-                    texts = [text for text, stated in zip(texts, facts, strict=True) if not stated]
-                kept = [text for text in texts if text and not text.isspace()]
-                with self.track_time("batch"):  # the only call of the tokenizer
-                    ids, ends = encoder.encode(kept, number)
-                writer.extend(ids, ends, encoder.eod)
-                documents, tokens = documents + len(kept), tokens + len(kept) + len(ids)
-                empty += len(texts) - len(kept)
-        Stamp(plan.id, documents, tokens, empty).write(self.paths, rank)
-
-    def _batches(self, share: Sequence[Piece], rank: int) -> Iterator[list[TextDocument]]:
-        """The documents of a share; the bytes that have been read are noted, and at the end the bad documents."""
-        note = self.paths.read_bytes(rank)
-        read, due, bad = 0, 0.0, list[InputError]()
-        batch, characters, most = list[TextDocument](), 0, min(_FIRST_DOCUMENTS, BATCH_DOCUMENTS)
-        for piece in share:
-            end = read + piece.size
-            for document in read_piece(piece, bad.append if self.skip_bad_documents else None):
-                batch.append(document)
-                characters += len(document.text)
-                read = min(read + document.size, end)
-                if len(batch) == most or characters >= BATCH_CHARACTERS:
-                    yield batch
-                    batch, characters, most = [], 0, BATCH_DOCUMENTS
-                    if time.monotonic() >= due:
-                        note.write_text(str(read), encoding="utf-8")
-                        due = time.monotonic() + _NOTE_SECONDS
-            read = end
-        if batch:
-            yield batch
-        write_atomically(self.paths.bad(rank), "".join(f"{error}\n" for error in bad))
-        note.write_text(str(read), encoding="utf-8")
+def _batches(
+    share: Sequence[Piece], note: Path, note_bad: Callable[[InputError], object] | None
+) -> Iterator[list[TextDocument]]:
+    """The documents of a share; how many bytes have been read is written to the file `note`."""
+    read, due = 0, 0.0
+    batch, characters, most = list[TextDocument](), 0, min(_FIRST_DOCUMENTS, BATCH_DOCUMENTS)
+    for piece in share:
+        end = read + piece.size
+        for document in read_piece(piece, note_bad):
+            batch.append(document)
+            characters += len(document.text)
+            read = min(read + document.size, end)
+            if len(batch) == most or characters >= BATCH_CHARACTERS:
+                yield batch
+                batch, characters, most = [], 0, BATCH_DOCUMENTS
+                if time.monotonic() >= due:
+                    note.write_text(str(read), encoding="utf-8")
+                    due = time.monotonic() + _NOTE_SECONDS
+        read = end
+    if batch:
+        yield batch
+    note.write_text(str(read), encoding="utf-8")
 
 
 class FactFilter(BaseFilter):
@@ -174,6 +171,6 @@ def _cached_facts(source: str, changed: int, rules: MatchRules) -> _Facts:
 
 
 @lru_cache(maxsize=1)
-def _encoder(path: Path, plan_id: str) -> BatchEncoder:
+def encoder_of(path: Path, plan_id: str) -> BatchEncoder:
     """The encoder of a build, made once in a process."""
     return BatchEncoder(path)
