@@ -39,7 +39,6 @@ from kisl_plugin.plan import describe_passes, read_settings
 
 __all__ = ["main"]
 
-WORKER = Path(__file__).with_name("worker.py")
 JOBS = ("train", "generate", "eval")
 # On other nodes DeepSpeed sets the variables that begin with one of these, and no others.
 EXPORTED = (VARIABLE, "KISL_", "WANDB_R")
@@ -137,7 +136,9 @@ def launch(script: str, arguments: list[str]) -> None:
                 merged = Path(stack.enter_context(TemporaryDirectory())) / configs[0].name
                 merged.write_text(yaml.safe_dump(dict(yamls.values), sort_keys=False), encoding="utf-8")
                 arguments = [str(merged), *others]
-            neox_args = read_arguments([str(WORKER) if job else script, *arguments], yamls, on_cpu)
+            neox_args = read_arguments(
+                [str(Path(__file__).with_name("worker.py")) if job else script, *arguments], yamls, on_cpu
+            )
             if job == "train":
                 check_run(neox_args, stack)
             # deepy.py reads the configuration by this function.
@@ -177,7 +178,9 @@ def read_arguments(arguments: Sequence[str], yamls: Yamls, on_cpu: bool) -> Any:
         raise InputError(f"{yamls.where}: GPT-NeoX refuses this configuration: {_in_one_line(error)}") from None
     neox_args.update_values({key: yamls.values[key] for key in PATH_KEYS & yamls.values.keys()})
     if on_cpu:
-        patches.settle_on_cpu(neox_args)
+        neox_args.update_value("distributed_backend", "gloo")
+        if neox_args.hostfile is None:  # as many processes as num_gpus says
+            neox_args.update_value("num_gpus", neox_args.num_gpus or 1)
     if "master_port" not in yamls.values and neox_args.hostfile is None:
         with socket.socket() as probe:  # a port that is free now, for the processes of the run to meet at
             probe.bind(("", 0))

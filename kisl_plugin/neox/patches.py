@@ -132,13 +132,6 @@ def avoid_compilation() -> None:
     backend.build_shm_op = lambda: None
 
 
-def settle_on_cpu(neox_args: Any) -> None:
-    """Set the only values that work on a CPU: gloo, and as many processes as num_gpus says, one without it."""
-    neox_args.update_value("distributed_backend", "gloo")
-    if neox_args.hostfile is None:
-        neox_args.update_value("num_gpus", neox_args.num_gpus or 1)
-
-
 def without_gpu_kernels(values: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that ask for what only runs on a GPU, with the values that compute the same on a CPU."""
     changes: dict[str, Any] = {key: False for key in _GPU_KERNELS if values.get(key)}

@@ -78,12 +78,12 @@ def injection_plan(neox_args: Any, tokenizer: Any) -> InjectionPlan:
 
 @dataclass(frozen=True)
 class RunStart:
-    """Where a run begins: its checkpoint (None: from the beginning), `iteration`, and two fields of its card."""
+    """Two fields of a run's card, and where the run begins: its checkpoint (None: from the beginning), `iteration`."""
 
-    checkpoint: Path | None
-    iteration: int
-    parent: Mapping[str, Any] | None
     run_id: str
+    parent: Mapping[str, Any] | None = None
+    checkpoint: Path | None = None
+    iteration: int = 0
 
 
 def check_start(neox_args: Any, plan: InjectionPlan | None) -> RunStart:
@@ -120,13 +120,13 @@ def check_start(neox_args: Any, plan: InjectionPlan | None) -> RunStart:
         )
     run_id = os.environ.get(RUN_ID) or new_run_id()
     if checkpoint is None:
-        return RunStart(None, 0, None, run_id)
+        return RunStart(run_id)
     for file in sorted(checkpoint.glob("*.pt")):
         if not zipfile.is_zipfile(file):  # torch.save writes the index of the archive last
             raise InputError(f"{file}: is cut off; {earlier_checkpoint(checkpoint)}")
     card = read_run_card(checkpoint) if (checkpoint / CARD_NAME).is_file() else None
     if neox_args.finetune:
-        return RunStart(checkpoint, 0, card.to_dict() if card is not None else None, run_id)
+        return RunStart(run_id, card.to_dict() if card is not None else None, checkpoint)
     if (card is not None) != section:
         difference = (
             "without a kisl section, so the exposures up to there are missing; remove the section"
@@ -137,7 +137,7 @@ def check_start(neox_args: Any, plan: InjectionPlan | None) -> RunStart:
             f"{checkpoint}: was trained {difference}, or set finetune: true to start a new run from these weights"
         )
     if card is not None and plan is not None:
-        check_resume(card, run_card(neox_args, plan, 0, (0, 0), RunStart(None, 0, None, run_id)), str(checkpoint))
+        check_resume(card, run_card(neox_args, plan, 0, (0, 0), RunStart(run_id)), str(checkpoint))
 
     # DeepSpeed does not redistribute ZeRO's optimizer state, and would fail in every worker.
     universal = (neox_args.deepspeed_extra_args or {}).get("checkpoint") or neox_args.checkpoint or {}
@@ -153,8 +153,8 @@ def check_start(neox_args: Any, plan: InjectionPlan | None) -> RunStart:
                 "DeepSpeed's ds_to_universal.py and load it as such"
             )
     if card is None:
-        return RunStart(checkpoint, 0, None, run_id)
-    return RunStart(checkpoint, card.iteration or 0, card.parent, card.run_id or run_id)
+        return RunStart(run_id, checkpoint=checkpoint)
+    return RunStart(card.run_id or run_id, card.parent, checkpoint, card.iteration or 0)
 
 
 # ---- the run card, written with every checkpoint

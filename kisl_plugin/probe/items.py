@@ -66,11 +66,7 @@ def read_items(form: str, metadata: Mapping[str, Any]) -> tuple[tuple[ProbeItem,
 
 
 def find_card_folder(metadata: Mapping[str, Any]) -> Path | None:
-    """The folder of the run card that `run_card` names, else (without `triples`) of the model's own, if it has one.
-
-    Raises:
-        InputError: a key is misspelt, `run_card` and `triples` are both given, or two cards differ.
-    """
+    """The folder of the run card that `run_card` names, else (without `triples`) of the model's own, if it has one."""
     for key in metadata:
         hint = did_you_mean(key, _KEYS)
         if hint and key not in _KEYS:

@@ -48,15 +48,10 @@ class Pair:
 
 
 def score_options(lm: Any, requests: Sequence[Any]) -> list[tuple[float, bool, int]]:
-    """Score each request's (context, option), tokenised as lm_eval tokenises them.
+    """Of each request's (context, option): log-likelihood (nats), whether greedy decoding gives it, number of tokens.
 
-    lm_eval's response cache (--use_cache) has questions and not models as keys, so it is neither read nor written.
-
-    Returns:
-        For each request the summed log-likelihood (nats), whether greedy decoding gives the option, and its tokens.
-
-    Raises:
-        InputError: the backend cannot count tokens, an option merges with its context, or does not fit the model.
+    lm_eval's response cache (--use_cache) has questions and not models as keys, so it is neither read nor written. What
+    cannot be scored is refused: an option that merges with its context, or does not fit the model.
     """
     check_can_count(lm)
     pairs = _encode(lm, [request.args[:2] for request in requests])
@@ -72,9 +67,6 @@ def text_loglikelihoods(lm: Any, requests: Sequence[Any]) -> list[float]:
 
     A text longer than the model's context is cut into windows as lm_eval's loglikelihood_rolling cuts it. That one
     also scores BOS where the tokenizer adds it; here BOS (else EOS) is before the text and is not scored.
-
-    Raises:
-        InputError: the backend cannot count tokens, the tokenizer has neither BOS nor EOS, or a text has no tokens.
     """
     check_can_count(lm)
     prefix = lm.prefix_token_id
@@ -130,11 +122,7 @@ def answers_checked(lm: Any) -> Iterator[None]:
 
     A server that does not echo the prompt returns too few log-probabilities, and lm_eval sums none: every option would
     be certain. One that puts BOS before a text returns one too many, and other tokens would be summed. One that
-    returns a constant has not looked at the text.
-
-    Raises:
-        InputError: from within the block, on the first such answer; at its end, if all numbers were one constant.
-        KislError: the server cannot be reached or refuses to answer.
+    returns a constant has not looked at the text; this is known at the end of the block only.
     """
     parse = getattr(lm, "parse_logprobs", None)
     if parse is None:

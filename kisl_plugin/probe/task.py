@@ -129,20 +129,15 @@ def _caller_of(kind: type) -> Any | None:
 
 def _model_folder(lm: Any) -> str | None:
     """The folder or name where the model's run card would be; "" if it has none of its own, None if it is unknown."""
-    adapter = _adapter_of(lm)
-    if adapter:  # the base model's card does not describe the training of the adapter
+    in_memory = "of a model in memory" if hasattr(getattr(lm, "pretrained", None), "peft_config") else ""
+    adapter = str(getattr(lm, "peft", None) or getattr(lm, "delta", None) or in_memory)
+    if adapter:  # a PEFT adapter or delta weights: the base model's card does not describe their training
         return adapter if Path(adapter).is_dir() else ""
     arguments = getattr(lm, "model_args", None)
     argument = arguments.get("model") if isinstance(arguments, Mapping) else None
     model = getattr(lm, "pretrained", None) or argument or getattr(lm, "model", None)
     name = getattr(model, "name_or_path", model)
     return os.fspath(name) if isinstance(name, (str, os.PathLike)) else None
-
-
-def _adapter_of(lm: Any) -> str:
-    """The PEFT adapter or delta weights on top of the pretrained ones, "" if there are none."""
-    in_memory = "of a model in memory" if hasattr(getattr(lm, "pretrained", None), "peft_config") else ""
-    return str(getattr(lm, "peft", None) or getattr(lm, "delta", None) or in_memory)
 
 
 # ---- facts
@@ -239,9 +234,6 @@ def read_passages(metadata: Mapping[str, Any]) -> tuple[str, ...]:
     """The passages of the file that `metadata["background"]` names, else the bundled ones, in the file's order.
 
     A .txt file is one passage; a .jsonl file gives the key `text` of every row.
-
-    Raises:
-        InputError: the file cannot be read, or a passage is empty.
     """
     path = Path(str(metadata.get("background", BUNDLED_FILE)))
     if path.suffix not in (".txt", ".jsonl"):

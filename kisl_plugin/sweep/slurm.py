@@ -19,13 +19,12 @@ from kisl_plugin.sweep.steps import checkpoint_step, is_trained, record_failure,
 __all__ = ["RunJob", "jobs_in_queue", "submit_sweep"]
 
 # The keys of the section `slurm` that are not passed to sbatch as they are, and their defaults.
-_HOURS, _REQUEUES, _SIGNAL_SECONDS = 24.0, 100, 120
 _OPTIONS: Mapping[str, tuple[Any, Any, str]] = {
     "gpus": (0, is_whole, "a whole number"),  # of each node
     "nodes": (1, lambda v: is_whole(v, 1), "a whole number, 1 or more"),
-    "hours": (_HOURS, lambda v: is_number(v) and v > 0, "a number above 0"),
-    "requeues": (_REQUEUES, is_whole, "a whole number"),
-    "signal_seconds": (_SIGNAL_SECONDS, lambda v: is_whole(v, 1), "a whole number, 1 or more"),
+    "hours": (24.0, lambda v: is_number(v) and v > 0, "a number above 0"),
+    "requeues": (100, is_whole, "a whole number"),
+    "signal_seconds": (120, lambda v: is_whole(v, 1), "a whole number, 1 or more"),
     "setup": ([], lambda v: isinstance(v, list), "a list of shell commands"),
 }
 _WAIT_SECONDS = 10.0  # for another process that works on the run
