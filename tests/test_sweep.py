@@ -17,7 +17,7 @@ from kisl_plugin.errors import InputError
 from kisl_plugin.grid import all_runs, yaml_of
 from kisl_plugin.neox_config import read_yamls
 from kisl_plugin.plan import read_settings
-from kisl_plugin.sweep import Sweep, plan_sweep, read_sweep
+from kisl_plugin.sweep import Sweep, disk_of, plan_sweep, read_sweep
 from kisl_plugin.sweep.pool import places
 
 PAPER: dict[str, Any] = {
@@ -223,12 +223,13 @@ def test_the_plan_of_the_paper_s_grid_counts_what_it_takes_and_starts_nothing(tm
 
 def test_a_plan_for_the_embedded_engine_measures_this_machine(world: Path, tmp_path: Path) -> None:
     plan = plan_sweep(small(world, tmp_path), measure=True)
-    (row,) = plan.rows
+    (state,) = plan.states
+    run, seconds = state.run, plan.seconds_left(state)
     assert plan.basis.startswith("measured here")
-    assert row.seconds_left is not None
-    assert row.seconds_left > 0
-    assert row.flops_left == row.flops == 6 * row.params * row.tokens
-    assert row.disk == row.params * (5 * 12 + 4)  # 5 checkpoints in fp32 with Adam's moments, and the model
+    assert seconds is not None
+    assert seconds > 0
+    assert state.flops_left == run.flops == 6 * run.params * run.tokens
+    assert disk_of(run) == run.params * (5 * 12 + 4)  # 5 checkpoints in fp32 with Adam's moments, and the model
 
 
 # ---- what runs side by side

@@ -14,7 +14,6 @@ from kisl_plugin.progress import duration, text_table
 
 if TYPE_CHECKING:
     from kisl_plugin.sweep import RunState, Sweep
-    from kisl_plugin.sweep.estimate import PlanRow
 
 FILE = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 OUT = click.option(
@@ -123,30 +122,34 @@ def status(file: Path, out: Path, only: tuple[str, ...]) -> None:
 
 
 def _show_plan(grid: "Sweep", calibrate: bool | None) -> None:
-    from kisl_plugin.sweep import plan_sweep
+    from kisl_plugin.sweep import disk_of, plan_sweep
 
-    result = plan_sweep(grid, grid.engine == "local" if calibrate is None else calibrate)
+    plan = plan_sweep(grid, grid.engine == "local" if calibrate is None else calibrate)
 
-    def cells(name: Sequence[str], rows: "Sequence[PlanRow]") -> list[str]:
-        """The row of one model, or of all."""
-        seconds = [row.seconds_left for row in rows if row.seconds_left is not None]
-        hours = _figure(sum(seconds) / 3600) if len(seconds) == len(rows) else "?"
-        runs, done = sum(row.runs for row in rows), sum(row.done for row in rows)
-        flops, left = sum(row.flops for row in rows), sum(row.flops_left for row in rows)
-        disk = _bytes(sum(row.disk for row in rows))
-        return [*name, str(runs), str(done), f"{flops:.3g}", f"{left:.3g}", hours, disk]
+    def cells(name: Sequence[str], states: "Sequence[RunState]") -> list[str]:
+        """The row of one model at one budget, or of all."""
+        seconds = [plan.seconds_left(one) for one in states]
+        hours = "?" if None in seconds else _figure(sum(one or 0 for one in seconds) / 3600)
+        done = sum(one.state == "probed" for one in states)
+        flops, left = sum(one.run.flops for one in states), sum(one.flops_left for one in states)
+        disk = _bytes(sum(disk_of(one.run) for one in states))
+        return [*name, str(len(states)), str(done), f"{flops:.3g}", f"{left:.3g}", hours, disk]
 
-    table = [["model", "N", "D", "runs", "done", "FLOPs", "left", f"{result.device}-hours", "disk"]]
-    table += [cells((row.model, count(row.params), count(row.tokens)), [row]) for row in result.rows]
-    if len(result.rows) > 1:
-        table.append(cells(("all", "", ""), result.rows))
+    table = [["model", "N", "D", "runs", "done", "FLOPs", "left", f"{plan.device}-hours", "disk"]]
+    groups: dict[tuple[str, int, int], list[RunState]] = {}
+    for state in plan.states:
+        groups.setdefault((state.run.model, state.run.params, state.run.tokens), []).append(state)
+    for (model, params, tokens), members in groups.items():
+        table.append(cells((model, count(params), count(tokens)), members))
+    if len(groups) > 1:
+        table.append(cells(("all", "", ""), plan.states))
     click.echo("\n".join(text_table(table, "<>>>>>>>>")))
-    click.echo(f"\n{result.device}-hours of what is left: {result.basis}")
-    click.echo(f"disk: {_bytes(result.free)} free")
+    click.echo(f"\n{plan.device}-hours of what is left: {plan.basis}")
+    click.echo(f"disk: {_bytes(plan.free)} free")
     click.echo(f"YAMLs: {grid.out / 'configs'}")
-    if result.missing:
+    if plan.missing:
         click.echo("missing files, and the command that makes each:")
-    for line in result.missing:
+    for line in plan.missing:
         # The commands are to be copied: no word of them is broken.
         click.echo(textwrap.fill(line, 80, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False))
 

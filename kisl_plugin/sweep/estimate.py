@@ -1,6 +1,7 @@
 """What a sweep will take: tokens, FLOPs, hours and disk; and the speed of this machine, from a short calibration."""
 
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,7 @@ from kisl_plugin.schedule import MOST_SAMPLES
 from kisl_plugin.sweep.spec import Sweep, SweepRun, missing_inputs, vocabulary_of
 from kisl_plugin.sweep.steps import RunState, state_of
 
-__all__ = ["PlanRow", "SweepPlan", "calibrate", "plan_sweep"]
+__all__ = ["SweepPlan", "calibrate", "disk_of", "plan_sweep"]
 
 # Where nothing was measured: bfloat16 on an A100, and the share of it that training commonly reaches.
 GPU_FLOPS, GPU_SHARE = 312e12, 0.4
@@ -24,37 +25,25 @@ _MODEL_BYTES = {"fp32": 4, "bfloat16": 2, "fp16": 2}
 
 
 @dataclass(frozen=True)
-class PlanRow:
-    """The runs of one model at one budget: how many, how many are done, and what they take.
-
-    `flops` is C of all of them, `flops_left` of what is not trained yet, `seconds_left` the time of that on one GPU or
-    CPU thread (None if the speed is unknown), `disk` the bytes of all their files.
-    """
-
-    model: str
-    params: int
-    tokens: int
-    runs: int
-    done: int
-    flops: float
-    flops_left: float
-    seconds_left: float | None
-    disk: float
-
-
-@dataclass(frozen=True)
 class SweepPlan:
     """What a sweep will take.
 
-    `missing` are input files that are not there, `device` is GPU or CPU, `basis` says where its speed is from, and
+    `states` says where each run stands, `speeds` are the FLOP/s of one GPU or CPU thread (`device`) by model, without
+    those that are unknown, and `basis` says where they are from. `missing` are input files that are not there, and
     `free` is the disk space in bytes.
     """
 
-    rows: tuple[PlanRow, ...]
-    missing: tuple[str, ...]
+    states: tuple[RunState, ...]
+    speeds: Mapping[str, float]
     device: str
     basis: str
+    missing: tuple[str, ...]
     free: int
+
+    def seconds_left(self, state: RunState) -> float | None:
+        """Of the training of a run, on one GPU or CPU thread; None if the speed is unknown."""
+        speed = self.speeds.get(state.run.model)
+        return state.flops_left / speed if speed else None
 
 
 def plan_sweep(sweep: Sweep, measure: bool = False) -> SweepPlan:
@@ -80,32 +69,13 @@ def plan_sweep(sweep: Sweep, measure: bool = False) -> SweepPlan:
     elif sweep.engine == "neox":
         speeds = {run.model: GPU_FLOPS * GPU_SHARE for run in sweep.runs}
         basis = f"assumed, {GPU_SHARE:.0%} of {GPU_FLOPS / 1e12:.0f} TFLOP/s; --calibrate measures it"
-    groups: dict[tuple[str, int], list[RunState]] = {}
-    for state in map(state_of, sweep.runs):
-        groups.setdefault((state.run.model, state.run.tokens), []).append(state)
-    rows = []
-    for (model, tokens), members in groups.items():
-        left = sum(one.flops_left for one in members)
-        rows.append(
-            PlanRow(
-                model=model,
-                params=members[0].run.params,
-                tokens=tokens,
-                runs=len(members),
-                done=sum(one.state == "probed" for one in members),
-                flops=sum(one.run.flops for one in members),
-                flops_left=left,
-                seconds_left=left / speeds[model] if model in speeds else None,
-                disk=sum(_disk(one.run) for one in members),
-            )
-        )
     out = sweep.out.resolve()
     existing = next(folder for folder in (out, *out.parents) if folder.exists())
-    missing = tuple(missing_inputs(sweep))
-    return SweepPlan(tuple(rows), missing, device, basis, shutil.disk_usage(existing).free)
+    states, missing = tuple(map(state_of, sweep.runs)), tuple(missing_inputs(sweep))
+    return SweepPlan(states, speeds, device, basis, missing, shutil.disk_usage(existing).free)
 
 
-def _disk(run: SweepRun) -> float:
+def disk_of(run: SweepRun) -> float:
     """Bytes of the checkpoints that are kept and of the finished model."""
     precision = str(run.values.get("precision") or "fp32")
     factor = run.values.get("checkpoint_factor")

@@ -6,7 +6,7 @@ A run's folder is named for its inputs, a hash of them included, so another valu
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from itertools import product
@@ -70,7 +70,7 @@ class SweepRun:
     tokens: int
     data: Mapping[str, str | None]
     out: Path
-    slurm: Mapping[str, Any] = field(default_factory=dict)
+    slurm: Mapping[str, Any]
 
     @property
     def train_iters(self) -> int:
