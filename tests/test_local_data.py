@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_world import settings as run_settings
+from tiny_world import write_yaml
 
+import kisl_plugin.local.data
 from kisl_plugin.errors import InputError
 from kisl_plugin.indexed import IndexedDataset, IndexedWriter
-from kisl_plugin.local.data import PackedRows, split_documents
+from kisl_plugin.local.config import read_config
+from kisl_plugin.local.data import PackedRows, read_data, split_documents
 
 
 def corpus_of(folder: Path, sizes: list[int]) -> IndexedDataset:
@@ -68,3 +72,21 @@ def test_a_split_that_is_too_small_says_so(tmp_path: Path) -> None:
     corpus = corpus_of(tmp_path, [5, 5])
     with pytest.raises(InputError, match="10 tokens in 2 documents; one row needs 65"):
         PackedRows(corpus, np.arange(2), 4, 64, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"train_iters": 400_000}, "times in a run of"), ({"kisl": {"triples": "none.csv", "frequency": 1}}, "none.csv")],
+)
+def test_what_is_to_be_said_or_refused_comes_before_the_rows_are_laid_out(
+    changes: dict[str, object], message: str, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lay_out(*_: object) -> None:
+        raise InputError("the rows")
+
+    monkeypatch.setattr(kisl_plugin.local.data, "PackedRows", lay_out)
+    config = read_config([write_yaml(tmp_path / "run.yml", run_settings(world, tmp_path / "out", **changes))])
+    said: list[str] = []
+    with pytest.raises(InputError) as caught:
+        read_data(config, said.append)
+    assert message in " ".join([*said, str(caught.value)])

@@ -1,5 +1,6 @@
 """What a run of the embedded engine reads: GPT-NeoX's order of rows, with the statements inserted."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,7 @@ from kisl_plugin.indexed import IndexedDataset
 from kisl_plugin.injection import InjectedDataset, Rows
 from kisl_plugin.local.config import LocalConfig
 from kisl_plugin.neox_config import missing_files, missing_files_error
-from kisl_plugin.plan import InjectionPlan, make_plan, read_settings
+from kisl_plugin.plan import InjectionPlan, describe_passes, make_plan, read_settings
 
 __all__ = ["PackedRows", "RunData", "read_data", "split_documents"]
 
@@ -100,8 +101,11 @@ class RunData:
     plan: InjectionPlan | None
 
 
-def read_data(config: LocalConfig) -> RunData:
+def read_data(config: LocalConfig, say: Callable[[str], object] | None = None) -> RunData:
     """Open the tokenizer and the corpus, and lay out the run's rows.
+
+    What is wrong, and what `say` takes (that the corpus is read many times), comes first: the rows of many passes take
+    a minute.
 
     Raises:
         InputError: a file is missing or bad, or the injection does not fit.
@@ -121,7 +125,9 @@ def read_data(config: LocalConfig) -> RunData:
         except InputError as error:
             raise InputError(f"{config['data_path']}: {name} (split {config['split']!r}): {error}") from None
 
-    train: Rows = rows(train_documents, config.samples, "train")
+    warning = describe_passes(int(corpus.sizes.sum(dtype="int64")), config.samples * config["seq_length"])
+    if warning and say:
+        say(warning)
     plan = None
     if settings is not None:
         try:
@@ -133,6 +139,8 @@ def read_data(config: LocalConfig) -> RunData:
             )
         except InputError as error:
             raise InputError(f"{config.where}: kisl: {error}") from None
+    train: Rows = rows(train_documents, config.samples, "train")
+    if plan is not None:
         train = InjectedDataset(train, [statement.tokens for statement in plan.statements], plan.schedule, eod)
     evaluations = config["train_iters"] // config["eval_interval"] + 1
     held_out = evaluations * config["eval_iters"] * config.batch

@@ -32,7 +32,6 @@ from kisl_plugin.local import training
 from kisl_plugin.local.config import LocalConfig, read_config
 from kisl_plugin.local.data import RunData, read_data
 from kisl_plugin.neox_config import ROUNDING_KEYS
-from kisl_plugin.plan import describe_passes
 from kisl_plugin.progress import Progress
 from kisl_plugin.runcard import CARD_NAME, RunCard, check_resume, describe_optimizer, read_run_card, write_run_card
 from kisl_plugin.triples import triples_to_jsonl
@@ -63,10 +62,7 @@ class LocalEngine:
             raise InputError(f"{config.where}: save is missing; checkpoints and the finished model are written there")
         folder = Path(config["save"])
         with hold_save(folder, config.where):
-            data = read_data(config)
-            warning = describe_passes(int(data.corpus.sizes.sum(dtype="int64")), config.samples * config["seq_length"])
-            if warning:
-                print(warning)
+            data = read_data(config, print)
             run = _Run(config, data)
             try:
                 return run.train()
