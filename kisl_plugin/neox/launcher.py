@@ -136,9 +136,8 @@ def launch(script: str, arguments: list[str]) -> None:
                 merged = Path(stack.enter_context(TemporaryDirectory())) / configs[0].name
                 merged.write_text(yaml.safe_dump(dict(yamls.values), sort_keys=False), encoding="utf-8")
                 arguments = [str(merged), *others]
-            neox_args = read_arguments(
-                [str(Path(__file__).with_name("worker.py")) if job else script, *arguments], yamls, on_cpu
-            )
+            program = str(Path(__file__).with_name("worker.py")) if job else script
+            neox_args = read_arguments([program, *arguments], yamls, on_cpu)
             if job == "train":
                 check_run(neox_args, stack)
             # deepy.py reads the configuration by this function.
