@@ -298,32 +298,28 @@ def _in_characters(text: str, mentions: Sequence[_Mention]) -> list[_Mention]:
     if not mentions:
         return []
     data = b" %b " % text.encode("utf-8", "replace")  # _fold_long puts a space on either side
-    # Folded stretches of `data`, and for each folded byte the bytes it was made of, source … source_end - 1: what is
-    # ASCII folds byte by byte, other pieces fold as a whole.
-    stretches, sources, source_ends, last = [], [], [], 0
-    for start, end in (*_runs_beyond_ascii(data), (len(data), len(data))):
-        stretches.append(data[last:start].translate(_FOLD_ASCII))
-        sources.append(np.arange(last, start))
-        source_ends.append(np.arange(last + 1, start + 1))
-        for begin, stop, folded in _pieces(data[start:end]):
-            stretches.append(folded)
-            sources.append(np.full(len(folded), start + begin))
-            source_ends.append(np.full(len(folded), start + stop))
-        last = end
-    source, source_end = np.concatenate(sources), np.concatenate(source_ends)
-    is_space = np.frombuffer(b"".join(stretches), dtype=np.uint8) == _SPACE
+    # For each byte how many folded bytes were made of it, and of which bytes, up to which, those were made: what is
+    # ASCII folds byte by byte, other pieces fold as a whole, counted at their first byte.
+    sizes, ends = np.ones(len(data), dtype=np.int64), np.arange(1, len(data) + 1)
+    for start, end in _runs_beyond_ascii(data):
+        for begin, stop, size in _pieces(data[start:end]):
+            sizes[start + begin : start + stop] = 0
+            sizes[start + begin] = size
+            ends[start + begin] = start + stop
+    is_space = np.frombuffer(_fold_long(text), dtype=np.uint8) == _SPACE
     kept = np.append(True, ~(is_space[1:] & is_space[:-1]))  # one space in place of several
+    source, source_end = np.repeat(np.arange(len(data)), sizes)[kept], np.repeat(ends, sizes)[kept]
     # In UTF-8 every character has one byte that is not 10xxxxxx.
     character = np.concatenate([[0], np.cumsum((np.frombuffer(data, dtype=np.uint8) & 0xC0) != 0x80)])
-    numbers, starts, ends = (np.array(column) for column in zip(*mentions, strict=True))
+    numbers, starts, stops = (np.array(column) for column in zip(*mentions, strict=True))
     # Less the space in front; a mark at the beginning of the text has joined with that space.
-    begins = (character[source[kept][starts]] - 1).clip(0)
-    stops = character[source_end[kept][ends - 1]] - 1
-    return list(zip(numbers.tolist(), begins.tolist(), stops.tolist(), strict=True))
+    begins = (character[source[starts]] - 1).clip(0)
+    return list(zip(numbers.tolist(), begins.tolist(), (character[source_end[stops - 1]] - 1).tolist(), strict=True))
 
 
-def _pieces(run: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """The parts of a run beyond ASCII that fold independently: begin, stop (exclusive) in bytes, folded form."""
+@lru_cache(_CACHED_RUNS)
+def _pieces(run: bytes) -> list[tuple[int, int, int]]:
+    """The parts of a run that fold independently: begin, stop (exclusive), and the bytes of the folded form."""
     pieces: list[str] = []
     for char in run.decode():
         first = unicodedata.normalize("NFKC", char)[0]
@@ -332,11 +328,12 @@ def _pieces(run: bytes) -> Iterator[tuple[int, int, bytes]]:
             pieces[-1] += char
         else:
             pieces.append(char)
-    begin = 0
+    parts, begin = list[tuple[int, int, int]](), 0
     for piece in pieces:
         stop = begin + len(piece.encode())
-        yield begin, stop, _fold_characters(piece)
+        parts.append((begin, stop, len(_fold_characters(piece))))
         begin = stop
+    return parts
 
 
 # The spellings by which a subject and an object are searched.
@@ -427,13 +424,13 @@ class _TripleMatcher:
         while first < len(texts):
             most = (sizes[first - 1] if first else 0) + _CHARACTERS_AT_ONCE
             stop = max(first + 1, int(np.searchsorted(sizes, most)))
-            for text, candidates in self._candidates(texts[first:stop]):
-                matches[first + text] = self._matches(texts[first + text], candidates)
+            for text, candidates, spellings in self._candidates(texts[first:stop]):
+                matches[first + text] = self._matches(texts[first + text], candidates, spellings)
             first = stop
         return matches
 
-    def _candidates(self, texts: Sequence[str]) -> Iterator[tuple[int, list[int]]]:
-        """The numbers of texts, each with its candidates, ascending."""
+    def _candidates(self, texts: Sequence[str]) -> Iterator[tuple[int, list[int], list[int]]]:
+        """The numbers of texts, each with its candidates, ascending, and with the spellings that may be in it."""
         owners, spellings = self._search(texts)
         wordless, count = self._search.wordless, len(self._spellings)
         everywhere = np.arange(len(texts)).repeat(len(wordless)) * count + np.tile(wordless, len(texts))
@@ -450,9 +447,10 @@ class _TripleMatcher:
             stated[rows[is_there]] = True
             owners, triples = owners[stated], triples[stated]
         for text in np.unique(owners).tolist():
-            yield text, triples[owners == text].tolist()
+            of_text = slice(*np.searchsorted(present, [text * count, (text + 1) * count]))
+            yield text, triples[owners == text].tolist(), (present[of_text] - text * count).tolist()
 
-    def _matches(self, text: str, candidates: list[int]) -> list[Match]:
+    def _matches(self, text: str, candidates: list[int], spellings: list[int]) -> list[Match]:
         folded = _one_space(_fold_long(text))
         sides = [
             (self._subjects[self._subject_ends[k] : self._subject_ends[k + 1]].tolist(),
@@ -461,7 +459,7 @@ class _TripleMatcher:
         ]  # fmt: skip
         mentions = [
             (number, at, at + len(self._spellings[number]))
-            for number in {number for side in sides for numbers in side for number in numbers}
+            for number in {number for side in sides for numbers in side for number in numbers}.intersection(spellings)
             for at in _whole_words(self._spellings[number], folded)
         ]
         places: dict[int, list[_Span]] = defaultdict(list)
