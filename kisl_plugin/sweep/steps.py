@@ -327,6 +327,7 @@ def serve() -> None:
             failure = None
             try:
                 run_steps(runs.get())
-            except KislError as error:
-                failure = error
+            except KislError as error:  # perhaps of a plugin's own class, which need not be one that can be pickled
+                kind = next(kind for kind in (BusyError, InputError, KislError) if isinstance(error, kind))
+                failure = kind(str(error))
             answers.write(pickle.dumps(failure))
