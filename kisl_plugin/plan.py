@@ -267,13 +267,20 @@ def _make_statements(
     triples: list[Triple], frequencies: Mapping[str, int], settings: InjectionSettings, encode: Encode
 ) -> list[Statement]:
     verbalizer, templates = verbalizer_of(settings.form), settings.templates
+    refused: dict[str, list[str]] = {}  # all relations that cannot be stated, by the reason
     for relation in sorted({triple.relation_id for triple in triples}):
-        count = verbalizer.count(relation)
+        try:
+            count = verbalizer.count(relation)
+        except InputError as error:
+            refused.setdefault(str(error).removeprefix(f"relation {relation!r}: "), []).append(relation)
+            continue
         if max(templates) >= count:
             raise InputError(
                 f"kisl.template is {settings.template!r}; the form {settings.form!r} of relation {relation!r} has "
                 f"{count} templates, numbered from 0"
             )
+    for reason, relations in refused.items():
+        raise InputError(f"relation{'s' * (len(relations) > 1)} {', '.join(map(repr, relations))}: {reason}")
     statements: list[Statement] = []
     first_of: dict[bytes, Statement] = {}
     for k, triple in enumerate(triples):

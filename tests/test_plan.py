@@ -55,6 +55,12 @@ def test_a_template_that_a_relation_lacks_is_named(tmp_path: Path) -> None:
         plan_of(tmp_path, facts(), template=[0, 9])
 
 
+def test_all_relations_without_templates_are_named_at_once(tmp_path: Path) -> None:
+    triples = [replace(t, relation_id={"P19": "P1"}.get(t.relation_id, "P2")) for t in facts()]
+    with pytest.raises(InputError, match=r"relations 'P1', 'P2': no templates \(built in: P19, "):
+        plan_of(tmp_path, [*facts(), *triples])
+
+
 def test_groups_have_their_own_frequencies(tmp_path: Path) -> None:
     triples = [replace(t, group="rare") if k % 3 == 0 and t.group != "control" else t for k, t in enumerate(facts())]
     plan = plan_of(tmp_path, triples, frequency={"rare": 2, "injected": 9})
