@@ -14,7 +14,8 @@ Speeds are per second of processor time, so that a busy machine disturbs them le
     library; on few documents, since it is slow;
 (g) two workers beside one, by the clock, on --gigabytes: only on a machine that does nothing else;
 (h) a million triples: how long the matcher takes to make, and its memory, in a process of its own;
-(i) kisl corpus audit of (e) with the triples, and beside it the tokenizers library, which only decodes.
+(i) kisl corpus audit of (e) with the triples, and beside it the tokenizers library, which only decodes;
+(j) a build of 20,000 files of one line.
 
 Without --text: docstrings of installed packages. Texts are repeated to --megabytes; a .txt file is cut at line ends to
 documents of 4,000 characters. Triples beyond those of the file are made by pairing words of its labels.
@@ -37,7 +38,7 @@ from pathlib import Path
 import numpy as np
 
 DOCUMENT, BATCH, FEW = 4000, 256, 1000
-MANY = 1_000_000
+MANY, FILES = 1_000_000, 20_000
 DOCSTRINGS = 20_000_000  # characters; the installed packages have not many more
 
 if __name__ == "__main__":  # before the libraries start their threads
@@ -273,6 +274,10 @@ def main() -> None:
         ids = [result.get(document).tolist() for document in range(min(FEW, len(result)))]
         tokenizer, _ = read_tokenizer(folder / "tokenizer.json")
         decoding = kept * len(ids) / len(result) / cpu_seconds(lambda: tokenizer.decode_batch(ids))
+        (folder / "lines").mkdir()
+        for number in range(FILES):
+            (folder / "lines" / f"{number:05d}.txt").write_text(f"Line {number}.\n", encoding="utf-8")
+        small_files = cpu_seconds(lambda: build(folder, "small", "none", inputs="lines"))
         # (g) The same files under many names: the start, and the merge, must not count for much.
         (folder / "many").mkdir()
         for copy in range(max(1, round(args.gigabytes * 1000 / size))):
@@ -301,6 +306,7 @@ def main() -> None:
     million = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1]
     print(f"(h)  a million triples                {million}")
     print(f"(i)  the audit                        {auditing:8.1f} MB/s; the tokenizers library decodes {decoding:.1f}")
+    print(f"(j)  {FILES:,} files of one line           {small_files:6.0f} s")
 
 
 if __name__ == "__main__":
