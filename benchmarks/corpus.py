@@ -50,7 +50,7 @@ from kisl_plugin import matching  # noqa: E402
 from kisl_plugin.corpus.audit import _ShareCounter  # noqa: E402
 from kisl_plugin.corpus.build import BuildOptions, build_corpus  # noqa: E402
 from kisl_plugin.corpus.tokenizer import BatchEncoder, train_tokenizer  # noqa: E402
-from kisl_plugin.demo import docstrings  # noqa: E402
+from kisl_plugin.demo_data import docstrings  # noqa: E402
 from kisl_plugin.huggingface import read_tokenizer  # noqa: E402
 from kisl_plugin.indexed import IndexedDataset, IndexedWriter  # noqa: E402
 from kisl_plugin.matching import MatchRules, matcher_of  # noqa: E402

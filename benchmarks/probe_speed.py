@@ -38,7 +38,7 @@ from lm_eval.tasks import TaskManager
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from kisl_plugin.demo import docstrings
+from kisl_plugin.demo_data import docstrings
 from kisl_plugin.files import resource
 from kisl_plugin.huggingface import EOD_TOKEN, write_model
 from kisl_plugin.probe import scoring

@@ -22,7 +22,8 @@ import matplotlib.figure
 import matplotlib.image
 
 from kisl_plugin.fit import fit_results, write_report
-from kisl_plugin.grid import GRID, MODELS, Run
+from kisl_plugin.grid import GRID, Run
+from kisl_plugin.llama import MODELS
 from kisl_plugin.runcard import RunCard
 
 FOLDER = Path(__file__).parents[1] / "examples" / "simulated"

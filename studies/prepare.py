@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kisl_plugin.corpus.tokenizer import train_tokenizer
-from kisl_plugin.demo import answered_question, choose_facts, docstrings, names_for_tokenizer
-from kisl_plugin.grid import DEMO_VOCABULARY
+from kisl_plugin.demo_data import answered_question, choose_facts, docstrings, names_for_tokenizer
 from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import IndexedWriter
+from kisl_plugin.llama import DEMO_VOCABULARY
 from kisl_plugin.matching import matcher_of
 from kisl_plugin.triples import CONTROL, Triple, read_triples, triples_to_jsonl
 from kisl_plugin.verbalize import statement

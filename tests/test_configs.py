@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from kisl_plugin.cli.main import main
-from kisl_plugin.demo import FULL, choose_facts
+from kisl_plugin.demo_data import FULL, choose_facts
 from kisl_plugin.files import resource
-from kisl_plugin.grid import GRID, MODELS, SEED, TINY, TINY_MODELS, LlamaShape, Model, all_runs, yaml_of
+from kisl_plugin.grid import GRID, SEED, TINY, all_runs, yaml_of
+from kisl_plugin.llama import MODELS, TINY_MODELS, LlamaShape, Model
 from kisl_plugin.local.config import read_config
 from kisl_plugin.neox_config import padded_vocabulary, read_yamls, swiglu_width
 from kisl_plugin.plan import InjectionSettings, read_settings

@@ -13,7 +13,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from kisl_plugin.cli.main import main as kisl
-from kisl_plugin.demo import FULL, QUICK, Scale, choose_facts, docstrings
+from kisl_plugin.demo_data import FULL, QUICK, Scale, choose_facts, docstrings
 from kisl_plugin.errors import KislError
 from kisl_plugin.files import resource
 from kisl_plugin.hookspecs import Match
@@ -39,7 +39,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Resul
     pytest.importorskip("lm_eval")
     out = tmp_path_factory.mktemp("demo") / "kisl-demo"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kisl_plugin.demo.QUICK", SMALL)
+        patch.setattr("kisl_plugin.demo_data.QUICK", SMALL)
         result = run("--out", out)
         assert result.exit_code == 0, result.output
         yield out, result
@@ -204,7 +204,7 @@ def test_documents_that_state_a_fact_are_left_out_and_counted(monkeypatch: pytes
     assert left_out > 0
     assert not any("array" in text for text in kept)
     assert sum(map(len, kept)) >= 100_000
-    monkeypatch.setattr("kisl_plugin.demo.PACKAGES", ("pluggy", "no_such_package"))
+    monkeypatch.setattr("kisl_plugin.demo_data.PACKAGES", ("pluggy", "no_such_package"))
     with pytest.raises(KislError, match=r"contain [\d,]+ characters of docstrings; the demo needs 10,000,000"):
         docstrings(10_000_000, lambda texts: [[] for _ in texts])
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from kisl_plugin.errors import InputError
 from kisl_plugin.files import resource
 from kisl_plugin.fit.predict import MeasuredSweep, Prediction, frequencies_of, write_configs
-from kisl_plugin.grid import BYTES_A_PARAMETER, BYTES_OF_A_GPU, GRID, LLAMA2, MODELS, LlamaShape, model_of
+from kisl_plugin.grid import GRID
+from kisl_plugin.llama import BYTES_A_PARAMETER, BYTES_OF_A_GPU, LLAMA2, MODELS, LlamaShape, model_of
 from kisl_plugin.local.config import read_config
 from kisl_plugin.neox_config import padded_vocabulary, read_yamls, swiglu_width
 from kisl_plugin.plan import read_settings

@@ -44,7 +44,8 @@ def demo(out: Path, seed: int, quick: bool, only_data: bool) -> None:
 
     Example: kisl demo --out my-demo
     """
-    from kisl_plugin.demo import FULL, QUICK, prepare_data, run_demo
+    from kisl_plugin.demo import run_demo
+    from kisl_plugin.demo_data import FULL, QUICK, prepare_data
 
     scale, began = QUICK if quick else FULL, time.monotonic()
     if only_data:

@@ -28,7 +28,8 @@ def export(
     Example: kisl export checkpoints/1b_f200 1b_f200
     """
     from kisl_plugin.huggingface import push_to_hub as upload
-    from kisl_plugin.neox.export import TOLERANCE, export_checkpoint
+    from kisl_plugin.neox.export import export_checkpoint
+    from kisl_plugin.neox.verify import TOLERANCE
     from kisl_plugin.runcard import CARD_NAME
 
     done = export_checkpoint(checkpoint, out, tokenizer, any_commit=any_commit, verify=verify)

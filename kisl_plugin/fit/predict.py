@@ -22,7 +22,8 @@ from kisl_plugin.fit.collapse_points import OPEN, RAY, CollapsePoint, Interval, 
 from kisl_plugin.fit.joint import JointLaw
 from kisl_plugin.fit.law import FEWEST_MODELS, InfusionLaw
 from kisl_plugin.fit.text import count, share_of_budget
-from kisl_plugin.grid import DEMO_VOCABULARY, GRID, TINY, VOCABULARY, Facts, Run, model_of, yaml_of
+from kisl_plugin.grid import GRID, TINY, Facts, Run, yaml_of
+from kisl_plugin.llama import DEMO_VOCABULARY, VOCABULARY, model_of
 from kisl_plugin.plan import InjectionSettings, read_settings
 from kisl_plugin.runcard import RunCard
 from kisl_plugin.schedule import MOST_SAMPLES

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from kisl_plugin import grid
+from kisl_plugin import grid, llama
 from kisl_plugin.errors import InputError, did_you_mean, is_whole
 from kisl_plugin.files import sha256, sha256_of_files, write_atomically
 from kisl_plugin.indexed import IndexedDataset, file_of
@@ -176,7 +176,7 @@ def read_sweep(source: Path | str | Mapping[str, Any], out: Path = Path()) -> Sw
     budgets = [float(tokens) for tokens in file.list_of("tokens", [0], _is_count, "numbers above 0")]
     seeds = file.list_of("seed", [grid.SEED], is_whole, "whole numbers")
     # Sections of models that are left out for now do no harm.
-    names = [*labels, *(model.name for model in (*grid.MODELS, *grid.TINY_MODELS))]
+    names = [*labels, *(model.name for model in (*llama.MODELS, *llama.TINY_MODELS))]
     data_path = file.value("data_path", None, lambda v: isinstance(v, str) and bool(v), "a path")
     tasks = file.list_of("tasks", ["kisl"], lambda v: isinstance(v, str) and bool(v), "names of tasks")
     tasks = list(dict.fromkeys(name.strip() for text in tasks for name in text.split(",")))
@@ -306,7 +306,7 @@ def _size(values: dict[str, Any], budget: float, label: str, inputs: "_Inputs", 
         if budget:
             values["train_iters"] = round(budget / step)
         tokens = values["train_iters"] * step
-        shape = grid.LlamaShape(
+        shape = llama.LlamaShape(
             layers=values["num_layers"],
             hidden=values["hidden_size"],
             heads=values["num_attention_heads"],
@@ -375,7 +375,7 @@ def vocabulary_of(file: str | None) -> int:
         tokenizer = json.loads(Path(str(file)).read_text(encoding="utf-8"))
         return len({*tokenizer["model"]["vocab"], *(token["content"] for token in tokenizer.get("added_tokens", ()))})
     except (OSError, ValueError, KeyError, TypeError):
-        return grid.DEMO_VOCABULARY if file == grid.TINY.data["vocab"] else grid.VOCABULARY
+        return llama.DEMO_VOCABULARY if file == grid.TINY.data["vocab"] else llama.VOCABULARY
 
 
 def missing_inputs(sweep: Sweep) -> list[str]:

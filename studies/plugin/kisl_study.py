@@ -3,7 +3,7 @@
 So a run holds a fixed number of questions about other facts, which no statement parts. `pip install studies/plugin`.
 """
 
-from kisl_plugin.demo import answered_question
+from kisl_plugin.demo_data import answered_question
 from kisl_plugin.hookspecs import Verbalizer, hookimpl
 from kisl_plugin.triples import Triple
 from kisl_plugin.verbalize import statement
