@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from traceback import extract_tb
 
@@ -229,7 +229,6 @@ class _WordSearch:
         self._words, before, places = _words_of(spellings)
         ends = np.append(np.searchsorted(before, places), len(before))
         self._begins, self._counts = ends[:-1], np.diff(ends)
-        self._longest = int(self._counts.max(initial=0))
         self.wordless = np.flatnonzero(self._counts == 0)
         # The first words of pairs, and the words of spellings that have only one.
         owners = np.repeat(np.arange(len(spellings)), self._counts)
@@ -258,6 +257,18 @@ class _WordSearch:
 
     def __call__(self, texts: Sequence[str]) -> tuple[IntArray, IntArray]:
         """The numbers of texts and of spellings whose words they have, in any order, perhaps more than once."""
+        # A few texts at a time, so that the arrays stay in the processor's cache.
+        ends = np.cumsum([len(text) for text in texts])
+        cuts = np.searchsorted(ends, np.arange(0, ends[-1] if len(texts) else 0, _CHARACTERS_AT_ONCE))
+        bounds = pairwise(np.unique([*cuts, len(texts)]).tolist())
+        parts = [(start, *self._search(texts[start:stop])) for start, stop in bounds]
+        none = np.zeros(0, dtype=np.int64)
+        return (
+            np.concatenate([none, *(start + numbers for start, numbers, _ in parts)]),
+            np.concatenate([none, *(spellings for _, _, spellings in parts)]),
+        )
+
+    def _search(self, texts: Sequence[str]) -> tuple[IntArray, IntArray]:
         words, before, places = _words_of([text.encode() if text.isascii() else _fold_long(text) for text in texts])
         pairs = _pairs(words)
         only = np.flatnonzero(self._is_word.take(_first_bits(words, self._sparse_shift)))
@@ -272,12 +283,13 @@ class _WordSearch:
         spellings = self._owners[which]
         longer = np.flatnonzero(self._counts[spellings] > 2)
         is_there = np.ones(len(begins), dtype=bool)
-        for place in range(self._longest):
-            longer = longer[place < self._counts[spellings[longer]]]
+        place = 0
+        while len(longer):
             expected = self._words[self._begins[spellings[longer]] + place]
             is_equal = words.take(begins[longer] + place, mode="clip") == expected
             is_there[longer[~is_equal]] = False
-            longer = longer[is_equal]
+            place += 1
+            longer = longer[is_equal & (place < self._counts[spellings[longer]])]
         begins, spellings = begins[is_there], spellings[is_there]
         return np.searchsorted(places, before[begins], side="right") - 1, spellings
 
@@ -419,14 +431,8 @@ class _TripleMatcher:
     def __call__(self, texts: Sequence[str]) -> list[list[Match]]:
         """For each text the triples it states, ascending."""
         matches: list[list[Match]] = [[] for _ in texts]
-        sizes = np.cumsum([len(text) for text in texts])
-        first = 0
-        while first < len(texts):
-            most = (sizes[first - 1] if first else 0) + _CHARACTERS_AT_ONCE
-            stop = max(first + 1, int(np.searchsorted(sizes, most)))
-            for text, candidates, spellings in self._candidates(texts[first:stop]):
-                matches[first + text] = self._matches(texts[first + text], candidates, spellings)
-            first = stop
+        for text, candidates, spellings in self._candidates(texts):
+            matches[text] = self._matches(texts[text], candidates, spellings)
         return matches
 
     def _candidates(self, texts: Sequence[str]) -> Iterator[tuple[int, list[int], list[int]]]:
