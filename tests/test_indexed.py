@@ -29,6 +29,23 @@ def test_documents_are_read_as_they_were_written(
         assert corpus.get(i, 1, 2).tolist() == document[1:3] or len(document) < 3
 
 
+@given(
+    documents=st.lists(st.lists(st.integers(1, 999), max_size=5), max_size=6), vocabulary=st.sampled_from([1000, 10**5])
+)
+@settings(max_examples=40, deadline=None)
+def test_documents_that_are_appended_together_are_those_appended_one_by_one(
+    tmp_path_factory: pytest.TempPathFactory, documents: list[list[int]], vocabulary: int
+) -> None:
+    folder = tmp_path_factory.mktemp("corpus")
+    with IndexedWriter(folder / "one", vocabulary) as one, IndexedWriter(folder / "together", vocabulary) as together:
+        for document in documents:
+            one.add([*document, 0])
+        tokens = np.array([token for document in documents for token in document], dtype=np.uint32)
+        together.extend(tokens, np.cumsum([len(document) for document in documents], dtype=np.int64), 0)
+    for ending in (".bin", ".idx"):
+        assert (folder / f"together{ending}").read_bytes() == (folder / f"one{ending}").read_bytes()
+
+
 def test_the_bytes_are_those_of_gpt_neox(tmp_path: Path) -> None:
     with IndexedWriter(tmp_path / "text", 1000) as writer:
         writer.add([7, 8, 9])
