@@ -26,6 +26,7 @@ __all__ = ["FactFilter", "make_shard"]
 
 BATCH_DOCUMENTS, BATCH_CHARACTERS = 1024, 1 << 20
 _FIRST_DOCUMENTS = 16  # of a task: its first batch is encoded by both libraries
+_FILTERED_TOGETHER = 256  # documents, of any size
 _NOTE_SECONDS = 1.0
 
 
@@ -119,7 +120,7 @@ class FactFilter(BaseFilter):
         rules: MatchRules | None = None,
         exclusion_writer: DiskWriter | None = None,
     ) -> None:
-        super().__init__(exclusion_writer, BATCH_DOCUMENTS)
+        super().__init__(exclusion_writer, _FILTERED_TOGETHER)
         self.triples, self.rules = triples, rules or MatchRules()
 
     def filter(self, doc: Document) -> bool:
