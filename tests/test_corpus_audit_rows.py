@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tiny_world import EOD, facts, make_world, sentences, settings, write_yaml
 
 from kisl_plugin.cli.corpus import audit as audit_command
-from kisl_plugin.corpus.audit import audit_rows
+from kisl_plugin.corpus.audit_run import audit_rows
 from kisl_plugin.errors import InputError
 from kisl_plugin.huggingface import read_tokenizer
 from kisl_plugin.indexed import IndexedWriter

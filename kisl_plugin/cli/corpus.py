@@ -20,7 +20,8 @@ from kisl_plugin.progress import text_table
 from kisl_plugin.triples import Triple, read_triples
 
 if TYPE_CHECKING:
-    from kisl_plugin.corpus.audit import CorpusAudit, RowAudit
+    from kisl_plugin.corpus.audit import CorpusAudit
+    from kisl_plugin.corpus.audit_run import RowAudit
     from kisl_plugin.corpus.executors import Runner
 
 __all__ = ["corpus"]
@@ -327,7 +328,7 @@ def audit(
     error = ""
     if runs:
         with needs_extra("corpus", "kisl corpus audit --run"):
-            from kisl_plugin.corpus.audit import audit_rows
+            from kisl_plugin.corpus.audit_run import audit_rows
             from kisl_plugin.local.config import read_row_config
             from kisl_plugin.local.data import read_data
 
