@@ -423,6 +423,7 @@ tasks = get_task_dict(names.split(","), TaskManager(include_path=tasks, include_
 results = evaluate(lm=Shared(pretrained=model, dtype="float32", device="cpu"), task_dict=tasks)
 if dist.get_rank() == 0:
     print(json.dumps({task: results["results"][task] for task in names.split(",")}))
+dist.destroy_process_group()  # else a thread of gloo that is still running at the exit now and then aborts the process
 """
 
 

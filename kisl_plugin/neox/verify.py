@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kisl_plugin.errors import KislError, error_line
 from kisl_plugin.neox.checkpoint import Checkpoint
 from kisl_plugin.neox.patches import REQUEST
-from kisl_plugin.neox.worker import prepare_process
+from kisl_plugin.neox.worker import leave_processes, prepare_process
 
 __all__ = ["TOLERANCE", "largest_difference"]
 
@@ -116,3 +116,4 @@ if __name__ == "__main__":
     # The modules beside this file must not be importable as top-level ones, such as `run`.
     sys.path.remove(str(Path(__file__).parent))
     _write_logits(Path(os.environ[_FOLDER]))
+    leave_processes()

@@ -56,6 +56,17 @@ def prepare_process() -> Path:
     return folder
 
 
+def leave_processes() -> None:
+    """Leave the group of processes before this one exits, which GPT-NeoX does not do.
+
+    A thread of gloo that is still running at the exit now and then aborts the process, after all was done.
+    """
+    import torch
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 # ---- the one place where statements enter the training stream: around the dataset of the train loader
 
 
@@ -201,6 +212,7 @@ if __name__ == "__main__":
             hook_into_training()
         sys.argv[0] = str(path)
         runpy.run_path(str(path), run_name="__main__")
+        leave_processes()
     except KislError as error:
         print(f"Error: {error}", file=sys.stderr, flush=True)
         sys.exit(error.exit_status)
