@@ -19,7 +19,8 @@ CASES = 50
 
 def main(by_content: bool) -> None:
     os.environ.update(LOCAL_RANK="0", RANK="0", WORLD_SIZE="1")
-    from kisl_plugin.neox.worker import cache_maps_by_content, prepare_process
+    from kisl_plugin.neox.loader import cache_maps_by_content
+    from kisl_plugin.neox.worker import prepare_process
 
     prepare_process()
     import torch
