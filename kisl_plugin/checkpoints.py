@@ -6,7 +6,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from kisl_plugin.errors import InputError, KislError
-from kisl_plugin.files import hold_lock
+from kisl_plugin.files import hold_lock, write_atomically
 from kisl_plugin.runcard import CARD_NAME, read_run_card
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "latest_checkpoint",
     "new_run_id",
     "refuse_other_run",
+    "restore_latest",
 ]
 
 LOCK_NAME, _WORKER_LOCK, LATEST = "kisl.lock", "kisl.worker.lock", "latest"
@@ -100,6 +101,19 @@ def latest_checkpoint(folder: str | Path | None) -> Path | None:
             f"into that file: printf {complete[-1].name} > {latest}"
         )
     return None
+
+
+def restore_latest(folder: Path) -> Path | None:
+    """Write a lost `latest` in `folder` anew, for the newest complete checkpoint, and return that; else None.
+
+    DeepSpeed empties the file before it writes the new name: a run that is killed between the two leaves it empty.
+    """
+    complete = _complete_checkpoints(folder)
+    latest = folder / LATEST
+    if not complete or (latest.is_file() and latest.stat().st_size):
+        return None
+    write_atomically(latest, complete[-1].name)
+    return complete[-1]
 
 
 def earlier_checkpoint(checkpoint: Path) -> str:

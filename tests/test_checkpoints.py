@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 from test_runcard import TRIPLES, card
 
-from kisl_plugin.checkpoints import hold_save, hold_worker_lock, refuse_other_run
+from kisl_plugin.checkpoints import (
+    hold_save,
+    hold_worker_lock,
+    latest_checkpoint,
+    refuse_other_run,
+    restore_latest,
+)
 from kisl_plugin.errors import InputError, KislError
 from kisl_plugin.runcard import write_run_card
 
@@ -49,3 +55,18 @@ def test_before_a_checkpoint_is_written_the_newest_ones_card_must_be_this_runs(t
     write_run_card(tmp_path / "global_step4", card(run_id="theirs"), TRIPLES)
     with pytest.raises(KislError, match=r"global_step4: is a checkpoint of another run \(theirs\)"):
         refuse_other_run(tmp_path, "mine")
+
+
+def test_a_lost_latest_is_written_anew_for_the_newest_complete_checkpoint(tmp_path: Path) -> None:
+    assert restore_latest(tmp_path) is None
+    for step in (8, 16):
+        (tmp_path / f"global_step{step}" / "configs").mkdir(parents=True)
+    (tmp_path / "global_step24").mkdir()  # the run was killed while it wrote this one
+    for lose in (lambda latest: latest.write_text(""), Path.unlink):
+        lose(tmp_path / "latest")
+        with pytest.raises(InputError, match=r"latest: is missing or empty"):
+            latest_checkpoint(tmp_path)
+        assert restore_latest(tmp_path) == latest_checkpoint(tmp_path) == tmp_path / "global_step16"
+    (tmp_path / "latest").write_text("global_step8")  # chosen by hand
+    assert restore_latest(tmp_path) is None
+    assert latest_checkpoint(tmp_path) == tmp_path / "global_step8"

@@ -22,7 +22,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from kisl_plugin.checkpoints import LOCK_NAME, hold_save, latest_checkpoint
+from kisl_plugin.checkpoints import LATEST, LOCK_NAME, hold_save, latest_checkpoint, restore_latest
 from kisl_plugin.errors import BusyError, InputError, KislError, error_line, needs_extra
 from kisl_plugin.files import hold_lock, read_object, write_atomically
 from kisl_plugin.progress import output_to
@@ -244,7 +244,8 @@ def run_steps(run: SweepRun) -> None:
 def _train(run: SweepRun) -> None:
     """Train, and leave the finished model in `model_folder`."""
     with hold_save(run.folder, run.name):  # not beside a training that was started by hand, or outlived a worker
-        pass
+        if restored := restore_latest(run.folder):
+            print(f"{run.folder / LATEST} was empty or missing; going on from {restored.name}", flush=True)
     if run.engine == "neox":
         if checkpoint_step(run) < run.train_iters:
             yamls = [str(run.config), *_for_nodes(run)]
