@@ -1,8 +1,7 @@
 """The demo: a collapse point on this machine, and its cause, from the embedded engine, `kisl sweep` and lm_eval.
 
-A small Llama is trained at several frequencies F, on a background that every machine can make: the docstrings of the
-installed packages and, as web text has them, statements of other facts, and questions about them with their answers.
-From these questions it learns to answer; the statements of the facts under test, injected F times each, displace them.
+A small Llama is trained at several frequencies F. From the questions in its background (see demo_data.py) it learns to
+answer; the statements of the facts under test, injected F times each, displace them.
 """
 
 import json

@@ -279,7 +279,8 @@ def _make_statements(
                 f"kisl.template is {settings.template!r}; the form {settings.form!r} of relation {relation!r} has "
                 f"{count} templates, numbered from 0"
             )
-    for reason, relations in refused.items():
+    if refused:
+        reason, relations = next(iter(refused.items()))
         raise InputError(f"relation{'s' * (len(relations) > 1)} {', '.join(map(repr, relations))}: {reason}")
     statements: list[Statement] = []
     first_of: dict[bytes, Statement] = {}

@@ -174,6 +174,21 @@ def test_a_deleted_result_is_made_again_alone_from_what_else_stands(world: Path,
     assert state_of(third).state == "trained"
 
 
+def test_a_run_whose_latest_a_kill_has_emptied_goes_on_from_its_newest_checkpoint(world: Path, tmp_path: Path) -> None:
+    file = write_sweep(tmp_path, world, models=write_models(tmp_path, world)[:1], seed=1, frequency=2)
+    assert run("run", file, "--out", tmp_path)[0] == 0
+    (one,) = read_sweep(file, tmp_path).runs
+    before = scores(tmp_path)
+    shutil.rmtree(one.results.parent)
+    shutil.rmtree(one.model_folder)
+    newest = (one.folder / "latest").read_text(encoding="utf-8").strip()
+    (one.folder / "latest").write_text("")
+    status, output = run("run", file, "--out", tmp_path)
+    assert status == 0, output
+    assert scores(tmp_path) == before
+    assert f"was empty or missing; going on from {newest}" in one.log.read_text(encoding="utf-8")
+
+
 def test_two_commands_at_once_share_the_runs_and_train_none_twice(world: Path, tmp_path: Path) -> None:
     file = write_sweep(tmp_path, world, seed=1, frequency=[0, 4])
     both = [start("run", file, "--out", tmp_path, "--jobs", "1") for _ in range(2)]

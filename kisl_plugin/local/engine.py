@@ -110,10 +110,8 @@ class _Run:
                 print(f"{finished}: already trained to iteration {end}")
                 return finished
         tokens_per_step = config.batch * config["seq_length"]
-        metrics, progress = (
-            training.Metrics(self.folder / METRICS, self.start, self.loggers()),
-            Progress("training", end),
-        )
+        metrics = training.Metrics(self.folder / METRICS, self.start, self.loggers())
+        progress = Progress("training", end)
         progress.update(self.start)
         schedule = self.data.plan.schedule if self.data.plan else None
         exposures = schedule.exposures_in(0, self.start * config.batch) if schedule else 0

@@ -62,7 +62,11 @@ if __name__ == "__main__":
         if script == "train.py":
             hook_into_training()
         sys.argv[0] = str(path)
-        runpy.run_path(str(path), run_name="__main__")
+        try:
+            runpy.run_path(str(path), run_name="__main__")
+        except SystemExit as end:  # of GPT-NeoX at its exit_interval
+            if end.code:
+                raise
         leave_processes()
     except KislError as error:
         print(f"Error: {error}", file=sys.stderr, flush=True)
